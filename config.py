@@ -1,0 +1,73 @@
+"""Every setting of SQLoRA. Edit a value here, or pass the flag of the same name: BATCH_SIZE is --batch-size.
+
+A later layer wins: these constants, then --preset, then --from-run (the settings of a finished run), then flags.
+"""
+
+from pathlib import Path
+
+# What is read and written.
+BASE_MODEL = "openlm-research/open_llama_3b"  # foundation model: a hub id, such as codellama/CodeLlama-7b-hf, or a folder
+DATA_PATH = "b-mc2/sql-create-context"  # training rows: a hub id, or a .json, .jsonl, .csv or .parquet file
+TEST_DATA = "test_data/samples.jsonl"  # rows that generate.py answers: question and context, answer if known
+CHECKPOINT_DIR = "./lora_models"  # folder of a run: its checkpoints, metrics.jsonl, loss curve, before/after page
+MODEL_PATH = "./saved_model"  # folder of the finished adapter
+LORA_CHECKPOINT = "latest"  # adapter that generate.py loads: a folder, or latest (checkpoint or finished adapter)
+
+# Where it runs.
+DEVICE = "auto"  # auto (xpu, then cuda, then cpu), xpu, cuda or cpu
+DTYPE = "auto"  # compute type: auto (bfloat16 where the device has it), bfloat16, float16 or float32
+LOW_BIT = "nf4"  # weights of the frozen base: nf4 or fp4 (4 bits, double quantisation), or none (unquantised)
+
+# Fine-tuning.
+MAX_STEPS = 300  # optimiser steps
+BATCH_SIZE = 32  # rows in a micro-batch
+GRADIENT_ACCUMULATION_STEPS = 4  # micro-batches in an optimiser step
+LEARNING_RATE = 3e-4  # highest learning rate; a cosine takes it to zero
+WARMUP_STEPS = 100  # steps in which the learning rate rises
+MAX_GRAD_NORM = 0.3  # gradients with a larger norm are scaled down to it
+LORA_R = 16  # rank of the adapter
+LORA_ALPHA = 32  # the adapter's output is scaled by alpha / r
+LORA_DROPOUT = 0.05  # share of the adapter's inputs that is dropped in training
+LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]  # linear layers that get an adapter, or ["all-linear"]
+GRADIENT_CHECKPOINTING = True  # a third slower, with a third of the memory
+TRAIN_ON_INPUTS = False  # put the loss on the prompt's tokens too
+MAX_LENGTH = 512  # longest row in tokens, prompt and SQL together
+LONG_ROWS = "drop"  # a longer row is dropped and counted (drop) or ends the run (raise)
+VALIDATION_ROWS = 100  # rows held out to measure the evaluation loss
+LOGGING_STEPS = 20  # steps between two logged losses
+EVAL_STEPS = 20  # steps between two evaluations
+SAVE_STEPS = 20  # steps between two checkpoints; a multiple of EVAL_STEPS
+SAVE_TOTAL_LIMIT = 3  # checkpoints kept, the best among them
+SEED = 42  # seed of the split, the order of rows, the adapter and its dropout
+REPORT_TO = "none"  # experiment tracker: none, tensorboard, wandb or trackio
+
+# Generation.
+MODEL = "both"  # whose SQL: base, adapter or both
+MAX_NEW_TOKENS = 128  # most tokens in an answer, the prompt not counted
+GENERATION_BATCH_SIZE = 16  # prompts answered at a time
+NUM_BEAMS = 1  # beams in the search; 1 is greedy
+REPETITION_PENALTY = 1.0  # above 1 it punishes the column names that the prompt repeats
+QUESTION = ""  # one question instead of TEST_DATA; needs CONTEXT
+CONTEXT = ""  # its schema: CREATE TABLE text, or a .sql file
+OUTPUT = ""  # .jsonl file for question, context, answer, base and adapter
+
+DEMO = Path(__file__).parent / "demo"
+PRESETS = {
+    "tiny": {  # the whole pipeline on two CPU cores in minutes, with the model and data in demo/
+        "BASE_MODEL": str(DEMO / "model"),
+        "DATA_PATH": str(DEMO / "train.jsonl"),
+        "TEST_DATA": str(DEMO / "test.jsonl"),
+        "CHECKPOINT_DIR": "./lora_models/tiny",
+        "MODEL_PATH": "./saved_model/tiny",
+        "MAX_STEPS": 100,
+        "BATCH_SIZE": 32,
+        "GRADIENT_ACCUMULATION_STEPS": 1,
+        "LEARNING_RATE": 2e-3,
+        "WARMUP_STEPS": 10,
+        "MAX_GRAD_NORM": 1.0,
+        "LORA_TARGETS": ["all-linear"],
+        "GRADIENT_CHECKPOINTING": False,
+        "MAX_NEW_TOKENS": 64,
+        "GENERATION_BATCH_SIZE": 50,
+    },
+}

@@ -1,0 +1,53 @@
+"""Fine-tune an open Llama to write SQL.
+
+\b
+python finetune.py                 OpenLLaMA-3B over sql-create-context, on XPU, CUDA or CPU
+python finetune.py --preset tiny   the whole pipeline on two CPU cores in minutes, no download
+"""
+
+from pathlib import Path
+
+from sqlora.errors import exit_on_user_error
+from sqlora.settings import Settings, load_settings
+
+
+def main(settings: Settings) -> None:
+    # Here, not above: --help and a wrong flag need no torch.
+    from sqlora import console
+
+    console.quiet_libraries()
+    from sqlora import adapter, backend, data, device, hub, run_folder, training
+
+    run_folder.check_outputs(settings)
+    training.check_tracker(settings.REPORT_TO)
+    chosen = device.choose_device(settings.DEVICE, settings.DTYPE)
+    console.print_banner(settings, chosen)
+
+    rows = data.load_rows(settings.DATA_PATH, "DATA_PATH (--data-path)")
+    splits = data.split_rows(rows, settings.VALIDATION_ROWS, settings.SEED)
+    base = hub.find_base_model(settings.BASE_MODEL)
+    backend.check_causal(base)
+    tokenizer = backend.load_tokenizer(base)
+    tokenised = data.tokenise_splits(*splits, tokenizer, settings)
+    console.print_rows(len(rows), tokenised, settings)
+
+    model = backend.wrap_with_adapter(backend.load_base(base, settings, chosen, training=True), settings)
+    run_folder.check_space(model, settings)
+    run_folder.set_earlier_run_aside(settings)
+    source = {"id": settings.DATA_PATH, "hash": data.data_hash(rows), "rows": len(rows)}
+    fingerprint = adapter.make_fingerprint(base, tokenizer, settings, source)
+    trainer = training.SqlTrainer(model, settings, chosen, base, fingerprint, tokenised)
+    trainer.train()
+
+    folder = Path(settings.MODEL_PATH)
+    with adapter.replacing(folder) as partial:
+        adapter.write_adapter(model, partial, base)
+        report.write_model_card(partial, adapter.seal(partial, fingerprint, "finished", trainer.run_log.metrics()))
+    curve = Path(settings.CHECKPOINT_DIR) / run_folder.CURVE
+    report.plot_loss_curve(Path(settings.CHECKPOINT_DIR) / run_folder.METRICS, curve, f"Fine-tuning {base.folder.name}")
+    console.print_end(trainer.run_log.metrics(), folder, curve)
+
+
+if __name__ == "__main__":
+    with exit_on_user_error():
+        main(load_settings(None, __doc__))

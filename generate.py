@@ -1,0 +1,53 @@
+"""Write SQL for questions, with the base model, the adapter, or both beside each other.
+
+\b
+python generate.py                 every row of TEST_DATA, base and adapter
+python generate.py --preset tiny   the same with the demo's model, on two CPU cores
+python generate.py --question "How many albums are there?" --context schema.sql
+"""
+
+from pathlib import Path
+
+from sqlora.errors import exit_on_user_error
+from sqlora.settings import Settings, load_settings
+
+
+def main(settings: Settings) -> None:
+    # Here, not above: --help and a wrong flag need no torch.
+    from sqlora import console
+
+    console.quiet_libraries()
+    from sqlora import adapter, backend, data, device, generation, hub, report, run_folder
+
+    rows = data.load_samples(settings)
+    run_folder.check_writable(Path(settings.CHECKPOINT_DIR), "CHECKPOINT_DIR (--checkpoint-dir)")
+    chosen = device.choose_device(settings.DEVICE, settings.DTYPE)
+    folder = None if settings.MODEL == "base" else adapter.find_adapter(settings)
+    console.print_generation(settings, chosen, len(rows))
+
+    base = hub.find_base_model(settings.BASE_MODEL)
+    backend.check_causal(base)
+    tokenizer = backend.load_tokenizer(base)
+    if folder:
+        console.print_adapter(folder, adapter.check_adapter(folder, base, tokenizer), settings)
+    elif settings.MODEL == "both":
+        console.note("there is no adapter yet, so only the base model answers; python finetune.py trains one")
+    model = backend.load_base(base, settings, chosen, training=False)
+    if folder:
+        model = adapter.load_adapter(model, folder)
+
+    answers = generation.answer_rows(model, tokenizer, rows, settings)
+
+    report.print_comparison(answers, console.console)
+    if settings.OUTPUT:
+        report.write_answers(Path(settings.OUTPUT), answers)
+    page = Path(settings.CHECKPOINT_DIR) / run_folder.PAGE
+    curve = Path(settings.CHECKPOINT_DIR) / run_folder.CURVE
+    facts = report.answer_facts(answers, base.id, folder)
+    report.write_page(page, answers, curve if curve.is_file() else None, facts)
+    console.print_facts(facts | {"before/after page": str(page)})
+
+
+if __name__ == "__main__":
+    with exit_on_user_error():
+        main(load_settings(None, __doc__))

@@ -1,0 +1,179 @@
+"""Adapters on disk: written whole, found, and checked against the base, the prompt and the tokenizer they belong to.
+
+Beside an adapter's weights stands sqlora.json, its fingerprint. It is written last and records the hash of the weights,
+so a folder in which it is missing or does not fit is not whole, and is never loaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+
+from peft import PeftModel
+from safetensors import SafetensorError
+
+from sqlora import prompt
+from sqlora.errors import UserError
+from sqlora.hub import BaseModel
+from sqlora.settings import Settings
+
+FINGERPRINT = "sqlora.json"
+WEIGHTS = "adapter_model.safetensors"
+LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets")
+
+
+def make_fingerprint(base: BaseModel, tokenizer, settings: Settings, data: dict[str, object]) -> dict[str, object]:
+    """What an adapter belongs to and came from. `data` has the training data's id, hash and number of rows."""
+    return {
+        "base_model": {"id": base.id, "revision": base.revision, "content": base.content},
+        "prompt": prompt.prompt_hash(),
+        "tokenizer": tokenizer_hash(tokenizer),
+        "quantisation": settings.LOW_BIT,
+        "settings": settings.as_dict(),
+        "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "data": data,
+    }
+
+
+def tokenizer_hash(tokenizer) -> str:
+    """Sixteen hexadecimal digits over the vocabulary, the special tokens, and the ids of a piece of SQL."""
+    vocabulary = sorted(tokenizer.get_vocab().items())
+    seen = [vocabulary, tokenizer.bos_token_id, tokenizer.eos_token_id, prompt.encode_answer(tokenizer, prompt.PROBE)]
+    return hashlib.sha256(json.dumps(seen).encode()).hexdigest()[:16]
+
+
+def write_adapter(model: PeftModel, folder: Path, base: BaseModel) -> None:
+    """The adapter's weights and configuration, without a fingerprint, into `folder`."""
+    # PEFT's own search of the hub for a changed vocabulary is not needed: the embeddings are never trained.
+    model.peft_config["default"].base_model_name_or_path = base.id
+    model.save_pretrained(folder, save_embedding_layers=False)
+    (folder / "README.md").unlink()  # a template of PEFT's; report.py writes the model card
+
+
+def seal(folder: Path, fingerprint: dict[str, object], status: str, metrics: dict[str, object]) -> dict[str, object]:
+    """Writes the fingerprint that makes `folder` whole, and returns it. `status` is checkpoint or finished."""
+    sealed = fingerprint | {
+        "status": status,
+        "metrics": metrics,
+        "weights": _file_hash(folder / WEIGHTS),
+        "written": datetime.now(timezone.utc).isoformat(),
+    }
+    partial = folder / (FINGERPRINT + ".partial")
+    partial.write_text(json.dumps(sealed, indent=2) + "\n", encoding="utf-8")
+    os.replace(partial, folder / FINGERPRINT)
+    return sealed
+
+
+@contextlib.contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """A fresh folder to write into; its files replace those of `folder` once all are written, the fingerprint last.
+
+    Raises UserError when the disk is full; `folder` is then as it was.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as name:
+        partial = Path(name)
+        with full_disk_as_user_error(folder):
+            yield partial
+        for file in sorted(partial.iterdir(), key=lambda file: file.name == FINGERPRINT):
+            with file.open("rb+") as stream:
+                os.fsync(stream.fileno())
+            os.replace(file, folder / file.name)
+
+
+@contextlib.contextmanager
+def full_disk_as_user_error(folder: Path) -> Iterator[None]:
+    """safetensors and torch tell of a full disk each in its own way; here it becomes a UserError."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
+        if full or shutil.disk_usage(folder).free < 1 << 20:
+            raise UserError(f"the disk of {folder} is full; free some space and start again; what was saved before is "
+                            f"whole") from error
+        raise
+
+
+def find_adapter(settings: Settings) -> Path | None:
+    """The folder that LORA_CHECKPOINT names; for "latest" the newest whole one of the run's checkpoints and the finished
+    adapter, or None if there is none yet. Raises UserError if the named folder is no adapter, or MODEL asks for one in vain."""
+    if settings.LORA_CHECKPOINT != "latest":
+        folder = Path(settings.LORA_CHECKPOINT)
+        if not (folder / WEIGHTS).is_file():
+            raise UserError(f"LORA_CHECKPOINT (--lora-checkpoint) is {str(folder)!r}, and there is no {WEIGHTS} in it; name an "
+                            f"adapter's folder, or latest")
+        return folder
+    candidates = [Path(settings.MODEL_PATH), *Path(settings.CHECKPOINT_DIR).glob("checkpoint-*")]
+    whole = [(read_fingerprint(folder)["written"], folder) for folder in candidates if is_whole(folder)]
+    if not whole and settings.MODEL == "adapter":
+        raise UserError(f"MODEL (--model) is 'adapter', and neither {settings.MODEL_PATH} nor {settings.CHECKPOINT_DIR} holds "
+                        f"one yet; run finetune.py first, or name one with --lora-checkpoint")
+    return max(whole)[1] if whole else None
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether `folder` holds an adapter that was written to its end."""
+    try:
+        return read_fingerprint(folder)["weights"] == _file_hash(folder / WEIGHTS)
+    except (OSError, UserError):
+        return False
+
+
+def read_fingerprint(folder: Path) -> dict:
+    """The sqlora.json of an adapter. Raises UserError if it is not one of ours, FileNotFoundError if there is none."""
+    try:
+        fingerprint = json.loads((folder / FINGERPRINT).read_text(encoding="utf-8"))
+    except ValueError:
+        fingerprint = None
+    keys = ("base_model", "prompt", "tokenizer", "weights", "written")
+    if not isinstance(fingerprint, dict) or any(key not in fingerprint for key in keys):
+        raise UserError(f"{folder / FINGERPRINT} is damaged; train again, or name another --lora-checkpoint")
+    return fingerprint
+
+
+def check_adapter(folder: Path, base: BaseModel, tokenizer) -> dict | None:
+    """The adapter's fingerprint, or None for an adapter of another make, which has none to check.
+
+    Raises UserError if the adapter belongs to another base, prompt or tokenizer, naming the difference, or is damaged.
+    """
+    if not (folder / FINGERPRINT).is_file():
+        return None
+    fingerprint = read_fingerprint(folder)
+    if fingerprint["weights"] != _file_hash(folder / WEIGHTS):
+        raise UserError(f"{folder}: {WEIGHTS} is not the one that {FINGERPRINT} describes; the adapter is damaged or half "
+                        f"replaced: name another --lora-checkpoint, or train again")
+    trained, here = fingerprint["base_model"], {"id": base.id, "revision": base.revision, "content": base.content}
+    if trained.get("content") != base.content:
+        raise UserError(f"{folder} was trained on another base: {_describe(trained)}, not {_describe(here)}; set BASE_MODEL "
+                        f"(--base-model) to it, or name another --lora-checkpoint")
+    for key, now in (("prompt", prompt.prompt_hash()), ("tokenizer", tokenizer_hash(tokenizer))):
+        if fingerprint[key] != now:
+            raise UserError(f"{folder} was trained with another {key}: {fingerprint[key]}, not {now}; use the version and the "
+                            f"files that it was trained with, or train again")
+    return fingerprint
+
+
+def load_adapter(model, folder: Path) -> PeftModel:
+    """The base with the adapter of `folder`, from safetensors alone. Raises UserError if it does not fit the base."""
+    try:
+        return PeftModel.from_pretrained(model, folder)
+    except (OSError, SafetensorError, RuntimeError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{folder}: this adapter cannot be loaded on this base: {error}") from None
+
+
+def _describe(base: dict) -> str:
+    return f"{base.get('id')} (revision {base.get('revision')}, content {base.get('content')})"
+
+
+def _file_hash(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

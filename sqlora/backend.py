@@ -1,0 +1,113 @@
+"""The base model in memory: its tokenizer, its 4-bit weights through bitsandbytes, and the adapter wrapped around it."""
+
+from __future__ import annotations
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from sqlora.device import Device
+from sqlora.errors import UserError
+from sqlora.hub import BaseModel
+from sqlora.prompt import check_tokenizer
+from sqlora.settings import Settings
+
+
+def load_tokenizer(base: BaseModel):
+    """The base model's tokenizer. Raises UserError if it has none, or one that does not carry SQL there and back."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base.folder)
+    except (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError) as error:
+        raise UserError(f"BASE_MODEL (--base-model) is {base.id!r}, and its tokenizer cannot be loaded: {error}") from None
+    check_tokenizer(tokenizer)
+    return tokenizer
+
+
+def check_causal(base: BaseModel) -> None:
+    """Raises UserError unless the folder's config.json is that of a causal language model that transformers knows."""
+    try:
+        config = AutoConfig.from_pretrained(base.folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"BASE_MODEL (--base-model) is {base.id!r}, and its config.json cannot be used: {error}") from None
+    architectures = config.architectures or []
+    if not any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in architectures):
+        raise UserError(f"BASE_MODEL (--base-model) is {base.id!r}, a {', '.join(architectures) or config.model_type}, which is "
+                        f"not a causal language model; name one such as a Llama")
+
+
+def load_base(base: BaseModel, settings: Settings, device: Device, training: bool) -> PreTrainedModel:
+    """The frozen base model on `device`, its linear layers quantised as LOW_BIT says, the rest in `device.dtype`.
+
+    Raises UserError if weights are missing, damaged, or do not fit the configuration.
+    """
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            base.folder,
+            dtype=device.dtype,
+            device_map={"": device.place},
+            attn_implementation="sdpa",
+            quantization_config=_quantisation(settings.LOW_BIT, device),
+            output_loading_info=True,
+        )
+    except (OSError, SafetensorError, RuntimeError, EOFError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise UserError(f"BASE_MODEL (--base-model) is {base.id!r}, which does not fit into the memory of {device.name}; "
+                            f"set LOW_BIT to nf4, or take a smaller model") from None
+        raise UserError(f"BASE_MODEL (--base-model) is {base.id!r}, and its weights cannot be loaded: {error}") from None
+    if report["missing_keys"]:
+        missing = sorted(report["missing_keys"])
+        raise UserError(f"BASE_MODEL (--base-model) is {base.id!r}, and {len(missing)} of its weights are missing, first "
+                        f"{missing[0]}; download it again")
+    model.requires_grad_(False)
+    _mend_cpu_kernels(model, training)
+    return model
+
+
+def wrap_with_adapter(model: PreTrainedModel, settings: Settings) -> PeftModel:
+    """A fresh LoRA adapter around the base, in float32. Raises UserError for a LORA_TARGETS name that the model lacks."""
+    targets: list[str] | str = settings.LORA_TARGETS
+    if targets == ["all-linear"]:
+        targets = "all-linear"
+    else:
+        there = sorted({name.rsplit(".", 1)[-1] for name, module in model.named_modules() if _takes_adapter(model, module)})
+        absent = [name for name in targets if name not in there]
+        if absent:
+            raise UserError(f"LORA_TARGETS (--lora-targets) names {', '.join(absent)}, which the model lacks; it has "
+                            f"{', '.join(there)}")
+    return get_peft_model(model, LoraConfig(
+        r=settings.LORA_R,
+        lora_alpha=settings.LORA_ALPHA,
+        lora_dropout=settings.LORA_DROPOUT,
+        target_modules=targets,
+        task_type="CAUSAL_LM",
+    ))
+
+
+def _takes_adapter(model: PreTrainedModel, module: torch.nn.Module) -> bool:
+    return isinstance(module, (torch.nn.Linear, Conv1D)) and module is not model.get_output_embeddings()
+
+
+def _quantisation(low_bit: str, device: Device) -> BitsAndBytesConfig | None:
+    if low_bit == "none":
+        return None
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=low_bit,
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=device.dtype,
+    )
+
+
+def _mend_cpu_kernels(model: PreTrainedModel, training: bool) -> None:
+    """Keeps bitsandbytes from repacking the weights where that would stop the learning or fail an assertion.
+
+    On a CPU with AVX512_BF16, bitsandbytes 0.50 repacks a Linear4bit at its first forward in eval mode. From then on no
+    gradient flows through it, and an output width that is no multiple of 32 is refused.
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit) and (training or module.out_features % 32):
+            module.support_avx512bf16_for_cpu = False

@@ -1,0 +1,113 @@
+"""What the terminal shows: the project's own lines, the banner first, and not the libraries' noise."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from sqlora.data import TokenisedSplits
+    from sqlora.device import Device
+    from sqlora.settings import Settings
+
+console = Console()
+
+
+def quiet_libraries() -> None:
+    """Silences the libraries' progress bars, advice and routine warnings; errors still come as exceptions.
+
+    To be called before they are imported, since some talk while they are. A download's progress bar stays.
+    """
+    warnings.filterwarnings("ignore")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DATASETS_VERBOSITY", "error")
+    for name in ("bitsandbytes", "accelerate", "peft", "torch", "huggingface_hub"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+
+
+def print_banner(settings: Settings, device: Device) -> None:
+    """What runs, before it runs."""
+    s = settings
+    console.rule("[bold]SQLoRA fine-tuning")
+    print_facts({
+        "foundation model": s.BASE_MODEL,
+        "training data": s.DATA_PATH,
+        "adapter save path": s.MODEL_PATH,
+        "checkpoints": s.CHECKPOINT_DIR,
+        "device": f"{device.type}: {device.name} ({device.reason})",
+        "dtype": f"{str(device.dtype).removeprefix('torch.')} ({device.dtype_reason}); base weights {s.LOW_BIT}",
+        "batch size": f"{s.BATCH_SIZE} rows, accumulation {s.GRADIENT_ACCUMULATION_STEPS}",
+        "steps": f"{s.MAX_STEPS}, warm-up {s.WARMUP_STEPS}",
+        "save, eval, log every": f"{s.SAVE_STEPS}, {s.EVAL_STEPS}, {s.LOGGING_STEPS} steps; save limit {s.SAVE_TOTAL_LIMIT}",
+        "learning rate": f"{s.LEARNING_RATE}, cosine",
+        "max gradient norm": s.MAX_GRAD_NORM,
+        "LoRA": f"r {s.LORA_R}, alpha {s.LORA_ALPHA}, dropout {s.LORA_DROPOUT}, on {', '.join(s.LORA_TARGETS)}",
+    })
+    if s.WARMUP_STEPS >= s.MAX_STEPS:
+        note(f"WARMUP_STEPS is {s.WARMUP_STEPS} of {s.MAX_STEPS} steps, so the learning rate never reaches its height")
+
+
+def print_generation(settings: Settings, device: Device, rows: int) -> None:
+    """What answers, before it answers."""
+    console.rule("[bold]SQLoRA generation")
+    print_facts({
+        "foundation model": settings.BASE_MODEL,
+        "device": f"{device.type}: {device.name} ({device.reason})",
+        "questions": f"1, {settings.QUESTION}" if settings.QUESTION else f"{rows}, {settings.TEST_DATA}",
+    })
+
+
+def print_rows(read: int, splits: TokenisedSplits, settings: Settings) -> None:
+    """How many rows there are, and what became of them."""
+    train, validation = splits.train, splits.validation
+    print_facts({
+        "rows": f"{read} read, {len(train.rows)} for training, {len(validation.rows)} for validation",
+        "rows dropped": f"{train.too_long + validation.too_long} longer than {settings.MAX_LENGTH} tokens",
+    })
+
+
+def print_end(metrics: dict[str, float], folder: Path, curve: Path) -> None:
+    """What the run came to, where its files are, and what to do next."""
+    console.rule("[bold]finished")
+    print_facts({
+        "evaluation loss": f"{metrics['best_eval_loss']:.4f} at step {metrics['best_step']}, the best, which is kept",
+        "speed": f"{metrics['rows_per_second']:.1f} rows/s, {metrics['train_seconds']:.0f} s without evaluation and saving",
+        "peak memory": f"{metrics['peak_memory_bytes'] / 1e9:.2f} GB",
+        "adapter": folder,
+        "loss curve": curve,
+    })
+
+
+def print_adapter(folder: Path, fingerprint: dict | None, settings: Settings) -> None:
+    """Which adapter answers, and what of it could not be checked."""
+    print_facts({"adapter": folder})
+    if fingerprint is None:
+        note("this adapter has no sqlora.json, so it is not known whether it was trained on this base, prompt and tokenizer")
+    elif fingerprint.get("quantisation") != settings.LOW_BIT:
+        note(f"this adapter was trained on {fingerprint.get('quantisation')} weights, and LOW_BIT is {settings.LOW_BIT}")
+
+
+def progress_bar() -> Progress:
+    """A bar of things done out of all, with the time spent and left; nothing where the output is no terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def note(text: str) -> None:
+    """One line that the user should see, though nothing is wrong."""
+    console.print(f"note: {text}", style="yellow", highlight=False, markup=False)
+
+
+def print_facts(facts: dict[str, object]) -> None:
+    """One line for each fact, its name first."""
+    for name, value in facts.items():
+        console.print(f"  {name:<22} {value}", highlight=False, markup=False, soft_wrap=True)

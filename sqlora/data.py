@@ -1,0 +1,213 @@
+"""Rows of question, context and answer: from a file or the hub, checked, split, and tokenised."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlora import prompt
+from sqlora.errors import UserError
+from sqlora.settings import Settings
+
+Row = dict[str, str]
+SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")
+IGNORED_LABEL = -100  # the target that torch's cross entropy leaves out
+
+
+def load_rows(path: str, setting: str, columns: tuple[str, ...] = ("question", "context", "answer")) -> list[Row]:
+    """Rows of a file (json array, jsonl, csv, parquet), of a folder of such files, or of a hub dataset's train split.
+
+    Every row has the `columns`, each a non-empty text; an "answer" that is not asked for is kept where it is known.
+    Raises UserError, naming `setting`, for a file that is missing, empty or malformed and for a row that lacks text.
+    """
+    where = f"{setting} ({path})"
+    file = Path(path).expanduser()
+    if file.is_file():
+        records = _read_file(file, where)
+    elif file.is_dir() or _looks_like_hub_id(path):
+        records = _read_dataset(path, where)
+    else:
+        raise UserError(f"{where}: no such file; name a {', '.join(SUFFIXES)} file or a hub id such as owner/name")
+    rows = [_check_row(record, number, columns, where) for number, record in enumerate(records, start=1)]
+    if not rows:
+        raise UserError(f"{where}: there is no row in it")
+    return rows
+
+
+def load_samples(settings: Settings) -> list[Row]:
+    """The rows to answer: QUESTION with CONTEXT, or else those of TEST_DATA, with their answers where known.
+
+    Raises UserError as `load_rows` does, and for a CONTEXT that names a .sql file which cannot be read.
+    """
+    if not settings.QUESTION:
+        return load_rows(settings.TEST_DATA, "TEST_DATA (--test-data)", ("question", "context"))
+    context = settings.CONTEXT
+    if context.endswith(".sql"):
+        try:
+            context = Path(context).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"CONTEXT (--context) is {context!r}, which cannot be read as UTF-8 text: {error}") from None
+    return [{"question": settings.QUESTION, "context": context}]
+
+
+def data_hash(rows: list[Row]) -> str:
+    """Sixteen hexadecimal digits that change with any row or with their order."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps(row, sort_keys=True).encode())
+    return digest.hexdigest()[:16]
+
+
+def _looks_like_hub_id(path: str) -> bool:
+    return path.count("/") <= 1 and not path.endswith(SUFFIXES) and path[0] not in "./~\\"
+
+
+def _read_file(file: Path, where: str) -> Iterable[object]:
+    if file.suffix not in SUFFIXES:
+        raise UserError(f"{where}: unknown kind of file {file.suffix!r}; it must be one of {', '.join(SUFFIXES)}")
+    if file.stat().st_size == 0:
+        raise UserError(f"{where}: the file is empty")
+    if file.suffix == ".parquet":
+        return _read_parquet(file, where)
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
+    if file.suffix == ".csv":
+        return _read_csv(text, where)
+    if file.suffix == ".jsonl":
+        return [_parse_json(line, where, number) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    records = _parse_json(text, where)
+    if not isinstance(records, list):
+        raise UserError(f"{where}: a .json file must hold one array of rows; one object a line belongs in a .jsonl file")
+    return records
+
+
+def _parse_json(text: str, where: str, line: int = 1) -> object:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}: line {line + error.lineno - 1}: malformed JSON: {error.msg}") from None
+    except RecursionError:
+        raise UserError(f"{where}: line {line}: malformed JSON: nested too deeply") from None
+
+
+def _read_csv(text: str, where: str) -> list[dict]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        records = list(reader)
+    except csv.Error as error:
+        raise UserError(f"{where}: line {reader.line_num}: malformed CSV: {error}") from None
+    if any(None in record for record in records):
+        raise UserError(f"{where}: a row has more fields than the header; quote the fields that hold commas")
+    return records
+
+
+def _read_parquet(file: Path, where: str) -> list[dict]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        return pyarrow.parquet.read_table(file).to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UserError(f"{where}: not a readable parquet file: {error}") from None
+
+
+def _read_dataset(name: str, where: str) -> Iterable[object]:
+    import datasets
+
+    datasets.disable_progress_bars()
+    splits = datasets.load_dataset(name)
+    if "train" not in splits:
+        raise UserError(f"{where}: it has no train split, only {', '.join(splits)}; save the split as .jsonl and name the file")
+    return splits["train"]
+
+
+def _check_row(record: object, number: int, columns: tuple[str, ...], where: str) -> Row:
+    if not isinstance(record, dict):
+        raise UserError(f"{where}: row {number} is a {type(record).__name__}, not an object with {', '.join(columns)}")
+    for column in columns:
+        if column not in record:
+            found = ", ".join(map(str, record)) or "nothing"
+            raise UserError(f"{where}: row {number} has no column {column!r}, only {found}; rename or add it")
+        value = record[column]
+        if not isinstance(value, str) or not value.strip():
+            raise UserError(f"{where}: row {number}: {column} is {value!r}; it must be a text that is not empty")
+    kept = {column: record[column] for column in columns}
+    if isinstance(record.get("answer"), str) and record["answer"].strip():
+        kept["answer"] = record["answer"]
+    return kept
+
+
+def split_rows(rows: list[Row], validation_rows: int, seed: int) -> tuple[list[Row], list[Row]]:
+    """(training rows, validation rows), drawn by `seed`; rows of one schema stay on one side.
+
+    At least `validation_rows` are held out: the last schema comes whole. Raises UserError if too few rows are left.
+    """
+    if len(rows) <= validation_rows:
+        raise UserError(f"VALIDATION_ROWS (--validation-rows) is {validation_rows}, and the data has {len(rows)} rows; "
+                        f"lower it, or add rows")
+    by_schema: dict[str, list[Row]] = {}
+    for row in rows:
+        by_schema.setdefault(row["context"].strip(), []).append(row)
+    schemas = list(by_schema)
+    random.Random(seed).shuffle(schemas)
+    validation: list[Row] = []
+    while len(validation) < validation_rows:
+        validation += by_schema[schemas.pop()]
+    if not schemas:
+        raise UserError(f"VALIDATION_ROWS (--validation-rows) is {validation_rows}, and no row of another schema is left "
+                        f"to train on; lower it, or add rows")
+    held_out = {row["context"].strip() for row in validation}
+    return [row for row in rows if row["context"].strip() not in held_out], validation
+
+
+@dataclass(frozen=True)
+class Tokenised:
+    """Rows as the trainer takes them: dicts of `input_ids` and `labels`, two equally long lists; and the rows left out."""
+
+    rows: list[dict[str, list[int]]]
+    too_long: int
+
+
+@dataclass(frozen=True)
+class TokenisedSplits:
+    train: Tokenised
+    validation: Tokenised
+
+
+def tokenise_splits(train: list[Row], validation: list[Row], tokenizer, settings: Settings) -> TokenisedSplits:
+    """Both splits, tokenised. Raises UserError if no row of one is short enough."""
+    splits = TokenisedSplits(tokenise_rows(train, tokenizer, settings), tokenise_rows(validation, tokenizer, settings))
+    for name, split in (("training", splits.train), ("validation", splits.validation)):
+        if not split.rows:
+            raise UserError(f"every {name} row is longer than MAX_LENGTH (--max-length) {settings.MAX_LENGTH} tokens; raise it")
+    return splits
+
+
+def tokenise_rows(rows: list[Row], tokenizer, settings: Settings) -> Tokenised:
+    """Prompt and SQL as ids; labels are the ids of the SQL and its EOS, and with TRAIN_ON_INPUTS of the prompt too.
+
+    A row of more than MAX_LENGTH ids is counted and left out, or with LONG_ROWS "raise" raises UserError. It is never
+    cut: half a query teaches to write half queries.
+    """
+    prompts = prompt.encode_prompts(tokenizer, rows)
+    answers = prompt.encode_answers(tokenizer, [row["answer"] for row in rows])
+    kept, too_long = [], 0
+    for row, start, answer in zip(rows, prompts, answers, strict=True):
+        ids = start + answer
+        if len(ids) > settings.MAX_LENGTH:
+            if settings.LONG_ROWS == "raise":
+                raise UserError(f"MAX_LENGTH (--max-length) is {settings.MAX_LENGTH}, and a row has {len(ids)} tokens; raise it, "
+                                f"or set LONG_ROWS to drop; the row asks {row['question']!r}")
+            too_long += 1
+            continue
+        labels = ids if settings.TRAIN_ON_INPUTS else [IGNORED_LABEL] * len(start) + answer
+        kept.append({"input_ids": ids, "labels": labels})
+    return Tokenised(kept, too_long)

@@ -1,0 +1,96 @@
+"""Which device and which number type a run uses, why, and how much memory it took."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+
+import torch
+
+from sqlora.errors import UserError
+
+PREFERENCE = ("xpu", "cuda", "cpu")
+
+
+@dataclass(frozen=True)
+class Device:
+    """A chosen device: `type` is xpu, cuda or cpu; `dtype` is the compute type; the reasons are for the banner."""
+
+    type: str
+    name: str
+    reason: str
+    dtype: torch.dtype
+    dtype_reason: str
+
+    @property
+    def place(self) -> str:
+        """The device as torch and `device_map` name it, such as "xpu:0"."""
+        return "cpu" if self.type == "cpu" else f"{self.type}:{torch.get_device_module(self.type).current_device()}"
+
+
+def choose_device(wanted: str, dtype: str) -> Device:
+    """The device and compute type for DEVICE and DTYPE. Raises UserError for a device that is not there."""
+    there = [kind for kind in PREFERENCE if is_there(kind)]
+    if wanted == "auto":
+        kind = there[0]
+        missing = PREFERENCE[: PREFERENCE.index(kind)]
+        reason = f"first of {', '.join(PREFERENCE)}" if not missing else f"no {' and no '.join(missing)} here"
+    elif wanted in there:
+        kind, reason = wanted, "as DEVICE asks"
+    else:
+        raise UserError(f"DEVICE (--device) is {wanted!r}, and this torch ({torch.__version__}) sees only "
+                        f"{', '.join(there)}; use one of these or auto, or install the driver and torch for {wanted}")
+    if dtype != "auto":
+        number, why = getattr(torch, dtype), "as DTYPE asks"
+    else:
+        number, why = _best_dtype(kind)
+    if kind == "cpu" and number == torch.float16:
+        raise UserError("DTYPE (--dtype) is float16, which trains badly on a CPU; use float32, bfloat16 or auto")
+    return Device(kind, device_name(kind), reason, number, why)
+
+
+def is_there(kind: str) -> bool:
+    """Whether torch can compute on this kind of device."""
+    return kind == "cpu" or getattr(torch, kind).is_available()
+
+
+def device_name(kind: str) -> str:
+    if kind == "cpu":
+        return platform.processor() or platform.machine()
+    return torch.get_device_module(kind).get_device_name()
+
+
+def has_bfloat16(kind: str) -> bool:
+    """Whether the device computes in bfloat16 itself, rather than by emulation."""
+    if kind == "cpu":
+        return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.get_device_module(kind).is_bf16_supported(including_emulation=False)
+
+
+def _best_dtype(kind: str) -> tuple[torch.dtype, str]:
+    if has_bfloat16(kind):
+        return torch.bfloat16, "the device has it"
+    if kind == "cpu":
+        return torch.float32, "this CPU lacks fast bfloat16"
+    return torch.float16, "the device lacks bfloat16"
+
+
+def reset_peak_memory(kind: str) -> None:
+    if kind != "cpu":
+        torch.get_device_module(kind).reset_peak_memory_stats()
+
+
+def peak_memory(kind: str) -> int:
+    """Most bytes held so far: allocated on the device, or resident in this process on a CPU."""
+    if kind != "cpu":
+        return torch.get_device_module(kind).max_memory_allocated()
+    import psutil
+
+    memory = psutil.Process().memory_info()
+    if hasattr(memory, "peak_wset"):  # Windows
+        return memory.peak_wset
+    import resource
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

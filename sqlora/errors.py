@@ -1,0 +1,39 @@
+"""What a user can mend is told in one line; a bug shows its traceback."""
+
+import contextlib
+import errno
+import sys
+from collections.abc import Iterator
+
+MENDABLE = {
+    errno.ENOSPC: "the disk is full; free some space",
+    errno.EDQUOT: "the disk quota is used up; free some space",
+    errno.EACCES: "permission denied; choose a folder that you may write to",
+    errno.EPERM: "not permitted; choose a folder that you may write to",
+    errno.EROFS: "the file system is read-only; choose another folder",
+}
+
+
+class UserError(Exception):
+    """Something that the user can mend. The message gives the value and the remedy, in one line."""
+
+
+@contextlib.contextmanager
+def exit_on_user_error() -> Iterator[None]:
+    """Around a script's main: a UserError, or an OSError of the disk, prints one line and exits with 2; Ctrl-C with 130."""
+    try:
+        yield
+    except UserError as error:
+        sys.exit(_tell(str(error)))
+    except OSError as error:
+        if error.errno not in MENDABLE:
+            raise
+        sys.exit(_tell(f"{error.filename or error.strerror}: {MENDABLE[error.errno]}"))
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
+
+
+def _tell(message: str) -> int:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    return 2

@@ -1,0 +1,81 @@
+"""Where a base model's files come from: a local folder, the hub's cache, or the hub."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlora.errors import UserError
+
+WAYS_OUT = "check the network, name a local folder, set HF_HOME to a cache that has it, or use --preset tiny"
+WEIGHTS = ("*.safetensors", "*.bin")
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A base model's folder, and what identifies it: hub id or folder, hub commit, hash of its configuration and weights."""
+
+    folder: Path
+    id: str
+    revision: str | None
+    content: str
+
+
+def find_base_model(name: str) -> BaseModel:
+    """The model `name`, a folder or a hub id, downloaded if it is not in the cache. Raises UserError if it is nowhere."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        revision = None
+    elif folder.exists():
+        raise UserError(f"BASE_MODEL (--base-model) is {name!r}, a file; name the folder that holds config.json")
+    elif name.count("/") > 1 or name[0] in "./~\\":
+        raise UserError(f"BASE_MODEL (--base-model) is {name!r}, and there is no such folder; name a folder or a hub id")
+    else:
+        folder = _download(name)
+        revision = folder.name
+    if not (folder / "config.json").is_file():
+        raise UserError(f"BASE_MODEL (--base-model) is {name!r}, and it has no config.json; it must be a transformers model")
+    return BaseModel(folder, name, revision, _content_hash(folder))
+
+
+def _download(repo: str) -> Path:
+    import httpx2
+    from huggingface_hub import HfApi, errors, snapshot_download
+
+    try:
+        try:
+            files = HfApi().list_repo_files(repo)
+        except (httpx2.ConnectError, httpx2.TimeoutException, errors.OfflineModeIsEnabled):
+            files = []  # the cache may still have it
+        weights = WEIGHTS[0] if any(file.endswith(".safetensors") for file in files) or not files else WEIGHTS[1]
+        return Path(snapshot_download(
+            repo,
+            allow_patterns=["*.json", "*.model", "*.txt", weights],
+            ignore_patterns=["*/*", "consolidated*"],
+        ))
+    except errors.GatedRepoError:
+        raise UserError(f"BASE_MODEL (--base-model) is {repo!r}, which is gated: accept its terms on its page and log in "
+                        f"with `hf auth login`, or name a local folder") from None
+    except (errors.RepositoryNotFoundError, errors.HFValidationError):
+        raise UserError(f"BASE_MODEL (--base-model) is {repo!r}, and neither a folder nor a public model on the hub has this "
+                        f"name; correct it, or log in with `hf auth login` if it is private") from None
+    except (errors.LocalEntryNotFoundError, errors.HfHubHTTPError, httpx2.HTTPError) as error:
+        raise UserError(f"BASE_MODEL (--base-model) is {repo!r}, and the hub is out of reach "
+                        f"({type(error.__cause__ or error).__name__}); {WAYS_OUT}") from None
+
+
+def _content_hash(folder: Path) -> str:
+    """Sixteen hexadecimal digits over config.json and each weight file's name, size and ends.
+
+    The ends hold a safetensors file's header and its last weights; to read all of 13 GB would take longer than loading it.
+    """
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    for file in sorted(path for pattern in WEIGHTS for path in folder.glob(pattern)):
+        size = file.stat().st_size
+        digest.update(f"{file.name} {size}".encode())
+        with file.open("rb") as stream:
+            digest.update(stream.read(65536))
+            stream.seek(max(0, size - 65536))
+            digest.update(stream.read())
+    return digest.hexdigest()[:16]

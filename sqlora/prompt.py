@@ -1,0 +1,118 @@
+"""The one prompt, tokenisation and stop contract, used in training and in generation alike.
+
+A prompt is an instruction, the question, the schema, and an open response:
+
+    <instruction>
+
+    ### Input:
+    <question>
+
+    ### Context:
+    <CREATE TABLE statements>
+
+    ### Response:
+
+Token ids are `[BOS] + prompt + SQL + [EOS]`. The prompt and the SQL are tokenised apart, so that the ids that the
+model is asked to continue in generation are exactly those that it was trained to continue.
+"""
+
+import hashlib
+
+from sqlora.errors import UserError
+
+INSTRUCTION = (
+    "You are given a question and the tables of a database. Write one SQL query that answers the question. "
+    "Use only the tables and columns that the context names, and write nothing but the query."
+)
+TEMPLATE = "{instruction}\n\n### Input:\n{question}\n\n### Context:\n{context}\n\n### Response:\n"
+
+# What the round trip of a tokenizer is tried on: SQL with quotes, operators, digits, line breaks and accents.
+PROBE = "SELECT T1.naïve_name, COUNT(*) FROM Table_1 AS T1\nWHERE a >= 10.50 AND b <> 'it''s  2' ORDER BY \"x y\" DESC"
+
+
+class TokenizerError(UserError):
+    """The tokenizer cannot carry SQL to the model and back."""
+
+
+def build_prompt(question: str, context: str) -> str:
+    """The text that the model continues with SQL."""
+    return TEMPLATE.format(instruction=INSTRUCTION, question=question.strip(), context=context.strip())
+
+
+def prompt_hash() -> str:
+    """Sixteen hexadecimal digits that change when the prompt does."""
+    return hashlib.sha256((INSTRUCTION + TEMPLATE).encode()).hexdigest()[:16]
+
+
+def encode_prompts(tokenizer, rows: list[dict[str, str]]) -> list[list[int]]:
+    """Token ids of each row's prompt: BOS once, where the tokenizer has one, and no EOS."""
+    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    return [bos + ids for ids in _encode(tokenizer, [build_prompt(row["question"], row["context"]) for row in rows])]
+
+
+def encode_answers(tokenizer, queries: list[str]) -> list[list[int]]:
+    """Token ids of each SQL query, closed by EOS."""
+    return [ids + [tokenizer.eos_token_id] for ids in _encode(tokenizer, [sql.strip() for sql in queries])]
+
+
+def encode_prompt(tokenizer, question: str, context: str) -> list[int]:
+    """Token ids of one prompt."""
+    return encode_prompts(tokenizer, [{"question": question, "context": context}])[0]
+
+
+def encode_answer(tokenizer, sql: str) -> list[int]:
+    """Token ids of one SQL query, closed by EOS."""
+    return encode_answers(tokenizer, [sql])[0]
+
+
+def _encode(tokenizer, texts: list[str]) -> list[list[int]]:
+    # split_special_tokens: text that spells a special token, such as "</s>", stays text.
+    return tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+
+def decode_answer(tokenizer, ids) -> str:
+    """The text of generated ids, without special tokens."""
+    return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
+
+
+def check_tokenizer(tokenizer) -> None:
+    """Raises TokenizerError unless BOS and EOS stand once and SQL comes back as it went in."""
+    if tokenizer.eos_token_id is None:
+        raise TokenizerError("the tokenizer has no EOS token, so generation would never stop; "
+                             "add eos_token to its tokenizer_config.json")
+    ids = encode_prompt(tokenizer, "How many?", "CREATE TABLE t (a INTEGER)") + encode_answer(tokenizer, PROBE)
+    for name, token, most in (("BOS", tokenizer.bos_token_id, 1), ("EOS", tokenizer.eos_token_id, 1)):
+        if name == "BOS" and token == tokenizer.eos_token_id:
+            most = 2  # one token plays both parts, as in GPT-2
+        if token is not None and ids.count(token) > most:
+            raise TokenizerError(f"the tokenizer puts {name} into a row {ids.count(token)} times instead of {most}; "
+                                 f"this tokenizer cannot be used as it is")
+    back = decode_answer(tokenizer, encode_answer(tokenizer, PROBE))
+    if back != PROBE:
+        raise TokenizerError(f"the tokenizer does not give SQL back as it went in: {PROBE!r} became {back!r}; "
+                             f"use a base model with its own tokenizer files")
+
+
+def extract_sql(text: str) -> str:
+    """The first SQL statement in a model's answer, trimmed and without its semicolon.
+
+    Ends at a semicolon outside quotes and comments, at a code fence, or at a further "###" heading.
+    """
+    text = text.strip()
+    if text.startswith("```"):
+        text = text[3:].removeprefix("sql").lstrip()
+    text = text.split("```")[0]
+    text = text.split("\n###")[0]
+    quote, i = "", 0
+    while i < len(text):
+        char = text[i]
+        if quote:
+            quote = "" if char == quote else quote
+        elif char in "'\"`":
+            quote = char
+        elif text.startswith("--", i):
+            i = text.find("\n", i) if "\n" in text[i:] else len(text)
+        elif char == ";":
+            break
+        i += 1
+    return text[:i].strip()

@@ -1,0 +1,222 @@
+"""Settings: the constants of config.py, checked, with the flags that stand for them.
+
+A later layer wins: constants, `--preset`, `--from-run`, flags. Every layer goes through the same checks.
+"""
+
+import difflib
+import io
+import json
+import math
+import tokenize
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+import config
+from sqlora.errors import UserError
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a setting takes: how a flag's text is read, which values are right, and how to say so."""
+
+    wants: str
+    valid: Callable[[Any], bool]
+    parse: Callable[[str], Any] = str
+
+
+def whole(least: int) -> Kind:
+    return Kind(f"a whole number of at least {least}", lambda v: type(v) is int and v >= least, int)
+
+
+def real(wants: str, valid: Callable[[float], bool]) -> Kind:
+    return Kind(wants, lambda v: type(v) in (int, float) and math.isfinite(v) and valid(v), float)
+
+
+def choice(*names: str) -> Kind:
+    return Kind("one of " + ", ".join(names), lambda v: v in names)
+
+
+SWITCH = Kind("True or False", lambda v: type(v) is bool, {"true": True, "false": False}.__getitem__)
+TEXT = Kind("a non-empty text", lambda v: type(v) is str and bool(v.strip()))
+OPTIONAL_TEXT = Kind("a text", lambda v: type(v) is str)
+NAMES = Kind(
+    "a list of names, with commas between them on the command line",
+    lambda v: type(v) is list and bool(v) and all(type(name) is str and name for name in v),
+    lambda text: [name.strip() for name in text.split(",")],
+)
+
+KINDS: dict[str, Kind] = {
+    "BASE_MODEL": TEXT,
+    "DATA_PATH": TEXT,
+    "TEST_DATA": TEXT,
+    "CHECKPOINT_DIR": TEXT,
+    "MODEL_PATH": TEXT,
+    "LORA_CHECKPOINT": TEXT,
+    "DEVICE": choice("auto", "xpu", "cuda", "cpu"),
+    "DTYPE": choice("auto", "bfloat16", "float16", "float32"),
+    "LOW_BIT": choice("nf4", "fp4", "none"),
+    "MAX_STEPS": whole(1),
+    "BATCH_SIZE": whole(1),
+    "GRADIENT_ACCUMULATION_STEPS": whole(1),
+    "LEARNING_RATE": real("a number above 0 and at most 1", lambda v: 0 < v <= 1),
+    "WARMUP_STEPS": whole(0),
+    "MAX_GRAD_NORM": real("a number above 0", lambda v: v > 0),
+    "LORA_R": whole(1),
+    "LORA_ALPHA": real("a number above 0", lambda v: v > 0),
+    "LORA_DROPOUT": real("a number from 0 to below 1", lambda v: 0 <= v < 1),
+    "LORA_TARGETS": NAMES,
+    "GRADIENT_CHECKPOINTING": SWITCH,
+    "TRAIN_ON_INPUTS": SWITCH,
+    "MAX_LENGTH": whole(8),
+    "LONG_ROWS": choice("drop", "raise"),
+    "VALIDATION_ROWS": whole(1),
+    "LOGGING_STEPS": whole(1),
+    "EVAL_STEPS": whole(1),
+    "SAVE_STEPS": whole(1),
+    "SAVE_TOTAL_LIMIT": whole(1),
+    "SEED": whole(0),
+    "REPORT_TO": choice("none", "tensorboard", "wandb", "trackio"),
+    "MODEL": choice("base", "adapter", "both"),
+    "MAX_NEW_TOKENS": whole(1),
+    "GENERATION_BATCH_SIZE": whole(1),
+    "NUM_BEAMS": whole(1),
+    "REPETITION_PENALTY": real("a number above 0", lambda v: v > 0),
+    "QUESTION": OPTIONAL_TEXT,
+    "CONTEXT": OPTIONAL_TEXT,
+    "OUTPUT": OPTIONAL_TEXT,
+}
+NOT_SETTINGS = {"DEMO", "PRESETS"}
+
+
+class Settings:
+    """The resolved settings, read-only, under the names of config.py: `settings.BATCH_SIZE`.
+
+    Raises UserError for an unknown name, a wrong value, or a combination that cannot work.
+    """
+
+    def __init__(self, values: Mapping[str, Any]):
+        for name, value in values.items():
+            _check(name, value)
+        self.__dict__.update(values)
+        _check_combinations(self)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"settings are read-only; {name} was to become {value!r}")
+
+    def as_dict(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+
+def load_settings(arguments: list[str] | None, about: str) -> Settings:
+    """Settings from config.py and the command line (`arguments`, or sys.argv); `about` heads the help page.
+
+    Raises UserError. `--help` prints and exits with 0.
+    """
+    command = click.Command("", params=_options(), help=about, callback=lambda **flags: flags)
+    try:
+        flags = command.main(args=arguments, standalone_mode=False)
+    except click.UsageError as error:
+        raise UserError(f"{error.format_message()} (--help lists the flags)") from None
+    except click.Abort:
+        raise KeyboardInterrupt from None
+    if not isinstance(flags, dict):
+        raise SystemExit(flags)  # --help
+    preset, run = flags.pop("preset"), flags.pop("from_run")
+    values = constants()
+    if preset:
+        values |= config.PRESETS[preset]
+    if run:
+        values |= run_settings(Path(run))
+    values |= {name: _parse(name, text) for name, text in flags.items() if text is not None}
+    return Settings(values)
+
+
+def constants() -> dict[str, Any]:
+    """The constants of config.py as they stand. Raises UserError if one is unknown or missing."""
+    found = {name: value for name, value in vars(config).items() if name.isupper() and name not in NOT_SETTINGS}
+    for name in KINDS.keys() - found.keys():
+        raise UserError(f"config.py lacks {name}; it takes {KINDS[name].wants}")
+    return found
+
+
+def run_settings(path: Path) -> dict[str, Any]:
+    """The settings of a finished run: its sqlora.json, or the folder that holds it. Raises UserError."""
+    path = path / "sqlora.json" if path.is_dir() else path
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))["settings"]
+        return dict(saved)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"--from-run {path}: no settings of a run are there ({type(error).__name__}); "
+                        f"name a folder with a sqlora.json, such as {config.MODEL_PATH}") from None
+
+
+def flag(name: str) -> str:
+    """BATCH_SIZE -> --batch-size"""
+    return "--" + name.lower().replace("_", "-")
+
+
+def _options() -> list[click.Parameter]:
+    options: list[click.Parameter] = [
+        click.Option(["--preset"], type=click.Choice(list(config.PRESETS)), help="settings for a purpose; tiny: the demo"),
+        click.Option(["--from-run"], metavar="PATH", help="take the settings of a finished run from its sqlora.json"),
+    ]
+    for name, text in _descriptions().items():
+        default = getattr(config, name)
+        shown = ",".join(default) if isinstance(default, list) else default
+        text = f"{text}  [{shown}]" if shown != "" else text
+        if KINDS[name] is SWITCH:
+            declaration = f"{flag(name)}/--no-{flag(name)[2:]}"
+            options.append(click.Option([declaration, name], default=None, help=text))
+        else:
+            options.append(click.Option([flag(name), name], metavar="VALUE", help=text))
+    return options
+
+
+def _descriptions() -> dict[str, str]:
+    """The comment behind each constant of config.py, which is its documentation."""
+    source = Path(config.__file__).read_text(encoding="utf-8")
+    found: dict[str, str] = {}
+    first_words: dict[int, str] = {}
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.NAME and token.start[1] == 0:
+            first_words[token.start[0]] = token.string
+        elif token.type == tokenize.COMMENT and first_words.get(token.start[0]) in KINDS:
+            found[first_words[token.start[0]]] = token.string.lstrip("# ")
+    return {name: found.get(name, "") for name in KINDS}
+
+
+def _parse(name: str, text: Any) -> Any:
+    if not isinstance(text, str):
+        return text  # a switch
+    try:
+        return KINDS[name].parse(text)
+    except (ValueError, KeyError):
+        return text  # which the check refuses, with the reason
+
+
+def _check(name: str, value: Any) -> None:
+    if name not in KINDS:
+        near = difflib.get_close_matches(name, KINDS, n=1)
+        remedy = f"did you mean {near[0]}?" if near else "config.py lists the settings"
+        raise UserError(f"unknown setting {name}; {remedy}")
+    if not KINDS[name].valid(value):
+        raise UserError(f"{name} ({flag(name)}) is {value!r}; it must be {KINDS[name].wants}")
+
+
+def _check_combinations(s: Settings) -> None:
+    if s.SAVE_STEPS % s.EVAL_STEPS:
+        raise UserError(
+            f"SAVE_STEPS (--save-steps) is {s.SAVE_STEPS} and EVAL_STEPS (--eval-steps) is {s.EVAL_STEPS}; SAVE_STEPS must "
+            f"be a multiple of EVAL_STEPS, since the best checkpoint is chosen by its evaluation"
+        )
+    if Path(s.CHECKPOINT_DIR).resolve() == Path(s.MODEL_PATH).resolve():
+        raise UserError(f"CHECKPOINT_DIR and MODEL_PATH (--model-path) are both {s.MODEL_PATH!r}; give them two folders")
+    if s.QUESTION and not s.CONTEXT:
+        raise UserError(f"QUESTION (--question) is {s.QUESTION!r} without its schema; add --context with CREATE TABLE text, "
+                        f"or with a .sql file")
+    if s.CONTEXT and not s.QUESTION:
+        raise UserError("CONTEXT (--context) is given without a question; add --question")

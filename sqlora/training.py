@@ -1,0 +1,225 @@
+"""The Trainer of a run: its arguments from the settings, right-padded batches, checks of the loss, and the run's log."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import time
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from sqlora import adapter
+from sqlora.console import console, progress_bar
+from sqlora.data import IGNORED_LABEL, TokenisedSplits
+from sqlora.device import Device, peak_memory
+from sqlora.errors import UserError
+from sqlora.hub import BaseModel
+from sqlora.run_folder import METRICS
+from sqlora.settings import Settings
+
+LENGTH_STEP = 8  # lengths are padded up to a multiple of it, which matrix units like
+
+
+def check_tracker(name: str) -> None:
+    """Raises UserError if the experiment tracker that REPORT_TO names is not installed."""
+    if name != "none" and importlib.util.find_spec(name) is None:
+        raise UserError(f"REPORT_TO (--report-to) is {name!r}, which is not installed; pip install {name}, or set it to none")
+
+
+def training_arguments(settings: Settings, device: Device) -> TrainingArguments:
+    arguments = TrainingArguments(
+        output_dir=settings.CHECKPOINT_DIR,
+        max_steps=settings.MAX_STEPS,
+        per_device_train_batch_size=settings.BATCH_SIZE,
+        per_device_eval_batch_size=settings.BATCH_SIZE,
+        gradient_accumulation_steps=settings.GRADIENT_ACCUMULATION_STEPS,
+        learning_rate=settings.LEARNING_RATE,
+        lr_scheduler_type="cosine",
+        warmup_steps=settings.WARMUP_STEPS,
+        max_grad_norm=settings.MAX_GRAD_NORM,
+        logging_steps=settings.LOGGING_STEPS,
+        logging_nan_inf_filter=False,  # a bad loss is to be seen, not smoothed away
+        eval_strategy="steps",
+        eval_steps=settings.EVAL_STEPS,
+        prediction_loss_only=True,
+        save_strategy="steps",
+        save_steps=settings.SAVE_STEPS,
+        save_total_limit=settings.SAVE_TOTAL_LIMIT,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_loss",
+        greater_is_better=False,
+        train_sampling_strategy="group_by_length",
+        seed=settings.SEED,
+        bf16=device.dtype == torch.bfloat16,
+        fp16=device.dtype == torch.float16,
+        use_cpu=device.type == "cpu",
+        gradient_checkpointing=settings.GRADIENT_CHECKPOINTING,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
+        dataloader_pin_memory=device.type != "cpu",
+        remove_unused_columns=False,
+        label_names=["labels"],
+        report_to=settings.REPORT_TO,
+        disable_tqdm=True,
+    )
+    # One process, one device: a quantised model cannot be copied to further GPUs, as Trainer would do with more in sight.
+    arguments.device  # noqa: B018 (counts the devices)
+    arguments._n_gpu = 1
+    return arguments
+
+
+def collate(rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+    """Right-padded `input_ids` and `labels`, int64 [rows, length], and no attention mask.
+
+    A causal model's tokens never see what stands right of them, so right padding needs no mask, and without one every
+    attention kernel may take its causal form.
+    """
+    longest = max(len(row["input_ids"]) for row in rows)
+    length = math.ceil(longest / LENGTH_STEP) * LENGTH_STEP
+    batch = {}
+    for key, padding in (("input_ids", 0), ("labels", IGNORED_LABEL)):
+        batch[key] = torch.tensor([row[key] + [padding] * (length - len(row[key])) for row in rows])
+    return batch
+
+
+class SqlTrainer(Trainer):
+    """transformers' Trainer, with this project's checkpoints, and an end to the run where the loss goes bad."""
+
+    def __init__(self, model: PeftModel, settings: Settings, device: Device, base: BaseModel, fingerprint: dict,
+                 splits: TokenisedSplits):
+        self.base = base
+        self.fingerprint = fingerprint
+        self.rows_seen = 0
+        self.seconds_aside = 0.0  # spent in evaluations and checkpoints
+        self.unchecked: list[tuple[int, torch.Tensor]] = []
+        super().__init__(
+            model=model,
+            args=training_arguments(settings, device),
+            data_collator=collate,
+            train_dataset=splits.train.rows,
+            eval_dataset=splits.validation.rows,
+        )
+        self.remove_callback(PrinterCallback)
+        self.run_log = RunLog(self, Path(settings.CHECKPOINT_DIR) / METRICS, device)
+        self.add_callback(self.run_log)
+
+    def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
+        self.rows_seen += inputs["input_ids"].shape[0]
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        self.unchecked.append((self.state.global_step + 1, loss))
+        return loss
+
+    def check_losses(self) -> None:
+        """Raises UserError at the first loss since the last check that is NaN, infinite or exactly 0.0.
+
+        Kept apart from the step, since reading a loss makes the CPU wait for the device.
+        """
+        steps, losses = zip(*self.unchecked, strict=True) if self.unchecked else ((), ())
+        self.unchecked = []
+        for step, loss in zip(steps, torch.stack(losses).tolist() if losses else (), strict=True):
+            if not math.isfinite(loss) or loss == 0.0:
+                raise bad_loss("loss", loss, step)
+
+    def evaluate(self, *arguments, **keywords) -> dict[str, float]:
+        start = time.perf_counter()
+        metrics = super().evaluate(*arguments, **keywords)
+        self.seconds_aside += time.perf_counter() - start
+        if not math.isfinite(metrics["eval_loss"]):
+            raise bad_loss("evaluation loss", metrics["eval_loss"], self.state.global_step)
+        return metrics
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        adapter.write_adapter(self.accelerator.unwrap_model(self.model), Path(output_dir or self.args.output_dir), self.base)
+
+    def _save_checkpoint(self, model, trial) -> None:
+        start = time.perf_counter()
+        folder = Path(self.args.output_dir)
+        with adapter.full_disk_as_user_error(folder):
+            super()._save_checkpoint(model, trial)
+            step = self.state.global_step
+            adapter.seal(folder / f"checkpoint-{step}", self.fingerprint, "checkpoint", self.run_log.metrics())
+        self.seconds_aside += time.perf_counter() - start
+
+
+def bad_loss(name: str, value: float, step: int) -> UserError:
+    return UserError(f"the {name} is {value} at step {step}; nothing of it was saved: lower LEARNING_RATE (--learning-rate), "
+                     f"lengthen WARMUP_STEPS (--warmup-steps), or set DTYPE (--dtype) to float32")
+
+
+class RunLog(TrainerCallback):
+    """What a run tells: a progress bar, a line for each logged step, and the same as JSON in metrics.jsonl."""
+
+    def __init__(self, trainer: SqlTrainer, path: Path, device: Device):
+        self.trainer = trainer
+        self.path = path
+        self.device = device
+        self.entry: dict[str, float] = {}
+        self.last: dict[str, float] = {}
+        self.progress = progress_bar()
+
+    def metrics(self) -> dict[str, float]:
+        """The latest known figures of the run."""
+        return self.last | self.entry
+
+    def on_train_begin(self, args, state, control, **_) -> None:
+        self.started = self.mark = time.perf_counter()
+        self.rows_at_mark = 0
+        self.aside_at_mark = 0.0
+        self.path.write_text("")
+        self.bar = self.progress.add_task("training", total=state.max_steps)
+        self.progress.start()
+
+    def on_step_begin(self, args, state, control, **_) -> None:
+        self._flush()
+
+    def on_step_end(self, args, state, control, **_) -> None:
+        self.progress.update(self.bar, completed=state.global_step)
+        if state.global_step >= state.max_steps:
+            control.should_log = control.should_evaluate = control.should_save = True
+        if control.should_log or control.should_evaluate or control.should_save:
+            self.trainer.check_losses()
+
+    def on_log(self, args, state, control, logs=None, **_) -> None:
+        self.entry["step"] = state.global_step
+        self.entry |= {key: logs[key] for key in ("loss", "eval_loss", "learning_rate") if key in logs}
+        if "loss" in logs:
+            now, aside, rows = time.perf_counter(), self.trainer.seconds_aside, self.trainer.rows_seen
+            seconds = now - self.mark - (aside - self.aside_at_mark)
+            self.entry["rows_per_second"] = round((rows - self.rows_at_mark) / seconds, 3)
+            self.entry["peak_memory_bytes"] = peak_memory(self.device.type)
+            self.mark, self.aside_at_mark, self.rows_at_mark = now, aside, rows
+
+    def on_train_end(self, args, state, control, **_) -> None:
+        self._flush()
+        self.progress.stop()
+        seconds = time.perf_counter() - self.started - self.trainer.seconds_aside
+        self.last["rows_per_second"] = round(self.trainer.rows_seen / seconds, 3)
+        self.last["train_seconds"] = round(seconds, 1)
+        self.last["peak_memory_bytes"] = peak_memory(self.device.type)
+        self.last["best_step"] = state.best_global_step
+        self.last["best_eval_loss"] = state.best_metric
+
+    def _flush(self) -> None:
+        if "loss" not in self.entry and "eval_loss" not in self.entry:
+            return
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(self.entry) + "\n")
+        console.print(_line(self.entry, self.trainer.state.max_steps), highlight=False)
+        self.last |= self.entry
+        self.entry = {}
+
+
+def _line(entry: dict[str, float], max_steps: int) -> str:
+    parts = [f"step {entry['step']:>{len(str(max_steps))}}/{max_steps}"]
+    for key, name, form in (
+        ("loss", "loss", ".4f"),
+        ("eval_loss", "eval loss", ".4f"),
+        ("learning_rate", "learning rate", ".2e"),
+        ("rows_per_second", "rows/s", ".1f"),
+    ):
+        if key in entry:
+            parts.append(f"{name} {entry[key]:{form}}")
+    return "  ".join(parts)

@@ -1,0 +1,142 @@
+"""Rows: every kind of file, every way in which one can be wrong, the split, and the ids and targets."""
+
+import csv
+import json
+
+import pytest
+
+from sqlora import data
+from sqlora.errors import UserError
+from sqlora.settings import load_settings
+
+ROWS = [{"question": f"How many {i}?", "context": f"CREATE TABLE t{i % 7} (a INTEGER)", "answer": f"SELECT {i}"}
+        for i in range(20)]
+
+
+def settings(*flags):
+    return load_settings(list(flags), "")
+
+
+def write(path, rows=ROWS):
+    if path.suffix == ".json":
+        path.write_text(json.dumps(rows))
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    elif path.suffix == ".csv":
+        with path.open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        import pyarrow
+        import pyarrow.parquet
+
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", data.SUFFIXES)
+def test_every_kind_of_file_gives_the_same_rows(tmp_path, suffix):
+    rows = [*ROWS, {"question": "Wie groß,\n\"genau\"?", "context": "CREATE TABLE ü (a INT)", "answer": "SELECT 'x;\u2028y'"}]
+    assert data.load_rows(str(write(tmp_path / f"rows{suffix}", rows)), "DATA_PATH") == rows
+
+
+def test_a_folder_of_files_is_read_as_a_dataset(tmp_path):
+    write(tmp_path / "train.jsonl")
+    assert data.load_rows(str(tmp_path), "DATA_PATH") == ROWS
+
+
+def test_a_dataset_without_a_train_split_is_refused(tmp_path):
+    write(tmp_path / "test.jsonl")
+    with pytest.raises(UserError, match="no train split.*test"):
+        data.load_rows(str(tmp_path), "DATA_PATH")
+
+
+def test_further_columns_are_left_out_and_a_known_answer_is_kept(tmp_path):
+    path = write(tmp_path / "rows.jsonl", [ROWS[0] | {"db": "x"}, {k: v for k, v in ROWS[1].items() if k != "answer"}])
+    rows = data.load_rows(str(path), "TEST_DATA", ("question", "context"))
+    assert rows == [ROWS[0], {k: v for k, v in ROWS[1].items() if k != "answer"}]
+
+
+@pytest.mark.parametrize(("name", "content", "words"), [
+    ("missing.jsonl", None, ["missing.jsonl", "no such file"]),
+    ("empty.jsonl", b"", ["empty"]),
+    ("blank.jsonl", b"\n\n", ["no row"]),
+    ("rows.txt", b"x", [".txt", ".jsonl"]),
+    ("bad.jsonl", b'{"question": "a", "context": "b", "answer": "c"}\n{"question": \n', ["line 2", "malformed JSON"]),
+    ("bad.json", b'[\n{"question": "a"},\n]', ["line 3", "malformed JSON"]),
+    ("deep.json", b"[" * 200_000, ["malformed JSON", "deep"]),
+    ("object.json", b'{"question": "a"}', ["array", ".jsonl"]),
+    ("list.jsonl", b"[1]\n", ["row 1", "list"]),
+    ("column.jsonl", b'{"question": "a", "sql": "b"}\n', ["row 1", "context", "question, sql"]),
+    ("null.jsonl", b'{"question": null, "context": "b", "answer": "c"}\n', ["row 1", "question", "None"]),
+    ("number.json", b'[{"question": "a", "context": 7, "answer": "c"}]', ["row 1", "context", "7"]),
+    ("space.jsonl", b'{"question": "a", "context": "b", "answer": " "}\n', ["row 1", "answer"]),
+    ("latin.jsonl", '{"question": "größe"}'.encode("latin-1"), ["UTF-8"]),
+    ("latin.csv", "question,context,answer\ngröße,b,c\n".encode("latin-1"), ["UTF-8"]),
+    ("wide.csv", b"question,context,answer\na,b,c,d\n", ["more fields"]),
+    ("quote.csv", b'question,context,answer\na,b,"c\n', ["line", "malformed CSV"]),
+    ("narrow.csv", b"question,context,answer\na,b\n", ["row 1", "answer"]),
+    ("bad.parquet", b"PAR1 not a parquet file", ["parquet"]),
+])
+def test_a_wrong_file_is_told_in_one_error(tmp_path, name, content, words):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        data.load_rows(str(path), "DATA_PATH (--data-path)")
+    assert all(word in str(caught.value) for word in ["--data-path", *words]), caught.value
+
+
+def test_the_split_is_seeded_and_by_schema():
+    train, validation = data.split_rows(ROWS, 5, seed=42)
+    assert len(train) + len(validation) == len(ROWS)
+    assert 5 <= len(validation) <= 7
+    assert not {row["context"] for row in train} & {row["context"] for row in validation}
+    assert (train, validation) == data.split_rows(ROWS, 5, seed=42)
+    assert validation != data.split_rows(ROWS, 5, seed=43)[1]
+
+
+def test_too_few_rows_for_the_split():
+    with pytest.raises(UserError, match="--validation-rows.*20 rows"):
+        data.split_rows(ROWS, 20, seed=42)
+    with pytest.raises(UserError, match="another schema"):
+        data.split_rows([row | {"context": "t"} for row in ROWS], 5, seed=42)
+
+
+def test_the_loss_is_on_the_sql_and_its_eos_alone(llama_tokenizer):
+    for flags, on_prompt in ((), False), (("--train-on-inputs",), True):
+        for row, out in zip(ROWS, data.tokenise_rows(ROWS, llama_tokenizer, settings(*flags)).rows, strict=True):
+            ids, labels = out["input_ids"], out["labels"]
+            targets = [token for token in labels if token != data.IGNORED_LABEL]
+            assert ids[-len(targets):] == targets
+            assert (len(targets) == len(ids)) == on_prompt
+            if not on_prompt:
+                assert targets[-1] == llama_tokenizer.eos_token_id
+                assert llama_tokenizer.decode(targets[:-1]).strip() == row["answer"]
+
+
+def test_long_rows_are_counted_or_refused_and_never_cut(llama_tokenizer):
+    rows = [*ROWS, ROWS[0] | {"answer": "SELECT " + "x, " * 600 + "x"}]
+    out = data.tokenise_rows(rows, llama_tokenizer, settings())
+    assert (len(out.rows), out.too_long) == (len(ROWS), 1)
+    with pytest.raises(UserError, match="--max-length"):
+        data.tokenise_rows(rows, llama_tokenizer, settings("--long-rows", "raise"))
+
+
+def test_no_row_short_enough(llama_tokenizer):
+    with pytest.raises(UserError, match="every training row"):
+        data.tokenise_splits(ROWS, ROWS, llama_tokenizer, settings("--max-length", "8"))
+
+
+def test_a_question_with_its_schema_from_a_file(tmp_path):
+    (tmp_path / "schema.sql").write_text("CREATE TABLE t (a INT)")
+    rows = data.load_samples(settings("--question", "How many?", "--context", str(tmp_path / "schema.sql")))
+    assert rows == [{"question": "How many?", "context": "CREATE TABLE t (a INT)"}]
+    with pytest.raises(UserError, match="--context"):
+        data.load_samples(settings("--question", "How many?", "--context", str(tmp_path / "none.sql")))
+
+
+def test_the_hash_of_the_data_changes_with_any_row():
+    assert data.data_hash(ROWS) == data.data_hash([dict(row) for row in ROWS])
+    assert data.data_hash(ROWS) != data.data_hash(ROWS[::-1])

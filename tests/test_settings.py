@@ -1,0 +1,126 @@
+"""config.py and its flags: layers, checks, and messages that name the flag, the value and the remedy."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import config
+from sqlora import settings
+from sqlora.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+
+
+def load(*arguments):
+    return settings.load_settings(list(arguments), "about")
+
+
+def test_every_constant_has_a_rule_a_line_and_a_right_default():
+    names = {name for name in vars(config) if name.isupper()} - settings.NOT_SETTINGS
+    assert names == set(settings.KINDS)
+    assert all(settings._descriptions().values())
+    assert load().as_dict() == settings.constants()
+
+
+def test_the_names_and_values_of_the_seed():
+    s = load()
+    assert (s.BASE_MODEL, s.DATA_PATH) == ("openlm-research/open_llama_3b", "b-mc2/sql-create-context")
+    assert (s.MODEL_PATH, s.CHECKPOINT_DIR, s.DEVICE) == ("./saved_model", "./lora_models", "auto")
+    assert (s.BATCH_SIZE, s.GRADIENT_ACCUMULATION_STEPS, s.WARMUP_STEPS, s.MAX_STEPS) == (32, 4, 100, 300)
+    assert (s.SAVE_STEPS, s.EVAL_STEPS, s.LOGGING_STEPS, s.SAVE_TOTAL_LIMIT) == (20, 20, 20, 3)
+    assert (s.LEARNING_RATE, s.MAX_GRAD_NORM) == (3e-4, 0.3)
+    assert (s.LORA_R, s.LORA_ALPHA, s.LORA_DROPOUT) == (16, 32, 0.05)
+    assert s.LORA_TARGETS == ["q_proj", "k_proj", "v_proj", "o_proj"]
+    assert (s.MAX_LENGTH, s.VALIDATION_ROWS, s.SEED) == (512, 100, 42)
+
+
+def test_editing_a_constant_and_passing_its_flag_do_the_same(monkeypatch):
+    flagged = load("--batch-size", "8", "--lora-targets", "q_proj, v_proj", "--train-on-inputs").as_dict()
+    monkeypatch.setattr(config, "BATCH_SIZE", 8)
+    monkeypatch.setattr(config, "LORA_TARGETS", ["q_proj", "v_proj"])
+    monkeypatch.setattr(config, "TRAIN_ON_INPUTS", True)
+    assert load().as_dict() == flagged
+
+
+def test_layers_constant_preset_run_flag(tmp_path):
+    (tmp_path / "sqlora.json").write_text('{"settings": {"MAX_STEPS": 7, "BATCH_SIZE": 3}}')
+    preset = config.PRESETS["tiny"]
+    assert load("--preset", "tiny").MAX_STEPS == preset["MAX_STEPS"] != config.MAX_STEPS
+    mixed = load("--preset", "tiny", "--from-run", str(tmp_path), "--batch-size", "5")
+    assert (mixed.MAX_STEPS, mixed.BATCH_SIZE, mixed.LEARNING_RATE) == (7, 5, preset["LEARNING_RATE"])
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["--batch-size", "0"], ["BATCH_SIZE", "--batch-size", "0", "at least 1"]),
+    (["--batch-size", "-3"], ["--batch-size", "-3"]),
+    (["--batch-size", "1.5"], ["--batch-size", "1.5", "whole number"]),
+    (["--batch-size", "many"], ["--batch-size", "many", "whole number"]),
+    (["--learning-rate", "nan"], ["--learning-rate", "nan"]),
+    (["--learning-rate", "0"], ["--learning-rate", "0"]),
+    (["--max-grad-norm", "inf"], ["--max-grad-norm", "inf"]),
+    (["--lora-dropout", "1"], ["--lora-dropout", "below 1"]),
+    (["--lora-targets", "q_proj,,"], ["--lora-targets"]),
+    (["--device", "tpu"], ["--device", "tpu", "xpu, cuda, cpu"]),
+    (["--base-model", " "], ["--base-model"]),
+    (["--batch-sise", "3"], ["--batch-sise", "--batch-size"]),
+    (["--preset", "tinny"], ["--preset", "tinny", "tiny"]),
+    (["--max-steps"], ["--max-steps"]),
+    (["stray"], ["stray"]),
+    (["--save-steps", "30"], ["--save-steps", "--eval-steps", "30", "20", "multiple"]),
+    (["--model-path", "./lora_models"], ["CHECKPOINT_DIR", "--model-path"]),
+    (["--question", "How many?"], ["--question", "--context"]),
+    (["--context", "CREATE TABLE t (a INT)"], ["--question"]),
+    (["--from-run", "nowhere"], ["--from-run", "nowhere"]),
+])
+def test_a_wrong_flag_is_named_with_its_value_and_the_remedy(arguments, words):
+    with pytest.raises(UserError) as caught:
+        load(*arguments)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+@pytest.mark.parametrize(("name", "value", "word"), [
+    ("BATCH_SIZE", "32", "whole number"),
+    ("BATCH_SIZE", True, "whole number"),
+    ("LORA_TARGETS", "q_proj", "list"),
+    ("GRADIENT_CHECKPOINTING", 1, "True or False"),
+    ("LEARNING_RATE", None, "number"),
+    ("BATCH_SZIE", 3, "BATCH_SIZE"),
+])
+def test_a_wrong_constant_is_named(monkeypatch, name, value, word):
+    monkeypatch.setattr(config, name, value, raising=False)
+    with pytest.raises(UserError, match=name) as caught:
+        load()
+    assert word in str(caught.value)
+
+
+def test_a_run_file_with_an_unknown_name_is_refused(tmp_path):
+    (tmp_path / "sqlora.json").write_text('{"settings": {"MAX_STEP": 7}}')
+    with pytest.raises(UserError, match="MAX_STEP.*MAX_STEPS"):
+        load("--from-run", str(tmp_path))
+
+
+def test_settings_are_read_only():
+    with pytest.raises(AttributeError):
+        load().BATCH_SIZE = 3
+
+
+@pytest.mark.parametrize("script", ["finetune.py", "generate.py"])
+def test_a_wrong_flag_exits_2_with_one_line(script):
+    done = subprocess.run([sys.executable, ROOT / script, "--batch-size", "0"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("script", ["finetune.py", "generate.py"])
+def test_help_lists_every_setting_without_loading_torch(script):
+    run = f"import sys, runpy; sys.argv = ['x', '--help']; runpy.run_path({str(ROOT / script)!r}, run_name='__main__')"
+    code = f"try:\n    exec({run!r})\nfinally:\n    import sys; print('torch' in sys.modules)"
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert time.perf_counter() - start < 5  # well under a second on an idle machine
+    assert done.returncode == 0
+    assert done.stdout.strip().endswith("False")
+    assert all(settings.flag(name) in done.stdout for name in settings.KINDS)
