@@ -16,7 +16,7 @@ def main(settings: Settings) -> None:
     from sqlora import console
 
     console.quiet_libraries()
-    from sqlora import adapter, backend, data, device, hub, run_folder, training
+    from sqlora import adapter, backend, data, device, hub, report, run_folder, training
 
     run_folder.check_outputs(settings)
     training.check_tracker(settings.REPORT_TO)

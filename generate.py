@@ -20,7 +20,9 @@ def main(settings: Settings) -> None:
     from sqlora import adapter, backend, data, device, generation, hub, report, run_folder
 
     rows = data.load_samples(settings)
-    run_folder.check_writable(Path(settings.CHECKPOINT_DIR), "CHECKPOINT_DIR (--checkpoint-dir)")
+    run_folder.check_writable(Path(settings.CHECKPOINT_DIR), "CHECKPOINT_DIR")
+    if settings.OUTPUT:
+        run_folder.check_writable(Path(settings.OUTPUT).parent, "OUTPUT")
     chosen = device.choose_device(settings.DEVICE, settings.DTYPE)
     folder = None if settings.MODEL == "base" else adapter.find_adapter(settings)
     console.print_generation(settings, chosen, len(rows))
@@ -40,7 +42,7 @@ def main(settings: Settings) -> None:
 
     report.print_comparison(answers, console.console)
     if settings.OUTPUT:
-        report.write_answers(Path(settings.OUTPUT), answers)
+        data.write_rows(Path(settings.OUTPUT), answers)
     page = Path(settings.CHECKPOINT_DIR) / run_folder.PAGE
     curve = Path(settings.CHECKPOINT_DIR) / run_folder.CURVE
     facts = report.answer_facts(answers, base.id, folder)

@@ -104,7 +104,7 @@ def progress_bar() -> Progress:
 
 def note(text: str) -> None:
     """One line that the user should see, though nothing is wrong."""
-    console.print(f"note: {text}", style="yellow", highlight=False, markup=False)
+    console.print(f"note: {text}", style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
 def print_facts(facts: dict[str, object]) -> None:

@@ -56,6 +56,11 @@ def load_samples(settings: Settings) -> list[Row]:
     return [{"question": settings.QUESTION, "context": context}]
 
 
+def write_rows(path: Path, rows: list[dict]) -> None:
+    """One JSON object a line, in UTF-8."""
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
 def data_hash(rows: list[Row]) -> str:
     """Sixteen hexadecimal digits that change with any row or with their order."""
     digest = hashlib.sha256()

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from sqlora.errors import UserError
-from sqlora.settings import Settings
+from sqlora.settings import Settings, flag
 
 METRICS = "metrics.jsonl"
 CURVE = "loss.png"
@@ -29,7 +29,7 @@ def check_writable(folder: Path, name: str) -> None:
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(b"x")
     except OSError as error:
-        raise UserError(f"{name} is {str(folder)!r}, and nothing can be written there ({error.strerror}); choose another "
+        raise UserError(f"{name} ({flag(name)}): nothing can be written to {str(folder)!r} ({error.strerror}); choose another "
                         f"folder, or free some space") from None
 
 

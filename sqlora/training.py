@@ -57,8 +57,8 @@ def training_arguments(settings: Settings, device: Device) -> TrainingArguments:
         bf16=device.dtype == torch.bfloat16,
         fp16=device.dtype == torch.float16,
         use_cpu=device.type == "cpu",
-        gradient_checkpointing=settings.GRADIENT_CHECKPOINTING,
-        gradient_checkpointing_kwargs={"use_reentrant": False},
+        activation_checkpointing=settings.GRADIENT_CHECKPOINTING,
+        activation_checkpointing_kwargs={"use_reentrant": False},
         dataloader_pin_memory=device.type != "cpu",
         remove_unused_columns=False,
         label_names=["labels"],
@@ -207,7 +207,7 @@ class RunLog(TrainerCallback):
             return
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(self.entry) + "\n")
-        console.print(_line(self.entry, self.trainer.state.max_steps), highlight=False)
+        console.print(_line(self.entry, self.trainer.state.max_steps), highlight=False, soft_wrap=True)
         self.last |= self.entry
         self.entry = {}
 

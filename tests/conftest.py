@@ -1,0 +1,47 @@
+"""Fixtures: the tiny models of snapshots.py, and settings whose outputs go to the test's own folder."""
+
+import os
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported; the hub's tests run in processes of their own
+
+from sqlora.console import quiet_libraries  # noqa: E402
+
+quiet_libraries()
+
+import snapshots  # noqa: E402
+
+from sqlora.settings import load_settings  # noqa: E402
+
+
+def _folder_fixture(kind: str):
+    @pytest.fixture(scope="session", name=f"{kind}_folder")
+    def folder(tmp_path_factory):
+        return snapshots.MAKERS[kind](tmp_path_factory.mktemp(kind))
+
+    return folder
+
+
+for _kind in snapshots.MAKERS:
+    globals()[f"{_kind}_folder"] = _folder_fixture(_kind)
+
+
+@pytest.fixture(scope="session")
+def llama_tokenizer(llama_folder):
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(llama_folder)
+
+
+@pytest.fixture
+def make_settings(tmp_path):
+    """Settings from flags, small, on the CPU, with their outputs in the test's own folder."""
+
+    def make(*flags):
+        small = ["--device", "cpu", "--dtype", "float32", "--no-gradient-checkpointing", "--batch-size", "4", "--max-new-tokens",
+                 "12", "--gradient-accumulation-steps", "1", "--checkpoint-dir", str(tmp_path / "lora_models"),
+                 "--model-path", str(tmp_path / "saved_model")]
+        return load_settings([*small, *flags], "")
+
+    return make

@@ -1,0 +1,158 @@
+"""Adapters on disk: whole or not found, checked against what they belong to, and never half replaced."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from sqlora import adapter, backend, device, hub
+from sqlora.errors import UserError
+
+CPU = device.choose_device("cpu", "float32")
+
+
+@pytest.fixture(scope="module")
+def base(llama_folder):
+    return hub.find_base_model(str(llama_folder))
+
+
+@pytest.fixture
+def save(base, llama_tokenizer, make_settings):
+    """Saves a fresh adapter for the tiny Llama into a folder, and returns the model."""
+
+    def save(folder, *flags, seed=0):
+        settings = make_settings("--low-bit", "none", *flags)
+        torch.manual_seed(seed)
+        model = backend.wrap_with_adapter(backend.load_base(base, settings, CPU, training=True), settings)
+        fingerprint = adapter.make_fingerprint(base, llama_tokenizer, settings, {})
+        with adapter.replacing(Path(folder)) as partial:
+            adapter.write_adapter(model, partial, base)
+            adapter.seal(partial, fingerprint, "finished", {})
+        return model
+
+    return save
+
+
+def load(base, folder, make_settings):
+    model = backend.load_base(base, make_settings("--low-bit", "none"), CPU, training=False)
+    return adapter.load_adapter(model, Path(folder))
+
+
+def test_what_is_saved_comes_back(base, save, llama_tokenizer, make_settings, tmp_path):
+    model = save(tmp_path / "a")
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {"adapter_config.json", adapter.WEIGHTS, "sqlora.json"}
+    fingerprint = adapter.check_adapter(tmp_path / "a", base, llama_tokenizer)
+    assert fingerprint["base_model"] == {"id": base.id, "revision": None, "content": base.content}
+    assert fingerprint["settings"] == make_settings("--low-bit", "none").as_dict()
+    assert fingerprint["versions"]["torch"] == torch.__version__
+    back = load(base, tmp_path / "a", make_settings).state_dict()
+    lora = [name for name in back if "lora" in name]
+    assert lora
+    assert all(torch.equal(back[name], model.state_dict()[name]) for name in lora)
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"base_model": {"id": "other/model", "revision": "abc", "content": "0"}}, ["another base", "other/model", "--base-model"]),
+    ({"prompt": "0"}, ["another prompt"]),
+    ({"tokenizer": "0"}, ["another tokenizer"]),
+    ({"weights": "0"}, ["damaged"]),
+])
+def test_an_adapter_of_something_else_is_refused_with_the_difference(base, save, llama_tokenizer, tmp_path, change, words):
+    save(tmp_path)
+    path = tmp_path / adapter.FINGERPRINT
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(UserError) as caught:
+        adapter.check_adapter(tmp_path, base, llama_tokenizer)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_another_base_with_the_same_name_is_told_by_its_content(base, save, llama_tokenizer, llama_folder, tmp_path):
+    save(tmp_path / "a")
+    copy = shutil.copytree(llama_folder, tmp_path / "copy")
+    adapter.check_adapter(tmp_path / "a", hub.find_base_model(str(copy)), llama_tokenizer)
+    weights = load_file(copy / "model.safetensors")
+    weights["model.norm.weight"] += 1
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match="another base"):
+        adapter.check_adapter(tmp_path / "a", hub.find_base_model(str(copy)), llama_tokenizer)
+
+
+def test_an_adapter_of_another_make_has_nothing_to_check(base, save, llama_tokenizer, make_settings, tmp_path):
+    save(tmp_path)
+    (tmp_path / adapter.FINGERPRINT).unlink()
+    assert adapter.check_adapter(tmp_path, base, llama_tokenizer) is None
+    load(base, tmp_path, make_settings)
+
+
+def test_latest_is_the_newest_whole_one(save, make_settings):
+    settings = make_settings()
+    checkpoints = Path(settings.CHECKPOINT_DIR)
+    assert adapter.find_adapter(settings) is None
+    save(checkpoints / "checkpoint-20")
+    save(settings.MODEL_PATH)
+    assert adapter.find_adapter(settings) == Path(settings.MODEL_PATH)
+    save(checkpoints / "checkpoint-40")
+    assert adapter.find_adapter(settings) == checkpoints / "checkpoint-40"
+    save(checkpoints / "checkpoint-60")
+    (checkpoints / "checkpoint-60" / adapter.FINGERPRINT).unlink()
+    save(checkpoints / "checkpoint-80")
+    weights = checkpoints / "checkpoint-80" / adapter.WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert adapter.find_adapter(settings) == checkpoints / "checkpoint-40"
+
+
+def test_a_named_adapter_must_be_there(make_settings, tmp_path):
+    with pytest.raises(UserError, match="--lora-checkpoint.*adapter_model.safetensors"):
+        adapter.find_adapter(make_settings("--lora-checkpoint", str(tmp_path)))
+    with pytest.raises(UserError, match="--model.*finetune.py"):
+        adapter.find_adapter(make_settings("--model", "adapter"))
+
+
+def test_a_failed_save_leaves_the_earlier_adapter_whole(base, save, llama_tokenizer, tmp_path):
+    save(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(UserError, match="full"), adapter.replacing(tmp_path) as partial:
+        (partial / adapter.WEIGHTS).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_folders_beside_a_saved_adapter_stay(save, tmp_path):
+    save(tmp_path / "saved" / "tiny")
+    save(tmp_path / "saved")
+    assert adapter.is_whole(tmp_path / "saved" / "tiny")
+    assert adapter.is_whole(tmp_path / "saved")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "shape", "not json"])
+def test_a_damaged_adapter_is_a_clear_error(base, save, make_settings, tmp_path, damage):
+    save(tmp_path)
+    weights = tmp_path / adapter.WEIGHTS
+    if damage == "truncated":
+        weights.write_bytes(weights.read_bytes()[:500])
+    elif damage == "shape":
+        save_file({name: tensor[:1].clone() for name, tensor in load_file(weights).items()}, weights)
+    else:
+        (tmp_path / "adapter_config.json").write_text("{")
+    with pytest.raises(UserError, match="cannot be loaded"):
+        load(base, tmp_path, make_settings)
+
+
+def test_a_pickled_adapter_is_not_loaded(save, make_settings, tmp_path):
+    save(tmp_path)
+    torch.save(load_file(tmp_path / adapter.WEIGHTS), tmp_path / "adapter_model.bin")
+    (tmp_path / adapter.WEIGHTS).unlink()
+    with pytest.raises(UserError, match="adapter_model.safetensors"):
+        adapter.find_adapter(make_settings("--lora-checkpoint", str(tmp_path)))
+
+
+def test_the_fingerprint_knows_its_tokenizer(llama_tokenizer, base):
+    other = replace(base)
+    assert adapter.tokenizer_hash(llama_tokenizer) == adapter.tokenizer_hash(backend.load_tokenizer(other))
+    llama_tokenizer_with_more = backend.load_tokenizer(base)
+    llama_tokenizer_with_more.add_tokens(["<more>"])
+    assert adapter.tokenizer_hash(llama_tokenizer) != adapter.tokenizer_hash(llama_tokenizer_with_more)

@@ -1,0 +1,118 @@
+"""The base models that users really have: each loads, quantised or not, and what is wrong with one is told."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from sqlora import backend, device, generation, hub, training
+from sqlora.data import tokenise_rows
+from sqlora.errors import UserError
+
+CPU = device.choose_device("cpu", "float32")
+ROWS = [{"question": "How many?", "context": "CREATE TABLE t (a INTEGER)", "answer": "SELECT COUNT(*) FROM t"}]
+
+
+@pytest.mark.parametrize("kind", ["llama", "openllama", "codellama", "mistral", "qwen2"])
+@pytest.mark.parametrize("low_bit", ["nf4", "none"])
+def test_every_kind_of_causal_model_trains_and_generates(request, make_settings, kind, low_bit):
+    base = hub.find_base_model(str(request.getfixturevalue(f"{kind}_folder")))
+    settings = make_settings("--low-bit", low_bit, "--max-new-tokens", "3")
+    backend.check_causal(base)
+    tokenizer = backend.load_tokenizer(base)
+    model = backend.wrap_with_adapter(backend.load_base(base, settings, CPU, training=True), settings)
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trained
+    assert all("lora_" in name for name in trained)
+    assert all(parameter.dtype == torch.float32 for name, parameter in model.named_parameters() if name in trained)
+
+    batch = training.collate(tokenise_rows(ROWS, tokenizer, settings).rows)
+    model.train()
+    loss = model(**batch).loss
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert any(parameter.grad is not None and parameter.grad.norm() > 0 for parameter in model.parameters())
+    assert len(generation.generate_sql(model, tokenizer, ROWS, settings)) == 1
+
+
+def test_the_linear_layers_are_quantised_to_4_bits_and_the_head_is_not(llama_folder, make_settings):
+    from bitsandbytes.nn import Linear4bit
+
+    model = backend.load_base(hub.find_base_model(str(llama_folder)), make_settings(), CPU, training=True)
+    layer = model.model.layers[0].mlp.down_proj
+    assert isinstance(layer, Linear4bit)
+    assert (layer.weight.quant_state.quant_type, layer.weight.quant_state.nested) == ("nf4", True)
+    assert not isinstance(model.lm_head, Linear4bit)
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_an_adapter_on_a_layer_that_is_not_there(llama_folder, make_settings):
+    settings = make_settings("--lora-targets", "q_proj,c_attn,query", "--low-bit", "none")
+    model = backend.load_base(hub.find_base_model(str(llama_folder)), settings, CPU, training=True)
+    with pytest.raises(UserError, match="c_attn, query.*down_proj, gate_proj, k_proj"):
+        backend.wrap_with_adapter(model, settings)
+
+
+def test_all_linear_layers_can_be_named_at_once(llama_folder, make_settings):
+    settings = make_settings("--lora-targets", "all-linear")
+    model = backend.wrap_with_adapter(
+        backend.load_base(hub.find_base_model(str(llama_folder)), settings, CPU, training=True), settings)
+    names = {name.split(".lora_A")[0].rsplit(".", 1)[-1] for name, _ in model.named_parameters() if "lora_A" in name}
+    assert names == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+
+
+def test_a_model_that_is_not_causal(bert_folder):
+    with pytest.raises(UserError, match="--base-model.*Bert.*not a causal"):
+        backend.check_causal(hub.find_base_model(str(bert_folder)))
+
+
+@pytest.fixture
+def copy(llama_folder, tmp_path):
+    return shutil.copytree(llama_folder, tmp_path / "copy")
+
+
+def load(folder, make_settings):
+    base = hub.find_base_model(str(folder))
+    backend.check_causal(base)
+    backend.load_tokenizer(base)
+    return backend.load_base(base, make_settings("--low-bit", "none"), CPU, training=True)
+
+
+def test_a_folder_without_a_model(tmp_path):
+    with pytest.raises(UserError, match="config.json"):
+        hub.find_base_model(str(tmp_path))
+    with pytest.raises(UserError, match="no such folder"):
+        hub.find_base_model(str(tmp_path / "none"))
+    (tmp_path / "model.gguf").write_bytes(b"x")
+    with pytest.raises(UserError, match="a file"):
+        hub.find_base_model(str(tmp_path / "model.gguf"))
+
+
+@pytest.mark.parametrize("damage", ["no weights", "truncated", "a tensor missing", "wrong shape", "bad config", "unknown type"])
+def test_damaged_snapshots_are_told(copy, make_settings, damage):
+    weights, config = copy / "model.safetensors", copy / "config.json"
+    tensors = load_file(weights)
+    if damage == "no weights":
+        weights.unlink()
+    elif damage == "truncated":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    elif damage == "a tensor missing":
+        del tensors["model.layers.0.self_attn.q_proj.weight"]
+        save_file(tensors, weights, metadata={"format": "pt"})
+    elif damage == "wrong shape":
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"intermediate_size": 32}))
+    elif damage == "bad config":
+        config.write_text("{")
+    else:
+        config.write_text(json.dumps({"model_type": "nonesuch", "architectures": ["NonesuchForCausalLM"]}))
+    with pytest.raises(UserError, match="--base-model"):
+        load(copy, make_settings)
+
+
+def test_a_snapshot_without_a_tokenizer(copy, make_settings):
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        (copy / name).unlink(missing_ok=True)
+    with pytest.raises(UserError, match="tokenizer"):
+        load(copy, make_settings)

@@ -1,0 +1,145 @@
+"""finetune.py and generate.py from end to end, on a tiny random Llama and rows of the test's own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import finetune
+import generate
+from sqlora import adapter
+from sqlora.errors import UserError, exit_on_user_error
+
+ROOT = Path(__file__).parent.parent
+SHORT = ("--max-steps", "4", "--eval-steps", "2", "--save-steps", "2", "--logging-steps", "2", "--warmup-steps", "1",
+         "--validation-rows", "4", "--batch-size", "4", "--gradient-accumulation-steps", "1", "--max-new-tokens", "8")
+
+
+@pytest.fixture
+def rows_file(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    rows = [{"question": f"How many {i}?", "context": f"CREATE TABLE t{i} (a INTEGER)", "answer": f"SELECT {i} FROM t{i}"}
+            for i in range(24)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def short_run(llama_folder, rows_file, make_settings):
+    """Settings of a run of seconds, with further flags."""
+    return lambda *flags: make_settings(
+        "--base-model", str(llama_folder), "--data-path", str(rows_file), "--test-data", str(rows_file), *SHORT, *flags)
+
+
+def test_the_main_job_as_a_user_runs_it(llama_folder, rows_file, tmp_path):
+    flags = ["--base-model", llama_folder, "--data-path", rows_file, "--test-data", rows_file, *SHORT]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "120"}
+
+    def run(script, *more):
+        return subprocess.run([sys.executable, ROOT / script, *map(str, flags), *more], cwd=tmp_path, env=environment,
+                              capture_output=True, text=True, timeout=300)
+
+    trained = run("finetune.py")
+    assert trained.returncode == 0, trained.stderr
+    for fact in ("foundation model", "adapter save path", "cpu:", "batch size", "warm-up 1", "learning rate", "24 read"):
+        assert fact in trained.stdout
+    assert trained.stderr == ""
+    finished = tmp_path / "saved_model"
+    assert {path.name for path in finished.iterdir()} == {
+        "README.md", "adapter_config.json", "adapter_model.safetensors", "sqlora.json"}
+    assert json.loads((finished / "sqlora.json").read_text())["status"] == "finished"
+    assert str(tmp_path) not in (finished / "README.md").read_text()
+    assert (tmp_path / "lora_models" / "loss.png").stat().st_size > 5000
+
+    answered = run("generate.py", "--output", "answers.jsonl")
+    assert answered.returncode == 0, answered.stderr
+    assert answered.stderr == ""
+    answers = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
+    given = [json.loads(line) for line in rows_file.read_text().splitlines()]
+    assert [row["question"] for row in answers] == [row["question"] for row in given]
+    assert all(answer.keys() == {"question", "context", "answer", "base", "adapter"} for answer in answers)
+    assert "<html" in (tmp_path / "lora_models" / "before_after.html").read_text()
+
+
+def test_an_earlier_run_is_set_aside_and_its_settings_can_be_taken_again(short_run):
+    settings = short_run()
+    finetune.main(settings)
+    folder = Path(settings.CHECKPOINT_DIR)
+    first = (folder / "metrics.jsonl").read_text()
+    finetune.main(short_run("--from-run", settings.MODEL_PATH, "--max-steps", "2"))
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) < len(first.splitlines())
+    (aside,) = (folder / "earlier").iterdir()
+    assert (aside / "metrics.jsonl").read_text() == first
+    assert adapter.is_whole(aside / "checkpoint-4")
+    assert adapter.find_adapter(settings) == Path(settings.MODEL_PATH)
+
+
+def test_without_an_adapter_the_base_answers_and_one_line_says_how_to_train(short_run, capsys):
+    generate.main(short_run())
+    assert "python finetune.py" in capsys.readouterr().out
+
+
+def test_one_question(short_run, capsys):
+    generate.main(short_run("--question", "How many rows?", "--context", "CREATE TABLE t (a INTEGER)"))
+    assert "How many rows?" in capsys.readouterr().out
+
+
+def test_a_folder_that_cannot_be_written(short_run, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="MODEL_PATH.*nothing can be written"):
+        finetune.main(short_run("--model-path", str(tmp_path / "file" / "x")))
+    with pytest.raises(UserError, match="OUTPUT.*nothing can be written"):
+        generate.main(short_run("--output", str(tmp_path / "file" / "x.jsonl")))
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1.5 MB, where this user may mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.name != "posix" or subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", folder], capture_output=True
+    ).returncode:
+        pytest.skip("a small file system can only be mounted by root")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_disk_that_fills_while_saving_costs_nothing_saved_before(short_run, small_disk, monkeypatch):
+    settings = short_run("--checkpoint-dir", str(small_disk), "--save-steps", "2", "--save-total-limit", "1",
+                         "--max-steps", "40", "--lora-r", "8")
+    seal = adapter.seal
+
+    def fill_after_the_first(*arguments):
+        sealed = seal(*arguments)
+        (small_disk / "ballast").write_bytes(b"x" * max(0, _free(small_disk) - 60_000))
+        return sealed
+
+    monkeypatch.setattr(adapter, "seal", fill_after_the_first)
+    with pytest.raises(UserError, match="full"):
+        finetune.main(settings)
+    assert adapter.is_whole(small_disk / "checkpoint-2")
+    assert adapter.find_adapter(settings) == small_disk / "checkpoint-2"
+
+
+def test_a_disk_with_too_little_room_is_told_before_training(short_run, small_disk):
+    (small_disk / "ballast").write_bytes(b"x" * (_free(small_disk) - 100_000))
+    with pytest.raises(UserError, match="--checkpoint-dir.*MB free"):
+        finetune.main(short_run("--checkpoint-dir", str(small_disk)))
+
+
+def _free(folder: Path) -> int:
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize
+
+
+def test_the_exit_of_a_user_error_and_of_a_bug(capsys):
+    with pytest.raises(SystemExit) as caught, exit_on_user_error():
+        raise UserError("this is\nwrong")
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == "error: this is wrong\n"
+    with pytest.raises(ZeroDivisionError), exit_on_user_error():
+        1 / 0

@@ -1,0 +1,74 @@
+"""Generation: batches give what one at a time gives, in the order of the rows, and the adapter is switched."""
+
+import pytest
+import snapshots
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import LlamaForCausalLM
+
+from sqlora import generation
+from sqlora.errors import UserError
+
+ROWS = [{"question": "What is " + "the name and " * (i % 4) + f"a{i}?", "context": f"CREATE TABLE t{i} (a{i} INTEGER)"}
+        for i in range(7)]
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Random weights large enough that every prompt is continued in its own way."""
+    torch.manual_seed(3)
+    base = LlamaForCausalLM(snapshots.llama_config(initializer_range=0.4)).double()
+    model = get_peft_model(base, LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")).double()
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=1.0)
+    return model
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Answers as the text that was generated, so that random weights' answers can be told apart."""
+    monkeypatch.setattr(generation.prompt, "extract_sql", lambda text: text)
+
+
+@pytest.mark.parametrize("flags", [(), ("--num-beams", "3")])
+def test_batches_answer_as_one_at_a_time_in_the_same_order(model, llama_tokenizer, make_settings, asked, flags):
+    alone = generation.generate_sql(model, llama_tokenizer, ROWS, make_settings("--generation-batch-size", "1", *flags))
+    batched = generation.generate_sql(model, llama_tokenizer, ROWS, make_settings("--generation-batch-size", "3", *flags))
+    assert alone == batched
+    assert len(set(alone)) > 3
+
+
+def test_the_batch_is_reported_as_it_is_answered(model, llama_tokenizer, make_settings):
+    done = []
+    generation.generate_sql(model, llama_tokenizer, ROWS, make_settings("--generation-batch-size", "3"), done.append)
+    assert done == [3, 3, 1]
+
+
+def test_only_new_tokens_count(model, llama_tokenizer, make_settings, asked):
+    short = generation.generate_sql(model, llama_tokenizer, ROWS[:1], make_settings("--max-new-tokens", "1"))
+    assert len(llama_tokenizer(short[0], add_special_tokens=False)["input_ids"]) <= 1
+
+
+def test_one_model_answers_with_and_without_its_adapter(model, llama_tokenizer, make_settings, asked):
+    both = generation.answer_rows(model, llama_tokenizer, ROWS, make_settings())
+    assert [row["question"] for row in both] == [row["question"] for row in ROWS]
+    assert all(row["answer"] is None for row in both)
+    assert [row["base"] for row in both] != [row["adapter"] for row in both]
+    plain = generation.answer_rows(model.get_base_model(), llama_tokenizer, ROWS, make_settings("--model", "base"))
+    only = generation.answer_rows(model, llama_tokenizer, ROWS, make_settings("--model", "adapter"))
+    assert [row["adapter"] for row in only] == [row["adapter"] for row in both]
+    assert all(row["base"] is None for row in only)
+    assert all(row["adapter"] is None for row in plain)
+
+
+def test_a_prompt_that_leaves_no_room(model, llama_tokenizer, make_settings):
+    rows = [*ROWS, {"question": "x " * 3000, "context": "CREATE TABLE t (a INT)"}]
+    with pytest.raises(UserError, match="row 8.*--max-new-tokens"):
+        generation.generate_sql(model, llama_tokenizer, rows, make_settings())
+
+
+def test_left_padding():
+    batch = generation.pad_left([[5, 6, 7], [8]], pad=2)
+    assert batch["input_ids"].tolist() == [[5, 6, 7], [2, 2, 8]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [0, 0, 1]]
