@@ -16,7 +16,7 @@ def main(settings: Settings) -> None:
     from sqlora import console
 
     console.quiet_libraries()
-    from sqlora import adapter, backend, data, device, hub, report, run_folder, training
+    from sqlora import adapter, backend, data, device, hub, model_card, report, run_folder, training
 
     run_folder.check_outputs(settings)
     training.check_tracker(settings.REPORT_TO)
@@ -42,7 +42,7 @@ def main(settings: Settings) -> None:
     folder = Path(settings.MODEL_PATH)
     with adapter.replacing(folder) as partial:
         adapter.write_adapter(model, partial, base)
-        report.write_model_card(partial, adapter.seal(partial, fingerprint, "finished", trainer.run_log.metrics()))
+        model_card.write_model_card(partial, adapter.seal(partial, fingerprint, "finished", trainer.run_log.metrics()))
     curve = Path(settings.CHECKPOINT_DIR) / run_folder.CURVE
     report.plot_loss_curve(Path(settings.CHECKPOINT_DIR) / run_folder.METRICS, curve, f"Fine-tuning {base.folder.name}")
     console.print_end(trainer.run_log.metrics(), folder, curve)

@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 from sqlora import prompt
 from sqlora.errors import UserError
 from sqlora.hub import BaseModel
+from sqlora.run_folder import replace_file
 from sqlora.settings import Settings
 
 FINGERPRINT = "sqlora.json"
@@ -67,9 +68,8 @@ def seal(folder: Path, fingerprint: dict[str, object], status: str, metrics: dic
         "weights": _file_hash(folder / WEIGHTS),
         "written": datetime.now(timezone.utc).isoformat(),
     }
-    partial = folder / (FINGERPRINT + ".partial")
-    partial.write_text(json.dumps(sealed, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, folder / FINGERPRINT)
+    text = json.dumps(sealed, indent=2) + "\n"
+    replace_file(folder / FINGERPRINT, lambda partial: partial.write_text(text, encoding="utf-8"))
     return sealed
 
 

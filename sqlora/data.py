@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlora import prompt
+from sqlora import hub, prompt
 from sqlora.errors import UserError
 from sqlora.settings import Settings
 
@@ -126,9 +126,23 @@ def _read_parquet(file: Path, where: str) -> list[dict]:
 
 def _read_dataset(name: str, where: str) -> Iterable[object]:
     import datasets
+    import httpx2
+    import huggingface_hub
 
     datasets.disable_progress_bars()
-    splits = datasets.load_dataset(name)
+    try:
+        if not Path(name).expanduser().is_dir() and hub.list_files("dataset", name) is None:
+            # Otherwise datasets would ask for half a minute before it looks into the cache.
+            huggingface_hub.constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+        splits = datasets.load_dataset(name)
+    except (huggingface_hub.errors.RepositoryNotFoundError, huggingface_hub.errors.HFValidationError,
+            datasets.exceptions.DatasetNotFoundError):
+        raise UserError(f"{where}: neither a file or folder nor a public dataset on the hub has this name; correct it") from None
+    except (ConnectionError, httpx2.HTTPError) as error:
+        raise UserError(f"{where}: it is not in the cache, and the hub is out of reach ({type(error).__name__}); "
+                        f"{hub.WAYS_OUT}") from None
+    except (datasets.exceptions.DatasetGenerationError, FileNotFoundError, ValueError) as error:
+        raise UserError(f"{where}: datasets cannot read it: {error.__cause__ or error}") from None
     if "train" not in splits:
         raise UserError(f"{where}: it has no train split, only {', '.join(splits)}; save the split as .jsonl and name the file")
     return splits["train"]

@@ -41,16 +41,14 @@ def find_base_model(name: str) -> BaseModel:
 
 def _download(repo: str) -> Path:
     import httpx2
-    from huggingface_hub import HfApi, errors, snapshot_download
+    from huggingface_hub import errors, snapshot_download
 
     try:
-        try:
-            files = HfApi().list_repo_files(repo)
-        except (httpx2.ConnectError, httpx2.TimeoutException, errors.OfflineModeIsEnabled):
-            files = []  # the cache may still have it
-        weights = WEIGHTS[0] if any(file.endswith(".safetensors") for file in files) or not files else WEIGHTS[1]
+        files = list_files("model", repo)
+        weights = WEIGHTS[1] if files and not any(file.endswith(".safetensors") for file in files) else WEIGHTS[0]
         return Path(snapshot_download(
             repo,
+            local_files_only=files is None,
             allow_patterns=["*.json", "*.model", "*.txt", weights],
             ignore_patterns=["*/*", "consolidated*"],
         ))
@@ -60,9 +58,26 @@ def _download(repo: str) -> Path:
     except (errors.RepositoryNotFoundError, errors.HFValidationError):
         raise UserError(f"BASE_MODEL (--base-model) is {repo!r}, and neither a folder nor a public model on the hub has this "
                         f"name; correct it, or log in with `hf auth login` if it is private") from None
-    except (errors.LocalEntryNotFoundError, errors.HfHubHTTPError, httpx2.HTTPError) as error:
-        raise UserError(f"BASE_MODEL (--base-model) is {repo!r}, and the hub is out of reach "
-                        f"({type(error.__cause__ or error).__name__}); {WAYS_OUT}") from None
+    except (errors.LocalEntryNotFoundError, httpx2.HTTPError) as error:
+        raise UserError(f"BASE_MODEL (--base-model) is {repo!r}, which is not wholly in the cache, and the hub is out of reach "
+                        f"({type(error).__name__}); {WAYS_OUT}") from None
+
+
+def list_files(kind: str, repo: str) -> list[str] | None:
+    """The files of a "model" or "dataset" repository, or None if the hub cannot be reached.
+
+    Asks once, for ten seconds: huggingface_hub's own listing would retry for half a minute, or for ever.
+    Raises RepositoryNotFoundError, GatedRepoError or HFValidationError of huggingface_hub.
+    """
+    import httpx2
+    from huggingface_hub import HfApi, errors
+
+    try:
+        return [file.rfilename for file in HfApi().repo_info(repo, repo_type=kind, timeout=10).siblings]
+    except errors.RepositoryNotFoundError:
+        raise
+    except (httpx2.HTTPError, errors.OfflineModeIsEnabled):
+        return None
 
 
 def _content_hash(folder: Path) -> str:

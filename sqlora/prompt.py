@@ -17,6 +17,7 @@ model is asked to continue in generation are exactly those that it was trained t
 """
 
 import hashlib
+import re
 
 from sqlora.errors import UserError
 
@@ -35,8 +36,13 @@ class TokenizerError(UserError):
 
 
 def build_prompt(question: str, context: str) -> str:
-    """The text that the model continues with SQL."""
-    return TEMPLATE.format(instruction=INSTRUCTION, question=question.strip(), context=context.strip())
+    """The text that the model continues with SQL.
+
+    Runs of blanks in the context become one: indentation says nothing, costs tokens, and tokenizers that transformers
+    reads from a tokenizer.model split it otherwise than sentencepiece does.
+    """
+    context = re.sub(r"[ \t]+", " ", context.strip())
+    return TEMPLATE.format(instruction=INSTRUCTION, question=question.strip(), context=context)
 
 
 def prompt_hash() -> str:
@@ -81,9 +87,8 @@ def check_tokenizer(tokenizer) -> None:
         raise TokenizerError("the tokenizer has no EOS token, so generation would never stop; "
                              "add eos_token to its tokenizer_config.json")
     ids = encode_prompt(tokenizer, "How many?", "CREATE TABLE t (a INTEGER)") + encode_answer(tokenizer, PROBE)
-    for name, token, most in (("BOS", tokenizer.bos_token_id, 1), ("EOS", tokenizer.eos_token_id, 1)):
-        if name == "BOS" and token == tokenizer.eos_token_id:
-            most = 2  # one token plays both parts, as in GPT-2
+    most = 2 if tokenizer.bos_token_id == tokenizer.eos_token_id else 1  # one token plays both parts, as in GPT-2
+    for name, token in (("BOS", tokenizer.bos_token_id), ("EOS", tokenizer.eos_token_id)):
         if token is not None and ids.count(token) > most:
             raise TokenizerError(f"the tokenizer puts {name} into a row {ids.count(token)} times instead of {most}; "
                                  f"this tokenizer cannot be used as it is")
@@ -96,23 +101,15 @@ def check_tokenizer(tokenizer) -> None:
 def extract_sql(text: str) -> str:
     """The first SQL statement in a model's answer, trimmed and without its semicolon.
 
-    Ends at a semicolon outside quotes and comments, at a code fence, or at a further "###" heading.
+    Of an answer with a code fence it is what stands in the fence. Ends at a semicolon outside quotes and comments, or at
+    a further "###" heading.
     """
-    text = text.strip()
-    if text.startswith("```"):
-        text = text[3:].removeprefix("sql").lstrip()
-    text = text.split("```")[0]
-    text = text.split("\n###")[0]
-    quote, i = "", 0
-    while i < len(text):
-        char = text[i]
-        if quote:
-            quote = "" if char == quote else quote
-        elif char in "'\"`":
-            quote = char
-        elif text.startswith("--", i):
-            i = text.find("\n", i) if "\n" in text[i:] else len(text)
-        elif char == ";":
+    before, fence, after = text.partition("```")
+    if fence and not re.match(r"\s*(select|with)\b", before, re.IGNORECASE):
+        before = re.sub(r"^(\w*sql\w*|\w*\n)", "", after, flags=re.IGNORECASE).split("```")[0]
+    text = before.split("\n###")[0]
+    for token in re.finditer(r"--[^\n]*|/\*.*?(?:\*/|\Z)|(['\"`]).*?(?:\1|\Z)|;", text, re.DOTALL):
+        if token[0] == ";":
+            text = text[: token.start()]
             break
-        i += 1
-    return text[:i].strip()
+    return text.strip()

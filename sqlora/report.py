@@ -1,11 +1,16 @@
-"""What a run shows to a person: the loss curve, the answers before and after, and the adapter's model card."""
+"""What a run shows to a person: the loss curve, and the answers before and after.
+
+An answer is a dict of question, context, answer (the expected SQL), base and adapter (their SQL), each text, or None
+where it is not known. "Right" means equal to the expected SQL in normal form; see sql.py.
+"""
 
 from __future__ import annotations
 
 import base64
 import html
 import json
-import os
+import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,202 +18,193 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sqlora import prompt
+from sqlora.model_card import public_name
+from sqlora.run_folder import replace_file
 from sqlora.sql import exact_match
 
-Answer = dict[str, str | None]  # question, context, answer, base, adapter; None for what is not known
+Answer = dict[str, str | None]
+Verdicts = dict[str, bool | None]  # of base and adapter: right, wrong, or None where it cannot be told
 WHOSE = ("base", "adapter")
-KINDS = {
-    "all": "all",
-    "gained": "adapter right, base wrong",
-    "lost": "base right, adapter wrong",
-    "wrong": "adapter wrong",
+PAGE_MARKS = {True: "✓ as expected", False: "✗ differs"}
+HEADINGS = {"answer": "Expected", "base": "Base model", "adapter": "With the adapter"}
+KINDS: dict[str, tuple[str, Callable[[Verdicts], bool]]] = {
+    "all": ("All", lambda found: True),
+    "gained": ("Adapter right, base wrong", lambda found: found["adapter"] is True and found["base"] is False),
+    "lost": ("Base right, adapter wrong", lambda found: found["base"] is True and found["adapter"] is False),
+    "wrong": ("Adapter wrong", lambda found: found["adapter"] is False),
 }
+BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#555555"  # of Okabe and Ito: apart for every kind of colour vision
+SQL_WORDS = (
+    "SELECT DISTINCT FROM LEFT RIGHT INNER OUTER CROSS JOIN ON AS WHERE AND OR NOT IN IS NULL LIKE BETWEEN "
+    "EXISTS GROUP ORDER BY HAVING LIMIT OFFSET ASC DESC UNION ALL INTERSECT EXCEPT CASE WHEN THEN ELSE END CREATE "
+    "TABLE PRIMARY FOREIGN KEY REFERENCES"
+)
+SQL_PIECE = re.compile(rf"""('(?:[^']|'')*'|"[^"]*")|\b(?:{SQL_WORDS.replace(" ", "|")})\b""", re.IGNORECASE)
 
 
-def plot_loss_curve(metrics: Path, picture: Path, title: str) -> None:
-    """Draws the losses of a metrics.jsonl, and the learning rate under them, into a PNG.
+def plot_loss_curve(metrics_path: Path, png_path: Path, title: str) -> None:
+    """Draws the losses of a metrics.jsonl, and the learning rate under them, into a PNG of 1600 x 1000 pixels.
 
-    A line that a killed run left half written is passed over.
+    A line that a killed run left half written is passed over, and so is a figure that is missing or not finite; of a
+    step that was logged twice, as by a resumed run, the later counts. Raises FileNotFoundError if there are no metrics.
     """
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # not pyplot, which keeps every figure alive
+    from matplotlib.ticker import MaxNLocator
 
-    entries = _read_metrics(metrics)
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    losses, rates = figure.subplots(2, sharex=True, height_ratios=(4, 1))
-    steps, values = _series(entries, "loss")
-    losses.plot(steps, values, color="#0072b2", label="training loss")
-    steps, values = _series(entries, "eval_loss")
-    if values:
-        losses.plot(steps, values, color="#d55e00", marker="o", markersize=4, label="evaluation loss")
-        best = min(range(len(values)), key=values.__getitem__)
-        losses.annotate(f"best {values[best]:.4f}\nat step {steps[best]}", (steps[best], values[best]), xytext=(0, 28),
-                        textcoords="offset points", ha="right", arrowprops={"arrowstyle": "-", "color": "#555"})
-    losses.set(title=title, ylabel="loss a token")
-    losses.set_ylim(bottom=0)
-    losses.legend(frameon=False)
-    rates.plot(*_series(entries, "learning_rate"), color="#555")
-    rates.set(xlabel="step", ylabel="learning rate")
-    rates.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
-    for axes in (losses, rates):
-        axes.grid(alpha=0.25)
+    entries = _read_metrics(metrics_path)
+    training, evaluation, rates = (_series(entries, key) for key in ("loss", "eval_loss", "learning_rate"))
+    figure = Figure(figsize=(6.4, 4), dpi=250, layout="constrained")
+    upper, lower = figure.subplots(2, sharex=True, height_ratios=(5, 1))
+    figure.suptitle(title, x=0.01, ha="left", fontsize="medium", fontweight="bold", parse_math=False)
+    upper.plot(*training, color=BLUE, linewidth=1.6, marker="." if len(training[0]) < 3 else "", label="training loss")
+    upper.plot(*evaluation, color=ORANGE, linewidth=1.1, marker="o", markersize=4, markerfacecolor="white",
+               label="evaluation loss")
+    last = max(training[0] + evaluation[0] + rates[0], default=0) or 1
+    highest = max(training[1] + evaluation[1], default=0) or 1
+    upper.set(ylabel="loss", xlim=(0, 1.02 * last), ylim=(0, 1.06 * highest))
+    upper.legend(loc="lower right", bbox_to_anchor=(1, 0.99), ncols=2, frameon=False, fontsize="small", borderpad=0)
+    if evaluation[0]:
+        _annotate_best(upper, *evaluation)
+    lower.plot(*rates, color=GREY, linewidth=1.2, marker="." if len(rates[0]) < 3 else "")
+    fastest = max(rates[1], default=0) or 1
+    lower.set(xlabel="step", ylabel="learning\nrate", ylim=(0, 1.15 * fastest))
+    lower.set_yticks([0, fastest], ["0", f"{fastest:.2g}"])
+    lower.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
+    for axes in (upper, lower):
+        axes.grid(color="#e3e6ea", linewidth=0.7)
+        axes.tick_params(labelsize="small", color=GREY)
         axes.spines[["top", "right"]].set_visible(False)
-    _replace(picture, lambda partial: figure.savefig(partial, format="png", dpi=120))
+    figure.align_ylabels()
+    replace_file(png_path, lambda partial: figure.savefig(partial, format="png"))
+
+
+def _annotate_best(axes, steps: list[int], values: list[float]) -> None:
+    best = min(range(len(values)), key=values.__getitem__)
+    point = steps[best], values[best]
+    axes.plot(*point, color=ORANGE, marker="o", markersize=6)
+    # The text goes to where there is room.
+    left, low = (2 * at < end for at, (_, end) in zip(point, (axes.get_xlim(), axes.get_ylim()), strict=True))
+    axes.annotate(f"best {values[best]:.4f}, step {steps[best]}", point, xytext=(6 if left else 0, 24 if low else -32),
+                  textcoords="offset points", ha="left" if left else "right", fontsize="small",
+                  bbox={"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
+                  arrowprops={"arrowstyle": "-", "color": GREY, "shrinkB": 4})
 
 
 def _read_metrics(path: Path) -> list[dict]:
     entries = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_bytes().splitlines():  # bytes: a cut may fall inside a character
         try:
-            entries.append(json.loads(line))
+            entry = json.loads(line)
         except ValueError:
             continue
+        if isinstance(entry, dict):
+            entries.append(entry)
     return entries
 
 
 def _series(entries: list[dict], key: str) -> tuple[list[int], list[float]]:
-    known = [(entry["step"], entry[key]) for entry in entries if key in entry]
-    return [step for step, _ in known], [value for _, value in known]
+    def number(value: object) -> bool:
+        return isinstance(value, int | float) and math.isfinite(value)
+
+    known = {entry["step"]: entry[key] for entry in entries if number(entry.get("step")) and number(entry.get(key))}
+    steps = sorted(known)
+    return steps, [known[step] for step in steps]
+
+
+def _verdicts(row: Answer) -> Verdicts:
+    known = row.get("answer") is not None
+    return {who: exact_match(row[who], row["answer"]) if known and row.get(who) is not None else None for who in WHOSE}
 
 
 def answer_facts(answers: list[Answer], base: str, adapter: Path | None) -> dict[str, str]:
-    """What heads the before/after page: who answered, and how many answers match exactly where the right one is known."""
-    facts = {"base model": _public_name(base), "adapter": str(adapter) if adapter else "none", "questions": str(len(answers))}
-    known = [row for row in answers if row["answer"] is not None]
+    """What heads the before/after page: who answered, and how many answers are right, of those that can be judged."""
+    facts = {"base model": public_name(base), "adapter": str(adapter or "none"), "questions": f"{len(answers):,}"}
+    verdicts = [_verdicts(row) for row in answers]
     for who in WHOSE:
-        if known and known[0][who] is not None:
-            right = sum(exact_match(row[who], row["answer"]) for row in known)
-            facts[f"exact match, {who}"] = f"{right / len(known):.1%} ({right} of {len(known)})"
+        known = [found[who] for found in verdicts if found[who] is not None]
+        if known:
+            facts[f"exact match, {who}"] = f"{sum(known) / len(known):.1%} ({sum(known)} of {len(known)})"
     return facts
 
 
-def print_comparison(answers: list[Answer], console: Console, limit: int = 10) -> None:
-    """The answers beside each other, those of the first `limit` questions, marked where the right one is known."""
-    for row in answers[:limit]:
-        table = Table(title=Text(row["question"] or "", style="bold"), title_justify="left", show_header=False, expand=True,
-                      box=None, padding=(0, 1))
-        table.add_column(width=10, style="dim")
+def print_comparison(answers: list[Answer], console: Console | None = None, limit: int = 20) -> None:
+    """The first `limit` questions, each with its answers line under line, marked where the right one is known."""
+    console = console or Console()
+    utf8 = console.encoding.lower().startswith("utf")
+    marks = {True: ("✓" if utf8 else "ok", "green"), False: ("✗" if utf8 else "no", "red"), None: ("", "")}
+
+    def plain(text: str, style: str = "") -> Text:
+        # A model may write anything: no escape sequence reaches the terminal, nor a character that it cannot encode.
+        text = "".join(char if char.isprintable() or char == "\n" else " " for char in text)
+        return Text(text.encode(console.encoding, "replace").decode(console.encoding), style)
+
+    for number, row in enumerate(answers[:limit], start=1):
+        console.print(plain(f"{number}. {row.get('question') or ''}", "bold"))
+        table = Table(show_header=False, box=None, padding=(0, 1, 0, 0))
+        table.add_column(width=10, style="dim", justify="right")
+        table.add_column(width=max(len(mark) for mark, _ in marks.values()))
         table.add_column(overflow="fold")
-        if row["answer"] is not None:
-            table.add_row("expected", Text(row["answer"]))
-        for who in WHOSE:
-            if row[who] is not None:
-                table.add_row(who, Text.assemble(row[who] or "(nothing)", "  ", _mark(row, who, console)))
+        verdicts = _verdicts(row)
+        for name in ("answer", *WHOSE):
+            if row.get(name) is not None:
+                mark = marks[verdicts.get(name)]
+                table.add_row("expected" if name == "answer" else name, Text(*mark), plain(row[name] or "(nothing)"))
         console.print(table)
         console.print()
     if len(answers) > limit:
-        console.print(f"... and {len(answers) - limit} more, on the page", style="dim")
+        console.print(f"and {len(answers) - limit:,} more", style="dim", highlight=False)
 
 
-def _mark(row: Answer, who: str, console: Console) -> tuple[str, str]:
-    if row["answer"] is None:
-        return "", ""
-    signs = ("✓", "✗") if console.encoding.startswith("utf") else ("(right)", "(wrong)")
-    right = exact_match(row[who], row["answer"])
-    return signs[0 if right else 1], "green" if right else "red"
-
-
-def write_page(page: Path, answers: list[Answer], curve: Path | None, facts: dict[str, str]) -> None:
+def write_page(path: Path, rows: list[Answer], curve_png: Path | None, facts: dict[str, str]) -> None:
     """One HTML file that needs no other: facts, the loss curve, and every question with its answers, to be filtered."""
+    verdicts = [_verdicts(row) for row in rows]
     picture = ""
-    if curve is not None:
-        picture = f'<img class="curve" alt="Loss curve" src="data:image/png;base64,{base64.b64encode(curve.read_bytes()).decode()}">'
-    kinds = [_kinds(row) for row in answers]
-    choices = [
-        f'<label><input type="radio" name="kind" value="{kind}"{" checked" if kind == "all" else ""}> {label} '
-        f"({sum(kind in found for found in kinds)})</label>"
-        for kind, label in KINDS.items() if any(row["answer"] is not None for row in answers) or kind == "all"
+    if curve_png is not None:
+        data = base64.b64encode(curve_png.read_bytes()).decode()
+        picture = f'<img class="curve" alt="Training and evaluation loss by step" src="data:image/png;base64,{data}">'
+    judged = any(right is not None for found in verdicts for right in found.values())
+    buttons = [
+        f'<button type="button" data-kind="{kind}" aria-pressed="{"true" if kind == "all" else "false"}">{label} '
+        f"<span>{sum(map(fits, verdicts)):,}</span></button>"
+        for kind, (label, fits) in KINDS.items()
     ]
+    told = [f"<dt>{html.escape(name)}</dt><dd>{html.escape(str(fact))}</dd>" for name, fact in facts.items()]
     parts = {
-        "FACTS": "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in facts.items()),
+        "FACTS": "".join(told),
         "CURVE": picture,
-        "CHOICES": "\n".join(choices),
-        "COUNT": str(len(answers)),
-        "ROWS": "\n".join(_article(i, row, found) for i, (row, found) in enumerate(zip(answers, kinds, strict=True), start=1)),
+        "BUTTONS": "\n".join(buttons) if judged else "",
+        "NOTE": '<p class="note">Right means the same as the expected SQL but for layout and letter case. '
+                "A query that differs may still give the right result.</p>" if judged else "",
+        "ROWS": "\n".join(map(_article, range(1, len(rows) + 1), rows, verdicts)),
     }
-    # Split, not replaced one after the other: a question may spell a placeholder.
-    pieces = Path(__file__).with_name("page.html").read_text(encoding="utf-8").replace("}}", "{{").split("{{")
-    text = "".join(parts[piece] if i % 2 else piece for i, piece in enumerate(pieces))
-    _replace(page, lambda partial: partial.write_text(text, encoding="utf-8"))
+    template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
+    # In one go: a question may spell a placeholder.
+    text = re.sub(r"{{(\w+)}}", lambda place: parts[place[1]], template)
+    replace_file(path, lambda partial: partial.write_text(text, encoding="utf-8", errors="replace"))
 
 
-def _kinds(row: Answer) -> list[str]:
-    base, adapter = (exact_match(row[who], row["answer"]) for who in WHOSE)
-    kinds = ["all"]
-    if row["answer"] is not None and row["adapter"] is not None:
-        kinds += [] if adapter else ["wrong"]
-        if row["base"] is not None and base != adapter:
-            kinds.append("gained" if adapter else "lost")
-    return kinds
+def _article(number: int, row: Answer, verdicts: Verdicts) -> str:
+    def block(name: str) -> str:
+        right, sql = verdicts.get(name), row.get(name)
+        if sql is None:
+            return ""
+        mark = "" if right is None else f'<b class="{"right" if right else "wrong"}">{PAGE_MARKS[right]}</b>'
+        shown = _coloured(sql) if sql.strip() else "<i>(nothing)</i>"
+        return f'<div><h3>{HEADINGS[name]} {mark}</h3><pre>{shown}</pre></div>'
+
+    kinds = " ".join(kind for kind, (_, fits) in KINDS.items() if fits(verdicts))
+    context = re.sub(r";\s*(?=CREATE\b)", ";\n", row.get("context") or "", flags=re.IGNORECASE)
+    schema = f"<details><summary>Schema</summary><pre>{_coloured(context)}</pre></details>" if context else ""
+    pair = "".join(map(block, WHOSE))
+    return (f'<article data-kinds="{kinds}"><h2><small>{number}</small> {html.escape(row.get("question") or "")}</h2>'
+            f'{schema}{block("answer")}<div class="pair">{pair}</div></article>')
 
 
-def _article(number: int, row: Answer, kinds: list[str]) -> str:
-    def shown(title: str, sql: str | None) -> str:
-        return "" if sql is None else f"<div><h3>{title}</h3><pre>{html.escape(sql) or '<span class=none>(nothing)</span>'}</pre></div>"
-
-    def marked(who: str) -> str:
-        if row["answer"] is None:
-            return who
-        right = exact_match(row[who], row["answer"])
-        return f'{who} <span class="{"right" if right else "wrong"}">{"✓ as expected" if right else "✗ differs"}</span>'
-
-    return (
-        f'<article data-kinds="{" ".join(kinds)}"><h2><small>{number}</small>{html.escape(row["question"] or "")}</h2>'
-        f'<details><summary>schema</summary><pre>{html.escape(row["context"] or "")}</pre></details>'
-        f'<div class="answers">{shown("expected", row["answer"])}'
-        f'{"".join(shown(marked(who), row[who]) for who in WHOSE)}</div></article>'
-    )
-
-
-def write_model_card(folder: Path, fingerprint: dict) -> None:
-    """README.md for an adapter: what it is, how to use it, how it was made. Local paths stay out of it."""
-    base, data, settings = fingerprint["base_model"], fingerprint["data"], fingerprint["settings"]
-    name = _public_name(base["id"])
-    hub_lines = f"base_model: {name}\n" if base["revision"] else ""
-    shown = {key: value for key, value in settings.items() if not _is_path(value)}
-    sections = {
-        "": f"A LoRA adapter that turns a question and a database schema into SQL, for the base model `{name}`"
-            + (f" at revision `{base['revision']}`." if base["revision"] else ".")
-            + f" Trained with SQLoRA on {data['rows']} rows of `{_public_name(data['id'])}`.",
-        "Prompt": "The model continues exactly this text; `{question}` and `{context}` (CREATE TABLE statements) are filled in:\n\n"
-                  "```text\n" + prompt.TEMPLATE.replace("{instruction}", prompt.INSTRUCTION) + "```",
-        "Use": f"""With SQLoRA: `python generate.py --base-model {name} --lora-checkpoint FOLDER`. With transformers and peft alone:
-
-```python
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained("{name}")
-model = AutoModelForCausalLM.from_pretrained("{name}", device_map="auto")
-model = PeftModel.from_pretrained(model, "FOLDER")
-text = open("prompt.txt").read()  # the prompt above, filled in, its last line break kept
-inputs = tokenizer(text, return_tensors="pt").to(model.device)
-output = model.generate(**inputs, max_new_tokens=128, do_sample=False)
-print(tokenizer.decode(output[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True))
-```""",
-        "Settings": _markdown_table(("setting", "value"), shown),
-        "Metrics": _markdown_table(("metric", "value"), fingerprint["metrics"]),
-        "Versions": _markdown_table(("library", "version"), fingerprint["versions"]),
-    }
-    body = "\n\n".join(f"## {title}\n\n{text}" if title else text for title, text in sections.items())
-    head = f"---\n{hub_lines}library_name: peft\npipeline_tag: text-generation\ntags:\n- text-to-sql\n- lora\n---\n"
-    (folder / "README.md").write_text(f"{head}\n# {name}: SQL adapter\n\n{body}\n", encoding="utf-8")
-
-
-def _markdown_table(head: tuple[str, str], rows: dict[str, object]) -> str:
-    return "\n".join(f"| {name} | {value} |" for name, value in (head, ("---", "---"), *rows.items()))
-
-
-def _public_name(name: str) -> str:
-    """A hub id as it is; of a local path the last part alone."""
-    return Path(name).name if _is_path(name) else name
-
-
-def _is_path(value: object) -> bool:
-    return isinstance(value, str) and (value.startswith((".", "/", "~", "\\")) or value.count("/") > 1 or Path(value).exists())
-
-
-def _replace(target: Path, write: Callable[[Path], object]) -> None:
-    partial = target.with_name(target.name + ".partial")
-    write(partial)
-    os.replace(partial, target)
+def _coloured(sql: str) -> str:
+    """SQL as HTML, escaped, its keywords and quoted text marked."""
+    pieces, end = [], 0
+    for found in SQL_PIECE.finditer(sql):
+        tag = "q" if found[1] else "k"
+        pieces += [html.escape(sql[end : found.start()]), f'<span class="{tag}">{html.escape(found[0])}</span>']
+        end = found.end()
+    return "".join(pieces) + html.escape(sql[end:])

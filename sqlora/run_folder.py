@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -42,6 +44,16 @@ def check_space(model, settings: Settings) -> None:
         raise UserError(f"CHECKPOINT_DIR (--checkpoint-dir) is {settings.CHECKPOINT_DIR!r}, whose disk has {free / 1e6:.0f} MB "
                         f"free, and {settings.SAVE_TOTAL_LIMIT + 1} checkpoints need {need / 1e6:.0f} MB; free some space, or "
                         f"lower SAVE_TOTAL_LIMIT (--save-total-limit)")
+
+
+def replace_file(target: Path, write: Callable[[Path], object]) -> None:
+    """`target` as `write` writes it: whole, or as it was."""
+    partial = target.with_name(target.name + ".partial")
+    try:
+        write(partial)
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def set_earlier_run_aside(settings: Settings) -> Path | None:

@@ -11,8 +11,11 @@ from sqlora.console import quiet_libraries  # noqa: E402
 quiet_libraries()
 
 import snapshots  # noqa: E402
+import torch  # noqa: E402
 
 from sqlora.settings import load_settings  # noqa: E402
+
+torch.set_num_threads(2)  # the models are so small that more threads only wait for each other
 
 
 def _folder_fixture(kind: str):
@@ -39,9 +42,9 @@ def make_settings(tmp_path):
     """Settings from flags, small, on the CPU, with their outputs in the test's own folder."""
 
     def make(*flags):
-        small = ["--device", "cpu", "--dtype", "float32", "--no-gradient-checkpointing", "--batch-size", "4", "--max-new-tokens",
-                 "12", "--gradient-accumulation-steps", "1", "--checkpoint-dir", str(tmp_path / "lora_models"),
-                 "--model-path", str(tmp_path / "saved_model")]
+        small = ["--device", "cpu", "--dtype", "float32", "--no-gradient-checkpointing", "--batch-size", "4",
+                 "--max-new-tokens", "12", "--gradient-accumulation-steps", "1",
+                 "--checkpoint-dir", str(tmp_path / "lora_models"), "--model-path", str(tmp_path / "saved_model")]
         return load_settings([*small, *flags], "")
 
     return make

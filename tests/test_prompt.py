@@ -1,0 +1,158 @@
+"""The prompt contract: BOS and EOS once, SQL there and back exactly, one prompt in training and generation."""
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from sqlora import prompt
+from sqlora.data import tokenise_rows
+
+KINDS = ["llama", "openllama", "codellama", "mistral", "qwen2"]
+QUERIES = [
+    "SELECT COUNT(*) FROM singer",
+    prompt.PROBE,
+    "SELECT a  ,   b FROM t\n    WHERE\tx <= -0.5 AND y LIKE '%50\\%\\_%' ESCAPE '\\'",
+    "SELECT \"Straße\", '東京', '🙂', 'naïve' FROM `Köln` WHERE [a b] != '' AND c = ''''",
+    "SELECT ' .', 'n''t', 'do n\\'t', 'a , b' , '# # ' FROM t -- a comment",
+]
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def tokenizer(request):
+    return AutoTokenizer.from_pretrained(request.getfixturevalue(f"{request.param}_folder"))
+
+
+def byte_level(normalizer=None, **special) -> PreTrainedTokenizerFast:
+    """A tokenizer of single bytes, without any special token but those named."""
+    vocabulary = {symbol: i for i, symbol in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.normalizer = normalizer
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **special)
+
+
+def test_the_tokenizers_of_real_layouts_pass(tokenizer):
+    prompt.check_tokenizer(tokenizer)
+
+
+@pytest.mark.parametrize("sql", QUERIES)
+def test_sql_comes_back_exactly_and_ends_in_one_eos(tokenizer, sql):
+    ids = prompt.encode_answer(tokenizer, sql)
+    assert ids[-1] == tokenizer.eos_token_id
+    assert ids.count(tokenizer.eos_token_id) == 1
+    assert tokenizer.bos_token_id not in ids
+    assert prompt.decode_answer(tokenizer, ids) == sql
+
+
+def test_a_prompt_begins_with_one_bos_and_has_no_eos(tokenizer):
+    ids = prompt.encode_prompt(tokenizer, "How many?", "CREATE TABLE t (a INTEGER)")
+    assert tokenizer.eos_token_id not in ids
+    if tokenizer.bos_token_id is not None:
+        assert ids[0] == tokenizer.bos_token_id
+        assert ids.count(tokenizer.bos_token_id) == 1
+    text = tokenizer.decode(ids, skip_special_tokens=True)
+    assert text == prompt.build_prompt("How many?", "CREATE TABLE t (a INTEGER)")
+
+
+def test_a_tokenizer_without_bos_gets_none(qwen2_folder):
+    tokenizer = AutoTokenizer.from_pretrained(qwen2_folder)
+    assert tokenizer.bos_token_id is None
+    assert None not in prompt.encode_prompt(tokenizer, "How many?", "CREATE TABLE t (a INTEGER)")
+
+
+@pytest.mark.parametrize("token", ["</s>", "<s>", "<unk>", "<|endoftext|>", "<FILL_ME>", "▁<PRE>"])
+def test_text_that_spells_a_special_token_stays_text(tokenizer, token):
+    question, sql = f"What is {token}a {token} b?", f"SELECT '{token}', ' {token} ' FROM t"
+    asked = prompt.encode_prompt(tokenizer, question, f"CREATE TABLE t (a TEXT DEFAULT '{token}')")
+    answered = prompt.encode_answer(tokenizer, sql)
+    assert not set(asked[1:] + answered[:-1]) & set(tokenizer.all_special_ids)
+    # "▁" is how sentencepiece writes a blank, so such tokenizers read the one as the other.
+    assert prompt.decode_answer(tokenizer, answered) in (sql, sql.replace("▁", " "))
+
+
+def test_generation_asks_for_the_ids_that_training_continues(tokenizer, make_settings):
+    row = {"question": " How many? ", "context": "CREATE TABLE t (a INTEGER)\n", "answer": "SELECT COUNT(*) FROM t"}
+    asked = prompt.encode_prompt(tokenizer, row["question"], row["context"])
+    trained = tokenise_rows([row], tokenizer, make_settings()).rows[0]["input_ids"]
+    assert trained == asked + prompt.encode_answer(tokenizer, row["answer"])
+
+
+def test_many_rows_are_encoded_as_one_by_one(tokenizer):
+    rows = [{"question": f"Question {i}?" * i, "context": f"CREATE TABLE t{i} (a INTEGER)"} for i in range(1, 5)]
+    assert prompt.encode_prompts(tokenizer, rows) == [prompt.encode_prompt(tokenizer, **row) for row in rows]
+    assert prompt.encode_answers(tokenizer, QUERIES) == [prompt.encode_answer(tokenizer, sql) for sql in QUERIES]
+
+
+def test_the_prompt_holds_each_part_once_in_order():
+    text = prompt.build_prompt(" How {many}? ", "\nCREATE TABLE t (a INTEGER)\n")
+    parts = [prompt.INSTRUCTION, "\n\n### Input:\nHow {many}?\n", "\n### Context:\nCREATE TABLE t (a INTEGER)\n"]
+    assert text == "".join(parts) + "\n### Response:\n"
+
+
+def test_the_hash_changes_with_the_prompt(monkeypatch):
+    before = prompt.prompt_hash()
+    assert (len(before), before) == (16, prompt.prompt_hash())
+    monkeypatch.setattr(prompt, "INSTRUCTION", prompt.INSTRUCTION + " ")
+    assert prompt.prompt_hash() != before
+
+
+def test_a_tokenizer_without_eos_is_refused():
+    with pytest.raises(prompt.TokenizerError, match="no EOS"):
+        prompt.check_tokenizer(byte_level(bos_token="<s>"))
+
+
+def test_one_token_may_play_bos_and_eos():
+    prompt.check_tokenizer(byte_level(bos_token="<|endoftext|>", eos_token="<|endoftext|>"))
+
+
+def test_a_tokenizer_that_writes_eos_into_text_is_refused():
+    with pytest.raises(prompt.TokenizerError, match="EOS into a row"):
+        prompt.check_tokenizer(byte_level(eos_token="="))
+
+
+@pytest.mark.parametrize("normalizer", [
+    normalizers.Lowercase(),
+    normalizers.StripAccents(),
+    normalizers.Replace("  ", " "),
+    normalizers.Replace("\n", " "),
+], ids=["case", "accents", "spaces", "line breaks"])
+def test_a_tokenizer_that_loses_text_is_refused(normalizer):
+    lossless = byte_level(eos_token="</s>")
+    prompt.check_tokenizer(lossless)
+    if isinstance(normalizer, normalizers.StripAccents):
+        normalizer = normalizers.Sequence([normalizers.NFD(), normalizer])
+    with pytest.raises(prompt.TokenizerError, match="does not give SQL back"):
+        prompt.check_tokenizer(byte_level(normalizer, eos_token="</s>"))
+
+
+@pytest.mark.parametrize(("text", "sql"), [
+    ("SELECT 1", "SELECT 1"),
+    ("  SELECT 1 ;\nSELECT 2;", "SELECT 1"),
+    ("", ""),
+    (" \n ", ""),
+    (";", ""),
+    ("SELECT ';' FROM t; DROP TABLE t", "SELECT ';' FROM t"),
+    ('SELECT ";" FROM `a;b`; x', 'SELECT ";" FROM `a;b`'),
+    ("SELECT 'it''s; fine' FROM t; x", "SELECT 'it''s; fine' FROM t"),
+    ("SELECT '\";' FROM t; x", "SELECT '\";' FROM t"),
+    ("SELECT 1 -- one; two\nFROM t; x", "SELECT 1 -- one; two\nFROM t"),
+    ("SELECT 1 -- it's\nFROM t; x", "SELECT 1 -- it's\nFROM t"),
+    ("SELECT 1 -- the end; really", "SELECT 1 -- the end; really"),
+    ("SELECT '--' FROM t; x", "SELECT '--' FROM t"),
+    ("SELECT 1 /* a; b */ FROM t; x", "SELECT 1 /* a; b */ FROM t"),
+    ("SELECT 1 /* it's */ FROM t; x", "SELECT 1 /* it's */ FROM t"),
+    ("SELECT 'a /* b' FROM t; x", "SELECT 'a /* b' FROM t"),
+    ("```sql\nSELECT 1;\n```\nThis counts.", "SELECT 1"),
+    ("```\nSELECT 1\n```", "SELECT 1"),
+    ("```SQL\nSELECT 1\n```", "SELECT 1"),
+    ("```SELECT 1```", "SELECT 1"),
+    ("SELECT 1\n```", "SELECT 1"),
+    ("SELECT 1\n```\nThis counts.", "SELECT 1"),
+    ("Here is the query:\n```sql\nSELECT 1;\n```", "SELECT 1"),
+    ("SELECT 1\n\n### Input:\nWhat else?", "SELECT 1"),
+    ("SELECT 1 FROM t WHERE a = '### b'", "SELECT 1 FROM t WHERE a = '### b'"),
+    ("SELECT 'never closed; x", "SELECT 'never closed; x"),
+])
+def test_extract_sql(text, sql):
+    assert prompt.extract_sql(text) == sql
