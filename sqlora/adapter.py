@@ -15,7 +15,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from peft import PeftModel
@@ -66,7 +66,7 @@ def seal(folder: Path, fingerprint: dict[str, object], status: str, metrics: dic
         "status": status,
         "metrics": metrics,
         "weights": _file_hash(folder / WEIGHTS),
-        "written": datetime.now(timezone.utc).isoformat(),
+        "written": datetime.now(UTC).isoformat(),
     }
     text = json.dumps(sealed, indent=2) + "\n"
     replace_file(folder / FINGERPRINT, lambda partial: partial.write_text(text, encoding="utf-8"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, LlamaTokenizer, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from sqlora.device import Device
@@ -17,8 +17,10 @@ from sqlora.settings import Settings
 
 def load_tokenizer(base: BaseModel):
     """The base model's tokenizer. Raises UserError if it has none, or one that does not carry SQL there and back."""
+    # Alone, a tokenizer.model would be read as a tokenizer that does not start words as Llama's does.
+    bare = (base.folder / "tokenizer.model").is_file() and not any(base.folder.glob("tokenizer*.json"))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(base.folder)
+        tokenizer = (LlamaTokenizer if bare else AutoTokenizer).from_pretrained(base.folder)
     except (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError) as error:
         raise UserError(f"BASE_MODEL (--base-model) is {base.id!r}, and its tokenizer cannot be loaded: {error}") from None
     check_tokenizer(tokenizer)

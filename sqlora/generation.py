@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable
 
 import torch
@@ -31,7 +32,7 @@ def answer_rows(model, tokenizer, rows: list[dict[str, str]], settings: Settings
         for name, as_asker in askers.items():
             task = bar.add_task(name, total=len(rows))
             with as_asker():
-                answers[name] = generate_sql(model, tokenizer, rows, settings, lambda done: bar.advance(task, done))
+                answers[name] = generate_sql(model, tokenizer, rows, settings, functools.partial(bar.advance, task))
     return [
         {key: row.get(key) for key in ("question", "context", "answer")}
         | {name: answers[name][i] if name in answers else None for name in ("base", "adapter")}

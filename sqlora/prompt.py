@@ -58,7 +58,7 @@ def encode_prompts(tokenizer, rows: list[dict[str, str]]) -> list[list[int]]:
 
 def encode_answers(tokenizer, queries: list[str]) -> list[list[int]]:
     """Token ids of each SQL query, closed by EOS."""
-    return [ids + [tokenizer.eos_token_id] for ids in _encode(tokenizer, [sql.strip() for sql in queries])]
+    return [[*ids, tokenizer.eos_token_id] for ids in _encode(tokenizer, [sql.strip() for sql in queries])]
 
 
 def encode_prompt(tokenizer, question: str, context: str) -> list[int]:

@@ -6,7 +6,7 @@ import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported; the hub's tests run in processes of their own
 
-from sqlora.console import quiet_libraries  # noqa: E402
+from sqlora.console import quiet_libraries
 
 quiet_libraries()
 

@@ -115,9 +115,13 @@ def test_a_named_adapter_must_be_there(make_settings, tmp_path):
 def test_a_failed_save_leaves_the_earlier_adapter_whole(base, save, llama_tokenizer, tmp_path):
     save(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(UserError, match="full"), adapter.replacing(tmp_path) as partial:
-        (partial / adapter.WEIGHTS).write_bytes(b"half")
-        raise OSError(28, "No space left on device")
+    def fail_half_way():
+        with adapter.replacing(tmp_path) as partial:
+            (partial / adapter.WEIGHTS).write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(UserError, match="full"):
+        fail_half_way()
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 

@@ -111,6 +111,16 @@ def test_damaged_snapshots_are_told(copy, make_settings, damage):
         load(copy, make_settings)
 
 
+def test_a_bare_tokenizer_model_starts_words_as_llamas_does(openllama_folder, tmp_path):
+    folder = shutil.copytree(openllama_folder, tmp_path / "bare")
+    with_config = backend.load_tokenizer(hub.find_base_model(str(folder)))
+    (folder / "tokenizer_config.json").unlink()
+    bare = backend.load_tokenizer(hub.find_base_model(str(folder)))
+    assert bare.tokenize("SELECT a") == with_config.tokenize("SELECT a")
+    assert bare.tokenize("SELECT a")[0].startswith("▁")
+    assert (bare.bos_token_id, bare.eos_token_id) == (1, 2)
+
+
 def test_a_snapshot_without_a_tokenizer(copy, make_settings):
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
         (copy / name).unlink(missing_ok=True)

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from sqlora import prompt, report
+from sqlora import report
 
 HOSTILE = "{{ROWS}} </script><script>alert(1)</script>\"'<img src=x onerror=alert(2)> \ud800"
 ANSWERS = [
@@ -97,7 +97,7 @@ def test_a_curve_of_next_to_nothing(tmp_path, text):
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(curve, monkeypatch):
     old = curve.read_bytes()
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda *_, **__: open(curve.parent / "missing" / "x"))
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda *_, **__: (curve.parent / "missing" / "x").read_bytes())
     with pytest.raises(FileNotFoundError):
         report.plot_loss_curve(curve.with_name("metrics.jsonl"), curve, "Tiny")
     assert curve.read_bytes() == old

@@ -48,7 +48,9 @@ def test_editing_a_constant_and_passing_its_flag_do_the_same(monkeypatch):
 def test_layers_constant_preset_run_flag(tmp_path):
     (tmp_path / "sqlora.json").write_text('{"settings": {"MAX_STEPS": 7, "BATCH_SIZE": 3}}')
     preset = config.PRESETS["tiny"]
-    assert load("--preset", "tiny").MAX_STEPS == preset["MAX_STEPS"] != config.MAX_STEPS
+    tiny = load("--preset", "tiny")
+    assert tiny.MAX_STEPS != config.MAX_STEPS
+    assert tiny.as_dict() == settings.constants() | preset
     mixed = load("--preset", "tiny", "--from-run", str(tmp_path), "--batch-size", "5")
     assert (mixed.MAX_STEPS, mixed.BATCH_SIZE, mixed.LEARNING_RATE) == (7, 5, preset["LEARNING_RATE"])
 
