@@ -1,4 +1,4 @@
-# make demo, make test: each makes .venv first and installs what it needs there.
+# make demo, make test, make pictures: each makes .venv first and installs what it needs there.
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +11,11 @@ demo: $(VENV)/.installed
 	$(BIN)/python generate.py --preset tiny
 
 test: $(VENV)/.tested
+	$(BIN)/python -m ruff check --quiet .
 	$(BIN)/python -m pytest -q
+
+pictures: $(VENV)/.installed
+	$(BIN)/python docs/pictures.py
 
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -c "import sys; sys.exit(0 if sys.version_info >= (3, 11) else 'SQLoRA needs Python 3.11 or newer: make PYTHON=python3.12')"
