@@ -54,20 +54,22 @@ OUTPUT = ""  # .jsonl file for question, context, answer, base and adapter
 DEMO = Path(__file__).parent / "demo"
 PRESETS = {
     "tiny": {  # the whole pipeline on two CPU cores in minutes, with the model and data in demo/
-        "BASE_MODEL": str(DEMO / "model"),
+        "BASE_MODEL": str(DEMO / "tiny-llama"),
         "DATA_PATH": str(DEMO / "train.jsonl"),
         "TEST_DATA": str(DEMO / "test.jsonl"),
         "CHECKPOINT_DIR": "./lora_models/tiny",
         "MODEL_PATH": "./saved_model/tiny",
-        "MAX_STEPS": 100,
-        "BATCH_SIZE": 32,
+        "MAX_STEPS": 60,
+        "BATCH_SIZE": 16,
         "GRADIENT_ACCUMULATION_STEPS": 1,
-        "LEARNING_RATE": 2e-3,
-        "WARMUP_STEPS": 10,
+        "LEARNING_RATE": 1e-3,
+        "WARMUP_STEPS": 6,
+        "LOGGING_STEPS": 5,
+        "EVAL_STEPS": 10,
         "MAX_GRAD_NORM": 1.0,
         "LORA_TARGETS": ["all-linear"],
         "GRADIENT_CHECKPOINTING": False,
-        "MAX_NEW_TOKENS": 64,
+        "MAX_NEW_TOKENS": 80,
         "GENERATION_BATCH_SIZE": 50,
     },
 }

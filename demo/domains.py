@@ -50,7 +50,7 @@ dish > chef: name=lemon_soup|baked_trout|rice_bowl|plum_tart course=starter|main
 review > dish: critic=@person mood=warm|harsh|neutral review_date=@date rating:1-10
 
 # shops
-product: name=lamp|kettle|rug|mirror|shelf|clock category=kitchen|bedroom|office color=@color price:2-900 stock:0-500
+product: name=stool|kettle|rug|mirror|shelf|clock category=kitchen|bedroom|office color=@color price:2-900 stock:0-500
 customer: name=@person city=@city email=@email age:18-85 credit:0-5000
 purchase > customer product: bought_on=@date status=open|shipped|returned|cancelled quantity:1-40 discount:0-50
 
@@ -96,7 +96,7 @@ stop > train station: weekday=@weekday service=express|local|night delay:0-90 mi
 
 # shipping
 port: name=@title country=@country harbor_type=river|sea|lake depth:3-30 docks:1-60
-ship > port: name=@title flag=@country vessel_type=tanker|ferry|freighter length:20-400 crew:4-90
+ship > port: name=@title flag=@country ship_type=tanker|ferry|freighter length:20-400 crew:4-90
 cargo > ship: goods=grain|steel|timber|coffee loaded_on=@date weight:5-9000 value:10-90000
 
 # real estate
@@ -350,7 +350,7 @@ honey_jar > hive: flavor=linden|heather|acacia|chestnut harvested_on=@date seal=
 
 # lighthouses
 lighthouse: name=@title headland=@region lamp=fresnel|rotating|led tower_steps:20-400 beam_range:5-40
-lightkeeper > lighthouse: keeper_name=@person watch=first_watch|dog_watch|dawn_watch spouse=@person nights_served:10-9000 logbook_pages:5-900
+lightkeeper > lighthouse: keeper_name=@person vigil=first_watch|dog_watch|dawn_watch spouse=@person nights_served:10-9000 logbook_pages:5-900
 shipwreck > lighthouse: vessel=@title hull=iron|wooden|composite lost_on=@date survivors:0-200 fathoms:2-90
 
 # archaeology
@@ -374,7 +374,7 @@ kiln > potter: kiln_name=@title firing=wood_fired|gas_fired|electric_coil chambe
 vessel_order > potter: patron=@person vase_form=bottle|bowl|urn collected_on=@date cracks:0-9 deposit:5-900
 
 # caving
-cave: cave_name=@title rock=limestone|gypsum|lava entrance=sinkhole|cliff|spring_mouth passage_meters:50-90000 bat_colonies:0-40
+cave: cave_name=@title bedrock=limestone|gypsum|lava entrance=sinkhole|cliff|spring_mouth passage_meters:50-90000 bat_colonies:0-40
 caver > cave: caver_name=@person lamp_brand=@title helmet_color=@color rope_meters:10-400 descents:0-900
 stalagmite > cave: formation=column|needle|dome tint=@color mapped_on=@date centimeters:2-900 drip_rate:1-60
 

@@ -1,113 +1,23 @@
-"""Questions and their SQL: a small grammar of English over the tables of schemas.py.
+"""Questions and their SQL over the tables of schemas.py.
 
-A phrase writes alternatives as [one|another], slots as {c}. Each kind of question is a method of Asker that returns the
-English and the SQL, and each English wording determines its SQL, so that an exact match is a fair measure.
+Each kind of question is a method of Asker that returns the English and the SQL. Every wording determines its SQL, so
+that an exact match is a fair measure.
 """
 
-import re
-
+from phrases import AGGREGATES, ALL, COMPARE, EACH, HIGH, LIST, LOW, ONE, Phrases
 from schemas import human, plural
 
-LIST = "[What are|Show|List|Give|Find|Show me|Give me|Return|Display|Please list]"
-ONE = "[What is|Find|Give|Show|Tell me|Give me|Return|I need]"
-ALL = "[the|all|all the|]"
-EACH = "[each|every]"
-HIGH, LOW = "[highest|largest|greatest|biggest]", "[lowest|smallest|least]"
-AGGREGATES = {"MAX": "[maximum|highest|largest|greatest]", "MIN": "[minimum|lowest|smallest|least]",
-              "AVG": "[average|mean]", "SUM": "[total|combined|summed]"}
-COMPARE = {">": "[more than|over|above|greater than|higher than]", ">=": "[at least|no less than|not less than]",
-           "<": "[less than|under|below|lower than]", "<=": "[at most|no more than|not more than]"}
-ALTERNATIVES = re.compile(r"\[([^\[\]]*)\]")
 
-
-def say(rng, phrase: str, **slots) -> str:
-    """A sentence: one branch of every [a|b], the slots filled in, and the full stop or question mark it asks for."""
-    while "[" in phrase:
-        phrase = ALTERNATIVES.sub(lambda m: rng.choice(m[1].split("|")), phrase)
-    phrase = " ".join(phrase.split()).replace(" ,", ",")
-    asks = re.match(r"(What|Which|How|Are)\b", phrase) or re.search(r", (what|which|how)\b", phrase)
-    mark = "" if rng.random() < 0.08 else "?" if asks else "."
-    return phrase.format(**slots) + mark
-
-
-def literal(value) -> str:
-    return str(value) if isinstance(value, int) else "'" + value.replace("'", "''") + "'"
-
-
-class Asker:
+class Asker(Phrases):
     """Asks one question about a schema; `ask` returns (question, SQL)."""
 
     def __init__(self, rng, schema):
-        self.rng, self.schema = rng, schema
+        super().__init__(rng, schema)
         self.pairs = [(parent, child) for child in schema for parent in schema if parent.noun in child.links]
 
     def ask(self):
         kinds = {**SINGLE, **(JOINED if self.pairs else {})}
         return self.rng.choices(list(kinds), list(kinds.values()))[0](self)
-
-    def phrase(self, text, table=None, **slots):
-        if table:
-            slots.update(n=human(table.noun), p=human(plural(table.noun)))
-        slots.update({k: human(v.name) for k, v in slots.items() if hasattr(v, "is_number")})
-        return say(self.rng, text, **slots)
-
-    def bit(self, text, **slots):
-        """A part of a sentence, without its mark; braces and brackets of values cannot clash with the grammar's."""
-        return self.phrase(text, **slots).rstrip("?.")
-
-    def table(self):
-        return self.rng.choice(self.schema)
-
-    def column(self, table, *but):
-        return self.rng.choice([c for c in table.columns if c not in but] or table.columns)
-
-    def text(self, table):
-        return self.rng.choice(table.texts)
-
-    def number(self, table):
-        return self.rng.choice(table.numbers)
-
-    def condition(self, table, prefix="", simple=False, but=()):
-        """A condition on a table: the English that follows its noun, and the SQL."""
-        r = self.rng.random()
-        if not simple and r < 0.12:
-            first, second = self.condition(table, prefix, True), self.condition(table, prefix, True)
-            if first[1].split()[0] != second[1].split()[0]:
-                word = self.rng.choice(("and", "and", "or"))
-                return f"{first[0]} {word} {second[0]}", f"{first[1]} {word.upper()} {second[1]}"
-        c = self.column(table, *but)
-        name, v = prefix + c.name, c.value(self.rng)
-        shown = f'"{v}"' if not c.is_number and self.rng.random() < 0.1 else v
-        if c.is_number:
-            if r > 0.92:
-                v, w = sorted((v, c.value(self.rng) + 1))
-                return (self.bit("[whose {c} is between {v} and {w}|with [a|] {c} [between {v} and {w}|from {v} to {w}]]",
-                                 c=c, v=v, w=w), f"{name} BETWEEN {v} AND {w}")
-            if r > 0.74:
-                return self.bit("[whose {c} [is|is exactly|equals] {v}|with [a|] {c} of [exactly|] {v}|that have "
-                                "[a|] {c} of {v}|where the {c} is {v}]", c=c, v=v), f"{name} = {v}"
-            sign = self.rng.choice(list(COMPARE))
-            text = f"[whose {{c}} is {COMPARE[sign]} {{v}}|with [a|] {{c}} [of|] {COMPARE[sign]} {{v}}|that have "
-            text += f"[a|] {{c}} of {COMPARE[sign]} {{v}}|where the {{c}} is {COMPARE[sign]} {{v}}|with {COMPARE[sign]} {{v}} {{c}}]"
-            return self.bit(text, c=c, v=v), f"{name} {sign} {v}"
-        if r > 0.92:
-            part = v.split()[0] if self.rng.random() < 0.5 else v
-            word, like = self.rng.choice((("[contains|includes]", "'%{}%'"), ("[starts|begins] with", "'{}%'"),
-                                          ("ends with", "'%{}'")))
-            return (self.bit(f"whose {{c}} {word} [the text|] {{v}}", c=c, v=part),
-                    f"{name} LIKE {like.format(part)}")
-        if r > 0.86:
-            return self.bit("[whose {c} is not {v}|with a {c} other than {v}|that do not have {v} as {c}]",
-                            c=c, v=shown), f"{name} <> {literal(v)}"
-        if r > 0.82:
-            return self.bit("[without a {c}|whose {c} is [missing|unknown|not known]|with no {c}]", c=c), f"{name} IS NULL"
-        other = c.value(self.rng)
-        if r > 0.76 and other != v:
-            return (self.bit("whose {c} is [either|] {v} or {w}", c=c, v=v, w=other),
-                    f"{name} = {literal(v)} OR {name} = {literal(other)}")
-        return self.bit("[whose {c} is {v}|with [the|a|] {c} {v}|with a {c} of {v}|that have {v} as [the|their|] {c}|"
-                        "that have the {c} {v}|having {v} as {c}|where the {c} is {v}|for which the {c} is {v}]",
-                        c=c, v=shown), f"{name} = {literal(v)}"
 
     # One table
 
@@ -120,7 +30,7 @@ class Asker:
         t = self.table()
         w, sql = self.condition(t)
         return self.phrase(f"[How many {{p}} [are there|exist|] {{w}}|Count [the|all|] {{p}} {{w}}|{ONE} the number of "
-                           "{p} {w}|How many of the {p} are ones {w}]", t, w=w), \
+                           "{p} {w}]", t, w=w), \
             f"SELECT COUNT(*) FROM {t.name} WHERE {sql}"
 
     def select_all(self):
@@ -141,6 +51,7 @@ class Asker:
                                "{w}, [what is|show|give|list] the {a}|Which {a} belongs to [the|] {p} {w}]",
                                t, a=a, w=w), f"SELECT {a.name} FROM {t.name} WHERE {sql}"
         b = self.column(t, a)
+        w, sql = self.condition(t, but=(a, b))
         return self.phrase(f"[{LIST} the {{a}} and [the|] {{b}} of {ALL} {{p}} {{w}}|For {ALL} {{p}} {{w}}, [show|give|list] "
                            "the {a} and [the|] {b}]", t, a=a, b=b, w=w), \
             f"SELECT {a.name}, {b.name} FROM {t.name} WHERE {sql}"
@@ -215,11 +126,13 @@ class Asker:
         if self.rng.random() < 0.4:
             w, sql = self.condition(t, simple=True, but=(a, b))
             where = f" WHERE {sql}"
-        word, sql = self.rng.choice((("[in ascending order of|ordered by|sorted by|from lowest to highest]", ""),
-                                     ("[in descending order of|in reverse order of|from highest to lowest]", " DESC")))
-        return self.phrase(f"[[Show|List|Give] the {{a}} of {ALL} {{p}} {{w}} {word} {{b}}|[Sort|Order] the {{p}} {{w}} {word} "
-                           "{b} and [show|list|give] [their|the] {a}]", t, a=a, b=b, w=w), \
-            f"SELECT {a.name} FROM {t.name}{where} ORDER BY {b.name}{sql}"
+        down = self.rng.random() < 0.5
+        by = "in descending order of {b}|from highest to lowest {b}|by descending {b}" if down else \
+            "in ascending order of {b}|from lowest to highest {b}|by ascending {b}|ordered by {b}|sorted by {b}"
+        sort = "by {b} [from highest to lowest|in descending order]" if down else "by {b} [in ascending order|]"
+        return self.phrase(f"[[Show|List|Give] the {{a}} of {ALL} {{p}} {{w}} [{by}]|[Sort|Order] the {{p}} {{w}} {sort} and "
+                           "[show|list|give] [their|the] {a}]", t, a=a, b=b, w=w), \
+            f"SELECT {a.name} FROM {t.name}{where} ORDER BY {b.name}{' DESC' if down else ''}"
 
     def superlative(self):
         t = self.table()
@@ -237,7 +150,7 @@ class Asker:
     def top(self):
         t = self.table()
         a, b, k = self.column(t), self.number(t), self.rng.randint(2, 20)
-        word, sql = self.rng.choice((("[highest|largest|greatest|biggest]", " DESC"), ("[lowest|smallest|least]", "")))
+        word, sql = self.rng.choice(((HIGH, " DESC"), (LOW, "")))
         return self.phrase(f"[{LIST} the {{a}} of the {{k}} {{p}} with the {word} {{b}}|Which {{k}} {{p}} have the {word} {{b}}, "
                            f"[by|listed by] {{a}}|Take the {{k}} {{p}} with the {word} {{b}} and [show|list] their {{a}}]",
                            t, a=a, b=b, k=k), f"SELECT {a.name} FROM {t.name} ORDER BY {b.name}{sql} LIMIT {k}"

@@ -1,4 +1,4 @@
-"""Databases: those of the subjects in domains.py, and invented ones whose every name is made of syllables.
+"""Databases: those of the subjects in domains.py, and invented ones.
 
 The invented ones teach a model to copy a name that it has never seen. They are drawn from a space so large that
 pre-training hardly meets one twice.
@@ -69,7 +69,7 @@ class Table:
 
 
 def pool(name: str, split: str, rng) -> tuple:
-    """Some values of a pool of domains.py; the splits share none of a pool longer than forty."""
+    """Some values of a pool of domains.py; the splits share none of a pool of more than twenty."""
     def words(key):
         entries = POOLS[key].split()
         return [w for i, w in enumerate(entries) if i % 6 in SHARES[split]] if len(entries) > 20 else entries
@@ -122,6 +122,18 @@ def domain_tables(rng, split: str) -> list[Table]:
     return tables
 
 
+def words_of(split: str) -> set:
+    """The words that the names of a split are made of."""
+    return {word for tables in DOMAINS[split].values() for noun, _, columns in tables
+            for name in (noun, *columns) for word in name.split("_")}
+
+
+HELD_OUT = words_of("dev") | words_of("test")
+HELD_OUT |= {plural(word) for word in HELD_OUT} | {word[:-1] for word in HELD_OUT if word[-1] == "s"}
+RESERVED = set("add all and any as asc by case cast desc do drop else end for from full glob group if in index into is join key left "
+               "like limit no not null of off on or order row rows select set table then to top union use using value values view when "
+               "where with id".split())
+SEEN_WORDS = sorted(word for word in words_of("seen") - HELD_OUT - RESERVED if len(word) > 2 and word[-1] != "s")
 ONSETS = "b c d f g h j k l m n p r s t v w z br bl cl cr dr fl fr gl gr pl pr st str sp tr th sh ch qu sc sk sl wh".split()
 NUCLEI = "a e i o u a e i o u ea ee oo ou ai oa ie y".split()
 CODAS = "b ck d g l ll m n nd ng nt p r rd rk rm rn rt s ss st t tch th x sh ch mp nk lf lt ct w".split()
@@ -129,20 +141,36 @@ ENDINGS = "er or ing ion ation age al ity ure ance ment ness ic ive ist ery le e
 
 
 def invent_word(rng) -> str:
-    """A word that no dictionary holds but that is spelled as English is, now and then an abbreviation or a code."""
-    if rng.random() < 0.04:
+    """A word of syllables, of two halves of words, a word of another subject, or an abbreviation.
+
+    Never a keyword, and never a word of the held-out domains.
+    """
+    kind = rng.random()
+    if kind < 0.03:
         return "".join(rng.choices("bcdfghklmnpqrstvwxyz", k=rng.randint(2, 4)))
-    word = ""
-    for _ in range(rng.choice((1, 1, 2, 2, 2, 3))):
-        word += rng.choice(ONSETS) if not word or rng.random() < 0.8 else ""
-        word += rng.choice(NUCLEI) + (rng.choice(CODAS) if rng.random() < 0.6 else "")
-    word += rng.choice(ENDINGS) if rng.random() < 0.35 else ""
-    return word[:12] if len(word) > 2 else word + rng.choice(CODAS)
+    if kind < 0.28:
+        return rng.choice(SEEN_WORDS)
+    if kind < 0.56:
+        first, last = rng.choices(SEEN_WORDS, k=2)
+        word = first[:rng.randint(2, 5)] + last[-rng.randint(2, 5):]
+    else:
+        word = ""
+        for _ in range(rng.choice((1, 1, 2, 2, 2, 3))):
+            word += rng.choice(ONSETS) if not word or rng.random() < 0.8 else ""
+            word += rng.choice(NUCLEI) + (rng.choice(CODAS) if rng.random() < 0.5 else "")
+        word += rng.choice(ENDINGS) if rng.random() < 0.3 else ""
+    return invent_word(rng) if len(word) < 3 or len(word) > 12 or word in RESERVED or word in HELD_OUT else word
 
 
-def invent_name(rng) -> str:
-    """A name of one to three words, joined by underscores."""
-    return "_".join(invent_word(rng) for _ in range(rng.choice((1, 1, 1, 2, 2, 3) if rng.random() < 0.5 else (1, 2))))
+def invent_name(rng, known=()) -> str:
+    """A name of one to three words; now and then it takes a word, or the stem of one, from the names in `known`."""
+    words = [invent_word(rng) for _ in range(rng.choice((1, 1, 1, 1, 2, 2, 2, 3)))]
+    if known and rng.random() < 0.3:
+        word = rng.choice(rng.choice(known).split("_"))
+        word += rng.choice(ENDINGS) if rng.random() < 0.3 else ""
+        if word not in HELD_OUT and word not in RESERVED:
+            words[rng.randrange(len(words))] = word
+    return "_".join(words)
 
 
 def invent_value(rng) -> str:
@@ -160,15 +188,21 @@ def invent_value(rng) -> str:
 def invent_tables(rng) -> list[Table]:
     """Three related tables with invented names and values."""
     nouns = []
-    while len(set(nouns)) < 3:
-        nouns = [invent_name(rng) for _ in range(3)]
+    while len(nouns) < 3:
+        noun = invent_name(rng, nouns)
+        if noun not in nouns:
+            nouns.append(noun)
     shared = [invent_name(rng) for _ in range(2)]  # two tables of a database often have a column of the same name
     tables = []
     for noun, parents in zip(nouns, ((), nouns[:1], rng.choice((nouns[:2], nouns[1:2])))):
-        names = list(dict.fromkeys([invent_name(rng) for _ in range(5)] + [n for n in shared if rng.random() < 0.3]))
-        rng.shuffle(names)
+        names = []
+        while len(names) < 5:
+            name = rng.choice(shared) if rng.random() < 0.1 else invent_name(rng, nouns + names)
+            name = plural(name) if rng.random() < 0.15 else name
+            if name not in nouns + names:
+                names.append(name)
         columns = []
-        for i, name in enumerate(n for n in names if n not in nouns):
+        for i, name in enumerate(names):
             if i < 2 or rng.random() < 0.5:
                 values = tuple(invent_value(rng) for _ in range(3))
             else:
