@@ -6,11 +6,13 @@ import importlib.util
 import json
 import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from peft import PeftModel
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from sqlora import adapter
 from sqlora.console import console, progress_bar
@@ -52,7 +54,6 @@ def training_arguments(settings: Settings, device: Device) -> TrainingArguments:
         load_best_model_at_end=True,
         metric_for_best_model="eval_loss",
         greater_is_better=False,
-        train_sampling_strategy="group_by_length",
         seed=settings.SEED,
         bf16=device.dtype == torch.bfloat16,
         fp16=device.dtype == torch.float16,
@@ -85,6 +86,23 @@ def collate(rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
     return batch
 
 
+class ShuffledLengthGroups(LengthGroupedSampler):
+    """Rows of like length together, in batches that come in random order, but for the first, with the longest row.
+
+    transformers' own sampler goes from long rows to short ones, again and again, and the loss goes up and down with them.
+    """
+
+    def __init__(self, batch_size: int, rows: list[dict[str, list[int]]]):
+        super().__init__(batch_size, lengths=[len(row["input_ids"]) for row in rows])
+
+    def __iter__(self) -> Iterator[int]:
+        order = list(super().__iter__())
+        batches = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
+        last = [batches.pop()] if len(batches[-1]) < self.batch_size else []  # in the middle it would shift the others
+        shuffled = [batches[i + 1] for i in torch.randperm(max(0, len(batches) - 1)).tolist()]
+        return iter([index for batch in [*batches[:1], *shuffled, *last] for index in batch])
+
+
 class SqlTrainer(Trainer):
     """transformers' Trainer, with this project's checkpoints, and an end to the run where the loss goes bad."""
 
@@ -105,6 +123,9 @@ class SqlTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         self.run_log = RunLog(self, Path(settings.CHECKPOINT_DIR) / METRICS, device)
         self.add_callback(self.run_log)
+
+    def _get_train_sampler(self, train_dataset=None) -> ShuffledLengthGroups:
+        return ShuffledLengthGroups(self._train_batch_size * self.args.gradient_accumulation_steps, self.train_dataset)
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
         self.rows_seen += inputs["input_ids"].shape[0]
@@ -130,6 +151,10 @@ class SqlTrainer(Trainer):
         if not math.isfinite(metrics["eval_loss"]):
             raise bad_loss("evaluation loss", metrics["eval_loss"], self.state.global_step)
         return metrics
+
+    def _determine_best_metric(self, metrics, trial) -> bool:
+        # An evaluation between two checkpoints cannot be the best that is kept.
+        return self.control.should_save and super()._determine_best_metric(metrics, trial)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         adapter.write_adapter(self.accelerator.unwrap_model(self.model), Path(output_dir or self.args.output_dir), self.base)

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from sqlora import backend, data, device, hub, training
+from sqlora import adapter, backend, data, device, hub, training
 from sqlora.data import IGNORED_LABEL
 from sqlora.errors import UserError
 
@@ -108,10 +109,24 @@ def test_the_arguments_are_the_settings(make_settings):
     arguments = training.training_arguments(settings, CPU)
     assert (arguments.max_steps, arguments.warmup_steps, arguments.learning_rate, arguments.seed) == (9, 3, 0.001, 7)
     assert arguments.lr_scheduler_type == "cosine"
-    assert arguments.train_sampling_strategy == "group_by_length"
     assert not arguments.bf16
     assert not arguments.fp16
     assert arguments.n_gpu <= 1
+
+
+def test_batches_are_of_like_length_in_no_order_of_length():
+    torch.manual_seed(0)
+    lengths = [5 + (i * 37) % 100 for i in range(203)]
+    sampler = training.ShuffledLengthGroups(4, [{"input_ids": [0] * length} for length in lengths])
+    order = list(sampler)
+    assert sorted(order) == list(range(203))
+    batches = [[lengths[i] for i in order[start : start + 4]] for start in range(0, 203, 4)]
+    assert max(batches[0]) == max(lengths)  # so that a lack of memory shows at once
+    assert sum(max(batch) - min(batch) for batch in batches) / len(batches) < 10
+    heads = [batch[0] for batch in batches]
+    assert heads != sorted(heads, reverse=True)
+    assert list(sampler) != order
+    assert sorted(training.ShuffledLengthGroups(4, [{"input_ids": [0]}] * 3)) == [0, 1, 2]
 
 
 def test_every_logged_step_is_one_json_object(make_trainer):
@@ -132,6 +147,20 @@ def test_old_checkpoints_go_and_the_best_stays(make_trainer):
     kept = {path.name for path in Path(trainer.args.output_dir).glob("checkpoint-*")}
     assert len(kept) == 2
     assert f"checkpoint-{trainer.state.best_global_step}" in kept
+
+
+def test_the_best_is_the_best_that_was_saved(make_trainer, monkeypatch):
+    losses = iter([0.5, 2.0, 0.4, 1.0, 0.3, 1.5])
+    evaluate = training.Trainer.evaluate
+    monkeypatch.setattr(training.Trainer, "evaluate", lambda self, *a, **k: evaluate(self, *a, **k) | {"eval_loss": next(losses)})
+    trainer = make_trainer("--max-steps", "6", "--eval-steps", "1", "--save-steps", "2", "--save-total-limit", "1")
+    trainer.train()
+    assert (trainer.state.best_global_step, trainer.state.best_metric) == (4, 1.0)
+    assert Path(trainer.state.best_model_checkpoint).name == "checkpoint-4"
+    kept = load_file(Path(trainer.state.best_model_checkpoint) / adapter.WEIGHTS)
+    for name, tensor in trainer.model.named_parameters():
+        if "lora_" in name:
+            torch.testing.assert_close(kept[name.replace(".default", "")], tensor.detach())
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0])
