@@ -165,7 +165,7 @@ def check_adapter(folder: Path, base: BaseModel, tokenizer) -> dict | None:
 def load_adapter(model, folder: Path) -> PeftModel:
     """The base with the adapter of `folder`, from safetensors alone. Raises UserError if it does not fit the base."""
     try:
-        return PeftModel.from_pretrained(model, folder)
+        return PeftModel.from_pretrained(model, folder, torch_device=str(model.device))
     except (OSError, SafetensorError, RuntimeError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{folder}: this adapter cannot be loaded on this base: {error}") from None
 

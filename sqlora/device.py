@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import platform
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -55,9 +57,13 @@ def is_there(kind: str) -> bool:
 
 
 def device_name(kind: str) -> str:
-    if kind == "cpu":
-        return platform.processor() or platform.machine()
-    return torch.get_device_module(kind).get_device_name()
+    if kind != "cpu":
+        return torch.get_device_module(kind).get_device_name()
+    name = platform.processor()
+    if sys.platform == "linux":  # where platform does not know the processor's name
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
+    return f"{name or platform.machine()}, {torch.get_num_threads()} threads"
 
 
 def has_bfloat16(kind: str) -> bool:
@@ -90,7 +96,6 @@ def peak_memory(kind: str) -> int:
     if hasattr(memory, "peak_wset"):  # Windows
         return memory.peak_wset
     import resource
-    import sys
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

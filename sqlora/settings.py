@@ -116,6 +116,7 @@ def load_settings(arguments: list[str] | None, about: str) -> Settings:
 
     Raises UserError. `--help` prints and exits with 0.
     """
+    values = constants()
     command = click.Command("", params=_options(), help=about, callback=lambda **flags: flags)
     try:
         flags = command.main(args=arguments, standalone_mode=False)
@@ -126,7 +127,6 @@ def load_settings(arguments: list[str] | None, about: str) -> Settings:
     if not isinstance(flags, dict):
         raise SystemExit(flags)  # --help
     preset, run = flags.pop("preset"), flags.pop("from_run")
-    values = constants()
     if preset:
         values |= config.PRESETS[preset]
     if run:
@@ -138,6 +138,8 @@ def load_settings(arguments: list[str] | None, about: str) -> Settings:
 def constants() -> dict[str, Any]:
     """The constants of config.py as they stand. Raises UserError if one is unknown or missing."""
     found = {name: value for name, value in vars(config).items() if name.isupper() and name not in NOT_SETTINGS}
+    for name in found.keys() - KINDS.keys():
+        raise _unknown(name)
     for name in KINDS.keys() - found.keys():
         raise UserError(f"config.py lacks {name}; it takes {KINDS[name].wants}")
     return found
@@ -200,11 +202,14 @@ def _parse(name: str, text: Any) -> Any:
 
 def _check(name: str, value: Any) -> None:
     if name not in KINDS:
-        near = difflib.get_close_matches(name, KINDS, n=1)
-        remedy = f"did you mean {near[0]}?" if near else "config.py lists the settings"
-        raise UserError(f"unknown setting {name}; {remedy}")
+        raise _unknown(name)
     if not KINDS[name].valid(value):
         raise UserError(f"{name} ({flag(name)}) is {value!r}; it must be {KINDS[name].wants}")
+
+
+def _unknown(name: str) -> UserError:
+    near = difflib.get_close_matches(name, KINDS, n=1)
+    return UserError(f"unknown setting {name}; {f'did you mean {near[0]}?' if near else 'config.py lists the settings'}")
 
 
 def _check_combinations(s: Settings) -> None:

@@ -98,6 +98,15 @@ def test_a_wrong_constant_is_named(monkeypatch, name, value, word):
     assert word in str(caught.value)
 
 
+def test_a_renamed_constant_is_named(monkeypatch):
+    monkeypatch.delattr(config, "BATCH_SIZE")
+    with pytest.raises(UserError, match="lacks BATCH_SIZE"):
+        load()
+    monkeypatch.setattr(config, "BATCHSIZE", 32, raising=False)
+    with pytest.raises(UserError, match="unknown setting BATCHSIZE.*BATCH_SIZE"):
+        load()
+
+
 def test_a_run_file_with_an_unknown_name_is_refused(tmp_path):
     (tmp_path / "sqlora.json").write_text('{"settings": {"MAX_STEP": 7}}')
     with pytest.raises(UserError, match="MAX_STEP.*MAX_STEPS"):
