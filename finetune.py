@@ -26,7 +26,7 @@ def main(settings: Settings) -> None:
     rows = data.load_rows(settings.DATA_PATH, "DATA_PATH (--data-path)")
     splits = data.split_rows(rows, settings.VALIDATION_ROWS, settings.SEED)
     base = hub.find_base_model(settings.BASE_MODEL)
-    backend.check_causal(base)
+    backend.check_causal(base, settings.MAX_LENGTH)
     tokenizer = backend.load_tokenizer(base)
     tokenised = data.tokenise_splits(*splits, tokenizer, settings)
     console.print_rows(len(rows), tokenised, settings)
@@ -44,7 +44,7 @@ def main(settings: Settings) -> None:
         adapter.write_adapter(model, partial, base)
         model_card.write_model_card(partial, adapter.seal(partial, fingerprint, "finished", trainer.run_log.metrics()))
     curve = Path(settings.CHECKPOINT_DIR) / run_folder.CURVE
-    report.plot_loss_curve(Path(settings.CHECKPOINT_DIR) / run_folder.METRICS, curve, f"Fine-tuning {base.folder.name}")
+    report.plot_loss_curve(Path(settings.CHECKPOINT_DIR) / run_folder.METRICS, curve, f"Fine-tuning {model_card.public_name(base.id)}")
     console.print_end(trainer.run_log.metrics(), folder, curve)
 
 

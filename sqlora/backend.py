@@ -27,8 +27,9 @@ def load_tokenizer(base: BaseModel):
     return tokenizer
 
 
-def check_causal(base: BaseModel) -> None:
-    """Raises UserError unless the folder's config.json is that of a causal language model that transformers knows."""
+def check_causal(base: BaseModel, longest: int = 0) -> None:
+    """Raises UserError unless the folder's config.json is that of a causal language model that transformers knows, with
+    room for `longest` tokens."""
     try:
         config = AutoConfig.from_pretrained(base.folder)
     except (OSError, ValueError, KeyError) as error:
@@ -37,6 +38,9 @@ def check_causal(base: BaseModel) -> None:
     if not any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in architectures):
         raise UserError(f"BASE_MODEL (--base-model) is {base.id!r}, a {', '.join(architectures) or config.model_type}, which is "
                         f"not a causal language model; name one such as a Llama")
+    if longest > config.max_position_embeddings:
+        raise UserError(f"MAX_LENGTH (--max-length) is {longest}, and {base.id!r} sees {config.max_position_embeddings} tokens at "
+                        f"most; lower it")
 
 
 def load_base(base: BaseModel, settings: Settings, device: Device, training: bool) -> PreTrainedModel:

@@ -68,6 +68,13 @@ def test_a_model_that_is_not_causal(bert_folder):
         backend.check_causal(hub.find_base_model(str(bert_folder)))
 
 
+def test_rows_longer_than_the_model_sees(llama_folder):
+    base = hub.find_base_model(str(llama_folder))
+    backend.check_causal(base, 1024)
+    with pytest.raises(UserError, match="--max-length.*1024"):
+        backend.check_causal(base, 1025)
+
+
 @pytest.fixture
 def copy(llama_folder, tmp_path):
     return shutil.copytree(llama_folder, tmp_path / "copy")
