@@ -43,8 +43,9 @@ def main(settings: Settings) -> None:
     with adapter.replacing(folder) as partial:
         adapter.write_adapter(model, partial, base)
         model_card.write_model_card(partial, adapter.seal(partial, fingerprint, "finished", trainer.run_log.metrics()))
-    curve = Path(settings.CHECKPOINT_DIR) / run_folder.CURVE
-    report.plot_loss_curve(Path(settings.CHECKPOINT_DIR) / run_folder.METRICS, curve, f"Fine-tuning {model_card.public_name(base.id)}")
+    run = Path(settings.CHECKPOINT_DIR)
+    curve = run / run_folder.CURVE
+    report.plot_loss_curve(run / run_folder.METRICS, curve, f"Fine-tuning {model_card.public_name(base.id)}")
     console.print_end(trainer.run_log.metrics(), folder, curve)
 
 

@@ -39,8 +39,8 @@ def check_causal(base: BaseModel, longest: int = 0) -> None:
         raise UserError(f"BASE_MODEL (--base-model) is {base.id!r}, a {', '.join(architectures) or config.model_type}, which is "
                         f"not a causal language model; name one such as a Llama")
     if longest > config.max_position_embeddings:
-        raise UserError(f"MAX_LENGTH (--max-length) is {longest}, and {base.id!r} sees {config.max_position_embeddings} tokens at "
-                        f"most; lower it")
+        raise UserError(f"MAX_LENGTH (--max-length) is {longest}, and {base.id!r} sees at most "
+                        f"{config.max_position_embeddings} tokens; lower it")
 
 
 def load_base(base: BaseModel, settings: Settings, device: Device, training: bool) -> PreTrainedModel:
