@@ -81,11 +81,6 @@ def _best_dtype(kind: str) -> tuple[torch.dtype, str]:
     return torch.float16, "the device lacks bfloat16"
 
 
-def reset_peak_memory(kind: str) -> None:
-    if kind != "cpu":
-        torch.get_device_module(kind).reset_peak_memory_stats()
-
-
 def peak_memory(kind: str) -> int:
     """Most bytes held so far: allocated on the device, or resident in this process on a CPU."""
     if kind != "cpu":

@@ -127,6 +127,10 @@ class SqlTrainer(Trainer):
     def _get_train_sampler(self, train_dataset=None) -> ShuffledLengthGroups:
         return ShuffledLengthGroups(self._train_batch_size * self.args.gradient_accumulation_steps, self.train_dataset)
 
+    def train(self, *arguments, **keywords):
+        with self.run_log.progress:  # which gives the terminal back, however the run ends
+            return super().train(*arguments, **keywords)
+
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
         self.rows_seen += inputs["input_ids"].shape[0]
         loss = super().training_step(model, inputs, num_items_in_batch)
@@ -138,9 +142,11 @@ class SqlTrainer(Trainer):
 
         Kept apart from the step, since reading a loss makes the CPU wait for the device.
         """
-        steps, losses = zip(*self.unchecked, strict=True) if self.unchecked else ((), ())
+        if not self.unchecked:
+            return
+        steps, losses = zip(*self.unchecked, strict=True)
         self.unchecked = []
-        for step, loss in zip(steps, torch.stack(losses).tolist() if losses else (), strict=True):
+        for step, loss in zip(steps, torch.stack(losses).tolist(), strict=True):
             if not math.isfinite(loss) or loss == 0.0:
                 raise bad_loss("loss", loss, step)
 
@@ -195,7 +201,6 @@ class RunLog(TrainerCallback):
         self.aside_at_mark = 0.0
         self.path.write_text("")
         self.bar = self.progress.add_task("training", total=state.max_steps)
-        self.progress.start()
 
     def on_step_begin(self, args, state, control, **_) -> None:
         self._flush()
@@ -219,7 +224,6 @@ class RunLog(TrainerCallback):
 
     def on_train_end(self, args, state, control, **_) -> None:
         self._flush()
-        self.progress.stop()
         seconds = time.perf_counter() - self.started - self.trainer.seconds_aside
         self.last["rows_per_second"] = round(self.trainer.rows_seen / seconds, 3)
         self.last["train_seconds"] = round(seconds, 1)
