@@ -1,10 +1,97 @@
-"""SQL as text: the normal form in which two queries are compared."""
+"""SQL as text: the normal form in which two queries are compared, schemas from CREATE TABLE text, and queries read over them."""
 
 from __future__ import annotations
 
+import functools
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal as OneOf
+
 import sqlglot
+from sqlglot import exp
+from sqlglot.dialects.sqlite import SQLite
 from sqlglot.errors import SqlglotError
 from sqlglot.tokens import TokenType
+
+# sqlglot warns of statements that it keeps as they are; here they are passed over or refused.
+logging.getLogger("sqlglot").setLevel(logging.ERROR)
+
+Kind = OneOf["schema", "syntax", "no such table", "no such column", "ambiguous column", "not read only",
+             "several statements", "timeout", "too large", "other"]
+MAX_CHARACTERS = 10_000  # of a query; longer ones are no answers but loops of a model
+DIALECTS = ("sqlite", "mysql", "postgres", "tsql", "oracle", "snowflake", "bigquery", "")
+TYPES = {  # a column's type, as the families of sqlglot's types spell it
+    "integer": {*exp.DataType.INTEGER_TYPES, *(exp.DataType.Type[f"{size}SERIAL"] for size in ("", "SMALL", "BIG"))},
+    "real": exp.DataType.REAL_TYPES,
+    "date": {exp.DataType.Type.DATE, exp.DataType.Type.DATE32},
+    "timestamp": exp.DataType.TEMPORAL_TYPES,
+    "time": {exp.DataType.Type.TIME, exp.DataType.Type.TIMETZ},
+    "boolean": {exp.DataType.Type.BOOLEAN},
+}
+SPELLING = {"text": "VARCHAR"}  # in DDL; every other type is spelled as it is called
+WRITES = (exp.DML, exp.DDL, exp.Command, exp.Into, exp.Pragma, exp.Attach, exp.Detach, exp.Drop, exp.Alter, exp.Transaction,
+          exp.Set, exp.Lock)
+COMPARISONS = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Is, exp.Like, exp.Glob, exp.Between, exp.In, exp.Escape)
+PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class SqlError(ValueError):
+    """SQL that cannot be read or run; `kind` says of what sort the fault is, the message tells it in one line."""
+
+    def __init__(self, kind: Kind, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+        self.kind = kind
+
+    def __reduce__(self):
+        return type(self), (self.kind, str(self))  # else it could not come back from a worker process
+
+
+@dataclass(frozen=True)
+class Column:
+    name: str
+    type: str  # text, integer, real, date, time, timestamp or boolean
+
+
+@dataclass(frozen=True)
+class Table:
+    name: str
+    columns: tuple[Column, ...]
+
+
+@dataclass(frozen=True)
+class Schema:
+    """Tables by their first CREATE TABLE; `merged` names those that were created more than once."""
+
+    tables: tuple[Table, ...]
+    merged: tuple[str, ...] = ()
+
+    def ddl(self) -> str:
+        """CREATE TABLE text, one statement a table, in the style of sql-create-context; names are quoted only at need."""
+        return "; ".join(
+            f"CREATE TABLE {quote_name(table.name)} ("
+            + ", ".join(f"{quote_name(c.name)} {SPELLING.get(c.type, c.type.upper())}" for c in table.columns) + ")"
+            for table in self.tables
+        )
+
+    def table(self, name: str) -> Table | None:
+        return next((table for table in self.tables if table.name.lower() == name.lower()), None)
+
+
+@dataclass(frozen=True)
+class Literal:
+    """A constant of a query and the name, in lower case, of the column that it is compared with, where there is one."""
+
+    value: str | int | float
+    column: str | None
+    pattern: bool = False  # of LIKE or GLOB
+
+
+class _Backticks(SQLite):
+    # SQLite takes an unknown "x" for a string but an unknown `x` for what it is, a column that is not there.
+    class Tokenizer(SQLite.Tokenizer):
+        IDENTIFIERS: list = ["`", '"', ("[", "]")]  # noqa: RUF012, as sqlglot has it
 
 
 def normalise_sql(sql: str) -> str:
@@ -26,6 +113,185 @@ def normalise_sql(sql: str) -> str:
 def exact_match(prediction: str | None, answer: str | None) -> bool:
     """Whether both are there and have the same normal form."""
     return prediction is not None and answer is not None and normalise_sql(prediction) == normalise_sql(answer)
+
+
+def quote_name(name: str) -> str:
+    plain = PLAIN_NAME.fullmatch(name) and name.upper() not in SQLite.Tokenizer.KEYWORDS
+    return name if plain else '"' + name.replace('"', '""') + '"'
+
+
+@functools.lru_cache(maxsize=4096)
+def parse_schema(context: str) -> Schema:
+    """The tables of CREATE TABLE text in any common dialect; other statements are passed over.
+
+    CREATE TABLEs of one table, whatever the letter case, are merged: every column once, a number's type before text.
+    Raises SqlError("schema") if no dialect reads the text or it creates no table with a column.
+    """
+    statements = _parse_any_dialect(context)
+    tables: dict[str, tuple[str, dict[str, Column]]] = {}
+    merged: dict[str, str] = {}
+    for statement in statements:
+        if not isinstance(statement, exp.Create) or statement.kind != "TABLE" or not isinstance(statement.this, exp.Schema):
+            continue
+        name = statement.this.this.name
+        if name.lower() in tables:
+            merged[name.lower()] = tables[name.lower()][0]
+        columns = tables.setdefault(name.lower(), (name, {}))[1]
+        for definition in statement.this.expressions:
+            if isinstance(definition, exp.ColumnDef | exp.Identifier):
+                column = Column(definition.name, _column_type(definition))
+                known = columns.setdefault(column.name.lower(), column)
+                if known.type == "text" != column.type:
+                    columns[column.name.lower()] = Column(known.name, column.type)
+    found = tuple(Table(name, tuple(columns.values())) for name, columns in tables.values() if columns)
+    if not found:
+        raise SqlError("schema", f"there is no CREATE TABLE with a column in {_shorten(context)!r}")
+    return Schema(found, tuple(merged.values()))
+
+
+def parse_query(sql: str, schema: Schema) -> exp.Expression:
+    """One read-only statement over the schema's tables, in SQLite's dialect.
+
+    "x" becomes the string 'x' where no column in scope is called x and the place suits a value: compared with a column, or
+    in a function or CASE. Elsewhere it stays a name, and fails as an unknown column when it is run. Names of columns
+    are otherwise left to SQLite. Raises SqlError.
+    """
+    if len(sql) > MAX_CHARACTERS:
+        raise SqlError("too large", f"the query has {len(sql):,} characters; at most {MAX_CHARACTERS:,} are read")
+    try:
+        statements = [statement for statement in sqlglot.parse(sql, read="sqlite") if statement is not None]
+        if len(statements) > 1:
+            raise SqlError("several statements", f"there are {len(statements)} statements; one is run")
+        if not statements or isinstance(statements[0], exp.Semicolon):
+            raise SqlError("syntax", "there is no query")
+        query = statements[0]
+        if not isinstance(query, exp.Query) or any(isinstance(node, WRITES) for node in query.walk()):
+            raise SqlError("syntax" if isinstance(query, exp.Condition | exp.Alias) else "not read only",
+                           f"not a SELECT: {_shorten(sql)!r}")
+        ctes = {cte.alias.lower(): cte for cte in query.find_all(exp.CTE)}
+        for table in query.find_all(exp.Table):
+            if table.name.lower() not in ctes and schema.table(table.name) is None:
+                raise SqlError("no such table", f"no such table: {table.name or table.sql('sqlite')}")
+        if '"' in sql:
+            _resolve_double_quotes(query, sql, schema, ctes)
+    except RecursionError:
+        raise SqlError("too large", "the query is nested too deeply") from None
+    except SqlglotError as error:
+        raise SqlError("syntax", _tell(error)) from None
+    return query
+
+
+def to_sqlite(expression: exp.Expression) -> str:
+    """A parsed query as SQLite's text, in which no name can pass for a string. Raises SqlError for what SQLite lacks."""
+    try:
+        return expression.sql(dialect=_Backticks, comments=False)
+    except RecursionError:
+        raise SqlError("too large", "the query is nested too deeply") from None
+    except SqlglotError as error:
+        raise SqlError("syntax", _tell(error)) from None
+
+
+def literals(expression: exp.Expression) -> list[Literal]:
+    """Every constant of the query, the outer ones first; a minus sign belongs to its number."""
+    return [_literal(node) for node in expression.find_all(exp.Literal)]
+
+
+def _literal(node: exp.Literal) -> Literal:
+    value: str | int | float = node.name
+    if not node.is_string:
+        value = float(node.name) if re.search(r"[.eE]", node.name) else int(node.name, 0)
+        if isinstance(node.parent, exp.Neg):
+            value = -value
+    child, parent = node, node.parent
+    while parent is not None and not isinstance(parent, COMPARISONS) and not isinstance(parent, exp.Query):
+        child, parent = parent, parent.parent
+    if parent is None or not isinstance(parent, COMPARISONS):
+        return Literal(value, None)
+    others = [side for side in parent.iter_expressions() if side is not child]
+    columns = (column for side in [*others, child] for column in side.find_all(exp.Column)
+               if column.find_ancestor(exp.Count, exp.Query) is parent.find_ancestor(exp.Query))
+    column = next(columns, None)
+    return Literal(value, column.name.lower() if column is not None else None, isinstance(parent, exp.Like | exp.Glob))
+
+
+def _parse_any_dialect(context: str) -> list[exp.Expression | None]:
+    for dialect in DIALECTS:
+        try:
+            statements = sqlglot.parse(context, read=dialect)
+        except (SqlglotError, ValueError, RecursionError):
+            continue
+        if any(isinstance(node, exp.Create) and isinstance(node.this, exp.Schema) for node in statements):
+            return statements
+    raise SqlError("schema", f"no dialect reads a CREATE TABLE in {_shorten(context)!r}")
+
+
+def _column_type(definition: exp.ColumnDef | exp.Identifier) -> str:
+    written = definition.args.get("kind")
+    kind = written.this if isinstance(written, exp.DataType) else None
+    return next((name for name, family in TYPES.items() if kind in family), "text")
+
+
+def _resolve_double_quotes(query: exp.Expression, sql: str, schema: Schema, ctes: dict[str, exp.CTE]) -> None:
+    unknown = {
+        id(column): column for column in query.find_all(exp.Column)
+        if isinstance(column.this, exp.Identifier) and not column.table and sql[column.this.meta.get("start", 0)] == '"'
+        and not any(column.name.lower() in _names(scope, schema, ctes) for scope in _scopes(column))
+    }
+    for column in unknown.values():
+        if _suits_value(column, unknown):
+            column.replace(exp.Literal.string(column.name))
+
+
+def _scopes(node: exp.Expression) -> Iterator[exp.Query]:
+    while node := node.parent:
+        if isinstance(node, exp.Query):
+            yield node
+
+
+def _names(query: exp.Expression, schema: Schema, ctes: dict[str, exp.CTE]) -> set[str]:
+    """Names of columns, in lower case, that a query's sources have, and the names of its own outputs."""
+    names = {name.lower() for name in query.named_selects}
+    if not isinstance(query, exp.Select):
+        return names
+    joins = [join.this for join in query.args.get("joins") or []]
+    origin = query.args.get("from_")
+    for source in [origin.this, *joins] if origin else joins:
+        names.update(name.lower() for name in source.alias_column_names)
+        if isinstance(source, exp.Table) and source.name.lower() not in ctes:
+            table = schema.table(source.name)
+            names.update(column.name.lower() for column in table.columns if table)
+            continue
+        cte = ctes.get(source.name.lower()) if isinstance(source, exp.Table) else source
+        names.update(name.lower() for name in cte.alias_column_names)
+        inner = cte.this
+        # A CTE may read itself, and its names are then those of its first part.
+        while isinstance(inner, exp.SetOperation):
+            inner = inner.this
+        if inner is not query and isinstance(inner, exp.Query):
+            names |= _names(inner, schema, ctes) if inner.is_star else {name.lower() for name in inner.named_selects}
+    return names
+
+
+def _suits_value(column: exp.Column, unknown: dict[int, exp.Column]) -> bool:
+    child, parent = column, column.parent
+    while isinstance(parent, exp.Paren | exp.Tuple):
+        child, parent = parent, parent.parent
+    if isinstance(parent, COMPARISONS):
+        others = [side for side in parent.iter_expressions() if side is not child]
+        # Compared with a column, an aggregate or a query: "x" = 'y' has no column at all, so its x was meant to be one.
+        return any(isinstance(node, exp.Column | exp.AggFunc | exp.Query) and id(node) not in unknown
+                   for side in others for node in side.walk())
+    return isinstance(parent, exp.Func | exp.DPipe) and not isinstance(parent, exp.AggFunc | exp.Connector)
+
+
+def _tell(error: SqlglotError) -> str:
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # sqlglot underlines the place for a terminal
+    return text.splitlines()[0]
+
+
+def _shorten(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= 80 else text[:79] + "…"
 
 
 def _spell(token, sql: str) -> str:

@@ -1,10 +1,10 @@
-"""The normal form of a query."""
+"""The normal form of a query, schemas read from text, and queries read over them."""
 
 import random
 
 import pytest
 
-from sqlora.sql import exact_match, normalise_sql
+from sqlora.sql import SqlError, exact_match, literals, normalise_sql, parse_query, parse_schema, to_sqlite
 
 
 @pytest.mark.parametrize(("one", "other"), [
@@ -47,3 +47,63 @@ def test_any_text_has_a_normal_form():
     for text in ("(" * 50_000, "'" * 50_001, "/*" * 50_000, ""):
         normalise_sql(text)
     assert normalise_sql(" 'open \n Quote ;") == "'open Quote"
+
+
+def names(schema):
+    return {table.name: [(column.name, column.type) for column in table.columns] for table in schema.tables}
+
+
+def test_a_schema_is_read_in_any_common_dialect_and_duplicates_are_merged():
+    schema = parse_schema(
+        "CREATE TABLE singer (id INTEGER PRIMARY KEY, Name VARCHAR(20)); CREATE TABLE `song` (`title` TEXT, price DECIMAL(5, 2));"
+        "CREATE TABLE Singer (name INTEGER, born DATE)"
+    )
+    assert names(schema) == {
+        "singer": [("id", "integer"), ("Name", "integer"), ("born", "date")], "song": [("title", "text"), ("price", "real")]}
+    assert schema.merged == ("singer",)
+    assert parse_schema(schema.ddl()).tables == schema.tables
+    assert names(parse_schema("CREATE TABLE [a b] ([c] INT IDENTITY(1,1), d NVARCHAR(MAX))")) == {
+        "a b": [("c", "integer"), ("d", "text")]}
+
+
+@pytest.mark.parametrize("context", ["", "SELECT 1", "CREATE TABLE", "no SQL at all", "CREATE TABLE t ()"])
+def test_text_without_a_table_is_no_schema(context):
+    with pytest.raises(SqlError) as caught:
+        parse_schema(context)
+    assert caught.value.kind == "schema"
+
+
+SCHEMA = parse_schema("CREATE TABLE t (a INTEGER, b VARCHAR); CREATE TABLE u (a INTEGER, c VARCHAR)")
+
+
+@pytest.mark.parametrize(("sql", "read"), [
+    ('SELECT a FROM t WHERE b = "red"', "SELECT a FROM t WHERE b = 'red'"),
+    ('SELECT "a" FROM t WHERE b IN ("x", "y")', "SELECT `a` FROM t WHERE b IN ('x', 'y')"),
+    ('SELECT a FROM t WHERE b LIKE "%x%"', "SELECT a FROM t WHERE b LIKE '%x%'"),
+    ('SELECT a FROM t WHERE b = "c"', "SELECT a FROM t WHERE b = 'c'"),
+    ('SELECT t.a FROM t JOIN u ON t.a = u.a WHERE b = "c"', "SELECT t.a FROM t JOIN u ON t.a = u.a WHERE b = `c`"),
+    ('SELECT "nonesuch" FROM t', "SELECT `nonesuch` FROM t"),
+])
+def test_double_quotes_are_a_string_only_where_no_column_is_meant(sql, read):
+    assert to_sqlite(parse_query(sql, SCHEMA)).replace('"', "`") == read
+
+
+@pytest.mark.parametrize(("sql", "kind"), [
+    ("SELECT a FROM nonesuch", "no such table"),
+    ("SELECT a FROM t; SELECT b FROM t", "several statements"),
+    ("DELETE FROM t", "not read only"),
+    ("SELECT a FROM", "syntax"),
+    ("", "syntax"),
+    ("how many", "syntax"),
+    ("SELECT " + "a, " * 5000 + "a FROM t", "too large"),
+])
+def test_what_is_no_query_over_the_schema_is_refused_with_its_kind(sql, kind):
+    with pytest.raises(SqlError) as caught:
+        parse_query(sql, SCHEMA)
+    assert caught.value.kind == kind
+
+
+def test_literals_know_the_column_that_they_are_compared_with():
+    found = literals(parse_query("SELECT a FROM t WHERE a > -5 AND b LIKE 'x%' LIMIT 3", SCHEMA))
+    assert {(literal.value, literal.column, literal.pattern) for literal in found} == {
+        (-5, "a", False), ("x%", "b", True), (3, None, False)}
