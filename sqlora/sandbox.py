@@ -62,6 +62,7 @@ class Database:
     """
 
     def __init__(self, schema: Schema, rows: Mapping[str, Sequence[tuple[Value, ...]]] | None = None) -> None:
+        self.schema = schema
         self._connection = sqlite3.connect(":memory:", isolation_level=None, cached_statements=0)
         self._columns: dict[str, int] = {}
         self._ends = 0.0

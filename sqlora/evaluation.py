@@ -1,0 +1,247 @@
+"""Does a predicted query give the right rows? Judged by running it and the gold on synthetic databases.
+
+    python -m sqlora.evaluation PREDICTIONS.jsonl [--json OUT]
+
+PREDICTIONS.jsonl has one object a line: context (CREATE TABLE text), answer (the gold SQL), prediction (SQL, or null).
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import multiprocessing
+import os
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from rich.console import Console
+from sqlglot import exp
+
+from sqlora.answers import Allowed, Gold
+from sqlora.errors import UserError, exit_on_user_error
+from sqlora.sandbox import Database, Result, Value
+from sqlora.scorecard import Difference, Verdict, card, compare, metrics, query_kinds
+from sqlora.sql import Column, Schema, SqlError, Table, exact_match, parse_query, parse_schema, to_sqlite
+from sqlora.synthetic import Rows, Synthesiser
+
+__all__ = ["card", "compare", "judge", "metrics", "score", "vote"]
+
+DATABASES = 20  # for each row
+ATTEMPTS = 80  # databases made at most; some are passed over
+MOST_EMPTY = 8  # databases taken on which the gold gives nothing, as long as there are attempts to spare
+LEAST_DATABASES = 5  # on which a gold must be determined whose answer may hang on the order in which rows are stored
+WORTH_A_POOL = 100  # rows; workers take a second to start
+PLAIN_TYPES = (int, str, type(None))
+
+
+def score(rows: list[dict], prediction_key: str = "prediction", workers: int | None = None) -> list[Verdict]:
+    """One verdict for each row of context, answer and `prediction_key` (SQL or None), in order.
+
+    Runs on `workers` processes, all cores by default; a verdict depends on its row alone.
+    """
+    triples = [(row["context"], row["answer"], row.get(prediction_key)) for row in rows]
+    workers = workers or os.cpu_count() or 1
+    if workers == 1 or len(rows) < WORTH_A_POOL:
+        return list(itertools.starmap(judge, triples))
+    # Not forked: a process that has loaded torch has threads.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return list(pool.map(judge, *zip(*triples, strict=True), chunksize=16))
+
+
+def judge(context: str, answer: str, prediction: str | None) -> Verdict:
+    """The verdict on one prediction; see Verdict. Nothing that a prediction or a gold holds raises.
+
+    match: allowed by the gold on 20 databases; mismatch: not on one, which is told; invalid: no query that runs;
+    unscorable: the gold does not run, or its answer hangs on the order in which rows are stored.
+    """
+    exact = exact_match(prediction, answer)
+    try:
+        schema = parse_schema(context)
+        gold_query = parse_query(answer, schema)
+        completed = _complete(schema, gold_query)
+        gold = Gold(gold_query)
+    except SqlError as error:
+        return Verdict("unscorable", f"gold: {error}", error.kind, exact)
+    facts = {"exact": exact, "kinds": query_kinds(gold_query), "completed": _added(schema, completed)}
+    queries, predicted, outcome = [gold_query], "", None
+    try:
+        queries.append(parse_query(prediction or "", completed))
+        predicted = to_sqlite(queries[1])
+    except SqlError as error:
+        outcome = Verdict("invalid", str(error), error.kind)
+
+    taken, empty = 0, 0
+    needed = LEAST_DATABASES if gold.may_be_undetermined else 1
+    for attempt, rows in enumerate(itertools.islice(Synthesiser(completed, queries, f"{context}\n{answer}"), ATTEMPTS)):
+        try:
+            with Database(completed, rows) as database:
+                allowed = gold.allowed(database)
+                if allowed.is_empty and empty == MOST_EMPTY and attempt < ATTEMPTS - DATABASES:
+                    continue
+                if not gold.is_determined(database, allowed, rows):
+                    continue
+                taken += 1
+                empty += allowed.is_empty
+                outcome = outcome or _try(predicted, gold, allowed, database, completed, rows)
+        except SqlError as error:
+            return Verdict("unscorable", f"gold: {error}", error.kind, **facts)
+        if taken == DATABASES or (outcome and taken > empty and taken >= needed):
+            break
+    if taken < needed:
+        return Verdict("unscorable", "gold: its answer depends on the order in which rows are stored", None, **facts)
+    found = outcome or Verdict("match")
+    return Verdict(found.verdict, found.why, found.fault, non_empty=taken > empty, difference=found.difference, **facts)
+
+
+def vote(context: str, candidates: list[str]) -> int | None:
+    """The index of the candidate whose answers most others give too, on synthetic databases made from all of them.
+
+    Those that do not parse or run are left out. Ties go to the earlier candidate. None if no candidate runs.
+    """
+    try:
+        schema = parse_schema(context)
+    except SqlError:
+        return None
+    queries: dict[int, exp.Expression] = {}
+    texts: dict[int, str] = {}
+    for place, candidate in enumerate(candidates):
+        try:
+            query = parse_query(candidate, schema)
+            queries[place], texts[place] = query, to_sqlite(query)
+        except SqlError:
+            continue
+    answers: dict[int, list] = {place: [] for place in texts}
+    seed = "\n".join([context, *(candidates[place] for place in texts)])
+    for rows in itertools.islice(Synthesiser(schema, list(queries.values()), seed), DATABASES):
+        with Database(schema, rows) as database:
+            for place in list(answers):
+                try:
+                    result = database.run(texts[place])
+                except SqlError:
+                    del answers[place]
+                    continue
+                found = [tuple(map(_rounded, row)) for row in result.rows]
+                answers[place].append(tuple(found) if queries[place].args.get("order") else frozenset(Counter(found).items()))
+    votes = Counter(tuple(found) for found in answers.values())
+    return max(answers, key=lambda place: (votes[tuple(answers[place])], -place), default=None)
+
+
+def _try(predicted: str, gold: Gold, allowed: Allowed, database: Database, schema: Schema, rows: Rows) -> Verdict | None:
+    """What one database tells against a prediction, if anything."""
+    try:
+        result = database.run(predicted)
+    except SqlError as error:
+        return Verdict("timeout" if error.kind == "timeout" else "invalid", str(error), error.kind)
+    if allowed.accepts(result.rows):
+        return None
+    expected = gold.result(database)
+    shown = {
+        table.name: {"columns": [column.name for column in table.columns], "rows": _plain(rows[table.name])}
+        for table in schema.tables
+    }
+    difference = Difference(shown, _plain(expected.rows), _plain(result.rows))
+    return Verdict("mismatch", _explain(expected, result), difference=difference)
+
+
+def _explain(expected: Result, predicted: Result) -> str:
+    if len(expected.columns) != len(predicted.columns):
+        return f"{len(expected.columns)} columns are expected and {len(predicted.columns)} given"
+    if len(expected.rows) != len(predicted.rows):
+        return f"on a synthetic database {len(expected.rows)} rows are expected and {len(predicted.rows)} given"
+    if Counter(expected.rows) == Counter(predicted.rows):
+        return "on a synthetic database the rows are right and their order is not"
+    return "on a synthetic database other rows are given"
+
+
+def _complete(schema: Schema, query: exp.Expression) -> Schema:
+    """The schema with the columns that the gold names by their table and the context left out.
+
+    `T2.nationality` leaves no doubt where the column belongs; a bare name in a join would be a guess, and is not added.
+    """
+    added: dict[str, dict[str, Column]] = {}
+    for column in query.find_all(exp.Column):
+        if not column.table or isinstance(column.this, exp.Star):
+            continue
+        scope = column.parent_select
+        while scope is not None:
+            sources = {table.alias_or_name.lower(): table.name for table in _own_tables(scope)}
+            if column.table.lower() in sources:
+                table = schema.table(sources[column.table.lower()])
+                if table and column.name.lower() not in {known.name.lower() for known in table.columns}:
+                    added.setdefault(table.name, {}).setdefault(column.name.lower(), Column(column.name, "text"))
+                break
+            scope = scope.parent_select
+    if not added:
+        return schema
+    tables = (Table(table.name, (*table.columns, *added.get(table.name, {}).values())) for table in schema.tables)
+    return Schema(tuple(tables), schema.merged)
+
+
+def _own_tables(scope: exp.Expression) -> Iterator[exp.Table]:
+    origin = scope.args.get("from_")
+    sources = [origin.this] if origin else []
+    sources += [join.this for join in scope.args.get("joins") or []]
+    return (source for source in sources if isinstance(source, exp.Table))
+
+
+def _added(schema: Schema, completed: Schema) -> tuple[str, ...]:
+    return tuple(f"{new.name}.{column.name}" for old, new in zip(schema.tables, completed.tables, strict=True)
+                 for column in new.columns[len(old.columns) :])
+
+
+def _rounded(value: Value) -> Value:
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def _plain(rows: list[tuple[Value, ...]]) -> list[tuple[Value, ...]]:
+    """Rows of what JSON can say."""
+    return [tuple(value if isinstance(value, PLAIN_TYPES) or (isinstance(value, float) and math.isfinite(value)) else str(value)
+                  for value in row) for row in rows]
+
+
+def _read_predictions(path: Path) -> list[dict]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: it cannot be read as UTF-8 text: {error}") from None
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise UserError(f"{path}: line {number}: malformed JSON: {error}") from None
+        if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("context", "answer")):
+            raise UserError(f"{path}: line {number}: it must be an object with the texts context and answer")
+        if "prediction" not in row or not isinstance(row["prediction"], str | None):
+            raise UserError(f"{path}: line {number}: its prediction must be a text, or null where there is none")
+        rows.append(row)
+    if not rows:
+        raise UserError(f"{path}: there is no row in it")
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m sqlora.evaluation", description=__doc__.splitlines()[0])
+    parser.add_argument("predictions", type=Path, metavar="PREDICTIONS.jsonl", help="rows of context, answer and prediction")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write the metrics and every row's verdict there")
+    arguments = parser.parse_args()
+    with exit_on_user_error():
+        verdicts = score(_read_predictions(arguments.predictions))
+        found = metrics(verdicts)
+        Console().print(card({arguments.predictions.stem: found}))
+        if arguments.json:
+            text = json.dumps({"metrics": found, "rows": [verdict.as_dict() for verdict in verdicts]}, ensure_ascii=False)
+            try:
+                arguments.json.write_text(text + "\n", encoding="utf-8", errors="replace")
+            except OSError as error:
+                raise UserError(f"--json {arguments.json}: it cannot be written: {error.strerror}; choose another path") from None
+
+
+if __name__ == "__main__":
+    main()
