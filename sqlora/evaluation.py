@@ -33,7 +33,7 @@ __all__ = ["card", "compare", "judge", "metrics", "score", "vote"]
 DATABASES = 20  # for each row
 ATTEMPTS = 80  # databases made at most; some are passed over
 MOST_EMPTY = 8  # databases taken on which the gold gives nothing, as long as there are attempts to spare
-LEAST_DATABASES = 5  # on which a gold must be determined whose answer may hang on the order in which rows are stored
+LEAST_DATABASES = 10  # on which a gold must be determined whose answer may hang on the order in which rows are stored
 WORTH_A_POOL = 100  # rows; workers take a second to start
 PLAIN_TYPES = (int, str, type(None))
 
@@ -62,15 +62,15 @@ def judge(context: str, answer: str, prediction: str | None) -> Verdict:
     try:
         schema = parse_schema(context)
         gold_query = parse_query(answer, schema)
-        completed = _complete(schema, gold_query)
+        completed = complete_schema(schema, gold_query)
         gold = Gold(gold_query)
     except SqlError as error:
         return Verdict("unscorable", f"gold: {error}", error.kind, exact)
     facts = {"exact": exact, "kinds": query_kinds(gold_query), "completed": _added(schema, completed)}
     queries, predicted, outcome = [gold_query], "", None
     try:
-        queries.append(parse_query(prediction or "", completed))
-        predicted = to_sqlite(queries[1])
+        query, predicted = _read(prediction or "", completed)
+        queries.append(query)
     except SqlError as error:
         outcome = Verdict("invalid", str(error), error.kind)
 
@@ -110,8 +110,7 @@ def vote(context: str, candidates: list[str]) -> int | None:
     texts: dict[int, str] = {}
     for place, candidate in enumerate(candidates):
         try:
-            query = parse_query(candidate, schema)
-            queries[place], texts[place] = query, to_sqlite(query)
+            queries[place], texts[place] = _read(candidate, schema)
         except SqlError:
             continue
     answers: dict[int, list] = {place: [] for place in texts}
@@ -128,6 +127,14 @@ def vote(context: str, candidates: list[str]) -> int | None:
                 answers[place].append(tuple(found) if queries[place].args.get("order") else frozenset(Counter(found).items()))
     votes = Counter(tuple(found) for found in answers.values())
     return max(answers, key=lambda place: (votes[tuple(answers[place])], -place), default=None)
+
+
+def _read(sql: str, schema: Schema) -> tuple[exp.Expression, str]:
+    """A model's query and the text of it to run. Raises SqlError for what SQLite would not take as it is written."""
+    query = parse_query(sql, schema)
+    with Database(schema) as database:
+        database.run(f"EXPLAIN {sql}")  # sqlglot forgives more than SQLite does
+    return query, to_sqlite(query) if '"' in sql else sql
 
 
 def _try(predicted: str, gold: Gold, allowed: Allowed, database: Database, schema: Schema, rows: Rows) -> Verdict | None:
@@ -157,7 +164,7 @@ def _explain(expected: Result, predicted: Result) -> str:
     return "on a synthetic database other rows are given"
 
 
-def _complete(schema: Schema, query: exp.Expression) -> Schema:
+def complete_schema(schema: Schema, query: exp.Expression) -> Schema:
     """The schema with the columns that the gold names by their table and the context left out.
 
     `T2.nationality` leaves no doubt where the column belongs; a bare name in a join would be a guess, and is not added.

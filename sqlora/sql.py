@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import logging
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal as OneOf
 
@@ -14,6 +13,8 @@ from sqlglot import exp
 from sqlglot.dialects.sqlite import SQLite
 from sqlglot.errors import SqlglotError
 from sqlglot.tokens import TokenType
+
+from sqlora.quotes import COMPARISONS, resolve_double_quotes
 
 # sqlglot warns of statements that it keeps as they are; here they are passed over or refused.
 logging.getLogger("sqlglot").setLevel(logging.ERROR)
@@ -26,15 +27,20 @@ TYPES = {  # a column's type, as the families of sqlglot's types spell it
     "integer": {*exp.DataType.INTEGER_TYPES, *(exp.DataType.Type[f"{size}SERIAL"] for size in ("", "SMALL", "BIG"))},
     "real": exp.DataType.REAL_TYPES,
     "date": {exp.DataType.Type.DATE, exp.DataType.Type.DATE32},
-    "timestamp": exp.DataType.TEMPORAL_TYPES,
     "time": {exp.DataType.Type.TIME, exp.DataType.Type.TIMETZ},
+    "timestamp": exp.DataType.TEMPORAL_TYPES,
     "boolean": {exp.DataType.Type.BOOLEAN},
 }
 SPELLING = {"text": "VARCHAR"}  # in DDL; every other type is spelled as it is called
 WRITES = (exp.DML, exp.DDL, exp.Command, exp.Into, exp.Pragma, exp.Attach, exp.Detach, exp.Drop, exp.Alter, exp.Transaction,
           exp.Set, exp.Lock)
-COMPARISONS = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Is, exp.Like, exp.Glob, exp.Between, exp.In, exp.Escape)
 PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+RESERVED = frozenset(  # names that SQLite, or most other databases, take for a word of the language unless they are quoted
+    "ADD ALL ALTER AND AS BETWEEN BY CASE CHECK COLLATE COMMIT CONSTRAINT CREATE CROSS DEFAULT DELETE DESC DISTINCT DROP ELSE "
+    "END ESCAPE EXCEPT EXISTS FOREIGN FROM FULL GROUP HAVING IN INDEX INNER INSERT INTERSECT INTO IS ISNULL JOIN LEFT LIKE "
+    "LIMIT NATURAL NOT NOTNULL NULL ON OR ORDER OUTER PRIMARY REFERENCES RETURNING RIGHT SELECT SET TABLE THEN TO TRANSACTION "
+    "UNION UNIQUE UPDATE USING VALUES WHEN WHERE WITH".split()
+)
 
 
 class SqlError(ValueError):
@@ -116,7 +122,7 @@ def exact_match(prediction: str | None, answer: str | None) -> bool:
 
 
 def quote_name(name: str) -> str:
-    plain = PLAIN_NAME.fullmatch(name) and name.upper() not in SQLite.Tokenizer.KEYWORDS
+    plain = PLAIN_NAME.fullmatch(name) and name.upper() not in RESERVED
     return name if plain else '"' + name.replace('"', '""') + '"'
 
 
@@ -131,22 +137,18 @@ def parse_schema(context: str) -> Schema:
     tables: dict[str, tuple[str, dict[str, Column]]] = {}
     merged: dict[str, str] = {}
     for statement in statements:
-        if not isinstance(statement, exp.Create) or statement.kind != "TABLE" or not isinstance(statement.this, exp.Schema):
+        if not _definitions(statement):
             continue
         name = statement.this.this.name
         if name.lower() in tables:
             merged[name.lower()] = tables[name.lower()][0]
         columns = tables.setdefault(name.lower(), (name, {}))[1]
-        for definition in statement.this.expressions:
-            if isinstance(definition, exp.ColumnDef | exp.Identifier):
-                column = Column(definition.name, _column_type(definition))
-                known = columns.setdefault(column.name.lower(), column)
-                if known.type == "text" != column.type:
-                    columns[column.name.lower()] = Column(known.name, column.type)
-    found = tuple(Table(name, tuple(columns.values())) for name, columns in tables.values() if columns)
-    if not found:
-        raise SqlError("schema", f"there is no CREATE TABLE with a column in {_shorten(context)!r}")
-    return Schema(found, tuple(merged.values()))
+        for definition in _definitions(statement):
+            column = Column(definition.name, _column_type(definition))
+            known = columns.setdefault(column.name.lower(), column)
+            if known.type == "text" != column.type:
+                columns[column.name.lower()] = Column(known.name, column.type)
+    return Schema(tuple(Table(name, tuple(columns.values())) for name, columns in tables.values()), tuple(merged.values()))
 
 
 def parse_query(sql: str, schema: Schema) -> exp.Expression:
@@ -157,12 +159,13 @@ def parse_query(sql: str, schema: Schema) -> exp.Expression:
     are otherwise left to SQLite. Raises SqlError.
     """
     if len(sql) > MAX_CHARACTERS:
-        raise SqlError("too large", f"the query has {len(sql):,} characters; at most {MAX_CHARACTERS:,} are read")
+        raise SqlError("too large", f"the query has {len(sql):,} characters, more than {MAX_CHARACTERS:,}")
     try:
-        statements = [statement for statement in sqlglot.parse(sql, read="sqlite") if statement is not None]
+        # What is empty, or a comment after the last ";", is no statement.
+        statements = [one for one in sqlglot.parse(sql, read="sqlite") if one and not isinstance(one, exp.Semicolon)]
         if len(statements) > 1:
             raise SqlError("several statements", f"there are {len(statements)} statements; one is run")
-        if not statements or isinstance(statements[0], exp.Semicolon):
+        if not statements:
             raise SqlError("syntax", "there is no query")
         query = statements[0]
         if not isinstance(query, exp.Query) or any(isinstance(node, WRITES) for node in query.walk()):
@@ -173,7 +176,7 @@ def parse_query(sql: str, schema: Schema) -> exp.Expression:
             if table.name.lower() not in ctes and schema.table(table.name) is None:
                 raise SqlError("no such table", f"no such table: {table.name or table.sql('sqlite')}")
         if '"' in sql:
-            _resolve_double_quotes(query, sql, schema, ctes)
+            resolve_double_quotes(query, sql, schema, ctes)
     except RecursionError:
         raise SqlError("too large", "the query is nested too deeply") from None
     except SqlglotError as error:
@@ -220,68 +223,21 @@ def _parse_any_dialect(context: str) -> list[exp.Expression | None]:
             statements = sqlglot.parse(context, read=dialect)
         except (SqlglotError, ValueError, RecursionError):
             continue
-        if any(isinstance(node, exp.Create) and isinstance(node.this, exp.Schema) for node in statements):
+        if any(map(_definitions, statements)):
             return statements
     raise SqlError("schema", f"no dialect reads a CREATE TABLE in {_shorten(context)!r}")
+
+
+def _definitions(statement: exp.Expression | None) -> list[exp.Expression]:
+    if not isinstance(statement, exp.Create) or statement.kind != "TABLE" or not isinstance(statement.this, exp.Schema):
+        return []
+    return [part for part in statement.this.expressions if isinstance(part, exp.ColumnDef | exp.Identifier)]
 
 
 def _column_type(definition: exp.ColumnDef | exp.Identifier) -> str:
     written = definition.args.get("kind")
     kind = written.this if isinstance(written, exp.DataType) else None
     return next((name for name, family in TYPES.items() if kind in family), "text")
-
-
-def _resolve_double_quotes(query: exp.Expression, sql: str, schema: Schema, ctes: dict[str, exp.CTE]) -> None:
-    unknown = {
-        id(column): column for column in query.find_all(exp.Column)
-        if isinstance(column.this, exp.Identifier) and not column.table and sql[column.this.meta.get("start", 0)] == '"'
-        and not any(column.name.lower() in _names(scope, schema, ctes) for scope in _scopes(column))
-    }
-    for column in unknown.values():
-        if _suits_value(column, unknown):
-            column.replace(exp.Literal.string(column.name))
-
-
-def _scopes(node: exp.Expression) -> Iterator[exp.Query]:
-    while node := node.parent:
-        if isinstance(node, exp.Query):
-            yield node
-
-
-def _names(query: exp.Expression, schema: Schema, ctes: dict[str, exp.CTE]) -> set[str]:
-    """Names of columns, in lower case, that a query's sources have, and the names of its own outputs."""
-    names = {name.lower() for name in query.named_selects}
-    if not isinstance(query, exp.Select):
-        return names
-    joins = [join.this for join in query.args.get("joins") or []]
-    origin = query.args.get("from_")
-    for source in [origin.this, *joins] if origin else joins:
-        names.update(name.lower() for name in source.alias_column_names)
-        if isinstance(source, exp.Table) and source.name.lower() not in ctes:
-            table = schema.table(source.name)
-            names.update(column.name.lower() for column in table.columns if table)
-            continue
-        cte = ctes.get(source.name.lower()) if isinstance(source, exp.Table) else source
-        names.update(name.lower() for name in cte.alias_column_names)
-        inner = cte.this
-        # A CTE may read itself, and its names are then those of its first part.
-        while isinstance(inner, exp.SetOperation):
-            inner = inner.this
-        if inner is not query and isinstance(inner, exp.Query):
-            names |= _names(inner, schema, ctes) if inner.is_star else {name.lower() for name in inner.named_selects}
-    return names
-
-
-def _suits_value(column: exp.Column, unknown: dict[int, exp.Column]) -> bool:
-    child, parent = column, column.parent
-    while isinstance(parent, exp.Paren | exp.Tuple):
-        child, parent = parent, parent.parent
-    if isinstance(parent, COMPARISONS):
-        others = [side for side in parent.iter_expressions() if side is not child]
-        # Compared with a column, an aggregate or a query: "x" = 'y' has no column at all, so its x was meant to be one.
-        return any(isinstance(node, exp.Column | exp.AggFunc | exp.Query) and id(node) not in unknown
-                   for side in others for node in side.walk())
-    return isinstance(parent, exp.Func | exp.DPipe) and not isinstance(parent, exp.AggFunc | exp.Connector)
 
 
 def _tell(error: SqlglotError) -> str:

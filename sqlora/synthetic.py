@@ -184,7 +184,7 @@ class Synthesiser:
             grouped = {name for key in group.expressions if (name := _column_in(key))}
             for name in grouped:
                 self._domain(name).is_grouped = True
-            self._dependent |= bare_columns(group.parent) - grouped
+            self._dependent |= _bare_columns(group.parent) - grouped
 
 
 class _Pool:
@@ -222,7 +222,7 @@ class _Pool:
         return values
 
 
-def bare_columns(query: exp.Expression | None) -> set[str]:
+def _bare_columns(query: exp.Expression | None) -> set[str]:
     """Lower-case names of a SELECT's columns outside aggregates; one that GROUP BY lacks has no single value in a group."""
     if not isinstance(query, exp.Select):
         return set()

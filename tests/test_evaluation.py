@@ -98,6 +98,106 @@ def test_intervals_and_the_paired_test_have_their_textbook_values():
     assert scorecard.mcnemar(0, 0) == 1
 
 
+def test_a_mismatch_shows_the_database_and_both_results():
+    found = evaluation.judge(CONTEXT, "SELECT name FROM singer WHERE age > 30", "SELECT name FROM singer WHERE age >= 30")
+    table = found.difference.database["singer"]
+    assert table["columns"] == ["singer_id", "name", "country", "age"]
+    ages = {row[3] for row in table["rows"]}
+    assert 30 in ages
+    assert len(found.difference.predicted) > len(found.difference.expected)
+    assert len(found.difference.expected) == sum(row[3] is not None and row[3] > 30 for row in table["rows"])
+
+
+@pytest.mark.parametrize("prediction", ["SELECT name FROM singer", "SELECT 1", None])
+def test_a_gold_whose_answer_hangs_on_storage_is_unscorable_whatever_is_predicted(prediction):
+    found = evaluation.judge(CONTEXT, "SELECT GROUP_CONCAT(singer_id) FROM singer", prediction)
+    assert found.verdict == "unscorable"
+    assert "order in which rows are stored" in found.why
+
+
+def test_a_group_s_other_column_matches_whichever_table_comes_first():
+    answer = ("SELECT T1.name, COUNT(*) FROM singer AS T1 JOIN song AS T2 ON T1.singer_id = T2.singer_id "
+              "GROUP BY T2.singer_id ORDER BY COUNT(*) DESC LIMIT 1")
+    other = ("SELECT T1.name, COUNT(*) FROM song AS T2 JOIN singer AS T1 ON T1.singer_id = T2.singer_id "
+             "GROUP BY T1.singer_id ORDER BY COUNT(*) DESC LIMIT 1")
+    assert verdict(answer, other) == "match"
+
+
+def test_a_column_that_the_gold_names_by_its_table_is_added_and_told():
+    answer = "SELECT T2.title FROM singer AS T1 JOIN song AS t2 ON T1.singer_id = t2.singer_id WHERE T2.label = 'Onyx'"
+    found = evaluation.judge(CONTEXT, answer, answer)
+    assert (found.verdict, found.completed) == ("match", ("song.label",))
+    # In a join a bare name may be of either table.
+    found = evaluation.judge(CONTEXT, answer.replace("T2.label", "label"), answer)
+    assert (found.verdict, found.fault) == ("unscorable", "no such column")
+
+
+def test_text_and_numbers_are_compared_as_the_gold_s_author_meant():
+    context = "CREATE TABLE film (title VARCHAR, year VARCHAR)"
+    assert verdict("SELECT title FROM film WHERE year > 2000", "SELECT title FROM film WHERE year > '2000'", context) == "match"
+    assert verdict("SELECT MAX(year) FROM film WHERE year <> 9", "SELECT MAX(CAST(year AS INTEGER)) FROM film WHERE year <> 9",
+                   context) == "match"
+
+
+def test_a_runaway_prediction_is_a_timeout():
+    endless = "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT COUNT(*) FROM t"
+    assert verdict("SELECT name FROM singer", endless) == "timeout"
+
+
+@pytest.mark.parametrize("prediction", [
+    "SELECT name, FROM singer", "SELECT age::int FROM singer", "SELECT name FROM singer LIMIT ALL",
+])
+def test_what_sqlite_itself_would_not_take_is_invalid(prediction):
+    assert verdict("SELECT name FROM singer", prediction) == "invalid"
+
+
+def test_workers_give_what_one_process_gives():
+    query = "SELECT name FROM singer WHERE age > {}"
+    rows = [{"context": CONTEXT, "answer": query.format(age), "base": query.format(age % 9)} for age in range(110)]
+    assert evaluation.score(rows, "base", workers=2) == evaluation.score(rows, "base", workers=1)
+
+
+def test_metrics_count_what_they_say():
+    verdict = scorecard.Verdict
+    found = evaluation.metrics([
+        verdict("match", exact=True, non_empty=True, kinds=("filter",)), verdict("match", kinds=("filter", "join")),
+        verdict("mismatch", "w", non_empty=True), verdict("invalid", "w", "syntax", non_empty=True),
+        verdict("timeout", "w", "timeout"), verdict("unscorable", "w", "no such column", exact=True),
+    ])
+    counts = {key: (found[key]["count"], found[key]["of"]) for key in scorecard.SHARES}
+    assert counts == {"valid": (3, 5), "execution_match": (2, 5), "execution_match_non_empty": (1, 3), "exact_match": (2, 6),
+                      "timeout": (1, 5), "unscorable": (1, 6)}
+    assert found["n"] == 6
+    assert found["unscorable_why"] == {"no such column": 1}
+    assert found["by_kind"]["filter"]["share"] == 1
+    assert found["by_kind"]["group"]["share"] is None
+    assert evaluation.metrics([])["execution_match"]["share"] is None
+
+
+def test_an_adapter_is_compared_with_its_base_on_the_rows_that_are_scorable():
+    match, mismatch, unscorable = map(scorecard.Verdict, ("match", "mismatch", "unscorable"))
+    found = evaluation.compare([mismatch] * 9 + [match, match, unscorable], [match] * 9 + [mismatch, match, match])
+    assert found == {"n": 11, "both": 1, "only_base": 1, "only_adapter": 9, "neither": 0, "difference": pytest.approx(8 / 11),
+                     "p_value": pytest.approx(22 / 1024)}
+
+
+@pytest.mark.parametrize(("query", "kinds"), [
+    ("SELECT name FROM singer", ()),
+    ("SELECT COUNT(*) FROM singer WHERE age > 3", ("filter", "aggregate")),
+    ("SELECT country, MAX(age) FROM singer GROUP BY country", ("aggregate", "group")),
+    ("SELECT 1 FROM singer JOIN song ON singer.singer_id = song.singer_id", ("join",)),
+    ("SELECT name FROM singer WHERE age = (SELECT MAX(age) FROM singer)", ("filter", "aggregate", "nested")),
+    ("SELECT name FROM singer UNION SELECT title FROM song", ("set operation",)),
+])
+def test_kinds_of_query(query, kinds):
+    assert evaluation.judge(CONTEXT, query, query).kinds == kinds
+
+
+def test_neither_torch_nor_transformers_is_loaded():
+    code = "import sys, sqlora.evaluation; sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
 def run(*arguments):
     command = [sys.executable, "-m", "sqlora.evaluation", *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

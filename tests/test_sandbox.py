@@ -1,7 +1,9 @@
 """Hostile SQL: nothing but reads, within a deadline, and without taking the process down."""
 
 import random
+import re
 import time
+from collections import Counter
 
 import pytest
 
@@ -99,19 +101,68 @@ def test_too_many_rows(database):
     assert len(database.run("SELECT 1 FROM singer a, singer b, singer c", max_rows=27).rows) == 27
 
 
-def test_any_statement_ends_in_rows_or_a_sql_error(database):
-    words = ("SELECT FROM singer song name id age title WHERE ( ) , * = < 'a' \"b\" 1 AND OR NOT NULL GROUP ORDER BY LIMIT UNION "
-             "JOIN ON IN EXISTS CASE WHEN THEN END WITH RECURSIVE AS DELETE UPDATE INSERT INTO VALUES DROP TABLE ATTACH PRAGMA "
-             "; -- /* */ ' \" ` [ ] || . random() zeroblob(9999999) abs(-9223372036854775808) \x01 é").split()
-    generator = random.Random(0)
-    for _ in range(3000):
-        query = " ".join(generator.choices(words, k=generator.randint(1, 14)))
-        try:
-            database.run(query, deadline=0.2)
-            database.run(to_sqlite(parse_query(query, SCHEMA)), deadline=0.2)
-        except SqlError:
-            continue
-    assert database.run("SELECT COUNT(*), (SELECT COUNT(*) FROM song) FROM singer").rows == [(3, 3)]
+WORDS = (
+    "SELECT FROM singer song name id age title WHERE ( ) , * = < 'a' \"b\" 1 AND OR NOT NULL GROUP ORDER BY LIMIT UNION ALL "
+    "JOIN ON IN EXISTS CASE WHEN THEN END WITH RECURSIVE AS DELETE UPDATE INSERT INTO VALUES DROP TABLE ATTACH PRAGMA "
+    "; -- /* */ ' \" ` [ ] || . random() zeroblob(9999999) abs(-9223372036854775808) \x01 é"
+).split()
+SHAPES = (
+    "SELECT {f} FROM {t} AS a, {t} AS b, {t} AS c, {t} AS d, {t} AS e ORDER BY {f}",
+    "WITH RECURSIVE r(n, s) AS (SELECT 1, {f} UNION ALL SELECT n + 1, s || {f} FROM r) SELECT {a} FROM r",
+    "WITH RECURSIVE r(n) AS (SELECT {n} UNION SELECT n * 7 % 1000003 FROM r) SELECT n, {f} FROM r ORDER BY {f}, n DESC",
+    "SELECT {f} FROM {t} UNION SELECT {f} FROM {t} UNION ALL SELECT {f} FROM {t}",
+    "SELECT {a} OVER (PARTITION BY {f} ORDER BY {f}) FROM {t}, {t} AS b, {t} AS c",
+    "INSERT INTO {t} SELECT {f}, {f}", "DELETE FROM {t} WHERE {f}", "UPDATE {t} SET name = {f}", "DROP TABLE {t}",
+    "ATTACH {f} AS x", "PRAGMA {p} = {n}", "PRAGMA {p}", "SELECT * FROM pragma_{p}", "VACUUM INTO '{p}.db'", "EXPLAIN SELECT {f}",
+    "CREATE TABLE x AS SELECT {f}", "CREATE VIRTUAL TABLE x USING fts5(y)", "CREATE TEMP TRIGGER x AFTER INSERT ON {t} BEGIN "
+    "SELECT {f}; END", "REINDEX", "ANALYZE", "SAVEPOINT x", "SELECT {f}; DROP TABLE {t}", "VALUES ({f}), ({f})",
+)
+FILLERS = {
+    "f": ("name", "zeroblob({n})", "hex(zeroblob({n}))", "replace(hex(zeroblob(4000)), '0', hex(zeroblob({n})))",
+          "randomblob({n})",
+          "printf('%.*c', {n}, 'x')", "load_extension('x')", "readfile('/etc/passwd')", "writefile('x', 'y')", "char({n})",
+          "trim(hex(zeroblob(4000)), '0')", "name LIKE hex(zeroblob(400))", "substr(name, {n}, -{n})", "round({n}.5, {n})",
+          "CAST(x'ff00' AS TEXT)", "json_array(name, {n})", "strftime('%s', 'now', '{n} days')", "{n} / 0", "{n} << {n}"),
+    "a": ("COUNT(*)", "SUM({n})", "group_concat(name, hex(zeroblob(4000)))", "MAX({f})", "group_concat({f})", "total({f})"),
+    "n": ("0", "1", "100", "9999", "1000000000", "2147483647", "9223372036854775807", "99999999999999999999", "1e308"),
+    "t": ("singer", "song", "sqlite_master", "nonesuch", "json_each('[1, 2]')", "(SELECT * FROM singer)", "dbstat"),
+    "p": ("writable_schema", "table_info", "journal_mode", "temp_store_directory", "hard_heap_limit", "module_list",
+          "user_version"),
+}
+
+
+def hostile(generator):
+    """A statement of random words, or a bomb, a write or a way out with random parts."""
+    if generator.random() < 0.5:
+        return " ".join(generator.choices(WORDS, k=generator.randint(1, 14)))
+    text = generator.choice(SHAPES)
+    while hole := re.search("{([fantp])}", text):
+        text = text[: hole.start()] + generator.choice(FILLERS[hole[1]]) + text[hole.end() :]
+    if generator.random() < 0.1:
+        place = generator.randrange(len(text))
+        text = text[:place] + generator.choice("'\"`();\0\ud800") + text[place:]
+    return text
+
+
+def test_ten_thousand_hostile_statements_end_in_rows_or_a_sql_error(tmp_path, monkeypatch):
+    resource = pytest.importorskip("resource")
+    monkeypatch.chdir(tmp_path)
+    deadline, generator, before = 0.2, random.Random(0), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    kinds = Counter()
+    with Database(SCHEMA, ROWS) as database:
+        for _ in range(10_000):
+            query, start = hostile(generator), time.monotonic()
+            try:
+                database.run(query, deadline)
+                database.run(to_sqlite(parse_query(query, SCHEMA)), deadline)
+            except SqlError as error:
+                kinds[error.kind] += 1
+            assert time.monotonic() - start < 2 * (deadline + 0.5), query
+        assert database.run("SELECT * FROM singer").rows == [(1, "Ann", 9), (2, "Bo", 10), (3, None, 30)]
+        assert database.run("SELECT COUNT(*) FROM song").rows == [(3,)]
+    assert {"syntax", "not read only", "too large", "timeout"} <= set(kinds)
+    assert not list(tmp_path.iterdir())
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KiB
 
 
 def test_a_schema_that_sqlite_refuses():

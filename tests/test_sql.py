@@ -1,5 +1,6 @@
 """The normal form of a query, schemas read from text, and queries read over them."""
 
+import pickle
 import random
 
 import pytest
@@ -73,6 +74,13 @@ def test_text_without_a_table_is_no_schema(context):
     assert caught.value.kind == "schema"
 
 
+def test_names_are_quoted_only_where_they_must_be():
+    schema = parse_schema("CREATE TABLE [order] (`group` INT, year INT, \"2nd place\" TEXT, seen TIMESTAMP, at TIME)")
+    assert schema.ddl() == (
+        'CREATE TABLE "order" ("group" INTEGER, year INTEGER, "2nd place" VARCHAR, seen TIMESTAMP, at TIME)')
+    assert parse_schema(schema.ddl()) == schema
+
+
 SCHEMA = parse_schema("CREATE TABLE t (a INTEGER, b VARCHAR); CREATE TABLE u (a INTEGER, c VARCHAR)")
 
 
@@ -83,6 +91,16 @@ SCHEMA = parse_schema("CREATE TABLE t (a INTEGER, b VARCHAR); CREATE TABLE u (a 
     ('SELECT a FROM t WHERE b = "c"', "SELECT a FROM t WHERE b = 'c'"),
     ('SELECT t.a FROM t JOIN u ON t.a = u.a WHERE b = "c"', "SELECT t.a FROM t JOIN u ON t.a = u.a WHERE b = `c`"),
     ('SELECT "nonesuch" FROM t', "SELECT `nonesuch` FROM t"),
+    ('SELECT a FROM t WHERE "nonesuch" = "x"', "SELECT a FROM t WHERE `nonesuch` = `x`"),
+    ('SELECT a FROM t WHERE "x" = b', "SELECT a FROM t WHERE 'x' = b"),
+    ('SELECT MAX("nonesuch") FROM t GROUP BY "x" ORDER BY "y"', "SELECT MAX(`nonesuch`) FROM t GROUP BY `x` ORDER BY `y`"),
+    ('SELECT t."nonesuch" FROM t WHERE b = t."x"', "SELECT t.`nonesuch` FROM t WHERE b = t.`x`"),
+    ('SELECT a AS "n" FROM t ORDER BY "n"', "SELECT a AS `n` FROM t ORDER BY `n`"),
+    ('WITH w AS (SELECT a AS "n" FROM t) SELECT "n" FROM w', "WITH w AS (SELECT a AS `n` FROM t) SELECT `n` FROM w"),
+    ('SELECT CASE WHEN a > 3 THEN "x" ELSE "y" END FROM t', "SELECT CASE WHEN a > 3 THEN 'x' ELSE 'y' END FROM t"),
+    ('SELECT a FROM t WHERE a IN (SELECT a FROM u WHERE c = "b")', "SELECT a FROM t WHERE a IN (SELECT a FROM u WHERE c = `b`)"),
+    ('SELECT b || " " FROM t', "SELECT b || ' ' FROM t"),
+    ('SELECT a FROM t WHERE `nonesuch` = [b]', "SELECT a FROM t WHERE `nonesuch` = `b`"),
 ])
 def test_double_quotes_are_a_string_only_where_no_column_is_meant(sql, read):
     assert to_sqlite(parse_query(sql, SCHEMA)).replace('"', "`") == read
@@ -95,6 +113,10 @@ def test_double_quotes_are_a_string_only_where_no_column_is_meant(sql, read):
     ("SELECT a FROM", "syntax"),
     ("", "syntax"),
     ("how many", "syntax"),
+    ("SELECT " + "(" * 3000 + "1" + ")" * 3000, "too large"),
+    ("WITH w AS (DELETE FROM t RETURNING a) SELECT a FROM w", "not read only"),
+    ("SELECT a INTO v FROM t", "not read only"),
+    ("EXPLAIN SELECT a FROM t", "not read only"),
     ("SELECT " + "a, " * 5000 + "a FROM t", "too large"),
 ])
 def test_what_is_no_query_over_the_schema_is_refused_with_its_kind(sql, kind):
@@ -103,7 +125,19 @@ def test_what_is_no_query_over_the_schema_is_refused_with_its_kind(sql, kind):
     assert caught.value.kind == kind
 
 
+@pytest.mark.parametrize("sql", ["SELECT a FROM t;", "SELECT a FROM t; -- done", " ; SELECT a FROM t -- done"])
+def test_a_last_semicolon_and_comments_are_no_further_statement(sql):
+    assert to_sqlite(parse_query(sql, SCHEMA)) == "SELECT a FROM t"
+
+
+def test_a_fault_comes_back_from_another_process():
+    fault = pickle.loads(pickle.dumps(SqlError("timeout", "two\nlines")))
+    assert (fault.kind, str(fault)) == ("timeout", "two lines")
+
+
 def test_literals_know_the_column_that_they_are_compared_with():
     found = literals(parse_query("SELECT a FROM t WHERE a > -5 AND b LIKE 'x%' LIMIT 3", SCHEMA))
     assert {(literal.value, literal.column, literal.pattern) for literal in found} == {
         (-5, "a", False), ("x%", "b", True), (3, None, False)}
+    found = literals(parse_query("SELECT b FROM t WHERE a IN (1, 2) GROUP BY b HAVING COUNT(a) > 4 AND SUM(a) > 1.5", SCHEMA))
+    assert {(literal.value, literal.column) for literal in found} == {(1, "a"), (2, "a"), (4, None), (1.5, "a")}

@@ -1,0 +1,104 @@
+"""Synthetic databases: repeatable, made of the queries' own constants, and with what tells queries apart."""
+
+import itertools
+import sys
+from subprocess import run
+
+import pytest
+
+from sqlora.answers import Gold
+from sqlora.sandbox import Database
+from sqlora.sql import parse_query, parse_schema
+from sqlora.synthetic import Synthesiser
+
+SCHEMA = parse_schema("CREATE TABLE singer (singer_id INTEGER, name VARCHAR, country VARCHAR, age VARCHAR, born DATE); "
+                      "CREATE TABLE song (song_id INTEGER, singer_id VARCHAR, title VARCHAR, price REAL)")
+TABLES = {table.name: [column.name for column in table.columns] for table in SCHEMA.tables}
+
+
+def make(*queries, seed="seed", number=20):
+    return list(itertools.islice(Synthesiser(SCHEMA, [parse_query(query, SCHEMA) for query in queries], seed), number))
+
+
+def column(databases, table, name):
+    place = TABLES[table].index(name)
+    return [row[place] for rows in databases for row in rows[table]]
+
+
+def test_the_same_seed_makes_the_same_databases():
+    query = "SELECT name FROM singer WHERE age > 30"
+    assert make(query) == make(query)
+    assert make(query) != make(query, seed="another")
+    code = ("from tests.test_synthetic import make; import hashlib; "
+            f"print(hashlib.sha256(repr(make({query!r})).encode()).hexdigest())")
+    # Sets and hashes of text differ between processes.
+    assert len({run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout for _ in range(2)}) == 1
+
+
+def test_rows_fit_the_schema_and_sizes_vary():
+    databases = make("SELECT * FROM singer")
+    for rows in databases:
+        assert {table: {len(row) for row in stored} for table, stored in rows.items()} == {"singer": {5}, "song": {4}}
+    assert len({len(rows["singer"]) for rows in databases}) > 4
+    assert max(len(rows["singer"]) for rows in databases) <= 40
+
+
+@pytest.mark.parametrize(("condition", "name", "values"), [
+    ("age > 30", "age", {29, 30, 31}),
+    ("age BETWEEN 30 AND 40", "age", {29, 30, 31, 39, 40, 41}),
+    ("age = '30'", "age", {29, 30, 31}),
+    ("country = 'Peru'", "country", {"Peru", "pERU", "Per", "Perus"}),
+    ('country IN ("Peru", "Chile")', "country", {"Peru", "Chile", "Chil"}),
+    ("name LIKE '%ann%'", "name", {"ann", "zannz", "zann", "annz", "an"}),
+    ("born < '2000-03-01'", "born", {"2000-02-29", "2000-03-01", "2000-03-02"}),
+])
+def test_constants_and_their_neighbours_are_there(condition, name, values):
+    assert values <= set(column(make(f"SELECT name, age, born FROM singer WHERE {condition}"), "singer", name))
+
+
+def test_the_constants_of_both_queries_are_there():
+    ages = column(make("SELECT name FROM singer WHERE age > 30", "SELECT name FROM singer WHERE age > 70"), "singer", "age")
+    assert {30, 31, 70, 71} <= set(ages)
+
+
+def test_there_are_nulls_but_not_in_a_table_s_own_key():
+    databases = make("SELECT * FROM singer JOIN song ON singer.singer_id = song.singer_id")
+    assert None in column(databases, "singer", "name")
+    assert None in column(databases, "song", "singer_id")
+    assert None not in column(databases, "singer", "singer_id")
+    assert any(None not in column([rows], "singer", "name") for rows in databases)
+
+
+@pytest.mark.parametrize("query", [
+    "SELECT T1.name FROM singer AS T1 JOIN song AS T2 ON T1.singer_id = T2.singer_id WHERE T1.country = 'Peru' AND T2.price > 9",
+    "SELECT name FROM singer WHERE country = 'Peru' AND age > 30 AND name LIKE 'A%' AND born > '1990-01-01'",
+    "SELECT country FROM singer WHERE age > 50 INTERSECT SELECT country FROM singer WHERE age < 20",
+    "SELECT country FROM singer GROUP BY country HAVING COUNT(*) > 12",
+    "SELECT name FROM singer WHERE singer_id IN (SELECT singer_id FROM song WHERE title = 'One')",
+    "SELECT country FROM singer EXCEPT SELECT country FROM singer WHERE age > 30",
+    "SELECT country FROM singer GROUP BY country HAVING AVG(age) > 30 AND COUNT(*) >= 3",
+])
+def test_queries_find_rows_on_some_databases_and_leave_some(query):
+    gold = Gold(parse_query(query, SCHEMA))
+    found = []
+    for rows in make(query, number=40):
+        with Database(SCHEMA, rows) as database:
+            found.append(len(gold.allowed(database).choices))
+    assert sum(map(bool, found)) >= 4
+
+
+def test_a_group_s_other_columns_are_single_valued_on_some_databases():
+    query = "SELECT name, COUNT(*) FROM singer GROUP BY country"
+    databases = make(query)
+    single = 0
+    for rows in databases:
+        names = {}
+        for row in rows["singer"]:
+            names.setdefault(row[2], set()).add(row[1])
+        single += all(len(found) == 1 for found in names.values())
+    assert single >= 5
+
+
+def test_columns_that_no_query_names_are_left_empty():
+    assert set(column(make("SELECT name FROM singer"), "singer", "country")) == {None}
+    assert set(column(make("SELECT * FROM singer"), "singer", "country")) != {None}
