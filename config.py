@@ -46,10 +46,13 @@ MODEL = "both"  # whose SQL: base, adapter or both
 MAX_NEW_TOKENS = 128  # most tokens in an answer, the prompt not counted
 GENERATION_BATCH_SIZE = 16  # prompts answered at a time
 NUM_BEAMS = 1  # beams in the search; 1 is greedy
+NUM_CANDIDATES = 1  # queries written for each question; above 1 the one is kept whose rows most others give too
+TEMPERATURE = 0.8  # of candidates that are sampled; with NUM_BEAMS the candidates are the best beams
 REPETITION_PENALTY = 1.0  # above 1 it punishes the column names that the prompt repeats
 QUESTION = ""  # one question instead of TEST_DATA; needs CONTEXT
 CONTEXT = ""  # its schema: CREATE TABLE text, or a .sql file
 OUTPUT = ""  # .jsonl file for question, context, answer, base and adapter
+EVALUATE = False  # run the answers and the expected SQL on synthetic databases, and compare the rows
 
 DEMO = Path(__file__).parent / "demo"
 PRESETS = {
@@ -71,5 +74,6 @@ PRESETS = {
         "GRADIENT_CHECKPOINTING": False,
         "MAX_NEW_TOKENS": 80,
         "GENERATION_BATCH_SIZE": 50,
+        "EVALUATE": True,
     },
 }

@@ -3,6 +3,7 @@
 \b
 python generate.py                 every row of TEST_DATA, base and adapter
 python generate.py --preset tiny   the same with the demo's model, on two CPU cores
+python generate.py --evaluate      and does the SQL give the right rows?
 python generate.py --question "How many albums are there?" --context schema.sql
 """
 
@@ -17,7 +18,7 @@ def main(settings: Settings) -> None:
     from sqlora import console
 
     console.quiet_libraries()
-    from sqlora import adapter, backend, data, device, generation, hub, report, run_folder
+    from sqlora import adapter, backend, data, device, evaluation, generation, hub, page, report, run_folder
 
     rows = data.load_samples(settings)
     run_folder.check_writable(Path(settings.CHECKPOINT_DIR), "CHECKPOINT_DIR")
@@ -39,15 +40,21 @@ def main(settings: Settings) -> None:
         model = adapter.load_adapter(model, folder)
 
     answers = generation.answer_rows(model, tokenizer, rows, settings)
+    judged = evaluation.judge_answers(answers, settings.EVALUATE)
 
-    report.print_comparison(answers, console.console)
+    report.print_comparison(answers, judged, console.console)
     if settings.OUTPUT:
         data.write_rows(Path(settings.OUTPUT), answers)
-    page = Path(settings.CHECKPOINT_DIR) / run_folder.PAGE
-    curve = Path(settings.CHECKPOINT_DIR) / run_folder.CURVE
-    facts = report.answer_facts(answers, base.id, folder)
-    report.write_page(page, answers, curve if curve.is_file() else None, facts)
-    console.print_facts(facts | {"before/after page": str(page)})
+    run = Path(settings.CHECKPOINT_DIR)
+    curve = run / run_folder.CURVE
+    facts = report.answer_facts(answers, judged, base.id, folder)
+    page.write_page(run / run_folder.PAGE, answers, judged, curve if curve.is_file() else None, facts)
+    facts |= {"before/after page": str(run / run_folder.PAGE)}
+    if settings.EVALUATE and any(judged):
+        facts |= {"evaluation": str(run / run_folder.EVALUATION)}
+        report.write_evaluation(run / run_folder.EVALUATION, answers, judged)
+        report.print_card(judged, console.console)
+    console.print_facts(facts)
 
 
 if __name__ == "__main__":

@@ -110,4 +110,4 @@ def note(text: str) -> None:
 def print_facts(facts: dict[str, object]) -> None:
     """One line for each fact, its name first."""
     for name, value in facts.items():
-        console.print(f"  {name:<22} {value}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"  {name:<24} {value}", highlight=False, markup=False, soft_wrap=True)

@@ -43,10 +43,15 @@ def load_rows(path: str, setting: str, columns: tuple[str, ...] = ("question", "
 def load_samples(settings: Settings) -> list[Row]:
     """The rows to answer: QUESTION with CONTEXT, or else those of TEST_DATA, with their answers where known.
 
-    Raises UserError as `load_rows` does, and for a CONTEXT that names a .sql file which cannot be read.
+    Raises UserError as `load_rows` does, for a CONTEXT that names a .sql file which cannot be read, and if EVALUATE asks
+    for what no row has: the answer.
     """
     if not settings.QUESTION:
-        return load_rows(settings.TEST_DATA, "TEST_DATA (--test-data)", ("question", "context"))
+        rows = load_rows(settings.TEST_DATA, "TEST_DATA (--test-data)", ("question", "context"))
+        if settings.EVALUATE and not any("answer" in row for row in rows):
+            raise UserError(f"EVALUATE (--evaluate) is set, and no row of TEST_DATA (--test-data) {settings.TEST_DATA!r} has an "
+                            f"answer to compare with; add a column answer, or leave EVALUATE off")
+        return rows
     context = settings.CONTEXT
     if context.endswith(".sql"):
         try:

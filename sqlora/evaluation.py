@@ -11,11 +11,8 @@ import argparse
 import itertools
 import json
 import math
-import multiprocessing
-import os
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from rich.console import Console
@@ -23,18 +20,18 @@ from sqlglot import exp
 
 from sqlora.answers import Allowed, Gold
 from sqlora.errors import UserError, exit_on_user_error
-from sqlora.sandbox import Database, Result, Value
-from sqlora.scorecard import Difference, Verdict, card, compare, metrics, query_kinds
-from sqlora.sql import Column, Schema, SqlError, Table, exact_match, parse_query, parse_schema, to_sqlite
+from sqlora.sandbox import Database, Result, Value, prepare
+from sqlora.scorecard import WHOSE, Difference, Judgement, Verdict, card, compare, metrics, of_each, query_kinds
+from sqlora.sql import Column, Schema, SqlError, Table, exact_match, parse_query, parse_schema
 from sqlora.synthetic import Rows, Synthesiser
+from sqlora.workers import spread
 
-__all__ = ["card", "compare", "judge", "metrics", "score", "vote"]
+Answer = dict[str, str | None]
 
 DATABASES = 20  # for each row
 ATTEMPTS = 80  # databases made at most; some are passed over
 MOST_EMPTY = 8  # databases taken on which the gold gives nothing, as long as there are attempts to spare
 LEAST_DATABASES = 10  # on which a gold must be determined whose answer may hang on the order in which rows are stored
-WORTH_A_POOL = 100  # rows; workers take a second to start
 PLAIN_TYPES = (int, str, type(None))
 
 
@@ -44,12 +41,34 @@ def score(rows: list[dict], prediction_key: str = "prediction", workers: int | N
     Runs on `workers` processes, all cores by default; a verdict depends on its row alone.
     """
     triples = [(row["context"], row["answer"], row.get(prediction_key)) for row in rows]
-    workers = workers or os.cpu_count() or 1
-    if workers == 1 or len(rows) < WORTH_A_POOL:
-        return list(itertools.starmap(judge, triples))
-    # Not forked: a process that has loaded torch has threads.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return list(pool.map(judge, *zip(*triples, strict=True), chunksize=16))
+    return list(spread(judge, triples, workers))
+
+
+def judge_answers(answers: list[Answer], execute: bool) -> list[Judgement]:
+    """The verdicts on base and adapter of each answer (question, context, answer, base, adapter), in order.
+
+    With `execute` they are `score`'s; otherwise they tell whether the SQL's normal form is the expected one's.
+    """
+    known = [(i, who) for i, row in enumerate(answers) for who in WHOSE if None not in (row.get("answer"), row.get(who))]
+    if execute:
+        verdicts = score([answers[i] | {"prediction": answers[i][who]} for i, who in known])
+    else:
+        same = [exact_match(answers[i][who], answers[i]["answer"]) for i, who in known]
+        verdicts = [Verdict("match" if exact else "mismatch", exact=exact, executed=False) for exact in same]
+    judged: list[Judgement] = [{} for _ in answers]
+    for (i, who), verdict in zip(known, verdicts, strict=True):
+        judged[i][who] = verdict
+    return judged
+
+
+def evaluation_report(answers: list[Answer], judged: list[Judgement]) -> dict:
+    """What JSON tells: metrics of base and adapter, their comparison where there are both, and every row's verdicts."""
+    found = of_each(judged)
+    report = {"metrics": {who: metrics(verdicts) for who, verdicts in found.items()}}
+    if len(found) == len(WHOSE):
+        report["adapter_against_base"] = compare(*found.values())
+    return report | {"rows": [row | {"verdicts": {who: verdict.as_dict() for who, verdict in judgement.items()}}
+                              for row, judgement in zip(answers, judged, strict=True)]}
 
 
 def judge(context: str, answer: str, prediction: str | None) -> Verdict:
@@ -69,7 +88,7 @@ def judge(context: str, answer: str, prediction: str | None) -> Verdict:
     facts = {"exact": exact, "kinds": query_kinds(gold_query), "completed": _added(schema, completed)}
     queries, predicted, outcome = [gold_query], "", None
     try:
-        query, predicted = _read(prediction or "", completed)
+        query, predicted = prepare(prediction or "", completed)
         queries.append(query)
     except SqlError as error:
         outcome = Verdict("invalid", str(error), error.kind)
@@ -95,46 +114,6 @@ def judge(context: str, answer: str, prediction: str | None) -> Verdict:
         return Verdict("unscorable", "gold: its answer depends on the order in which rows are stored", None, **facts)
     found = outcome or Verdict("match")
     return Verdict(found.verdict, found.why, found.fault, non_empty=taken > empty, difference=found.difference, **facts)
-
-
-def vote(context: str, candidates: list[str]) -> int | None:
-    """The index of the candidate whose answers most others give too, on synthetic databases made from all of them.
-
-    Those that do not parse or run are left out. Ties go to the earlier candidate. None if no candidate runs.
-    """
-    try:
-        schema = parse_schema(context)
-    except SqlError:
-        return None
-    queries: dict[int, exp.Expression] = {}
-    texts: dict[int, str] = {}
-    for place, candidate in enumerate(candidates):
-        try:
-            queries[place], texts[place] = _read(candidate, schema)
-        except SqlError:
-            continue
-    answers: dict[int, list] = {place: [] for place in texts}
-    seed = "\n".join([context, *(candidates[place] for place in texts)])
-    for rows in itertools.islice(Synthesiser(schema, list(queries.values()), seed), DATABASES):
-        with Database(schema, rows) as database:
-            for place in list(answers):
-                try:
-                    result = database.run(texts[place])
-                except SqlError:
-                    del answers[place]
-                    continue
-                found = [tuple(map(_rounded, row)) for row in result.rows]
-                answers[place].append(tuple(found) if queries[place].args.get("order") else frozenset(Counter(found).items()))
-    votes = Counter(tuple(found) for found in answers.values())
-    return max(answers, key=lambda place: (votes[tuple(answers[place])], -place), default=None)
-
-
-def _read(sql: str, schema: Schema) -> tuple[exp.Expression, str]:
-    """A model's query and the text of it to run. Raises SqlError for what SQLite would not take as it is written."""
-    query = parse_query(sql, schema)
-    with Database(schema) as database:
-        database.run(f"EXPLAIN {sql}")  # sqlglot forgives more than SQLite does
-    return query, to_sqlite(query) if '"' in sql else sql
 
 
 def _try(predicted: str, gold: Gold, allowed: Allowed, database: Database, schema: Schema, rows: Rows) -> Verdict | None:
@@ -198,10 +177,6 @@ def _own_tables(scope: exp.Expression) -> Iterator[exp.Table]:
 def _added(schema: Schema, completed: Schema) -> tuple[str, ...]:
     return tuple(f"{new.name}.{column.name}" for old, new in zip(schema.tables, completed.tables, strict=True)
                  for column in new.columns[len(old.columns) :])
-
-
-def _rounded(value: Value) -> Value:
-    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def _plain(rows: list[tuple[Value, ...]]) -> list[tuple[Value, ...]]:

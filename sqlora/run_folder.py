@@ -15,6 +15,7 @@ from sqlora.settings import Settings, flag
 METRICS = "metrics.jsonl"
 CURVE = "loss.png"
 PAGE = "before_after.html"
+EVALUATION = "evaluation.json"
 EARLIER = "earlier"
 
 
@@ -62,7 +63,8 @@ def set_earlier_run_aside(settings: Settings) -> Path | None:
     A new run would otherwise overwrite its metrics and rotate its checkpoints away.
     """
     folder = Path(settings.CHECKPOINT_DIR)
-    left = [*folder.glob("checkpoint-*"), *(folder / name for name in (METRICS, CURVE, PAGE) if (folder / name).exists())]
+    made = (METRICS, CURVE, PAGE, EVALUATION)
+    left = [*folder.glob("checkpoint-*"), *(folder / name for name in made if (folder / name).exists())]
     if not left:
         return None
     newest = max(path.stat().st_mtime for path in left)

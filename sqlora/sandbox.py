@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
-from sqlora.sql import MAX_CHARACTERS, Kind, Schema, SqlError
+from sqlglot import exp
+
+from sqlora.sql import MAX_CHARACTERS, Kind, Schema, SqlError, parse_query, to_sqlite
 
 Value = None | int | float | str | bytes
 # A text column takes what looks like a number for one, in comparisons, sorting and joins, as the authors of queries over
@@ -126,6 +128,14 @@ class Database:
 
     def _is_late(self) -> bool:
         return time.monotonic() > self._ends
+
+
+def prepare(sql: str, schema: Schema) -> tuple[exp.Expression, str]:
+    """A model's query, parsed, and the text of it to run. Raises SqlError for what SQLite would not take as it is written."""
+    query = parse_query(sql, schema)
+    with Database(schema) as database:
+        database.run(f"EXPLAIN {sql}")  # sqlglot forgives more than SQLite does
+    return query, to_sqlite(query) if '"' in sql else sql
 
 
 def _authorise(action: int, first: str | None, second: str | None, database: str | None, within: str | None) -> int:

@@ -19,8 +19,9 @@ KINDS: dict[str, Callable[[exp.Expression], bool]] = {  # a query may be of seve
     "nested": lambda query: any(select.find_ancestor(exp.Select) for select in query.find_all(exp.Select)),
     "set operation": lambda query: query.find(exp.SetOperation) is not None,
 }
+WHOSE = ("base", "adapter")
 SHARES = {
-    "valid": "valid", "execution_match": "execution match", "execution_match_non_empty": "execution match, gold non-empty",
+    "valid": "valid", "execution_match": "execution match", "execution_match_non_empty": "match, gold non-empty",
     "exact_match": "exact match", "timeout": "timeouts", "unscorable": "unscorable",
 }
 Z_95 = 1.959963984540054  # the normal distribution's 97.5 % point
@@ -42,7 +43,7 @@ class Verdict:
     verdict: match, mismatch, invalid, timeout or unscorable; why: one line, empty for a match.
     fault: the SqlError's kind, where there is one; exact: equal in normal form; kinds: of the gold, see KINDS.
     non_empty: whether the gold gives a row on any of the databases; completed: columns, "table.column", that the gold
-    names and the context lacks, and that were added to it.
+    names and the context lacks, and that were added to it; executed: whether the queries were run, or their texts compared.
     """
 
     verdict: str
@@ -53,9 +54,24 @@ class Verdict:
     kinds: tuple[str, ...] = ()
     completed: tuple[str, ...] = ()
     difference: Difference | None = field(default=None, repr=False)
+    executed: bool = True
+
+    @property
+    def is_right(self) -> bool | None:
+        """None where it cannot be told."""
+        return None if self.verdict == "unscorable" else self.verdict == "match"
 
     def as_dict(self) -> dict:
         return asdict(self)
+
+
+Judgement = dict[str, Verdict]  # of base and adapter, each where it gave SQL and the gold is known
+
+
+def of_each(judged: Sequence[Judgement]) -> dict[str, list[Verdict]]:
+    """The verdicts on base and on adapter, in the order of the rows; on neither where there are none."""
+    verdicts = {who: [judgement[who] for judgement in judged if who in judgement] for who in WHOSE}
+    return {who: found for who, found in verdicts.items() if found}
 
 
 def query_kinds(query: exp.Expression) -> tuple[str, ...]:
@@ -126,10 +142,10 @@ def card(found: dict[str, dict]) -> Table:
     table = Table("", *found, title="share in %, with its 95 % interval")
     table.add_row("rows", *(f"{one['n']:,}" for one in found.values()))
     for key, label in SHARES.items():
-        table.add_row(label, *(_tell(one[key]) for one in found.values()))
+        table.add_row(label, *(tell(one[key]) for one in found.values()))
     table.add_section()
     for kind in KINDS:
-        table.add_row(f"match, {kind}", *(_tell(one["by_kind"][kind]) for one in found.values()))
+        table.add_row(f"match, {kind}", *(tell(one["by_kind"][kind]) for one in found.values()))
     return table
 
 
@@ -143,8 +159,9 @@ def _share(verdicts: Sequence[Verdict], fits: Callable[[Verdict], bool]) -> dict
     return {"count": count, "of": of, "share": count / of if of else None, "low": low, "high": high}
 
 
-def _tell(share: dict) -> str:
+def tell(share: dict, unit: str = "") -> str:
+    """A share in %, with its interval and its counts."""
     if not share["of"]:
         return "–"
     value, low, high = (100 * share[key] for key in ("share", "low", "high"))
-    return f"{value:.1f} ({low:.1f} to {high:.1f})  {share['count']:,}/{share['of']:,}"
+    return f"{value:.1f}{unit} ({low:.1f}-{high:.1f}) {share['count']:,}/{share['of']:,}"

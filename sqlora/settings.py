@@ -84,10 +84,13 @@ KINDS: dict[str, Kind] = {
     "MAX_NEW_TOKENS": whole(1),
     "GENERATION_BATCH_SIZE": whole(1),
     "NUM_BEAMS": whole(1),
+    "NUM_CANDIDATES": whole(1),
+    "TEMPERATURE": real("a number above 0 and at most 2", lambda v: 0 < v <= 2),
     "REPETITION_PENALTY": real("a number above 0", lambda v: v > 0),
     "QUESTION": OPTIONAL_TEXT,
     "CONTEXT": OPTIONAL_TEXT,
     "OUTPUT": OPTIONAL_TEXT,
+    "EVALUATE": SWITCH,
 }
 NOT_SETTINGS = {"DEMO", "PRESETS"}
 
@@ -220,6 +223,9 @@ def _check_combinations(s: Settings) -> None:
         )
     if Path(s.CHECKPOINT_DIR).resolve() == Path(s.MODEL_PATH).resolve():
         raise UserError(f"CHECKPOINT_DIR and MODEL_PATH (--model-path) are both {s.MODEL_PATH!r}; give them two folders")
+    if 1 < s.NUM_BEAMS < s.NUM_CANDIDATES:
+        raise UserError(f"NUM_CANDIDATES (--num-candidates) is {s.NUM_CANDIDATES} and NUM_BEAMS (--num-beams) is {s.NUM_BEAMS}; "
+                        f"take as many beams at least, or 1 beam to sample the candidates")
     if s.QUESTION and not s.CONTEXT:
         raise UserError(f"QUESTION (--question) is {s.QUESTION!r} without its schema; add --context with CREATE TABLE text, "
                         f"or with a .sql file")

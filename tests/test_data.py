@@ -140,3 +140,10 @@ def test_a_question_with_its_schema_from_a_file(tmp_path):
 def test_the_hash_of_the_data_changes_with_any_row():
     assert data.data_hash(ROWS) == data.data_hash([dict(row) for row in ROWS])
     assert data.data_hash(ROWS) != data.data_hash(ROWS[::-1])
+
+
+def test_an_evaluation_needs_answers(tmp_path):
+    path = write(tmp_path / "rows.jsonl", [{"question": "How many?", "context": "CREATE TABLE t (a INT)"}])
+    assert len(data.load_samples(settings("--test-data", str(path)))) == 1
+    with pytest.raises(UserError, match="--evaluate.*add a column answer"):
+        data.load_samples(settings("--test-data", str(path), "--evaluate"))

@@ -83,12 +83,22 @@ def test_a_score_is_repeatable_and_in_order():
     assert evaluation.score(rows) == first
 
 
-def test_candidates_vote_by_their_results():
-    candidates = ["SELECT nonesuch FROM singer", "SELECT name FROM singer WHERE age >= 30",
-                  "SELECT name FROM singer WHERE age > 30", "SELECT name FROM singer WHERE 30 < age"]
-    assert evaluation.vote(CONTEXT, candidates) == 2
-    assert evaluation.vote(CONTEXT, candidates[:2]) == 1
-    assert evaluation.vote(CONTEXT, candidates[:1]) is None
+def test_answers_are_judged_where_they_and_the_gold_are_known():
+    answers = [{"context": CONTEXT, "answer": "SELECT COUNT(*) FROM song", "base": None, "adapter": "SELECT COUNT(1) FROM song"},
+               {"context": CONTEXT, "answer": None, "base": "SELECT 1", "adapter": "SELECT 1"}]
+    (first, second), (by_text, _) = (evaluation.judge_answers(answers, execute) for execute in (True, False))
+    assert second == {}
+    assert (list(first), first["adapter"].verdict, first["adapter"].executed) == (["adapter"], "match", True)
+    assert (by_text["adapter"].verdict, by_text["adapter"].executed) == ("mismatch", False)
+    report = evaluation.evaluation_report(answers, [first, second])
+    assert "adapter_against_base" not in report
+    assert report["metrics"]["adapter"]["n"] == 1
+
+
+def test_many_rows_are_judged_by_several_processes_as_by_one():
+    rows = [{"context": CONTEXT, "answer": "SELECT name FROM singer", "prediction": f"SELECT name FROM singer LIMIT {i}"}
+            for i in range(120)]
+    assert evaluation.score(rows, workers=2) == evaluation.score(rows, workers=1)
 
 
 def test_intervals_and_the_paired_test_have_their_textbook_values():

@@ -54,14 +54,17 @@ def test_the_main_job_as_a_user_runs_it(llama_folder, rows_file, tmp_path):
     assert str(tmp_path) not in (finished / "README.md").read_text()
     assert (tmp_path / "lora_models" / "loss.png").stat().st_size > 5000
 
-    answered = run("generate.py", "--output", "answers.jsonl")
+    answered = run("generate.py", "--output", "answers.jsonl", "--evaluate")
     assert answered.returncode == 0, answered.stderr
     assert answered.stderr == ""
     answers = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
     given = [json.loads(line) for line in rows_file.read_text().splitlines()]
     assert [row["question"] for row in answers] == [row["question"] for row in given]
     assert all(answer.keys() == {"question", "context", "answer", "base", "adapter"} for answer in answers)
-    assert "<html" in (tmp_path / "lora_models" / "before_after.html").read_text()
+    assert "match, filter" in (tmp_path / "lora_models" / "before_after.html").read_text()
+    assert "execution match, adapter" in answered.stdout
+    evaluation = json.loads((tmp_path / "lora_models" / "evaluation.json").read_text())
+    assert evaluation["metrics"]["adapter"]["n"] == evaluation["adapter_against_base"]["n"] == 24
 
 
 def test_an_earlier_run_is_set_aside_and_its_settings_can_be_taken_again(short_run):
@@ -83,7 +86,7 @@ def test_without_an_adapter_the_base_answers_and_one_line_says_how_to_train(shor
 
 
 def test_one_question(short_run, capsys):
-    generate.main(short_run("--question", "How many rows?", "--context", "CREATE TABLE t (a INTEGER)"))
+    generate.main(short_run("--question", "How many rows?", "--context", "CREATE TABLE t (a INTEGER)", "--evaluate"))
     assert "How many rows?" in capsys.readouterr().out
 
 

@@ -6,7 +6,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaForCausalLM
 
-from sqlora import generation
+from sqlora import generation, prompt
 from sqlora.errors import UserError
 
 ROWS = [{"question": "What is " + "the name and " * (i % 4) + f"a{i}?", "context": f"CREATE TABLE t{i} (a{i} INTEGER)"}
@@ -66,6 +66,40 @@ def test_a_prompt_that_leaves_no_room(model, llama_tokenizer, make_settings):
     rows = [*ROWS, {"question": "x " * 3000, "context": "CREATE TABLE t (a INT)"}]
     with pytest.raises(UserError, match="row 8.*--max-new-tokens"):
         generation.generate_sql(model, llama_tokenizer, rows, make_settings())
+
+
+@pytest.mark.parametrize("flags", [(), ("--num-beams", "4")])
+def test_candidates_are_the_same_for_the_same_seed_and_begin_with_the_best(model, llama_tokenizer, make_settings, asked, flags):
+    settings = make_settings("--num-candidates", "4", "--temperature", "1.5", "--generation-batch-size", "3", *flags)
+    written = generation.generate_candidates(model, llama_tokenizer, ROWS, settings)
+    assert [len(candidates) for candidates in written] == [4] * len(ROWS)
+    assert written == generation.generate_candidates(model, llama_tokenizer, ROWS, settings)
+    alone = generation.generate_sql(model, llama_tokenizer, ROWS, make_settings("--generation-batch-size", "3", *flags))
+    assert [candidates[0].sql for candidates in written] == alone
+    assert len({candidate.sql for candidates in written for candidate in candidates}) > 2 * len(ROWS)
+    if flags:
+        assert all(candidate.weight > 0 for candidates in written for candidate in candidates)
+
+
+def test_samples_are_sorted_by_their_own_likelihood(model, llama_tokenizer, make_settings, asked):
+    settings = make_settings("--num-candidates", "6", "--temperature", "1", "--max-new-tokens", "5")
+    (written,) = generation.generate_candidates(model, llama_tokenizer, ROWS[:1], settings)
+    start = prompt.encode_prompts(llama_tokenizer, ROWS[:1])[0]
+    likelihoods = []
+    for candidate in written[1:]:
+        ids = llama_tokenizer(candidate.sql, add_special_tokens=False)["input_ids"]
+        if len(ids) != 5 or llama_tokenizer.decode(ids) != candidate.sql:
+            continue  # an answer that its text does not give back token for token
+        logits = model(torch.tensor([start + ids])).logits[0, len(start) - 1 : -1].log_softmax(-1)
+        likelihoods.append(sum(logits[i, token].item() for i, token in enumerate(ids)))
+    assert likelihoods == sorted(likelihoods, reverse=True)
+
+
+def test_several_candidates_are_voted_on(model, llama_tokenizer, make_settings, monkeypatch):
+    monkeypatch.setattr(generation, "generate_candidates", lambda *_: [
+        [generation.Candidate("SELECT nonesuch FROM t0"), generation.Candidate("SELECT a0 FROM t0")]])
+    assert generation.generate_sql(model, llama_tokenizer, ROWS[:1], make_settings("--num-candidates", "2")) == [
+        "SELECT a0 FROM t0"]
 
 
 def test_left_padding():

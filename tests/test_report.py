@@ -1,27 +1,22 @@
 """The loss curve, the before/after page and the terminal's comparison, from real files."""
 
-import base64
+import io
 import json
-import shutil
 import subprocess
 import sys
-import time
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from rich.console import Console
 
-from sqlora import report
+from sqlora import evaluation, report
 
-HOSTILE = "{{ROWS}} </script><script>alert(1)</script>\"'<img src=x onerror=alert(2)> \ud800"
 ANSWERS = [
     {"question": "How many?", "context": "CREATE TABLE t (a INT)", "answer": "SELECT COUNT(*) FROM t",
      "base": "How many? is", "adapter": "select count(*) from t"},
     {"question": "Which a?", "context": "CREATE TABLE t (a INT)", "answer": "SELECT a FROM t",
      "base": "SELECT a FROM t", "adapter": "SELECT b FROM t"},
-    {"question": HOSTILE, "context": HOSTILE, "answer": HOSTILE, "base": "", "adapter": HOSTILE + "!"},
 ]
 METRICS = [
     {"step": 5, "loss": 2.0, "learning_rate": 1e-4},
@@ -30,29 +25,6 @@ METRICS = [
     {"step": 15, "loss": None, "eval_loss": float("nan")},
     {"step": 20, "eval_loss": 0.9},
 ]
-
-
-class Page(HTMLParser):
-    """The tags, attributes and text of a page."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.text = [], ""
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_data(self, data):
-        self.text += data
-
-    def of(self, tag):
-        return [attributes for name, attributes in self.tags if name == tag]
-
-
-def write_page(tmp_path, rows, curve=None, facts=None) -> Page:
-    report.write_page(tmp_path / "page.html", rows, curve, facts or {})
-    return Page((tmp_path / "page.html").read_text(encoding="utf-8"))
 
 
 @pytest.fixture
@@ -104,84 +76,14 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(curve, monkeyp
     assert len(list(curve.parent.iterdir())) == 2
 
 
-def test_the_page_is_whole_in_one_file_and_escapes_what_it_shows(tmp_path, curve):
-    facts = report.answer_facts(ANSWERS, "owner/base", Path("saved_model")) | {HOSTILE: HOSTILE}
-    page = write_page(tmp_path, ANSWERS, curve, facts)
-    assert [row["data-kinds"] for row in page.of("article")] == ["all gained", "all lost wrong", "all wrong"]
-    assert len(page.of("script")) == 1
-    (picture,) = page.of("img")
-    assert base64.b64decode(picture["src"].removeprefix("data:image/png;base64,")) == curve.read_bytes()
-    for tag, attributes in page.tags:
-        assert tag not in ("link", "iframe", "base")
-        assert "href" not in attributes
-        assert tag == "img" or "src" not in attributes
-        assert not any(name.startswith("on") for name in attributes)
-    assert page.text.count(HOSTILE.replace("\ud800", "?")) == 6
-    assert "33.3% (1 of 3)" in page.text
-    assert page.text.count("✓ as expected") == 2
-    assert page.text.count("✗ differs") == 4
-    assert "(nothing)" in page.text
-
-
-def test_a_page_without_known_answers_or_adapter(tmp_path):
-    rows = [row | {"answer": None, "adapter": None} for row in ANSWERS] + [{"question": "Only a question"}]
-    page = write_page(tmp_path, rows, None, report.answer_facts(rows, "owner/base", None))
-    assert len(page.of("input")) == 1
-    assert not page.of("button")
-    for word in ("exact match", "Right means", "With the adapter", "✓"):
-        assert word not in page.text
-
-
-def test_a_thousand_rows_take_seconds(tmp_path):
-    start = time.perf_counter()
-    assert len(write_page(tmp_path, ANSWERS * 334).of("article")) == 1002
-    assert time.perf_counter() - start < 5
-
-
-@pytest.fixture
-def browse(tmp_path):
-    """Opens page.html at a fragment, after `script` has run in it; returns which rows are visible, and the page."""
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if browser is None:
-        pytest.skip("no Chromium on PATH")
-
-    def open_page(fragment="", script="") -> tuple[list[bool], Page]:
-        path = tmp_path / "opened.html"
-        text = (tmp_path / "page.html").read_text(encoding="utf-8")
-        path.write_text(text.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
-        dump = subprocess.run(
-            [browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-             "--disable-background-networking", "--disable-component-update", "--disable-sync",
-             f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", f"{path.as_uri()}#{fragment}"],
-            capture_output=True, text=True, timeout=120)
-        page = Page(dump.stdout)
-        return ["hidden" not in attributes for attributes in page.of("article")], page
-
-    return open_page
-
-
-def test_the_filter_works_in_a_browser(tmp_path, browse):
-    write_page(tmp_path, ANSWERS)
-    shown, page = browse()
-    assert shown == [True, True, True]
-    assert "3 of 3 shown" in page.text
-    assert browse("gained")[0] == [True, False, False]
-    shown, page = browse("gained", "document.querySelector('[data-kind=wrong]').click()")
-    assert shown == [False, True, True]
-    assert [button["data-kind"] for button in page.of("button") if button["aria-pressed"] == "true"] == ["wrong"]
-    typing = "input.value = ' WHICH  from'; input.dispatchEvent(new Event('input'))"
-    shown, page = browse("", typing)
-    assert shown == [False, True, False]
-    assert "1 of 3 shown" in page.text
-
-
 @pytest.mark.parametrize(("encoding", "signs"), [("utf-8", ["✓", "✗"]), ("ascii", ["ok", "no"])])
 def test_the_terminal_shows_the_answers_beside_each_other(tmp_path, encoding, signs):
     with (tmp_path / "out").open("w", encoding=encoding) as stream:
-        report.print_comparison([{"question": "Où ?", "base": "x \x1b[2J [red]y", "answer": ""}, *ANSWERS],
-                                Console(file=stream, width=100), limit=3)
+        answers = [{"question": "Où ?", "context": "", "answer": "", "base": "x \x1b[2J [red]y"}, *ANSWERS, {"question": "alert"}]
+        judged = evaluation.judge_answers(answers, execute=True)
+        report.print_comparison(answers, judged, Console(file=stream, width=100), limit=3)
     text = (tmp_path / "out").read_text(encoding=encoding)
-    for sign in (*signs, "SELECT COUNT(*) FROM t", "[red]y", "(nothing)", "and 1 more"):
+    for sign in (*signs, "SELECT COUNT(*) FROM t", "[red]y", "(nothing)", "and 1 more", "no such column: b"):
         assert sign in text
     assert "\x1b" not in text
     assert "alert" not in text
@@ -189,9 +91,37 @@ def test_the_terminal_shows_the_answers_beside_each_other(tmp_path, encoding, si
 
 def test_the_terminal_has_colours_too_and_a_console_of_its_own(capsys):
     console = Console(record=True, width=100, force_terminal=True, color_system="truecolor", quiet=False)
-    report.print_comparison(ANSWERS, console)
+    report.print_comparison(ANSWERS, evaluation.judge_answers(ANSWERS, execute=False), console)
     assert "more" not in console.export_text(clear=False).splitlines()[-1]
     assert "adapter ✓" in console.export_text()
     capsys.readouterr()
-    report.print_comparison(ANSWERS)
+    report.print_comparison(ANSWERS, [{}, {}])
     assert "Which a?" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("execute", "name", "base"), [(False, "exact match", "50.0 % (9.5-90.5) 1/2"),
+                                                       (True, "execution match", "50.0 % (9.5-90.5) 1/2")])
+def test_facts_tell_who_answered_and_how_well(execute, name, base):
+    facts = report.answer_facts(ANSWERS, evaluation.judge_answers(ANSWERS, execute), "owner/base", Path("saved_model"))
+    assert facts["base model"] == "owner/base"
+    assert facts[f"{name}, base"] == base
+    assert facts["adapter against base"] == "1 gained, 1 lost of 2 (McNemar, exact: p = 1.0000)"
+    assert report.answer_facts(ANSWERS, [{}, {}], "owner/base", None).keys() == {"base model", "adapter", "questions"}
+
+
+def test_the_evaluation_as_json(tmp_path):
+    judged = evaluation.judge_answers(ANSWERS, execute=True)
+    report.write_evaluation(tmp_path / "evaluation.json", ANSWERS, judged)
+    told = json.loads((tmp_path / "evaluation.json").read_text())
+    assert told["metrics"]["adapter"]["execution_match"]["count"] == 1
+    assert told["adapter_against_base"]["n"] == 2
+    assert [row["verdicts"]["adapter"]["verdict"] for row in told["rows"]] == ["match", "invalid"]
+    assert told["rows"][1]["question"] == "Which a?"
+
+
+def test_the_card_fits_a_terminal_of_eighty_columns():
+    console = Console(record=True, width=80, quiet=False, file=io.StringIO())
+    report.print_card(evaluation.judge_answers(ANSWERS, execute=True), console)
+    text = console.export_text()
+    assert "50.0 (9.5-90.5) 1/2" in text
+    assert max(map(len, text.splitlines())) <= 80

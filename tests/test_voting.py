@@ -1,0 +1,37 @@
+"""The best of several candidates, by the rows that they give."""
+
+import pytest
+
+from sqlora.voting import Candidate, choose, vote
+
+CONTEXT = "CREATE TABLE singer (singer_id INTEGER, name VARCHAR, age INTEGER)"
+WRONG = "SELECT name FROM singer WHERE age >= 30"
+RIGHT, SAME = "SELECT name FROM singer WHERE age > 30", "SELECT T1.name FROM singer AS T1 WHERE 30 < T1.age"
+
+
+@pytest.mark.parametrize(("queries", "best"), [
+    (["SELECT nonesuch FROM singer", WRONG, RIGHT, SAME], 2),
+    (["SELECT nonesuch FROM singer", WRONG], 1),
+    ([WRONG, RIGHT], 0),
+    ([WRONG, RIGHT, RIGHT], 1),
+    ([WRONG, RIGHT + " ORDER BY age", RIGHT + " ORDER BY age DESC"], 0),
+    (["SELECT nonesuch FROM singer"], None),
+    (["", "how many", "DELETE FROM singer"], None),
+])
+def test_the_answer_that_most_give_wins_and_ties_go_to_the_likelier(queries, best):
+    assert vote(CONTEXT, [Candidate(sql) for sql in queries]) == best
+
+
+def test_a_candidate_counts_with_its_weight():
+    assert vote(CONTEXT, [Candidate(WRONG, 0.6), Candidate(RIGHT, 0.2), Candidate(SAME, 0.1)]) == 0
+    assert vote(CONTEXT, [Candidate(WRONG, 0.4), Candidate(RIGHT, 0.3), Candidate(SAME, 0.2)]) == 1
+
+
+def test_where_none_runs_or_the_schema_cannot_be_read_it_is_the_likeliest():
+    written = [[Candidate("a"), Candidate("b")], [Candidate(RIGHT), Candidate(WRONG)]]
+    assert choose([CONTEXT, "no schema"], written) == ["a", RIGHT]
+
+
+def test_many_rows_take_all_cores():
+    written = [Candidate(WRONG), Candidate(RIGHT), Candidate(SAME)]
+    assert choose([CONTEXT] * 101, [written] * 101) == [RIGHT] * 101
