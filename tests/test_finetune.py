@@ -61,7 +61,7 @@ def test_the_main_job_as_a_user_runs_it(llama_folder, rows_file, tmp_path):
     given = [json.loads(line) for line in rows_file.read_text().splitlines()]
     assert [row["question"] for row in answers] == [row["question"] for row in given]
     assert all(answer.keys() == {"question", "context", "answer", "base", "adapter"} for answer in answers)
-    assert "match, filter" in (tmp_path / "lora_models" / "before_after.html").read_text()
+    assert "execution match" in (tmp_path / "lora_models" / "before_after.html").read_text()
     assert "execution match, adapter" in answered.stdout
     evaluation = json.loads((tmp_path / "lora_models" / "evaluation.json").read_text())
     assert evaluation["metrics"]["adapter"]["n"] == evaluation["adapter_against_base"]["n"] == 24
