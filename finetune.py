@@ -16,7 +16,7 @@ def main(settings: Settings) -> None:
     from sqlora import console
 
     console.quiet_libraries()
-    from sqlora import adapter, backend, data, device, hub, model_card, report, run_folder, training
+    from sqlora import adapter, backend, data, device, hub, lint, model_card, report, run_folder, split, training
 
     run_folder.check_outputs(settings)
     training.check_tracker(settings.REPORT_TO)
@@ -24,12 +24,14 @@ def main(settings: Settings) -> None:
     console.print_banner(settings, chosen)
 
     rows = data.load_rows(settings.DATA_PATH, "DATA_PATH (--data-path)")
-    splits = data.split_rows(rows, settings.VALIDATION_ROWS, settings.SEED)
+    checked = lint.check_rows(rows, settings)
+    kept, overlaps = split.hold_out(checked.rows, settings)
+    train, validation, apart = split.split_rows(kept, settings.VALIDATION_ROWS, settings.SEED)
     base = hub.find_base_model(settings.BASE_MODEL)
     backend.check_causal(base, settings.MAX_LENGTH)
     tokenizer = backend.load_tokenizer(base)
-    tokenised = data.tokenise_splits(*splits, tokenizer, settings)
-    console.print_rows(len(rows), tokenised, settings)
+    tokenised = data.tokenise_splits(train, validation, tokenizer, settings)
+    console.print_rows(len(rows), checked, overlaps, apart, tokenised, settings)
 
     model = backend.wrap_with_adapter(backend.load_base(base, settings, chosen, training=True), settings)
     run_folder.check_space(model, settings)

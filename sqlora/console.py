@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 if TYPE_CHECKING:
     from sqlora.data import TokenisedSplits
     from sqlora.device import Device
+    from sqlora.lint import Checked
     from sqlora.settings import Settings
 
 console = Console()
@@ -66,13 +67,21 @@ def print_generation(settings: Settings, device: Device, rows: int) -> None:
     })
 
 
-def print_rows(read: int, splits: TokenisedSplits, settings: Settings) -> None:
+def print_rows(read: int, checked: Checked, overlaps: dict[str, int], apart: str, splits: TokenisedSplits,
+               settings: Settings) -> None:
     """How many rows there are, and what became of them."""
     train, validation = splits.train, splits.validation
     print_facts({
-        "rows": f"{read} read, {len(train.rows)} for training, {len(validation.rows)} for validation",
-        "rows dropped": f"{train.too_long + validation.too_long} longer than {settings.MAX_LENGTH} tokens",
+        "rows": f"{read:,} read, {len(train.rows):,} for training, {len(validation.rows):,} for validation with no {apart} of "
+                f"theirs",
+        "data check": "off" if settings.CHECK_DATA == "off" else f"{settings.CHECK_DATA}: {checked}",
+        "rows dropped": f"{train.too_long + validation.too_long:,} longer than {settings.MAX_LENGTH} tokens",
     })
+    if settings.HOLDOUT:
+        reasons = ", ".join(f"{count:,} with a {kind} of it" for kind, count in overlaps.items()) or "none overlaps"
+        print_facts({"held out": f"{sum(overlaps.values()):,} rows for {settings.HOLDOUT}: {reasons}"})
+    if apart == "SQL":
+        note("all rows share their tables, so validation rows ask of tables that are trained on")
 
 
 def print_end(metrics: dict[str, float], folder: Path, curve: Path) -> None:

@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 import json
-import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,29 +168,6 @@ def _check_row(record: object, number: int, columns: tuple[str, ...], where: str
     return kept
 
 
-def split_rows(rows: list[Row], validation_rows: int, seed: int) -> tuple[list[Row], list[Row]]:
-    """(training rows, validation rows), drawn by `seed`; rows of one schema stay on one side.
-
-    At least `validation_rows` are held out: the last schema comes whole. Raises UserError if too few rows are left.
-    """
-    if len(rows) <= validation_rows:
-        raise UserError(f"VALIDATION_ROWS (--validation-rows) is {validation_rows}, and the data has {len(rows)} rows; "
-                        f"lower it, or add rows")
-    by_schema: dict[str, list[Row]] = {}
-    for row in rows:
-        by_schema.setdefault(row["context"].strip(), []).append(row)
-    schemas = list(by_schema)
-    random.Random(seed).shuffle(schemas)
-    validation: list[Row] = []
-    while len(validation) < validation_rows:
-        validation += by_schema[schemas.pop()]
-    if not schemas:
-        raise UserError(f"VALIDATION_ROWS (--validation-rows) is {validation_rows}, and no row of another schema is left "
-                        f"to train on; lower it, or add rows")
-    held_out = {row["context"].strip() for row in validation}
-    return [row for row in rows if row["context"].strip() not in held_out], validation
-
-
 @dataclass(frozen=True)
 class Tokenised:
     """Rows as the trainer takes them: dicts of `input_ids` and `labels`, two equally long lists; and the rows left out."""
@@ -235,3 +211,9 @@ def tokenise_rows(rows: list[Row], tokenizer, settings: Settings) -> Tokenised:
         labels = ids if settings.TRAIN_ON_INPUTS else [IGNORED_LABEL] * len(start) + answer
         kept.append({"input_ids": ids, "labels": labels})
     return Tokenised(kept, too_long)
+
+
+if __name__ == "__main__":
+    from sqlora.lint_command import main
+
+    main()

@@ -14,19 +14,21 @@ WORTH_A_POOL = 100  # calls; workers take a second to start
 CHUNK = 16
 
 
-def spread(function: Callable, calls: list[tuple], workers: int | None = None) -> Iterator[Any]:
+def spread(function: Callable, calls: list[tuple], workers: int | None = None, least: int = WORTH_A_POOL,
+           chunk: int = CHUNK) -> Iterator[Any]:
     """What `function` gives for each call's arguments, in order, from `workers` processes; all cores by default.
 
-    The processes are spawned, so a script that comes here must do so under `if __name__ == "__main__"`.
+    Fewer calls than `least` are made here; a process takes `chunk` of them at a time. The processes are spawned, so a script
+    that comes here must do so under `if __name__ == "__main__"`.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = workers or cores
-    if workers == 1 or len(calls) < WORTH_A_POOL:
+    if workers == 1 or len(calls) < least:
         yield from itertools.starmap(function, calls)
         return
     # Not forked: a process that has loaded torch has threads. Ctrl-C is this process's to answer.
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN))
     try:
-        yield from pool.map(function, *zip(*calls, strict=True), chunksize=CHUNK)
+        yield from pool.map(function, *zip(*calls, strict=True), chunksize=chunk)
     finally:
         pool.shutdown(cancel_futures=True)

@@ -88,22 +88,6 @@ def test_a_wrong_file_is_told_in_one_error(tmp_path, name, content, words):
     assert all(word in str(caught.value) for word in ["--data-path", *words]), caught.value
 
 
-def test_the_split_is_seeded_and_by_schema():
-    train, validation = data.split_rows(ROWS, 5, seed=42)
-    assert len(train) + len(validation) == len(ROWS)
-    assert 5 <= len(validation) <= 7
-    assert not {row["context"] for row in train} & {row["context"] for row in validation}
-    assert (train, validation) == data.split_rows(ROWS, 5, seed=42)
-    assert validation != data.split_rows(ROWS, 5, seed=43)[1]
-
-
-def test_too_few_rows_for_the_split():
-    with pytest.raises(UserError, match="--validation-rows.*20 rows"):
-        data.split_rows(ROWS, 20, seed=42)
-    with pytest.raises(UserError, match="another schema"):
-        data.split_rows([row | {"context": "t"} for row in ROWS], 5, seed=42)
-
-
 def test_the_loss_is_on_the_sql_and_its_eos_alone(llama_tokenizer):
     for flags, on_prompt in ((), False), (("--train-on-inputs",), True):
         for row, out in zip(ROWS, data.tokenise_rows(ROWS, llama_tokenizer, settings(*flags)).rows, strict=True):

@@ -1,0 +1,89 @@
+"""`python -m sqlora.data`: what is wrong with a dataset, told, and mended where it can be."""
+
+from __future__ import annotations
+
+import itertools
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+import config
+from sqlora import data, run_folder
+from sqlora.console import console, print_facts, quiet_libraries
+from sqlora.data import Row
+from sqlora.errors import UserError, exit_on_user_error
+from sqlora.lint import DROPPED, TEXT_NUMBER, TOO_LONG, Finding, apply, inspect_rows
+
+EXAMPLES = 3
+
+
+@click.command("python -m sqlora.data")
+@click.argument("rows", metavar="FILE_OR_HUB_ID")
+@click.option("--fix", metavar="OUT.jsonl", help="write the repaired rows there, and the others beside it, with their reasons")
+@click.option("--tokenizer", metavar="FOLDER", help="count the rows that are longer than MAX_LENGTH of its tokens")
+def command(rows: str, fix: str | None, tokenizer: str | None) -> None:
+    """Runs every gold of a dataset on the schema of its context, and tells what is wrong with which rows."""
+    if fix:
+        run_folder.check_writable(Path(fix).parent, "FIX")
+        if Path(rows).resolve() in (Path(fix).resolve(), _rest(fix).resolve()):
+            raise UserError(f"--fix is {fix!r}, which would write over the rows that are read; name another file")
+    found = data.load_rows(rows, "FILE_OR_HUB_ID")
+    findings = inspect_rows(found)
+    if tokenizer:
+        findings = _find_long(found, findings, tokenizer)
+    _print_findings(found, findings)
+    if fix:
+        checked = apply(found, findings, "fix")
+        data.write_rows(Path(fix), checked.rows)
+        reasons = ((row, finding.fatal("fix"), finding) for row, finding in zip(found, findings, strict=True))
+        data.write_rows(_rest(fix), [row | {"reason": reason, "why": f.faults[reason]} for row, reason, f in reasons if reason])
+        print_facts({"written": f"{len(checked.rows)} rows, {checked.repaired} of them repaired: {fix}",
+                     "dropped": f"{sum(checked.dropped.values())} rows, with a reason each: {_rest(fix)}"})
+
+
+def _rest(fix: str) -> Path:
+    return Path(fix).with_suffix(".dropped.jsonl")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line; exits with 2 for what the user can mend."""
+    with exit_on_user_error():
+        try:
+            command.main(args=arguments, standalone_mode=False)
+        except click.UsageError as error:
+            raise UserError(f"{error.format_message()} (--help lists the flags)") from None
+        except click.Abort:
+            raise KeyboardInterrupt from None
+
+
+def _find_long(rows: list[Row], findings: list[Finding], folder: str) -> list[Finding]:
+    if not Path(folder).is_dir():
+        raise UserError(f"--tokenizer is {folder!r}, and there is no such folder; name the folder of a model or a tokenizer")
+    quiet_libraries()
+    from sqlora import backend, hub, prompt  # imports torch
+
+    tokenizer = backend.load_tokenizer(hub.BaseModel(Path(folder), folder, None, ""))
+    prompts = prompt.encode_prompts(tokenizer, rows)
+    answers = prompt.encode_answers(tokenizer, [row["answer"] for row in rows])
+    lengths = [len(start) + len(end) for start, end in zip(prompts, answers, strict=True)]
+    return [replace(finding, faults=finding.faults | {TOO_LONG: f"{length} tokens"}) if length > config.MAX_LENGTH else finding
+            for finding, length in zip(findings, lengths, strict=True)]
+
+
+def _print_findings(rows: list[Row], findings: list[Finding]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("finding", "rows", "share", "with --fix", "examples", show_lines=True)
+    for name, count in apply(rows, findings, "warn").counts.items():
+        fate = "dropped" if name in DROPPED["fix"] else "kept" if name == TEXT_NUMBER else "repaired"
+        numbered = ((n, row, f) for n, (row, f) in enumerate(zip(rows, findings, strict=True), start=1) if name in f.faults)
+        examples = [f"row {n}: {textwrap.shorten(row['answer'], 160)}" + (f" ({f.faults[name]})" if f.faults[name] else "")
+                    for n, row, f in itertools.islice(numbered, EXAMPLES)]
+        table.add_row(name, f"{count:,}", f"{count / len(rows):.1%}", fate, Text("\n".join(examples)))
+    if table.rows:
+        console.print(table)
+    clean = sum(not finding.faults for finding in findings)
+    print_facts({"rows": f"{len(rows):,}, of which {clean:,} ({clean / len(rows):.1%}) have no finding"})

@@ -1,0 +1,98 @@
+"""Which rows train and which do not: the validation split, and what overlaps a test file."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from collections.abc import Callable
+
+from sqlora import sql
+from sqlora.data import Row, load_rows
+from sqlora.errors import UserError
+from sqlora.settings import Settings
+
+Tie = tuple[str, ...]  # its kind, and what two rows must not share
+PLACEHOLDER = re.compile(r"table(_name)?(_?\d{1,3})?", re.IGNORECASE)  # names of tables that say nothing
+
+
+def hold_out(rows: list[Row], settings: Settings) -> tuple[list[Row], dict[str, int]]:
+    """The rows that share no table, SQL or question with the file HOLDOUT, and how many others there are for each reason.
+
+    A row with several reasons counts for the first. Raises UserError as `load_rows` does, and if no row is left.
+    """
+    if not settings.HOLDOUT:
+        return rows, {}
+    tests = load_rows(settings.HOLDOUT, "HOLDOUT (--holdout)", ("question", "context"))
+    tested = {tie for row in tests for tie in _all_ties(row)}
+    reasons = [next((tie[0] for tie in _all_ties(row) if tie in tested), None) for row in rows]
+    kept = [row for row, reason in zip(rows, reasons, strict=True) if reason is None]
+    if not kept:
+        raise UserError(f"HOLDOUT (--holdout) is {settings.HOLDOUT!r}, and every row of the data shares a table, its SQL or its "
+                        f"question with it; train on other data, or leave HOLDOUT empty")
+    return kept, dict(Counter(reason for reason in reasons if reason))
+
+
+def split_rows(rows: list[Row], validation_rows: int, seed: int) -> tuple[list[Row], list[Row], str]:
+    """(training rows, validation rows, what they do not share), drawn by `seed`.
+
+    Rows that share a table or their normalised SQL, or are linked by rows that do, form a group and stay together. A table is
+    known by its name, since a context may show only the columns that its query needs; placeholders such as table_name_12,
+    which stand for thousands of unrelated tables, by their columns. Groups are drawn as long as they fit into
+    `validation_rows`, and then the smallest that fills it. The largest always trains: common names tie most rows of a
+    many-database set. Where the others have too few rows, as with one database of the user's own, no more than the SQL is
+    kept apart. Raises UserError if that is not possible either.
+    """
+    for told, ties in (("table or SQL", _ties), ("SQL", lambda row: _ties(row)[-1:])):
+        groups = _groups(rows, ties)
+        groups.remove(max(groups, key=len))
+        if sum(map(len, groups)) >= validation_rows:
+            held_out = _draw(groups, validation_rows, seed)
+            return ([row for i, row in enumerate(rows) if i not in held_out], [rows[i] for i in sorted(held_out)], told)
+    raise UserError(f"VALIDATION_ROWS (--validation-rows) is {validation_rows}, and the data has {len(rows)} rows, of which "
+                    f"{sum(map(len, groups))} can be held out; lower it, or add rows")
+
+
+def _draw(groups: list[list[int]], wanted: int, seed: int) -> set[int]:
+    random.Random(seed).shuffle(groups)
+    held_out: set[int] = set()
+    for group in groups:
+        if len(held_out) + len(group) <= wanted:
+            held_out.update(group)
+    if len(held_out) < wanted:
+        held_out.update(min((group for group in groups if group[0] not in held_out), key=len))
+    return held_out
+
+
+def _groups(rows: list[Row], ties: Callable[[Row], list[Tie]]) -> list[list[int]]:
+    """The numbers of the rows, those that are linked by their ties together."""
+    parents = list(range(len(rows)))
+
+    def root(i: int) -> int:
+        while parents[i] != i:
+            parents[i] = i = parents[parents[i]]
+        return i
+
+    first: dict[Tie, int] = {}
+    for i, row in enumerate(rows):
+        for tie in ties(row):
+            parents[root(i)] = root(first.setdefault(tie, i))
+    groups: dict[int, list[int]] = {}
+    for i in range(len(rows)):
+        groups.setdefault(root(i), []).append(i)
+    return list(groups.values())
+
+
+def _ties(row: Row) -> list[Tie]:
+    """What a row must not share with rows of the other side: its tables, or else its context's text; and its SQL."""
+    try:
+        tables = sql.parse_schema(row["context"]).tables
+        ties: list[Tie] = [("table", table.name.lower()) if not PLACEHOLDER.fullmatch(table.name) else
+                           ("table", "", *sorted(column.name.lower() for column in table.columns)) for table in tables]
+    except sql.SqlError:
+        ties = [("table", " ".join(row["context"].split()))]
+    return [*ties, ("SQL", sql.normalise_sql(row["answer"]))] if "answer" in row else ties
+
+
+def _all_ties(row: Row) -> list[Tie]:
+    return [*_ties(row), ("question", *re.findall(r"\w+", row["question"].lower()))]

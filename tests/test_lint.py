@@ -1,0 +1,151 @@
+"""The data check: every fault is found, told, dropped or repaired, and its findings are kept and made again when they must."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sqlora import lint
+from sqlora.errors import UserError
+from sqlora.settings import load_settings
+
+ROOT = Path(__file__).parent.parent
+CONTEXT = "CREATE TABLE singer (id INTEGER, name VARCHAR, year VARCHAR)"
+TWICE = "CREATE TABLE t (a INT); CREATE TABLE t (b INT)"
+
+
+def row(answer, context=CONTEXT, question="Who?"):
+    return {"question": question, "context": context, "answer": answer}
+
+
+FAULTS = [
+    (row("SELECT name FROM singer"), {}),
+    (row("SELECT name FROM singer WHERE name = 'x' LIMIT 3"), {}),
+    (row("SELECT 1", "no schema at all"), {"context cannot be read"}),
+    (row("SELECT name FROM song"), {"table not in the context"}),
+    (row("SELECT age FROM singer"), {"column not in the context"}),
+    (row('SELECT "age" FROM singer'), {"column not in the context"}),
+    (row("SELECT T1.age FROM singer AS T1"), {"column not in the context"}),
+    (row("SELECT a.name FROM singer a JOIN singer b ON id = id"), {"ambiguous column"}),
+    (row("SELECT name FROM"), {"syntax error"}),
+    (row("DELETE FROM singer"), {"not one SELECT"}),
+    (row("SELECT 1; SELECT 2"), {"not one SELECT"}),
+    (row("SELECT DATE_TRUNC('month', year) FROM singer"), {"does not run"}),
+    (row("SELECT a, b FROM t", TWICE), {"table created twice"}),
+    (row('SELECT name FROM singer WHERE name = "O\'Hara"'), {"string in double quotes"}),
+    (row("SELECT name FROM singer WHERE year > 2000"), {"text compared with number"}),
+    (row("SELECT name FROM singer WHERE 2000 < year"), {"text compared with number"}),
+    (row('SELECT name FROM singer WHERE year > 2000 AND name = "x"'), {"text compared with number", "string in double quotes"}),
+]
+
+
+@pytest.mark.parametrize(("given", "faults"), FAULTS, ids=[given["answer"][:40] for given, _ in FAULTS])
+def test_every_fault_is_found(given, faults):
+    (finding,) = lint.inspect_rows([given])
+    assert finding.faults.keys() == set(faults)
+
+
+def test_a_row_that_stands_twice_is_found_the_second_time():
+    rows = [row("SELECT 1"), row("SELECT  1 "), row("SELECT 1", question="Else?")]
+    assert [list(finding.faults) for finding in lint.inspect_rows(rows)] == [[], ["duplicate row"], []]
+
+
+def checked(rows, mode, tmp_path):
+    return lint.check_rows(rows, load_settings(["--check-data", mode, "--checkpoint-dir", str(tmp_path)], ""))
+
+
+def test_what_each_mode_does(tmp_path):
+    rows = [row("SELECT name FROM singer"), row("SELECT age FROM singer"), row('SELECT id FROM singer WHERE name = "it\'s"'),
+            row("SELECT b FROM t", TWICE), row("SELECT DATE_TRUNC('month', year) FROM singer")]
+    kept = {mode: checked(rows, mode, tmp_path) for mode in ("off", "warn", "drop", "fix")}
+    assert kept["off"].rows == kept["warn"].rows == rows
+    assert kept["off"].counts == {}
+    assert kept["warn"].counts == kept["drop"].counts == kept["fix"].counts == {
+        "column not in the context": 1, "does not run": 1, "table created twice": 1, "string in double quotes": 1}
+    assert kept["drop"].rows == [rows[0], *rows[2:]]
+    assert kept["drop"].dropped == {"column not in the context": 1}
+    assert kept["fix"].rows == [rows[0], row("SELECT id FROM singer WHERE name = 'it''s'"),
+                                row("SELECT b FROM t", "CREATE TABLE t (a INTEGER, b INTEGER)")]
+    assert str(kept["fix"]).startswith("2 rows dropped, 2 repaired; column not in the context: 1")
+
+
+def test_a_check_that_would_leave_nothing_says_so(tmp_path):
+    with pytest.raises(UserError, match="--check-data.*dropped every row"):
+        checked([row("SELECT age FROM singer")], "drop", tmp_path)
+
+
+def test_the_findings_are_kept_until_the_data_changes(tmp_path, monkeypatch):
+    rows = [row("SELECT name FROM singer"), row("SELECT age FROM singer")]
+    first = checked(rows, "drop", tmp_path)
+    (cache,) = (tmp_path / ".lint").iterdir()
+    looked = []
+    inspect_rows = lint.inspect_rows
+    monkeypatch.setattr(lint, "inspect_rows", lambda rows: looked.append(len(rows)) or inspect_rows(rows))
+    assert checked(rows, "drop", tmp_path) == first
+    assert looked == []
+    checked(rows[::-1], "drop", tmp_path)
+    assert looked == [2]
+    cache.write_text("{half")
+    assert checked(rows, "drop", tmp_path) == first
+    assert looked == [2, 2]
+
+
+def test_thousands_of_rows_take_seconds_and_several_processes():
+    rows = [row(f"SELECT name FROM singer WHERE id = {i}") for i in range(5_000)]
+    start = time.monotonic()
+    findings = lint.inspect_rows([*rows, row("SELECT age FROM singer")])
+    assert [bool(finding.faults) for finding in findings] == [False] * 5000 + [True]
+    assert time.monotonic() - start < 30
+
+
+def run(*arguments):
+    command = [sys.executable, "-m", "sqlora.data", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, env=os.environ | {"COLUMNS": "140"}, capture_output=True, text=True)
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(given) + "\n" for given, _ in FAULTS))
+    return path
+
+
+def test_the_command_tells_and_repairs(tmp_path, file):
+    done = run(file, "--fix", tmp_path / "fixed.jsonl")
+    assert (done.returncode, done.stderr) == (0, "")
+    for told in ("column not in the context", "17.6%", "no such column: age", "repaired", "17, of which 2"):
+        assert told in done.stdout
+    fixed = [json.loads(line) for line in (tmp_path / "fixed.jsonl").read_text().splitlines()]
+    dropped = [json.loads(line) for line in (tmp_path / "fixed.dropped.jsonl").read_text().splitlines()]
+    assert len(fixed) + len(dropped) == len(FAULTS)
+    assert all(one["reason"] and one["why"] for one in dropped)
+    again = run(tmp_path / "fixed.jsonl")
+    assert "dropped" not in again.stdout
+    assert "repaired" not in again.stdout
+
+
+def test_the_command_counts_rows_that_are_too_long(tmp_path, llama_folder):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row("SELECT 1", question="word " * n)) + "\n" for n in (1, 900)))
+    done = run(path, "--tokenizer", llama_folder)
+    assert done.returncode == 0, done.stderr
+    assert "longer than MAX_LENGTH" in done.stdout
+    assert "50.0%" in done.stdout
+
+
+@pytest.mark.parametrize(("arguments", "told"), [
+    ((), "Missing argument"),
+    (("nonesuch.jsonl",), "no such file"),
+    (("FILE", "--fix", "FILE"), "write over the rows"),
+    (("FILE", "--tokenizer", "nonesuch"), "no such folder"),
+    (("FILE", "--fixed", "x"), "--fix"),
+])
+def test_a_careless_command_is_told_in_one_line(tmp_path, file, arguments, told):
+    done = run(*[file if argument == "FILE" else argument for argument in arguments])
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert len(done.stderr.splitlines()) == 1
