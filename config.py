@@ -30,6 +30,9 @@ LORA_ALPHA = 32  # the adapter's output is scaled by alpha / r
 LORA_DROPOUT = 0.05  # share of the adapter's inputs that is dropped in training
 LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]  # linear layers that get an adapter, or ["all-linear"]
 GRADIENT_CHECKPOINTING = True  # a third slower, with a third of the memory
+PACKING = "auto"  # rows of a pass share their common prefixes: auto, tree (FlexAttention), prefix (any device), or off
+COMPILE = "auto"  # compile the decoder's layers: auto (where Triton is), on or off
+MAX_TOKENS_PER_PASS = 0  # most tokens that go through the model at once; 0: what the free memory holds
 TRAIN_ON_INPUTS = False  # put the loss on the prompt's tokens too
 MAX_LENGTH = 512  # longest row in tokens, prompt and SQL together
 LONG_ROWS = "drop"  # a longer row is dropped and counted (drop) or ends the run (raise)
@@ -41,6 +44,7 @@ EVAL_STEPS = 20  # steps between two evaluations
 SAVE_STEPS = 20  # steps between two checkpoints; a multiple of EVAL_STEPS
 SAVE_TOTAL_LIMIT = 3  # checkpoints kept, the best among them
 SEED = 42  # seed of the split, the order of rows, the adapter and its dropout
+ESTIMATE = False  # print the predicted peak memory and time per step, load no weights, and stop
 REPORT_TO = "none"  # experiment tracker: none, tensorboard, wandb or trackio
 
 # Generation.

@@ -16,12 +16,13 @@ def main(settings: Settings) -> None:
     from sqlora import console
 
     console.quiet_libraries()
-    from sqlora import adapter, backend, data, device, hub, lint, model_card, report, run_folder, split, training
+    from sqlora import adapter, backend, data, device, hub, lint, memory, model_card, passes, report, run_folder, split, training
 
     run_folder.check_outputs(settings)
     training.check_tracker(settings.REPORT_TO)
     chosen = device.choose_device(settings.DEVICE, settings.DTYPE)
-    console.print_banner(settings, chosen)
+    form = passes.choose_form(settings, chosen)
+    console.print_banner(settings, chosen, form)
 
     rows = data.load_rows(settings.DATA_PATH, "DATA_PATH (--data-path)")
     checked = lint.check_rows(rows, settings)
@@ -33,12 +34,17 @@ def main(settings: Settings) -> None:
     tokenised = data.tokenise_splits(train, validation, tokenizer, settings)
     console.print_rows(len(rows), checked, overlaps, apart, tokenised, settings)
 
+    if settings.ESTIMATE:
+        console.print_estimate(memory.estimate(base, tokenised.train, settings, chosen, form), settings)
+        return
+
     model = backend.wrap_with_adapter(backend.load_base(base, settings, chosen, training=True), settings)
     run_folder.check_space(model, settings)
     run_folder.set_earlier_run_aside(settings)
     source = {"id": settings.DATA_PATH, "hash": data.data_hash(rows), "rows": len(rows)}
     fingerprint = adapter.make_fingerprint(base, tokenizer, settings, source)
-    trainer = training.SqlTrainer(model, settings, chosen, base, fingerprint, tokenised)
+    passes.prepare(model, form, chosen)
+    trainer = training.SqlTrainer(model, settings, chosen, base, fingerprint, tokenised, form)
     trainer.train()
 
     folder = Path(settings.MODEL_PATH)

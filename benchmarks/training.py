@@ -29,10 +29,11 @@ OURS = {  # flags of finetune.py
     "padded": ("--packing", "off", "--compile", "off"),
     "padded + compile": ("--packing", "off", "--compile", "on"),
     "prefix": ("--packing", "prefix", "--compile", "off"),
-    "tree": ("--packing", "tree", "--compile", "off"),
-    "tree + compile, 4k": ("--packing", "tree", "--compile", "on", "--max-tokens-per-pass", "4096"),
-    "tree + compile, 8k": ("--packing", "tree", "--compile", "on", "--batch-size", "64", "--max-tokens-per-pass", "8192"),
-    "tree + compile, 16k": ("--packing", "tree", "--compile", "on", "--batch-size", "128", "--max-tokens-per-pass", "16384"),
+    "tree, 32": ("--packing", "tree", "--compile", "off"),
+    "tree + compile, 32": ("--packing", "tree", "--compile", "on"),
+    "tree + compile, 64": ("--packing", "tree", "--compile", "on", "--batch-size", "64"),
+    "tree + compile, 128": ("--packing", "tree", "--compile", "on", "--batch-size", "128"),
+    "tree + compile, 160": ("--packing", "tree", "--compile", "on", "--batch-size", "160"),
     "default": (),
 }
 PEERS = {  # name and rows in a batch, as benchmarks/peers.py takes them
@@ -57,10 +58,12 @@ def finetune(model: Path, rows: Path, work: Path, steps: int, flags: tuple[str, 
             "losses": [round(entry["loss"], 4) for entry in entries]}
 
 
-def peer(model: Path, rows: Path, name: str, batch_size: int, steps: int, timeout: float) -> dict:
+def peer(model: Path, rows: Path, name: str, batch_size: int, steps: int, timeout: float, path: str | None) -> dict:
     command = [sys.executable, Path(__file__).with_name("peers.py"), name, "--model", model, "--rows", rows,
                "--batch-size", batch_size, "--steps", steps]
-    done = subprocess.run(list(map(str, command)), check=True, stdout=subprocess.PIPE, text=True, timeout=timeout)
+    environment = os.environ | ({"PYTHONPATH": path} if path else {})
+    done = subprocess.run(list(map(str, command)), env=environment, check=True, stdout=subprocess.PIPE, text=True,
+                          timeout=timeout)
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -90,7 +93,7 @@ def measure(arguments, model: Path) -> dict[str, dict]:
                 if name in OURS:
                     figures = finetune(model, arguments.rows, Path(work), arguments.steps, OURS[name], arguments.timeout)
                 else:
-                    figures = peer(model, arguments.rows, *PEERS[name], arguments.steps, arguments.timeout)
+                    figures = peer(model, arguments.rows, *PEERS[name], arguments.steps, arguments.timeout, arguments.peers_path)
         except (subprocess.SubprocessError, OSError) as error:
             print(f"{name}: {type(error).__name__}, passed over", flush=True)
             continue
@@ -112,6 +115,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=[*OURS, *PEERS])
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--timeout", type=float, default=240, help="seconds for a variant")
+    parser.add_argument("--peers-path", help="PYTHONPATH of the peers, which may want older libraries")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     arguments.rows = arguments.rows.resolve()

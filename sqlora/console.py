@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from sqlora.data import TokenisedSplits
     from sqlora.device import Device
     from sqlora.lint import Checked
+    from sqlora.memory import Estimate
+    from sqlora.passes import Form
     from sqlora.settings import Settings
 
 console = Console()
@@ -35,7 +37,7 @@ def quiet_libraries() -> None:
     transformers_logging.disable_progress_bar()
 
 
-def print_banner(settings: Settings, device: Device) -> None:
+def print_banner(settings: Settings, device: Device, form: Form) -> None:
     """What runs, before it runs."""
     s = settings
     console.rule("[bold]SQLoRA fine-tuning")
@@ -47,6 +49,7 @@ def print_banner(settings: Settings, device: Device) -> None:
         "device": f"{device.type}: {device.name} ({device.reason})",
         "dtype": f"{str(device.dtype).removeprefix('torch.')} ({device.dtype_reason}); base weights {s.LOW_BIT}",
         "batch size": f"{s.BATCH_SIZE} rows, accumulation {s.GRADIENT_ACCUMULATION_STEPS}",
+        "packing": f"{form.name} ({form.reason}); compile {'on' if form.compiled else 'off'} ({form.compile_reason})",
         "steps": f"{s.MAX_STEPS}, warm-up {s.WARMUP_STEPS}",
         "save, eval, log every": f"{s.SAVE_STEPS}, {s.EVAL_STEPS}, {s.LOGGING_STEPS} steps; save limit {s.SAVE_TOTAL_LIMIT}",
         "learning rate": f"{s.LEARNING_RATE}, cosine",
@@ -82,6 +85,17 @@ def print_rows(read: int, checked: Checked, overlaps: dict[str, int], apart: str
         print_facts({"held out": f"{sum(overlaps.values()):,} rows for {settings.HOLDOUT}: {reasons}"})
     if apart == "SQL":
         note("all rows share their tables, so validation rows ask of tables that are trained on")
+
+
+def print_estimate(found: Estimate, settings: Settings) -> None:
+    """What memory.estimate predicts."""
+    console.rule("[bold]estimate")
+    hours, seconds = divmod(found.step_seconds * settings.MAX_STEPS, 3600)
+    print_facts({
+        "peak memory": f"{found.peak_bytes / 1e9:.1f} GB, in a pass of {found.pass_tokens:,} tokens",
+        "optimiser step": f"{found.step_seconds:.1f} s for {found.step_tokens:,} tokens",
+        "all steps": f"{hours:.0f} h {seconds // 60:.0f} min, without evaluation and saving",
+    })
 
 
 def print_end(metrics: dict[str, float], folder: Path, curve: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import math
@@ -11,19 +12,18 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
+from torch.utils.data import RandomSampler, Sampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from sqlora import adapter
+from sqlora import adapter, memory, packing, passes
 from sqlora.console import console, progress_bar
-from sqlora.data import IGNORED_LABEL, TokenisedSplits
+from sqlora.data import TokenisedSplits
 from sqlora.device import Device, peak_memory
 from sqlora.errors import UserError
 from sqlora.hub import BaseModel
 from sqlora.run_folder import METRICS
 from sqlora.settings import Settings
-
-LENGTH_STEP = 8  # lengths are padded up to a multiple of it, which matrix units like
 
 
 def check_tracker(name: str) -> None:
@@ -72,20 +72,6 @@ def training_arguments(settings: Settings, device: Device) -> TrainingArguments:
     return arguments
 
 
-def collate(rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
-    """Right-padded `input_ids` and `labels`, int64 [rows, length], and no attention mask.
-
-    A causal model's tokens never see what stands right of them, so right padding needs no mask, and without one every
-    attention kernel may take its causal form.
-    """
-    longest = max(len(row["input_ids"]) for row in rows)
-    length = math.ceil(longest / LENGTH_STEP) * LENGTH_STEP
-    batch = {}
-    for key, padding in (("input_ids", 0), ("labels", IGNORED_LABEL)):
-        batch[key] = torch.tensor([row[key] + [padding] * (length - len(row[key])) for row in rows])
-    return batch
-
-
 class ShuffledLengthGroups(LengthGroupedSampler):
     """Rows of like length together, in batches that come in random order, but for the first, with the longest row.
 
@@ -107,16 +93,18 @@ class SqlTrainer(Trainer):
     """transformers' Trainer, with this project's checkpoints, and an end to the run where the loss goes bad."""
 
     def __init__(self, model: PeftModel, settings: Settings, device: Device, base: BaseModel, fingerprint: dict,
-                 splits: TokenisedSplits):
+                 splits: TokenisedSplits, form: passes.Form):
         self.base = base
         self.fingerprint = fingerprint
+        self.form = form
+        self.most_tokens = settings.MAX_TOKENS_PER_PASS or memory.tokens_per_pass(model, settings, device, form)
         self.rows_seen = 0
         self.seconds_aside = 0.0  # spent in evaluations and checkpoints
         self.unchecked: list[tuple[int, torch.Tensor]] = []
         super().__init__(
             model=model,
             args=training_arguments(settings, device),
-            data_collator=collate,
+            data_collator=self.collate,
             train_dataset=splits.train.rows,
             eval_dataset=splits.validation.rows,
         )
@@ -124,18 +112,47 @@ class SqlTrainer(Trainer):
         self.run_log = RunLog(self, Path(settings.CHECKPOINT_DIR) / METRICS, device)
         self.add_callback(self.run_log)
 
-    def _get_train_sampler(self, train_dataset=None) -> ShuffledLengthGroups:
+    def collate(self, rows: list[packing.Row]) -> dict[str, object]:
+        """A micro-batch: its passes, how many targets they have, and, first, since Trainer counts them, the rows' lengths."""
+        return {"lengths": torch.tensor([len(row["input_ids"]) for row in rows]), "targets": packing.count_targets(rows),
+                "passes": packing.make_passes(rows, self.form.name, self.most_tokens)}
+
+    def _get_train_sampler(self, train_dataset=None) -> Sampler:
+        if self.form.name == "tree":  # which pads nothing, so rows need not be of like length
+            return RandomSampler(self.train_dataset)
         return ShuffledLengthGroups(self._train_batch_size * self.args.gradient_accumulation_steps, self.train_dataset)
 
     def train(self, *arguments, **keywords):
         with self.run_log.progress:  # which gives the terminal back, however the run ends
             return super().train(*arguments, **keywords)
 
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor:
+        """Targets in the micro-batches of an optimiser step, over all processes."""
+        count = torch.tensor(sum(batch["targets"] for batch in batch_samples), device=device)
+        return self.accelerator.gather(count).sum() if self.args.world_size > 1 else count
+
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
-        self.rows_seen += inputs["input_ids"].shape[0]
-        loss = super().training_step(model, inputs, num_items_in_batch)
-        self.unchecked.append((self.state.global_step + 1, loss))
-        return loss
+        """A micro-batch's share of the step's loss, its gradients added to those that are there."""
+        model.train()
+        self.rows_seen += len(inputs["lengths"])
+        inputs = self._prepare_inputs(inputs)
+        total = torch.zeros((), device=self.args.device)
+        for number, one in enumerate(inputs["passes"], start=1):
+            # Processes may have different numbers of passes, so they wait for each other at the last alone.
+            last = number == len(inputs["passes"])
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
+                loss = passes.loss_sum(model, one, self.model.get_base_model()) / num_items_in_batch
+                # Gradients are averaged over the processes, and here they are to be added.
+                self.accelerator.backward(loss * self.accelerator.num_processes)
+            total += loss.detach()
+        self.unchecked.append((self.state.global_step + 1, total))
+        return total
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None) -> tuple[torch.Tensor, None, None]:
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad():
+            losses = [passes.loss_sum(model, one, self.model.get_base_model()) for one in inputs["passes"]]
+        return sum(losses) / inputs["targets"], None, None
 
     def check_losses(self) -> None:
         """Raises UserError at the first loss since the last check that is NaN, infinite or exactly 0.0.

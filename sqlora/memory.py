@@ -1,0 +1,118 @@
+"""Memory and time of a run, by formula, before any weight is loaded; and how many tokens fit into what is free.
+
+What is counted: the weights; the adapter with its gradient and AdamW's two moments, all float32; for each token of a pass and
+each layer the values that the backward pass needs (norms, queries, keys, values, the attention's output, the feed-forward's
+gate, up and product); for each target token its logits, their float32 copy and gradients. `benchmarks/README.md` compares it with
+measured peaks.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from sqlora import backend, packing
+from sqlora.data import Tokenised
+from sqlora.device import Device, peak_memory
+from sqlora.hub import BaseModel
+from sqlora.passes import Form
+from sqlora.settings import Settings
+
+CPU_TOKENS = 16_384  # in a pass on a CPU, whose memory is large and whose speed grows little beyond
+UNKNOWN_FREE = 4e9  # bytes, where a device does not tell its free memory
+SHARE = 0.85  # of the free memory that passes may take; the rest is for what the allocator cannot use
+WEIGHT_BYTES = {"nf4": 0.5 + 0.127 / 8, "fp4": 0.5 + 0.127 / 8}  # with double quantisation (Dettmers et al. 2023, section 3)
+TRAINED_BYTES = 16  # a trained number, its gradient, and two moments
+TARGET_SHARE = 0.42  # of a pass's tokens that are targets with the loss on the SQL alone, as in sql-create-context
+EFFICIENCY = {True: 0.6, False: 0.4}  # share of the matrix rate that training reaches, compiled or not
+SAMPLE = 20  # micro-batches that are built to see how long passes are
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes at the peak, seconds and tokens of an optimiser step, and the tokens of the longest pass."""
+
+    peak_bytes: float
+    step_seconds: float
+    step_tokens: int
+    pass_tokens: int
+
+
+def estimate(base: BaseModel, train: Tokenised, settings: Settings, device: Device, form: Form) -> Estimate:
+    """Of a run with these settings; nothing is loaded."""
+    config = AutoConfig.from_pretrained(base.folder)
+    with torch.device("meta"):
+        model = backend.wrap_with_adapter(AutoModelForCausalLM.from_config(config), settings)
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    head = model.get_output_embeddings()
+    linear = sum(module.weight.numel() for module in model.modules() if isinstance(module, torch.nn.Linear) and module is not head
+                 and not module.weight.requires_grad)
+    other = sum(parameter.numel() for parameter in model.parameters()) - trained - linear
+    weights = linear * WEIGHT_BYTES.get(settings.LOW_BIT, device.dtype.itemsize) + other * device.dtype.itemsize
+    fixed = weights + trained * TRAINED_BYTES + (peak_memory("cpu") if device.type == "cpu" else 0)
+    most = settings.MAX_TOKENS_PER_PASS or _fitting_tokens(device, fixed, config, settings, form)
+    rows, size = train.rows, settings.BATCH_SIZE
+    starts = range(0, min(len(rows), SAMPLE * size), size)
+    built = [[one["input_ids"].numel() + one.get("prefix_ids", torch.empty(0)).numel()
+              for one in packing.make_passes(rows[start : start + size], form.name, most)] for start in starts]
+    longest = max(map(max, built))
+    tokens = sum(map(sum, built)) / len(built) * settings.GRADIENT_ACCUMULATION_STEPS
+    work = 4 * linear * tokens * (1.5 if settings.GRADIENT_CHECKPOINTING else 1)
+    seconds = work / (matrix_rate(device) * EFFICIENCY[form.compiled])
+    return Estimate(fixed + longest * token_bytes(config, settings, device.dtype, form), seconds, round(tokens), longest)
+
+
+def token_bytes(config, settings: Settings, dtype: torch.dtype, form: Form) -> float:
+    """Bytes that one token of a pass adds to the peak. `config` is a Llama-like model's."""
+    hidden, heads = config.hidden_size, config.num_attention_heads
+    feed_forward = getattr(config, "intermediate_size", None) or 4 * hidden
+    head_size = getattr(config, "head_dim", None) or hidden // heads
+    attention = head_size * (heads + 2 * (getattr(config, "num_key_value_heads", None) or heads))
+    if form.compiled:  # cheap steps are computed again instead of kept
+        values = 3 * hidden + attention + head_size * heads + 2 * feed_forward
+    else:
+        values = 4 * hidden + 2 * attention + 3 * feed_forward
+    layer = values * dtype.itemsize
+    if settings.GRADIENT_CHECKPOINTING:
+        kept = config.num_hidden_layers * hidden * dtype.itemsize + 2 * layer
+    else:
+        kept = config.num_hidden_layers * layer
+    return kept + config.vocab_size * (dtype.itemsize + 3 * 4) * (1 if settings.TRAIN_ON_INPUTS else TARGET_SHARE)
+
+
+def tokens_per_pass(model, settings: Settings, device: Device, form: Form) -> int:
+    """Tokens that may go through at once beside the loaded model: as many as the free memory holds."""
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    return _fitting_tokens(device, trained * (TRAINED_BYTES - 4), model.config, settings, form)
+
+
+def _fitting_tokens(device: Device, beside: float, config, settings: Settings, form: Form) -> int:
+    if device.type == "cpu":
+        return CPU_TOKENS
+    room = SHARE * free_bytes(device) - beside
+    return max(settings.MAX_LENGTH, int(room / token_bytes(config, settings, device.dtype, form)))
+
+
+def free_bytes(device: Device) -> float:
+    """Free memory of a GPU; a guess where its driver does not tell."""
+    try:
+        return torch.get_device_module(device.type).mem_get_info()[0]
+    except (RuntimeError, NotImplementedError, AttributeError):  # some drivers of Intel GPUs
+        return UNKNOWN_FREE
+
+
+def matrix_rate(device: Device) -> float:
+    """FLOP/s in products of square matrices, the best of three."""
+    size = 1024 if device.type == "cpu" else 8192
+    left, right = (torch.randn(size, size, device=device.type, dtype=device.dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(4):
+        start = time.perf_counter()
+        for _ in range(5):
+            product = left @ right
+        product[0, 0].item()  # waits for the device
+        best = min(best, (time.perf_counter() - start) / 5)
+    return 2 * size**3 / best
