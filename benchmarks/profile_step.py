@@ -48,8 +48,9 @@ def main() -> None:
 
     def step() -> None:
         for one in packing.make_passes(rows, form.name, 10**9):
+            inputs = {key: tensor.to(chosen.place) for key, tensor in one.items()}
             with torch.autocast(chosen.type, dtype=chosen.dtype):
-                loss = passes.loss_sum(model, {key: tensor.to(chosen.place) for key, tensor in one.items()}, model.get_base_model())
+                loss = passes.loss_sum(model, inputs, model.get_base_model())
             (loss / packing.count_targets(rows)).backward()
         torch.nn.utils.clip_grad_norm_(trained, 0.3)
         optimizer.step()
@@ -76,7 +77,8 @@ def main() -> None:
     for kind, time_spent in spent.most_common():
         print(f"| {kind} | {time_spent:.3f} | {100 * time_spent / seconds:.0f} % |")
     for kind, kernels in longest.items():
-        print(f"\n{kind}: " + "; ".join(f"{spent:.3f} s, {count} times: {name}" for spent, count, name in sorted(kernels)[:-5:-1]))
+        told = (f"{spent:.3f} s, {count} times: {name}" for spent, count, name in sorted(kernels)[:-5:-1])
+        print(f"\n{kind}: {'; '.join(told)}")
 
 
 if __name__ == "__main__":
