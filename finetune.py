@@ -21,18 +21,18 @@ def main(settings: Settings) -> None:
     run_folder.check_outputs(settings)
     training.check_tracker(settings.REPORT_TO)
     chosen = device.choose_device(settings.DEVICE, settings.DTYPE)
-    form = passes.choose_form(settings, chosen)
-    console.print_banner(settings, chosen, form)
+    console.print_banner(settings, chosen)
 
     rows = data.load_rows(settings.DATA_PATH, "DATA_PATH (--data-path)")
     checked = lint.check_rows(rows, settings)
     kept, overlaps = split.hold_out(checked.rows, settings)
     train, validation, apart = split.split_rows(kept, settings.VALIDATION_ROWS, settings.SEED)
     base = hub.find_base_model(settings.BASE_MODEL)
-    backend.check_causal(base, settings.MAX_LENGTH)
+    form = passes.choose_form(backend.check_causal(base, settings.MAX_LENGTH), settings, chosen)
     tokenizer = backend.load_tokenizer(base)
     tokenised = data.tokenise_splits(train, validation, tokenizer, settings)
     console.print_rows(len(rows), checked, overlaps, apart, tokenised, settings)
+    console.print_form(form)
 
     if settings.ESTIMATE:
         console.print_estimate(memory.estimate(base, tokenised.train, settings, chosen, form), settings)

@@ -32,7 +32,7 @@ def main(settings: Settings) -> None:
     backend.check_causal(base)
     tokenizer = backend.load_tokenizer(base)
     if folder:
-        console.print_adapter(folder, adapter.check_adapter(folder, base, tokenizer), settings)
+        console.print_adapter(folder, adapter.check_adapter(folder, base, tokenizer, settings.PROMPT_ORDER), settings)
     elif settings.MODEL == "both":
         console.note("there is no adapter yet, so only the base model answers; python finetune.py trains one")
     model = backend.load_base(base, settings, chosen, training=False)

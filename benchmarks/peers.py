@@ -76,9 +76,12 @@ def unsloth(arguments):
     """Unsloth's model in a plain loop, right-padded rows, answers as targets, no gradient checkpointing."""
     import torch
 
-    from sqlora.training import collate
+    def pad(rows):
+        length = -(-max(len(row["input_ids"]) for row in rows) // 8) * 8
+        return {key: torch.tensor([row[key] + [filler] * (length - len(row[key])) for row in rows])
+                for key, filler in (("input_ids", 0), ("labels", -100))}
 
-    return loop(arguments, unsloth_model(arguments), collate, torch.autocast("cuda", dtype=torch.bfloat16))
+    return loop(arguments, unsloth_model(arguments), pad, torch.autocast("cuda", dtype=torch.bfloat16))
 
 
 def unsloth_model(arguments):

@@ -35,8 +35,8 @@ def main() -> None:
 
     settings = load_settings(["--lora-dropout", "0", "--no-gradient-checkpointing", *flags], "")
     chosen = device.choose_device(settings.DEVICE, settings.DTYPE)
-    form = passes.choose_form(settings, chosen)
     base = hub.BaseModel(arguments.model, str(arguments.model), None, "")
+    form = passes.choose_form(backend.check_causal(base), settings, chosen)
     rows = data.load_rows(str(arguments.rows), "--rows")
     random.Random(0).shuffle(rows)
     rows = data.tokenise_rows(rows[: settings.BATCH_SIZE], backend.load_tokenizer(base), settings).rows

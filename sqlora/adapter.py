@@ -36,7 +36,7 @@ def make_fingerprint(base: BaseModel, tokenizer, settings: Settings, data: dict[
     """What an adapter belongs to and came from. `data` has the training data's id, hash and number of rows."""
     return {
         "base_model": {"id": base.id, "revision": base.revision, "content": base.content},
-        "prompt": prompt.prompt_hash(),
+        "prompt": prompt.prompt_hash(settings.PROMPT_ORDER),
         "tokenizer": tokenizer_hash(tokenizer),
         "quantisation": settings.LOW_BIT,
         "settings": settings.as_dict(),
@@ -140,10 +140,11 @@ def read_fingerprint(folder: Path) -> dict:
     return fingerprint
 
 
-def check_adapter(folder: Path, base: BaseModel, tokenizer) -> dict | None:
+def check_adapter(folder: Path, base: BaseModel, tokenizer, order: str) -> dict | None:
     """The adapter's fingerprint, or None for an adapter of another make, which has none to check.
 
-    Raises UserError if the adapter belongs to another base, prompt or tokenizer, naming the difference, or is damaged.
+    `order` is PROMPT_ORDER. Raises UserError if the adapter belongs to another base, prompt or tokenizer, naming the
+    difference, or is damaged.
     """
     if not (folder / FINGERPRINT).is_file():
         return None
@@ -155,7 +156,11 @@ def check_adapter(folder: Path, base: BaseModel, tokenizer) -> dict | None:
     if trained.get("content") != base.content:
         raise UserError(f"{folder} was trained on another base: {_describe(trained)}, not {_describe(here)}; set BASE_MODEL "
                         f"(--base-model) to it, or name another --lora-checkpoint")
-    for key, now in (("prompt", prompt.prompt_hash()), ("tokenizer", tokenizer_hash(tokenizer))):
+    other = next((name for name in prompt.TEMPLATES if fingerprint["prompt"] == prompt.prompt_hash(name)), order)
+    if other != order:
+        raise UserError(f"{folder} was trained with prompts in another order; PROMPT_ORDER (--prompt-order) is {order!r}: set it "
+                        f"to {other!r}, or name another --lora-checkpoint")
+    for key, now in (("prompt", prompt.prompt_hash(order)), ("tokenizer", tokenizer_hash(tokenizer))):
         if fingerprint[key] != now:
             raise UserError(f"{folder} was trained with another {key}: {fingerprint[key]}, not {now}; use the version and the "
                             f"files that it was trained with, or train again")

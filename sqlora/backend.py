@@ -5,7 +5,15 @@ from __future__ import annotations
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, LlamaTokenizer, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    LlamaTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 from transformers.pytorch_utils import Conv1D
 
 from sqlora.device import Device
@@ -27,9 +35,12 @@ def load_tokenizer(base: BaseModel):
     return tokenizer
 
 
-def check_causal(base: BaseModel, longest: int = 0) -> None:
-    """Raises UserError unless the folder's config.json is that of a causal language model that transformers knows, with
-    room for `longest` tokens."""
+def check_causal(base: BaseModel, longest: int = 0) -> PretrainedConfig:
+    """The model's configuration.
+
+    Raises UserError unless the folder's config.json is that of a causal language model that transformers knows, with room for
+    `longest` tokens.
+    """
     try:
         config = AutoConfig.from_pretrained(base.folder)
     except (OSError, ValueError, KeyError) as error:
@@ -41,6 +52,7 @@ def check_causal(base: BaseModel, longest: int = 0) -> None:
     if longest > config.max_position_embeddings:
         raise UserError(f"MAX_LENGTH (--max-length) is {longest}, and {base.id!r} sees at most "
                         f"{config.max_position_embeddings} tokens; lower it")
+    return config
 
 
 def load_base(base: BaseModel, settings: Settings, device: Device, training: bool) -> PreTrainedModel:

@@ -37,7 +37,7 @@ def quiet_libraries() -> None:
     transformers_logging.disable_progress_bar()
 
 
-def print_banner(settings: Settings, device: Device, form: Form) -> None:
+def print_banner(settings: Settings, device: Device) -> None:
     """What runs, before it runs."""
     s = settings
     console.rule("[bold]SQLoRA fine-tuning")
@@ -49,7 +49,6 @@ def print_banner(settings: Settings, device: Device, form: Form) -> None:
         "device": f"{device.type}: {device.name} ({device.reason})",
         "dtype": f"{str(device.dtype).removeprefix('torch.')} ({device.dtype_reason}); base weights {s.LOW_BIT}",
         "batch size": f"{s.BATCH_SIZE} rows, accumulation {s.GRADIENT_ACCUMULATION_STEPS}",
-        "packing": f"{form.name} ({form.reason}); compile {'on' if form.compiled else 'off'} ({form.compile_reason})",
         "steps": f"{s.MAX_STEPS}, warm-up {s.WARMUP_STEPS}",
         "save, eval, log every": f"{s.SAVE_STEPS}, {s.EVAL_STEPS}, {s.LOGGING_STEPS} steps; save limit {s.SAVE_TOTAL_LIMIT}",
         "learning rate": f"{s.LEARNING_RATE}, cosine",
@@ -85,6 +84,11 @@ def print_rows(read: int, checked: Checked, overlaps: dict[str, int], apart: str
         print_facts({"held out": f"{sum(overlaps.values()):,} rows for {settings.HOLDOUT}: {reasons}"})
     if apart == "SQL":
         note("all rows share their tables, so validation rows ask of tables that are trained on")
+
+
+def print_form(form: Form) -> None:
+    """How rows go through the model."""
+    print_facts({"packing": f"{form.name} ({form.reason}); compile {'on' if form.compiled else 'off'} ({form.compile_reason})"})
 
 
 def print_estimate(found: Estimate, settings: Settings) -> None:

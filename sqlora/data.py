@@ -197,7 +197,7 @@ def tokenise_rows(rows: list[Row], tokenizer, settings: Settings) -> Tokenised:
     A row of more than MAX_LENGTH ids is counted and left out, or with LONG_ROWS "raise" raises UserError. It is never
     cut: half a query teaches to write half queries.
     """
-    prompts = prompt.encode_prompts(tokenizer, rows)
+    prompts = prompt.encode_prompts(tokenizer, rows, settings.PROMPT_ORDER)
     answers = prompt.encode_answers(tokenizer, [row["answer"] for row in rows])
     kept, too_long = [], 0
     for row, start, answer in zip(rows, prompts, answers, strict=True):

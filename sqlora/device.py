@@ -81,6 +81,24 @@ def _best_dtype(kind: str) -> tuple[torch.dtype, str]:
     return torch.float16, "the device lacks bfloat16"
 
 
+def free_memory(kind: str) -> int | None:
+    """Bytes that a run may still take, or None where neither the driver nor torch can tell."""
+    if kind == "cpu":
+        import psutil
+
+        return psutil.virtual_memory().available
+    module = torch.get_device_module(kind)
+    try:
+        reusable = module.memory_reserved() - module.memory_allocated()  # kept by torch, and free
+        return module.mem_get_info()[0] + reusable
+    except (RuntimeError, AttributeError):  # some drivers of Intel GPUs do not tell what is free
+        pass
+    try:
+        return module.get_device_properties().total_memory - module.memory_allocated()
+    except (RuntimeError, AttributeError, TypeError):
+        return None
+
+
 def peak_memory(kind: str) -> int:
     """Most bytes held so far: allocated on the device, or resident in this process on a CPU."""
     if kind != "cpu":

@@ -58,7 +58,7 @@ def generate_sql(model, tokenizer, rows: list[dict[str, str]], settings: Setting
 def generate_candidates(model, tokenizer, rows: list[dict[str, str]], settings: Settings,
                         advance: Callable[[int], None] = lambda done: None) -> list[list[Candidate]]:
     """NUM_CANDIDATES queries for each row, the likeliest first: the best beams, or the greedy one and samples, by SEED."""
-    prompts = prompt.encode_prompts(tokenizer, rows)
+    prompts = prompt.encode_prompts(tokenizer, rows, settings.PROMPT_ORDER)
     _check_lengths(prompts, model.config.max_position_embeddings, settings.MAX_NEW_TOKENS)
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     best = GenerationConfig(

@@ -8,15 +8,16 @@ measured peaks.
 
 from __future__ import annotations
 
+import itertools
 import time
 from dataclasses import dataclass
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from sqlora import backend, packing
+from sqlora import backend, packing, sampling
 from sqlora.data import Tokenised
-from sqlora.device import Device, peak_memory
+from sqlora.device import Device, free_memory, peak_memory
 from sqlora.hub import BaseModel
 from sqlora.passes import Form
 from sqlora.settings import Settings
@@ -54,10 +55,12 @@ def estimate(base: BaseModel, train: Tokenised, settings: Settings, device: Devi
     weights = linear * WEIGHT_BYTES.get(settings.LOW_BIT, device.dtype.itemsize) + other * device.dtype.itemsize
     fixed = weights + trained * TRAINED_BYTES + (peak_memory("cpu") if device.type == "cpu" else 0)
     most = settings.MAX_TOKENS_PER_PASS or _fitting_tokens(device, fixed, config, settings, form)
-    rows, size = train.rows, settings.BATCH_SIZE
-    starts = range(0, min(len(rows), SAMPLE * size), size)
-    built = [[one["input_ids"].numel() + one.get("prefix_ids", torch.empty(0)).numel()
-              for one in packing.make_passes(rows[start : start + size], form.name, most)] for start in starts]
+    size = settings.BATCH_SIZE
+    torch.manual_seed(settings.SEED)
+    sampler = sampling.make_sampler(train.rows, form.name, settings)
+    rows = [train.rows[i] for i in itertools.islice(sampler, SAMPLE * size)]
+    built = [[one["input_ids"].numel() for one in packing.make_passes(rows[start : start + size], form.name, most)]
+             for start in range(0, len(rows), size)]
     longest = max(map(max, built))
     tokens = sum(map(sum, built)) / len(built) * settings.GRADIENT_ACCUMULATION_STEPS
     work = 4 * linear * tokens * (1.5 if settings.GRADIENT_CHECKPOINTING else 1)
@@ -92,16 +95,9 @@ def tokens_per_pass(model, settings: Settings, device: Device, form: Form) -> in
 def _fitting_tokens(device: Device, beside: float, config, settings: Settings, form: Form) -> int:
     if device.type == "cpu":
         return CPU_TOKENS
-    room = SHARE * free_bytes(device) - beside
+    free = free_memory(device.type)
+    room = SHARE * (UNKNOWN_FREE if free is None else free) - beside
     return max(settings.MAX_LENGTH, int(room / token_bytes(config, settings, device.dtype, form)))
-
-
-def free_bytes(device: Device) -> float:
-    """Free memory of a GPU; a guess where its driver does not tell."""
-    try:
-        return torch.get_device_module(device.type).mem_get_info()[0]
-    except (RuntimeError, NotImplementedError, AttributeError):  # some drivers of Intel GPUs
-        return UNKNOWN_FREE
 
 
 def matrix_rate(device: Device) -> float:

@@ -19,6 +19,8 @@ def write_model_card(folder: Path, fingerprint: dict) -> None:
     base_id, revision = base.get("id") or settings.get("BASE_MODEL"), base.get("revision")
     on_hub = _is_hub_id(base_id, revision)
     name = public_name(base_id or "unknown")
+    order = settings.get("PROMPT_ORDER", prompt.SEED_ORDER)
+    flags = "" if order == prompt.SEED_ORDER else f" --prompt-order {order}"
     head = {
         "base_model": base_id if on_hub else None,
         "library_name": "peft",
@@ -41,29 +43,29 @@ def write_model_card(folder: Path, fingerprint: dict) -> None:
         "## Prompt",
         "The model continues exactly this text and ends with its end-of-sequence token; `{question}` and `{context}`, "
         "the CREATE TABLE statements, are to be filled in.",
-        f"```text\n{_prompt()}```",
+        f"```text\n{_prompt(order)}```",
         "## Use",
-        f"With SQLoRA: `python generate.py --base-model {name} --lora-checkpoint FOLDER`, with this folder for `FOLDER`"
+        f"With SQLoRA: `python generate.py --base-model {name} --lora-checkpoint FOLDER{flags}`, with this folder for `FOLDER`"
         + ("." if on_hub else f", and the base model's own for `{name}`."),
         "With transformers and peft alone, started in this folder:",
-        f"```python\n{_example(name, revision if on_hub else None)}```",
+        f"```python\n{_example(name, revision if on_hub else None, order)}```",
         *(f"## {title}\n\n{table}" for title, table in tables.items() if table),
     ]
     replace_file(folder / "README.md", lambda partial: partial.write_text("\n\n".join(parts) + "\n", encoding="utf-8"))
 
 
-def _prompt() -> str:
-    return prompt.TEMPLATE.replace("{instruction}", prompt.INSTRUCTION)
+def _prompt(order: str) -> str:
+    return prompt.TEMPLATES[order].replace("{instruction}", prompt.INSTRUCTION)
 
 
-def _example(base: str, revision: str | None) -> str:
+def _example(base: str, revision: str | None, order: str) -> str:
     """Python that answers a question with transformers and peft alone, as SQLoRA does."""
     pinned = f", revision={revision!r}" if revision else ""
     return f'''import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-PROMPT = {_prompt()!r}
+PROMPT = {_prompt(order)!r}
 
 tokenizer = AutoTokenizer.from_pretrained({base!r}{pinned})
 model = AutoModelForCausalLM.from_pretrained({base!r}{pinned}, dtype="auto")

@@ -6,9 +6,9 @@ In the tree every token prefix that rows share stands once. Its nodes stand in p
 and node q sees node k iff `k <= q < ends[k]`, where ends[k] is where k's subtree ends. One vector so gives causality, keeps
 rows apart, and shares what they share.
 
-A pass is a dict of int64 tensors: `input_ids` [1 or rows, length]; for a tree `position_ids` [1, length] and `ends` [length];
-for a shared prefix `prefix_ids` [1, length of the prefix]. `places` [targets] says which hidden states predict: the prefix's
-and then those of input_ids, flattened; `targets` [targets] the tokens; and `weights` [targets], float32, how many rows want
+A pass is a dict of int64 tensors: `input_ids` [1 or rows, length]; but for padded rows `position_ids` [1, length]; for a tree
+`ends` [length]; for a prefix of P tokens with rests of S tokens `attention_mask`, bool [1, 1, S, P + S]. `places` [targets] says
+which of the flattened tokens predict; `targets` [targets] the tokens; and `weights` [targets], float32, how many rows want
 this token there.
 """
 
@@ -69,19 +69,24 @@ def build_tree(rows: list[Row]) -> Pass:
 
 
 def build_prefix(rows: list[Row]) -> Pass:
-    """What all rows share, once, and the rest of each, padded on the right; at least one token of each is left as its rest."""
+    """The P tokens that all rows share, once, and after them the rest of each row, padded on the right to S tokens.
+
+    The mask tells what the S tokens of any row see of the prefix and of themselves. A row has at least one token of its own.
+    """
     first, last = min(row["input_ids"] for row in rows), max(row["input_ids"] for row in rows)
+    # What the first and the last in order share, all between them share too.
     shared = min(_shared(first, last), *(len(row["input_ids"]) - 1 for row in rows))
-    if len(rows) == 1 or shared == 0:
-        return build_padded(rows)
     length = _padded_length(rows, shared)
+    ids, positions = first[:shared], [*range(shared)]
     wanted: Counter = Counter()
-    for number, row in enumerate(rows):
-        start = shared + number * length
-        wanted.update(_targets(row, [*range(shared), *range(start, start + length)]))
-    rest = [row["input_ids"][shared:] for row in rows]
-    return {"prefix_ids": torch.tensor([first[:shared]]),
-            "input_ids": torch.tensor([ids + [0] * (length - len(ids)) for ids in rest])} | _tensors(wanted)
+    for row in rows:
+        wanted.update(_targets(row, [*range(shared), *range(len(ids), len(ids) + length)]))
+        rest = row["input_ids"][shared:]
+        ids = ids + rest + [0] * (length - len(rest))
+        positions += range(shared, shared + length)
+    mask = torch.ones(length, shared + length, dtype=torch.bool).tril(shared)
+    return {"input_ids": torch.tensor([ids]), "position_ids": torch.tensor([positions]),
+            "attention_mask": mask[None, None]} | _tensors(wanted)
 
 
 def build_padded(rows: list[Row]) -> Pass:

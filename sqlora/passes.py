@@ -8,14 +8,18 @@ from dataclasses import dataclass
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
-from transformers import AttentionInterface, DynamicCache
+from torch.utils._triton import has_triton
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import repeat_kv
 
 from sqlora import packing
 from sqlora.console import note
 from sqlora.device import Device
+from sqlora.errors import UserError
 from sqlora.settings import Settings
 
-TREE_ATTENTION = "sqlora_tree"
+KNOWN_MODELS = ("llama", "mistral", "qwen2")  # whose attention is what is computed here; the tests prove it
+TREE_ATTENTION, PREFIX_ATTENTION = "sqlora_tree", "sqlora_prefix"
 
 
 @dataclass(frozen=True)
@@ -28,20 +32,35 @@ class Form:
     compile_reason: str
 
 
-def choose_form(settings: Settings, device: Device) -> Form:
-    """What PACKING and COMPILE come to on this device."""
-    triton = device.type != "cpu" and torch.utils._triton.has_triton()
-    name, reason = settings.PACKING, "as set"
+def choose_form(config, settings: Settings, device: Device) -> Form:
+    """What PACKING and COMPILE come to for a model's `config` on this device.
+
+    Raises UserError where PACKING asks for a form that would not be exact.
+    """
+    triton = device.type != "cpu" and has_triton()
+    name, reason = settings.PACKING, "as PACKING asks"
+    unfit = _unfit(config, settings.MAX_LENGTH)
     if name == "auto":
-        if triton:
-            name, reason = "tree", f"FlexAttention runs on {device.type}"
-        elif settings.GRADIENT_CHECKPOINTING:
-            name, reason = "off", "gradient checkpointing is on, and there is no Triton"
-        else:
-            name, reason = "prefix", "there is no Triton"
+        name, reason = ("tree", "FlexAttention runs here") if triton else ("prefix", "no Triton here")
+        if unfit:
+            name, reason = "off", unfit
+    elif name != "off" and unfit:
+        raise UserError(f"PACKING (--packing) is {name!r}, and {unfit}; set it to auto or off")
     if settings.COMPILE != "auto":
-        return Form(name, reason, settings.COMPILE == "on", "as set")
-    return Form(name, reason, triton, "Triton is there" if triton else "no Triton")
+        return Form(name, reason, settings.COMPILE == "on", "as COMPILE asks")
+    return Form(name, reason, triton, "Triton is here" if triton else "no Triton here")
+
+
+def _unfit(config, longest: int) -> str | None:
+    """What keeps a model from being packed: attention over a part of the tokens, or scores bent, would come out wrong."""
+    if config.model_type not in KNOWN_MODELS:
+        return f"a {config.model_type} model is not known to pack exactly"
+    if getattr(config, "attention_dropout", 0):
+        return "the model has an attention dropout"
+    window = getattr(config, "sliding_window", None)
+    if window and getattr(config, "use_sliding_window", True) and window < longest:
+        return f"the model's attention reaches only {window} tokens, and MAX_LENGTH is {longest}"
+    return None
 
 
 def prepare(model, form: Form, device: Device) -> None:
@@ -51,10 +70,11 @@ def prepare(model, form: Form, device: Device) -> None:
         for module in model.modules():
             if isinstance(module, BaseTunerLayer):
                 module.cast_input_dtype_enabled = False  # autocast takes care of it, without a float32 copy of every input
-    if form.name == "tree":
-        base.set_attn_implementation(TREE_ATTENTION if device.type != "cpu" else "sdpa")
-    if form.compiled and not _try_compiled(model, form):
-        note("COMPILE is off: the layers do not compile here")
+    # On a CPU a tree has a dense mask, which any attention takes.
+    attention = {"tree": "sdpa" if device.type == "cpu" else TREE_ATTENTION, "prefix": PREFIX_ATTENTION, "off": "sdpa"}
+    base.set_attn_implementation(attention[form.name])
+    if form.compiled:
+        _compile_layers(model, form)
 
 
 def loss_sum(model, inputs: packing.Pass, base) -> torch.Tensor:
@@ -71,33 +91,21 @@ def loss_sum(model, inputs: packing.Pass, base) -> torch.Tensor:
 
 
 def _hidden_states(model, inputs: packing.Pass, base) -> torch.Tensor:
-    """Of all tokens, [tokens, size], the prefix's first."""
-    if "prefix_ids" in inputs:
-        cache = DynamicCache()
-        shared = _last_hidden(model, base, input_ids=inputs["prefix_ids"], past_key_values=cache, use_cache=True)
-        rows = len(inputs["input_ids"])
-        for layer in cache.layers:
-            layer.keys, layer.values = (states.expand(rows, -1, -1, -1) for states in (layer.keys, layer.values))
-        rest = _last_hidden(model, base, input_ids=inputs["input_ids"], past_key_values=cache, use_cache=True)
-        return torch.cat([shared.flatten(0, 1), rest.flatten(0, 1)])
+    """The decoder's last hidden states, [tokens, size]."""
+    mask = inputs.get("attention_mask")
     if "ends" in inputs:
-        dense = inputs["ends"].device.type == "cpu"
-        mask = (packing.tree_mask if dense else packing.tree_block_mask)(inputs["ends"])
-        ids, positions = inputs["input_ids"], inputs["position_ids"]
-        return _last_hidden(model, base, input_ids=ids, position_ids=positions, attention_mask=mask, use_cache=False)[0]
-    return _last_hidden(model, base, input_ids=inputs["input_ids"], use_cache=False).flatten(0, 1)
-
-
-def _last_hidden(model, base, **inputs) -> torch.Tensor:
-    """The decoder's last hidden states, [rows, length, size]."""
+        on_cpu = inputs["ends"].device.type == "cpu"
+        mask = (packing.tree_mask if on_cpu else packing.tree_block_mask)(inputs["ends"])
     kept = []
     hook = base.get_decoder().register_forward_hook(lambda module, arguments, output: kept.append(output[0]))
+    ids = inputs["input_ids"]
     try:
         # Through the whole model, so that what is wrapped around it sees the call; but with no logits.
-        model(**inputs, logits_to_keep=torch.empty(0, dtype=torch.int64, device=inputs["input_ids"].device))
+        model(input_ids=ids, position_ids=inputs.get("position_ids"), attention_mask=mask, use_cache=False,
+              logits_to_keep=torch.empty(0, dtype=torch.int64, device=ids.device))
     finally:
         hook.remove()
-    return kept[0]
+    return kept[0].flatten(0, 1)
 
 
 def tree_attention(module, query, key, value, attention_mask, scaling=None, **_):
@@ -109,7 +117,35 @@ def tree_attention(module, query, key, value, attention_mask, scaling=None, **_)
     return output.transpose(1, 2).contiguous(), None
 
 
+def prefix_attention(module, query, key, value, attention_mask, scaling=None, **keywords):
+    """Attention over a shared prefix of P tokens and R rows of S tokens, all in one sequence of P + R * S.
+
+    The mask is bool [1, 1, S, P + S]. Each row's keys are the prefix's, expanded, and its own.
+    """
+    key, value = (repeat_kv(states, module.num_key_value_groups) for states in (key, value))
+    length, seen = attention_mask.shape[-2:]
+    prefix, dtype = seen - length, value.dtype
+    if value.device.type == "cpu" and dtype == torch.bfloat16:  # whose backward pass takes twice as long as float32's there
+        query, key, value = query.float(), key.float(), value.float()
+
+    def by_row(states):  # [1, heads, P + R * S, size] -> [1, heads, P, size] and [R, heads, S, size]
+        shared, own = states.split((prefix, states.shape[2] - prefix), dim=2)
+        return shared, own.unflatten(2, (-1, length))[0].transpose(0, 1)
+
+    (query_shared, query_own), (key_shared, key_own), (value_shared, value_own) = map(by_row, (query, key, value))
+    rows = len(query_own)
+    keys, values = (torch.cat([shared.expand(rows, -1, -1, -1), own], dim=2)
+                    for shared, own in ((key_shared, key_own), (value_shared, value_own)))
+    attend = torch.nn.functional.scaled_dot_product_attention
+    output = attend(query_own, keys, values, attn_mask=attention_mask, scale=scaling).transpose(1, 2).flatten(0, 1)[None]
+    if prefix:
+        first = attend(query_shared, key_shared, value_shared, is_causal=True, scale=scaling).transpose(1, 2)
+        output = torch.cat([first, output], dim=1)
+    return output.to(dtype), None
+
+
 AttentionInterface.register(TREE_ATTENTION, tree_attention)
+AttentionInterface.register(PREFIX_ATTENTION, prefix_attention)
 _flex = None
 
 
@@ -123,27 +159,32 @@ def _compiled_flex():
     return _flex
 
 
-def _try_compiled(model, form: Form) -> bool:
-    """Compiles the decoder's layers, and tries them on a small pass; leaves them as they were if they fail."""
+def _compile_layers(model, form: Form) -> None:
+    """Compiles the decoder's layers, and tries them on a small pass; leaves them as they were, with a note, if they fail."""
     base = model.get_base_model()
     layers = base.get_decoder().layers
     plain = [layer.forward for layer in layers]
-    # One graph serves all lengths, but not all layers: bitsandbytes' constants differ.
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 4 * len(layers))
     for layer in layers:
-        layer.forward = torch.compile(layer.forward, dynamic=True)
-    row = {"input_ids": list(range(2, 302)), "labels": list(range(2, 302))}
-    other = {"input_ids": list(range(2, 250)), "labels": list(range(2, 250))}
-    (inputs,) = packing.make_passes([row, other], form.name, 10_000)
+        layer.forward = torch.compile(layer.forward, dynamic=True)  # one graph for all layers and lengths
     try:
         with _state_kept(model):
-            loss_sum(model, {key: tensor.to(model.device) for key, tensor in inputs.items()}, base).backward()
+            trial(model, form)
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:  # whatever a compiler may raise
         for layer, forward in zip(layers, plain, strict=True):
             layer.forward = forward
-        note(f"torch.compile: {type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}")
-        return False
-    return True
+        told = f"{type(error).__name__}: {error}".splitlines()[0]
+        note(f"the layers are not compiled, since torch.compile does not work here ({told[:200]})")
+
+
+def trial(model, form: Form) -> None:
+    """A forward and a backward pass over two made-up rows."""
+    rows = [{"input_ids": ids, "labels": ids} for ids in (list(range(2, 302)), list(range(2, 250)))]
+    ids = model.get_input_embeddings().num_embeddings
+    rows = [{key: [token % ids for token in row[key]] for key in row} for row in rows]
+    (inputs,) = packing.make_passes(rows, form.name, 10_000)
+    loss_sum(model, {key: tensor.to(model.device) for key, tensor in inputs.items()}, model.get_base_model()).backward()
 
 
 @contextlib.contextmanager

@@ -12,6 +12,8 @@ A prompt is an instruction, the question, the schema, and an open response:
 
     ### Response:
 
+PROMPT_ORDER schema_first puts the context before the input, so that all questions on one schema begin alike.
+
 Token ids are `[BOS] + prompt + SQL + [EOS]`. The prompt and the SQL are tokenised apart, so that the ids that the
 model is asked to continue in generation are exactly those that it was trained to continue.
 """
@@ -25,7 +27,11 @@ INSTRUCTION = (
     "You are given a question and the tables of a database. Write one SQL query that answers the question. "
     "Use only the tables and columns that the context names, and write nothing but the query."
 )
-TEMPLATE = "{instruction}\n\n### Input:\n{question}\n\n### Context:\n{context}\n\n### Response:\n"
+TEMPLATES = {  # by PROMPT_ORDER
+    "question_first": "{instruction}\n\n### Input:\n{question}\n\n### Context:\n{context}\n\n### Response:\n",
+    "schema_first": "{instruction}\n\n### Context:\n{context}\n\n### Input:\n{question}\n\n### Response:\n",
+}
+SEED_ORDER = "question_first"
 
 # What the round trip of a tokenizer is tried on: SQL with quotes, operators, digits, line breaks and accents.
 PROBE = "SELECT T1.naïve_name, COUNT(*) FROM Table_1 AS T1\nWHERE a >= 10.50 AND b <> 'it''s  2' ORDER BY \"x y\" DESC"
@@ -35,25 +41,25 @@ class TokenizerError(UserError):
     """The tokenizer cannot carry SQL to the model and back."""
 
 
-def build_prompt(question: str, context: str) -> str:
+def build_prompt(question: str, context: str, order: str = SEED_ORDER) -> str:
     """The text that the model continues with SQL.
 
     Runs of blanks in the context become one: indentation says nothing, costs tokens, and tokenizers that transformers
     reads from a tokenizer.model split it otherwise than sentencepiece does.
     """
     context = re.sub(r"[ \t]+", " ", context.strip())
-    return TEMPLATE.format(instruction=INSTRUCTION, question=question.strip(), context=context)
+    return TEMPLATES[order].format(instruction=INSTRUCTION, question=question.strip(), context=context)
 
 
-def prompt_hash() -> str:
-    """Sixteen hexadecimal digits that change when the prompt does."""
-    return hashlib.sha256((INSTRUCTION + TEMPLATE).encode()).hexdigest()[:16]
+def prompt_hash(order: str) -> str:
+    """Sixteen hexadecimal digits that change when the prompt does, or its order."""
+    return hashlib.sha256((INSTRUCTION + TEMPLATES[order]).encode()).hexdigest()[:16]
 
 
-def encode_prompts(tokenizer, rows: list[dict[str, str]]) -> list[list[int]]:
+def encode_prompts(tokenizer, rows: list[dict[str, str]], order: str = SEED_ORDER) -> list[list[int]]:
     """Token ids of each row's prompt: BOS once, where the tokenizer has one, and no EOS."""
     bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    return [bos + ids for ids in _encode(tokenizer, [build_prompt(row["question"], row["context"]) for row in rows])]
+    return [bos + ids for ids in _encode(tokenizer, [build_prompt(row["question"], row["context"], order) for row in rows])]
 
 
 def encode_answers(tokenizer, queries: list[str]) -> list[list[int]]:

@@ -73,6 +73,7 @@ KINDS: dict[str, Kind] = {
     "PACKING": choice("auto", "tree", "prefix", "off"),
     "COMPILE": choice("auto", "on", "off"),
     "MAX_TOKENS_PER_PASS": whole(0),
+    "PROMPT_ORDER": choice("question_first", "schema_first"),
     "TRAIN_ON_INPUTS": SWITCH,
     "MAX_LENGTH": whole(8),
     "LONG_ROWS": choice("drop", "raise"),
@@ -229,9 +230,6 @@ def _check_combinations(s: Settings) -> None:
         )
     if Path(s.CHECKPOINT_DIR).resolve() == Path(s.MODEL_PATH).resolve():
         raise UserError(f"CHECKPOINT_DIR and MODEL_PATH (--model-path) are both {s.MODEL_PATH!r}; give them two folders")
-    if s.PACKING == "prefix" and s.GRADIENT_CHECKPOINTING:
-        raise UserError("PACKING (--packing) is 'prefix', whose keys and values gradient checkpointing would drop; add "
-                        "--no-gradient-checkpointing, or take another PACKING")
     if 1 < s.NUM_BEAMS < s.NUM_CANDIDATES:
         raise UserError(f"NUM_CANDIDATES (--num-candidates) is {s.NUM_CANDIDATES} and NUM_BEAMS (--num-beams) is {s.NUM_BEAMS}; "
                         f"take as many beams at least, or 1 beam to sample the candidates")

@@ -7,16 +7,14 @@ import importlib.util
 import json
 import math
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from peft import PeftModel
-from torch.utils.data import RandomSampler, Sampler
+from torch.utils.data import Sampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from sqlora import adapter, memory, packing, passes
+from sqlora import adapter, memory, packing, passes, sampling
 from sqlora.console import console, progress_bar
 from sqlora.data import TokenisedSplits
 from sqlora.device import Device, peak_memory
@@ -72,23 +70,6 @@ def training_arguments(settings: Settings, device: Device) -> TrainingArguments:
     return arguments
 
 
-class ShuffledLengthGroups(LengthGroupedSampler):
-    """Rows of like length together, in batches that come in random order, but for the first, with the longest row.
-
-    transformers' own sampler goes from long rows to short ones, again and again, and the loss goes up and down with them.
-    """
-
-    def __init__(self, batch_size: int, rows: list[dict[str, list[int]]]):
-        super().__init__(batch_size, lengths=[len(row["input_ids"]) for row in rows])
-
-    def __iter__(self) -> Iterator[int]:
-        order = list(super().__iter__())
-        batches = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
-        last = [batches.pop()] if len(batches[-1]) < self.batch_size else []  # in the middle it would shift the others
-        shuffled = [batches[i + 1] for i in torch.randperm(max(0, len(batches) - 1)).tolist()]
-        return iter([index for batch in [*batches[:1], *shuffled, *last] for index in batch])
-
-
 class SqlTrainer(Trainer):
     """transformers' Trainer, with this project's checkpoints, and an end to the run where the loss goes bad."""
 
@@ -97,6 +78,7 @@ class SqlTrainer(Trainer):
         self.base = base
         self.fingerprint = fingerprint
         self.form = form
+        self.settings = settings
         self.most_tokens = settings.MAX_TOKENS_PER_PASS or memory.tokens_per_pass(model, settings, device, form)
         self.rows_seen = 0
         self.seconds_aside = 0.0  # spent in evaluations and checkpoints
@@ -118,9 +100,7 @@ class SqlTrainer(Trainer):
                 "passes": packing.make_passes(rows, self.form.name, self.most_tokens)}
 
     def _get_train_sampler(self, train_dataset=None) -> Sampler:
-        if self.form.name == "tree":  # which pads nothing, so rows need not be of like length
-            return RandomSampler(self.train_dataset)
-        return ShuffledLengthGroups(self._train_batch_size * self.args.gradient_accumulation_steps, self.train_dataset)
+        return sampling.make_sampler(self.train_dataset, self.form.name, self.settings)
 
     def train(self, *arguments, **keywords):
         with self.run_log.progress:  # which gives the terminal back, however the run ends

@@ -45,7 +45,7 @@ def load(base, folder, make_settings):
 def test_what_is_saved_comes_back(base, save, llama_tokenizer, make_settings, tmp_path):
     model = save(tmp_path / "a")
     assert {path.name for path in (tmp_path / "a").iterdir()} == {"adapter_config.json", adapter.WEIGHTS, "sqlora.json"}
-    fingerprint = adapter.check_adapter(tmp_path / "a", base, llama_tokenizer)
+    fingerprint = adapter.check_adapter(tmp_path / "a", base, llama_tokenizer, "question_first")
     assert fingerprint["base_model"] == {"id": base.id, "revision": None, "content": base.content}
     assert fingerprint["settings"] == make_settings("--low-bit", "none").as_dict()
     assert fingerprint["versions"]["torch"] == torch.__version__
@@ -66,25 +66,32 @@ def test_an_adapter_of_something_else_is_refused_with_the_difference(base, save,
     path = tmp_path / adapter.FINGERPRINT
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(UserError) as caught:
-        adapter.check_adapter(tmp_path, base, llama_tokenizer)
+        adapter.check_adapter(tmp_path, base, llama_tokenizer, "question_first")
     assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_an_adapter_of_the_other_prompt_order_is_refused_with_the_flag(base, save, llama_tokenizer, tmp_path):
+    save(tmp_path, "--prompt-order", "schema_first")
+    adapter.check_adapter(tmp_path, base, llama_tokenizer, "schema_first")
+    with pytest.raises(UserError, match="another order.*--prompt-order.*'question_first'.*set it to 'schema_first'"):
+        adapter.check_adapter(tmp_path, base, llama_tokenizer, "question_first")
 
 
 def test_another_base_with_the_same_name_is_told_by_its_content(base, save, llama_tokenizer, llama_folder, tmp_path):
     save(tmp_path / "a")
     copy = shutil.copytree(llama_folder, tmp_path / "copy")
-    adapter.check_adapter(tmp_path / "a", hub.find_base_model(str(copy)), llama_tokenizer)
+    adapter.check_adapter(tmp_path / "a", hub.find_base_model(str(copy)), llama_tokenizer, "question_first")
     weights = load_file(copy / "model.safetensors")
     weights["model.norm.weight"] += 1
     save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match="another base"):
-        adapter.check_adapter(tmp_path / "a", hub.find_base_model(str(copy)), llama_tokenizer)
+        adapter.check_adapter(tmp_path / "a", hub.find_base_model(str(copy)), llama_tokenizer, "question_first")
 
 
 def test_an_adapter_of_another_make_has_nothing_to_check(base, save, llama_tokenizer, make_settings, tmp_path):
     save(tmp_path)
     (tmp_path / adapter.FINGERPRINT).unlink()
-    assert adapter.check_adapter(tmp_path, base, llama_tokenizer) is None
+    assert adapter.check_adapter(tmp_path, base, llama_tokenizer, "question_first") is None
     load(base, tmp_path, make_settings)
 
 

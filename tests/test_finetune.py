@@ -80,6 +80,26 @@ def test_an_earlier_run_is_set_aside_and_its_settings_can_be_taken_again(short_r
     assert adapter.find_adapter(settings) == Path(settings.MODEL_PATH)
 
 
+def test_an_estimate_loads_and_writes_nothing(short_run, capsys, monkeypatch):
+    monkeypatch.setattr("sqlora.backend.load_base", None)
+    settings = short_run("--estimate")
+    finetune.main(settings)
+    assert "peak memory" in capsys.readouterr().out
+    assert not any(Path(settings.MODEL_PATH).iterdir())
+
+
+def test_schema_first_is_trained_and_answered_in_one_order(short_run, capsys):
+    settings = short_run("--packing", "prefix", "--prompt-order", "schema_first", "--train-on-inputs")
+    finetune.main(settings)
+    assert "packing                  prefix (as PACKING asks); compile off" in capsys.readouterr().out
+    with pytest.raises(UserError, match="--prompt-order.*schema_first"):
+        generate.main(short_run())
+    generate.main(settings)
+    card = (Path(settings.MODEL_PATH) / "README.md").read_text()
+    assert "--prompt-order schema_first" in card
+    assert card.index("### Context:") < card.index("### Input:")
+
+
 def test_without_an_adapter_the_base_answers_and_one_line_says_how_to_train(short_run, capsys):
     generate.main(short_run())
     assert "python finetune.py" in capsys.readouterr().out

@@ -91,10 +91,23 @@ def test_the_prompt_holds_each_part_once_in_order():
 
 
 def test_the_hash_changes_with_the_prompt(monkeypatch):
-    before = prompt.prompt_hash()
-    assert (len(before), before) == (16, prompt.prompt_hash())
+    before = prompt.prompt_hash("question_first")
+    assert (len(before), before) == (16, prompt.prompt_hash("question_first"))
+    assert prompt.prompt_hash("schema_first") != before
     monkeypatch.setattr(prompt, "INSTRUCTION", prompt.INSTRUCTION + " ")
-    assert prompt.prompt_hash() != before
+    assert prompt.prompt_hash("question_first") != before
+
+
+def test_schema_first_puts_the_context_before_the_question(llama_tokenizer, make_settings):
+    text = prompt.build_prompt(" How many? ", "CREATE TABLE t (a INTEGER)", "schema_first")
+    parts = [prompt.INSTRUCTION, "\n\n### Context:\nCREATE TABLE t (a INTEGER)\n", "\n### Input:\nHow many?\n"]
+    assert text == "".join(parts) + "\n### Response:\n"
+    row = {"question": "How many?", "context": "CREATE TABLE t (a INTEGER)", "answer": "SELECT 1"}
+    first, second = (tokenise_rows([row], llama_tokenizer, make_settings("--prompt-order", order)).rows[0]["input_ids"]
+                     for order in prompt.TEMPLATES)
+    assert first != second
+    asked = prompt.encode_prompts(llama_tokenizer, [row], "schema_first")[0]
+    assert second[: len(asked)] == asked
 
 
 def test_a_tokenizer_without_eos_is_refused():

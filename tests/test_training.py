@@ -1,16 +1,13 @@
-"""The training step: exact without padding's mask, alive after an evaluation, and ended by a bad loss."""
+"""The training step: the same in every form, alive after an evaluation, and ended by a bad loss."""
 
 import json
 from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
 
-from sqlora import adapter, backend, data, device, hub, training
-from sqlora.data import IGNORED_LABEL
+from sqlora import adapter, backend, data, device, hub, packing, passes, training
 from sqlora.errors import UserError
 
 CPU = device.choose_device("cpu", "float32")
@@ -31,61 +28,22 @@ def gradients(model) -> dict[str, torch.Tensor]:
     return found
 
 
-@pytest.mark.parametrize("train_on_inputs", [False, True])
-def test_right_padding_without_a_mask_equals_masked_left_padded_rows_one_by_one(
-    llama_folder, llama_tokenizer, make_settings, train_on_inputs
-):
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_pretrained(llama_folder, dtype=torch.float64)
-    model = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")).double()
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.1)
-    flags = ["--train-on-inputs"] if train_on_inputs else []
-    rows = tokenised(llama_tokenizer, make_settings(*flags)).train.rows
-    assert len({len(row["input_ids"]) for row in rows}) > 2
-
-    batch = training.collate(rows)
-    assert "attention_mask" not in batch
-    targets = (batch["labels"][:, 1:] != IGNORED_LABEL).sum()
-    loss = model(**batch, num_items_in_batch=targets).loss
-    loss.backward()
-    packed = gradients(model)
-
-    expected = 0.0
-    for row in rows:
-        pad = 7
-        ids = torch.tensor([[0] * pad + row["input_ids"]])
-        mask = torch.tensor([[0] * pad + [1] * len(row["input_ids"])])
-        places = (mask.cumsum(-1) - 1).clamp(min=0)
-        logits = model(input_ids=ids, attention_mask=mask, position_ids=places).logits[0, pad:-1]
-        wanted = torch.tensor(row["labels"][1:])
-        one = torch.nn.functional.cross_entropy(logits, wanted, ignore_index=IGNORED_LABEL, reduction="sum") / targets
-        one.backward()
-        expected += one.item()
-    assert loss.item() == pytest.approx(expected, rel=1e-6)
-    reference = gradients(model)
-    assert reference.keys() == packed.keys()
-    for name, gradient in reference.items():
-        assert (packed[name] - gradient).norm() <= 1e-5 * gradient.norm(), name
-
-
 def test_a_quantised_model_still_learns_after_an_evaluation(llama_folder, llama_tokenizer, make_settings):
     """On a CPU with AVX512_BF16, bitsandbytes 0.50 loses the gradient at the first evaluation unless it is kept from it."""
     settings = make_settings("--lora-dropout", "0")
     model = backend.load_base(hub.find_base_model(str(llama_folder)), settings, CPU, training=True)
     model = backend.wrap_with_adapter(model, settings)
-    batch = training.collate(tokenised(llama_tokenizer, settings).train.rows)
+    (inputs,) = packing.make_passes(tokenised(llama_tokenizer, settings).train.rows, "off", 10_000)
 
     def train() -> dict[str, torch.Tensor]:
         model.train()
-        model(**batch).loss.backward()
+        passes.loss_sum(model, inputs, model.get_base_model()).backward()
         return gradients(model)
 
     before = train()
     model.eval()
     with torch.no_grad():
-        model(**batch)
+        passes.loss_sum(model, inputs, model.get_base_model())
     after = train()
     assert sum(gradient.norm() for gradient in before.values()) > 0
     for name, gradient in before.items():
@@ -99,7 +57,9 @@ def make_trainer(llama_folder, llama_tokenizer, make_settings):
         Path(settings.CHECKPOINT_DIR).mkdir(parents=True, exist_ok=True)
         base = hub.find_base_model(str(llama_folder))
         model = backend.wrap_with_adapter(backend.load_base(base, settings, CPU, training=True), settings)
-        return training.SqlTrainer(model, settings, CPU, base, {}, tokenised(llama_tokenizer, settings))
+        form = passes.choose_form(model.config, settings, CPU)
+        passes.prepare(model, form, CPU)
+        return training.SqlTrainer(model, settings, CPU, base, {}, tokenised(llama_tokenizer, settings), form)
 
     return make
 
@@ -114,21 +74,6 @@ def test_the_arguments_are_the_settings(make_settings):
     assert arguments.n_gpu <= 1
 
 
-def test_batches_are_of_like_length_in_no_order_of_length():
-    torch.manual_seed(0)
-    lengths = [5 + (i * 37) % 100 for i in range(203)]
-    sampler = training.ShuffledLengthGroups(4, [{"input_ids": [0] * length} for length in lengths])
-    order = list(sampler)
-    assert sorted(order) == list(range(203))
-    batches = [[lengths[i] for i in order[start : start + 4]] for start in range(0, 203, 4)]
-    assert max(batches[0]) == max(lengths)  # so that a lack of memory shows at once
-    assert sum(max(batch) - min(batch) for batch in batches) / len(batches) < 10
-    heads = [batch[0] for batch in batches]
-    assert heads != sorted(heads, reverse=True)
-    assert list(sampler) != order
-    assert sorted(training.ShuffledLengthGroups(4, [{"input_ids": [0]}] * 3)) == [0, 1, 2]
-
-
 def test_every_logged_step_is_one_json_object(make_trainer):
     trainer = make_trainer("--max-steps", "5", "--logging-steps", "2", "--eval-steps", "2", "--save-steps", "4")
     trainer.train()
@@ -136,9 +81,34 @@ def test_every_logged_step_is_one_json_object(make_trainer):
     assert [line["step"] for line in lines] == [2, 4, 5]
     keys = {"step", "loss", "eval_loss", "learning_rate", "rows_per_second", "peak_memory_bytes"}
     assert all(line.keys() == keys for line in lines)
-    assert lines[-1]["loss"] < lines[0]["loss"]
+    assert lines[-1]["eval_loss"] < lines[0]["eval_loss"]
     end = trainer.run_log.metrics()
     assert end["best_eval_loss"] == min(line["eval_loss"] for line in lines)
+
+
+@pytest.mark.parametrize("flags", [(), ("--train-on-inputs",), ("--gradient-checkpointing",), ("--prompt-order", "schema_first")])
+def test_every_form_of_packing_trains_the_same_weights(make_trainer, flags):
+    """A run of several micro-batches a step, each split into passes, with evaluations on the way."""
+    common = ("--max-steps", "3", "--eval-steps", "3", "--save-steps", "3", "--logging-steps", "1", "--lora-dropout", "0",
+              "--warmup-steps", "0", "--learning-rate", "0.01", "--batch-size", "3", "--gradient-accumulation-steps", "2",
+              "--low-bit", "none", *flags)
+    runs = {}
+    for form in (("off",), ("prefix",), ("prefix", "--max-tokens-per-pass", "150"), ("tree",),
+                 ("tree", "--max-tokens-per-pass", "150")):
+        torch.manual_seed(0)
+        trainer = make_trainer(*common, "--packing", *form)
+        trainer._get_train_sampler = lambda *_: range(8)  # the same rows in the same order
+        trainer.train()
+        entries = [json.loads(line) for line in (Path(trainer.args.output_dir) / "metrics.jsonl").read_text().splitlines()]
+        losses = [[entry["loss"] for entry in entries], entries[-1]["eval_loss"]]
+        weights = torch.cat([p.detach().flatten() for n, p in trainer.model.named_parameters() if "lora_" in n])
+        runs[form] = losses, weights
+        assert trainer.rows_seen == 6 + 2 + 6
+    (losses, weights), *others = runs.values()
+    for other_losses, other_weights in others:
+        assert other_losses[0] == pytest.approx(losses[0], abs=1e-5)
+        assert other_losses[1] == pytest.approx(losses[1], abs=1e-5)
+        assert (other_weights - weights).norm() < 1e-3 * weights.norm()
 
 
 def test_old_checkpoints_go_and_the_best_stays(make_trainer):
@@ -164,11 +134,10 @@ def test_the_best_is_the_best_that_was_saved(make_trainer, monkeypatch):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0])
-def test_a_bad_loss_ends_the_run_before_anything_is_saved(make_trainer, value):
+def test_a_bad_loss_ends_the_run_before_anything_is_saved(make_trainer, monkeypatch, value):
     trainer = make_trainer("--max-steps", "4", "--eval-steps", "4", "--save-steps", "4", "--logging-steps", "4")
-    compute = trainer.compute_loss
-    steps = iter(range(1, 5))
-    trainer.compute_loss = lambda *a, **k: compute(*a, **k) * (value if next(steps) == 3 else 1.0)
+    compute, steps = passes.loss_sum, iter(range(1, 5))
+    monkeypatch.setattr(passes, "loss_sum", lambda *a: compute(*a) * (value if next(steps) == 3 else 1.0))
     with pytest.raises(UserError, match="at step 3.*--learning-rate"):
         trainer.train()
     assert not list(Path(trainer.args.output_dir).glob("checkpoint-*"))

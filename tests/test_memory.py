@@ -1,0 +1,45 @@
+"""Memory and time predicted: before any weight is loaded, and close to what was measured."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers import LlamaConfig
+
+from sqlora import data, device, memory, passes
+from sqlora.hub import BaseModel
+
+CPU = device.choose_device("cpu", "float32")
+GPU = replace(CPU, type="cuda", dtype=torch.bfloat16)
+SEVEN_B = LlamaConfig(hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32, vocab_size=32016,
+                      architectures=["LlamaForCausalLM"])
+COMPILED, PLAIN = passes.Form("tree", "", True, ""), passes.Form("off", "", False, "")
+
+
+@pytest.mark.parametrize(("form", "tokens", "gigabytes"), [
+    (COMPILED, 11_904, 44.49), (COMPILED, 14_848, 54.15), (COMPILED, 3_328, 15.53), (PLAIN, 12_800, 62.65),
+])
+def test_the_peaks_that_were_measured_on_an_h200(tmp_path, monkeypatch, make_settings, form, tokens, gigabytes):
+    """CodeLlama-7B's shape, NF4, r 16 on q, k, v and o, one pass of so many tokens."""
+    monkeypatch.setattr(memory, "matrix_rate", lambda device: 7.6e14)
+    SEVEN_B.save_pretrained(tmp_path)
+    settings = make_settings("--batch-size", "1", "--max-tokens-per-pass", "1000000", "--lora-dropout", "0")
+    rows = data.Tokenised([{"input_ids": list(range(tokens)), "labels": [-100] * tokens}], 0)
+    found = memory.estimate(BaseModel(tmp_path, "x", None, ""), rows, settings, GPU, form)
+    assert found.pass_tokens == tokens
+    assert found.peak_bytes == pytest.approx(1e9 * gigabytes, rel=0.15)
+    assert found.step_seconds == pytest.approx(4 * 6.48e9 * tokens / 7.6e14 / memory.EFFICIENCY[form.compiled], rel=0.01)
+
+
+def test_more_free_memory_lets_more_tokens_through(monkeypatch, make_settings):
+    def tokens(free, *flags):
+        monkeypatch.setattr(memory, "free_memory", lambda kind: free)
+        return memory._fitting_tokens(GPU, 0.0, SEVEN_B, make_settings(*flags), PLAIN)
+
+    assert tokens(0) == 512  # a row of MAX_LENGTH must go through
+    assert 512 < tokens(8e9) < tokens(16e9) < tokens(None, "--gradient-checkpointing")
+    assert memory._fitting_tokens(CPU, 0.0, SEVEN_B, make_settings(), PLAIN) == memory.CPU_TOKENS
+
+
+def test_the_rate_of_this_machine_is_a_number_above_zero():
+    assert memory.matrix_rate(CPU) > 1e8

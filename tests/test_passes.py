@@ -1,0 +1,89 @@
+"""Which form runs where and why, and that nothing that fails to compile fails a run."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers import LlamaConfig, MistralConfig
+
+from sqlora import backend, device, hub, passes
+from sqlora.errors import UserError
+
+CPU = device.choose_device("cpu", "float32")
+GPU = replace(CPU, type="cuda", dtype=torch.bfloat16)
+
+
+@pytest.mark.parametrize(("flags", "on", "triton", "form", "compiled"), [
+    ((), CPU, True, "prefix", False),
+    (("--packing", "tree"), CPU, True, "tree", False),
+    (("--packing", "off"), CPU, True, "off", False),
+    ((), GPU, True, "tree", True),
+    ((), GPU, False, "prefix", False),
+    (("--packing", "tree", "--compile", "off"), GPU, True, "tree", False),
+    (("--packing", "off", "--compile", "on"), GPU, True, "off", True),
+])
+def test_the_form_follows_the_device_and_the_settings(monkeypatch, make_settings, flags, on, triton, form, compiled):
+    monkeypatch.setattr(passes, "has_triton", lambda: triton)
+    found = passes.choose_form(LlamaConfig(), make_settings(*flags), on)
+    assert (found.name, found.compiled) == (form, compiled)
+    assert found.reason
+    assert found.compile_reason
+
+
+@pytest.mark.parametrize(("config", "reason"), [
+    (LlamaConfig(attention_dropout=0.1), "attention dropout"),
+    (MistralConfig(sliding_window=64), "reaches only 64 tokens"),
+    (MistralConfig(sliding_window=4096), None),
+    (LlamaConfig(), None),
+])
+def test_what_cannot_be_packed_exactly_is_padded(config, reason, make_settings):
+    found = passes.choose_form(config, make_settings(), CPU)
+    assert (found.name == "off") == bool(reason)
+    assert (reason or "") in found.reason
+    if reason:
+        with pytest.raises(UserError, match=f"--packing.*{reason}.*auto or off"):
+            passes.choose_form(config, make_settings("--packing", "tree"), CPU)
+
+
+def test_an_unknown_model_is_not_packed(make_settings):
+    config = LlamaConfig()
+    config.model_type = "gpt_bigcode"
+    assert passes.choose_form(config, make_settings(), CPU).name == "off"
+
+
+@pytest.fixture
+def model(llama_folder, make_settings):
+    settings = make_settings("--low-bit", "none")
+    base = hub.find_base_model(str(llama_folder))
+    return backend.wrap_with_adapter(backend.load_base(base, settings, CPU, training=True), settings)
+
+
+def test_what_does_not_compile_is_done_without(model, monkeypatch, capsys):
+    def fail(*_):
+        torch.rand(3)
+        raise RuntimeError("no compiler\nhere")
+
+    monkeypatch.setattr(passes, "trial", fail)
+    before = torch.get_rng_state()
+    passes.prepare(model, passes.Form("prefix", "", True, ""), CPU)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert "torch.compile does not work here (RuntimeError: no compiler)" in capsys.readouterr().out
+    assert not any("_torchdynamo_orig_callable" in dir(layer.forward) for layer in model.get_base_model().get_decoder().layers)
+
+
+def test_a_lack_of_memory_is_not_taken_for_a_lack_of_a_compiler(model, monkeypatch):
+    def fail(*_):
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr(passes, "trial", fail)
+    with pytest.raises(torch.OutOfMemoryError):
+        passes.prepare(model, passes.Form("prefix", "", True, ""), CPU)
+
+
+@pytest.mark.parametrize("form", ["tree", "prefix", "off"])
+def test_the_trial_leaves_nothing_behind(model, form):
+    passes.prepare(model, passes.Form(form, "", False, ""), CPU)
+    with passes._state_kept(model):
+        passes.trial(model, passes.Form(form, "", False, ""))
+        assert any(parameter.grad is not None for parameter in model.parameters())
+    assert all(parameter.grad is None for parameter in model.parameters())
