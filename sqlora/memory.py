@@ -22,7 +22,7 @@ from sqlora.hub import BaseModel
 from sqlora.passes import Form
 from sqlora.settings import Settings
 
-CPU_TOKENS = 16_384  # in a pass on a CPU, whose memory is large and whose speed grows little beyond
+CPU_TOKENS = 16_384  # most in a pass on a CPU, whose speed grows little beyond
 UNKNOWN_FREE = 4e9  # bytes, where a device does not tell its free memory
 SHARE = 0.85  # of the free memory that passes may take; the rest is for what the allocator cannot use
 WEIGHT_BYTES = {"nf4": 0.5 + 0.127 / 8, "fp4": 0.5 + 0.127 / 8}  # with double quantisation (Dettmers et al. 2023, section 3)
@@ -93,11 +93,10 @@ def tokens_per_pass(model, settings: Settings, device: Device, form: Form) -> in
 
 
 def _fitting_tokens(device: Device, beside: float, config, settings: Settings, form: Form) -> int:
-    if device.type == "cpu":
-        return CPU_TOKENS
     free = free_memory(device.type)
     room = SHARE * (UNKNOWN_FREE if free is None else free) - beside
-    return max(settings.MAX_LENGTH, int(room / token_bytes(config, settings, device.dtype, form)))
+    tokens = max(settings.MAX_LENGTH, int(room / token_bytes(config, settings, device.dtype, form)))
+    return min(tokens, CPU_TOKENS) if device.type == "cpu" else tokens
 
 
 def matrix_rate(device: Device) -> float:

@@ -125,7 +125,8 @@ def prefix_attention(module, query, key, value, attention_mask, scaling=None, **
     key, value = (repeat_kv(states, module.num_key_value_groups) for states in (key, value))
     length, seen = attention_mask.shape[-2:]
     prefix, dtype = seen - length, value.dtype
-    if value.device.type == "cpu" and dtype == torch.bfloat16:  # whose backward pass takes twice as long as float32's there
+    on_cpu = value.device.type == "cpu"
+    if on_cpu and dtype == torch.bfloat16:  # whose backward pass takes twice as long as float32's there
         query, key, value = query.float(), key.float(), value.float()
 
     def by_row(states):  # [1, heads, P + R * S, size] -> [1, heads, P, size] and [R, heads, S, size]
@@ -137,10 +138,11 @@ def prefix_attention(module, query, key, value, attention_mask, scaling=None, **
     keys, values = (torch.cat([shared.expand(rows, -1, -1, -1), own], dim=2)
                     for shared, own in ((key_shared, key_own), (value_shared, value_own)))
     attend = torch.nn.functional.scaled_dot_product_attention
-    output = attend(query_own, keys, values, attn_mask=attention_mask, scale=scaling).transpose(1, 2).flatten(0, 1)[None]
-    if prefix:
-        first = attend(query_shared, key_shared, value_shared, is_causal=True, scale=scaling).transpose(1, 2)
-        output = torch.cat([first, output], dim=1)
+    with torch.autocast("cpu", enabled=False) if on_cpu else contextlib.nullcontext():  # which would go back to bfloat16
+        output = attend(query_own, keys, values, attn_mask=attention_mask, scale=scaling).transpose(1, 2).flatten(0, 1)[None]
+        if prefix:
+            first = attend(query_shared, key_shared, value_shared, is_causal=True, scale=scaling).transpose(1, 2)
+            output = torch.cat([first, output], dim=1)
     return output.to(dtype), None
 
 

@@ -38,6 +38,7 @@ def test_more_free_memory_lets_more_tokens_through(monkeypatch, make_settings):
 
     assert tokens(0) == 512  # a row of MAX_LENGTH must go through
     assert 512 < tokens(8e9) < tokens(16e9) < tokens(None, "--gradient-checkpointing")
+    monkeypatch.setattr(memory, "free_memory", lambda kind: 1e12)
     assert memory._fitting_tokens(CPU, 0.0, SEVEN_B, make_settings(), PLAIN) == memory.CPU_TOKENS
 
 
