@@ -43,7 +43,7 @@ def main(settings: Settings) -> None:
     run_folder.set_earlier_run_aside(settings)
     source = {"id": settings.DATA_PATH, "hash": data.data_hash(rows), "rows": len(rows)}
     fingerprint = adapter.make_fingerprint(base, tokenizer, settings, source)
-    passes.prepare(model, form, chosen)
+    form = passes.prepare(model, form, chosen)
     trainer = training.SqlTrainer(model, settings, chosen, base, fingerprint, tokenised, form)
     trainer.train()
 

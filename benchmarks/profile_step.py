@@ -41,7 +41,7 @@ def main() -> None:
     random.Random(0).shuffle(rows)
     rows = data.tokenise_rows(rows[: settings.BATCH_SIZE], backend.load_tokenizer(base), settings).rows
     model = backend.wrap_with_adapter(backend.load_base(base, settings, chosen, training=True), settings)
-    passes.prepare(model, form, chosen)
+    form = passes.prepare(model, form, chosen)
     model.train()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True)

@@ -49,7 +49,7 @@ def load_samples(settings: Settings) -> list[Row]:
         rows = load_rows(settings.TEST_DATA, "TEST_DATA (--test-data)", ("question", "context"))
         if settings.EVALUATE and not any("answer" in row for row in rows):
             raise UserError(f"EVALUATE (--evaluate) is set, and no row of TEST_DATA (--test-data) {settings.TEST_DATA!r} has an "
-                            f"answer to compare with; add a column answer, or leave EVALUATE off")
+                            f"answer to compare with; add a column answer, or --no-evaluate")
         return rows
     context = settings.CONTEXT
     if context.endswith(".sql"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -63,8 +63,11 @@ def _unfit(config, longest: int) -> str | None:
     return None
 
 
-def prepare(model, form: Form, device: Device) -> None:
-    """Makes the model ready for passes of this form: its attention, and its compiled layers if they work."""
+def prepare(model, form: Form, device: Device) -> Form:
+    """Makes the model ready for passes of this form, tries it, and returns the form that works.
+
+    Where the compiler fails the layers stay as they were, and where FlexAttention fails too the form is prefix; a note says so.
+    """
     base = model.get_base_model()
     if device.dtype != torch.float32:
         for module in model.modules():
@@ -74,7 +77,20 @@ def prepare(model, form: Form, device: Device) -> None:
     attention = {"tree": "sdpa" if device.type == "cpu" else TREE_ATTENTION, "prefix": PREFIX_ATTENTION, "off": "sdpa"}
     base.set_attn_implementation(attention[form.name])
     if form.compiled:
-        _compile_layers(model, form)
+        layers = base.get_decoder().layers
+        plain = [layer.forward for layer in layers]
+        for layer in layers:
+            layer.forward = torch.compile(layer.forward, dynamic=True)  # one graph for all layers and lengths
+        if fault := _fault(model, form):
+            for layer, forward in zip(layers, plain, strict=True):
+                layer.forward = forward
+            note(f"the layers are not compiled, since torch.compile does not work here ({fault})")
+            form = replace(form, compiled=False)
+    if attention[form.name] == TREE_ATTENTION and not form.compiled and (fault := _fault(model, form)):
+        note(f"PACKING is prefix, since FlexAttention does not work here ({fault})")
+        base.set_attn_implementation(PREFIX_ATTENTION)
+        form = replace(form, name="prefix")
+    return form
 
 
 def loss_sum(model, inputs: packing.Pass, base) -> torch.Tensor:
@@ -161,23 +177,16 @@ def _compiled_flex():
     return _flex
 
 
-def _compile_layers(model, form: Form) -> None:
-    """Compiles the decoder's layers, and tries them on a small pass; leaves them as they were, with a note, if they fail."""
-    base = model.get_base_model()
-    layers = base.get_decoder().layers
-    plain = [layer.forward for layer in layers]
-    for layer in layers:
-        layer.forward = torch.compile(layer.forward, dynamic=True)  # one graph for all layers and lengths
+def _fault(model, form: Form) -> str | None:
+    """What goes wrong when a small pass is tried, in one line."""
     try:
         with _state_kept(model):
             trial(model, form)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever a compiler may raise
-        for layer, forward in zip(layers, plain, strict=True):
-            layer.forward = forward
-        told = f"{type(error).__name__}: {error}".splitlines()[0]
-        note(f"the layers are not compiled, since torch.compile does not work here ({told[:200]})")
+        return f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    return None
 
 
 def trial(model, form: Form) -> None:

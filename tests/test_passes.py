@@ -58,17 +58,34 @@ def model(llama_folder, make_settings):
     return backend.wrap_with_adapter(backend.load_base(base, settings, CPU, training=True), settings)
 
 
-def test_what_does_not_compile_is_done_without(model, monkeypatch, capsys):
-    def fail(*_):
-        torch.rand(3)
-        raise RuntimeError("no compiler\nhere")
+@pytest.mark.parametrize(("form", "on", "fails", "left", "notes"), [
+    ("prefix", CPU, 0, ("prefix", True), []),
+    ("prefix", CPU, 1, ("prefix", False), ["torch.compile does not work here"]),
+    ("tree", GPU, 0, ("tree", True), []),
+    ("tree", GPU, 1, ("tree", False), ["torch.compile does not work here"]),
+    ("tree", GPU, 2, ("prefix", False), ["torch.compile does not work here", "PACKING is prefix"]),
+])
+def test_what_does_not_compile_is_done_without(model, monkeypatch, capsys, form, on, fails, left, notes):
+    calls = []
 
-    monkeypatch.setattr(passes, "trial", fail)
+    def trial(*_):
+        torch.rand(3)
+        calls.append(1)
+        if len(calls) <= fails:
+            raise RuntimeError("no compiler\nhere")
+
+    monkeypatch.setattr(passes, "trial", trial)
+    layers = model.get_base_model().get_decoder().layers
     before = torch.get_rng_state()
-    passes.prepare(model, passes.Form("prefix", "", True, ""), CPU)
+    found = passes.prepare(model, passes.Form(form, "", True, ""), on)
     assert torch.equal(torch.get_rng_state(), before)
-    assert "torch.compile does not work here (RuntimeError: no compiler)" in capsys.readouterr().out
-    assert not any("_torchdynamo_orig_callable" in dir(layer.forward) for layer in model.get_base_model().get_decoder().layers)
+    assert (found.name, found.compiled) == left
+    attention = {"prefix": passes.PREFIX_ATTENTION, "tree": passes.TREE_ATTENTION}[found.name]
+    assert model.config._attn_implementation == attention
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) == len(notes)
+    assert all(note in line and "RuntimeError: no compiler" in line for note, line in zip(notes, told, strict=True))
+    assert all(hasattr(layer.forward, "_torchdynamo_orig_callable") == found.compiled for layer in layers)
 
 
 def test_a_lack_of_memory_is_not_taken_for_a_lack_of_a_compiler(model, monkeypatch):
