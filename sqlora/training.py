@@ -7,6 +7,7 @@ import importlib.util
 import json
 import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from torch.utils.data import Sampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from sqlora import adapter, memory, packing, passes, sampling
-from sqlora.console import console, progress_bar
+from sqlora.console import console, note, progress_bar
 from sqlora.data import TokenisedSplits
 from sqlora.device import Device, peak_memory
 from sqlora.errors import UserError
@@ -70,6 +71,13 @@ def training_arguments(settings: Settings, device: Device) -> TrainingArguments:
     return arguments
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Rows that go along with a micro-batch; a list would be searched for tensors, number by number."""
+
+    rows: list[packing.Row]
+
+
 class SqlTrainer(Trainer):
     """transformers' Trainer, with this project's checkpoints, and an end to the run where the loss goes bad."""
 
@@ -97,7 +105,7 @@ class SqlTrainer(Trainer):
     def collate(self, rows: list[packing.Row]) -> dict[str, object]:
         """A micro-batch: its passes, how many targets they have, and, first, since Trainer counts them, the rows' lengths."""
         return {"lengths": torch.tensor([len(row["input_ids"]) for row in rows]), "targets": packing.count_targets(rows),
-                "passes": packing.make_passes(rows, self.form.name, self.most_tokens)}
+                "passes": packing.make_passes(rows, self.form.name, self.most_tokens), "rows": Rows(rows)}
 
     def _get_train_sampler(self, train_dataset=None) -> Sampler:
         return sampling.make_sampler(self.train_dataset, self.form.name, self.settings)
@@ -112,10 +120,29 @@ class SqlTrainer(Trainer):
         return self.accelerator.gather(count).sum() if self.args.world_size > 1 else count
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
-        """A micro-batch's share of the step's loss, its gradients added to those that are there."""
+        """A micro-batch's share of the step's loss, its gradients added to those that are there.
+
+        Where the memory does not hold its passes they are made anew, smaller, from the same rows, for the same gradients.
+        """
         model.train()
         self.rows_seen += len(inputs["lengths"])
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        before = [None if parameter.grad is None else parameter.grad.clone() for parameter in trained]
         inputs = self._prepare_inputs(inputs)
+        while (loss := self._unless_out_of_memory(self._backward, model, inputs, num_items_in_batch)) is None:
+            for parameter, gradient in zip(trained, before, strict=True):
+                parameter.grad = None if gradient is None else gradient.clone()
+            inputs = self._with_smaller_passes(inputs)
+        self.unchecked.append((self.state.global_step + 1, loss))
+        return loss
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None) -> tuple[torch.Tensor, None, None]:
+        inputs = self._prepare_inputs(inputs)
+        while (loss := self._unless_out_of_memory(self._forward, model, inputs)) is None:
+            inputs = self._with_smaller_passes(inputs)
+        return loss, None, None
+
+    def _backward(self, model, inputs, num_items_in_batch) -> torch.Tensor:
         total = torch.zeros((), device=self.args.device)
         for number, one in enumerate(inputs["passes"], start=1):
             # Processes may have different numbers of passes, so they wait for each other at the last alone.
@@ -125,14 +152,34 @@ class SqlTrainer(Trainer):
                 # Gradients are averaged over the processes, and here they are to be added.
                 self.accelerator.backward(loss * self.accelerator.num_processes)
             total += loss.detach()
-        self.unchecked.append((self.state.global_step + 1, total))
         return total
 
-    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None) -> tuple[torch.Tensor, None, None]:
-        inputs = self._prepare_inputs(inputs)
-        with torch.no_grad():
-            losses = [passes.loss_sum(model, one, self.model.get_base_model()) for one in inputs["passes"]]
-        return sum(losses) / inputs["targets"], None, None
+    @torch.no_grad()
+    def _forward(self, model, inputs) -> torch.Tensor:
+        losses = [passes.loss_sum(model, one, self.model.get_base_model()) for one in inputs["passes"]]
+        return sum(losses) / inputs["targets"]
+
+    def _unless_out_of_memory(self, compute, *arguments) -> torch.Tensor | None:
+        """None where the device's memory ran out, once what was computed is gone from it."""
+        try:
+            return compute(*arguments)
+        except torch.OutOfMemoryError:
+            if self.args.world_size > 1:  # the other processes wait for a pass that will not come
+                raise
+            return None
+
+    def _with_smaller_passes(self, inputs: dict) -> dict:
+        """Raises UserError if the passes have a row each already."""
+        rows = inputs["rows"].rows
+        longest = max(one["input_ids"].numel() for one in inputs["passes"])
+        if len(inputs["passes"]) == len(rows):
+            raise UserError(f"a row of {longest} tokens does not fit into the device's memory beside the model; set LOW_BIT "
+                            f"(--low-bit) to nf4, turn GRADIENT_CHECKPOINTING on, or lower MAX_LENGTH (--max-length)")
+        if self.args.device.type != "cpu":
+            torch.accelerator.empty_cache()
+        self.most_tokens = longest // 2
+        note(f"a pass of {longest:,} tokens did not fit into the memory; from here on a pass has at most {self.most_tokens:,}")
+        return self._prepare_inputs(inputs | {"passes": packing.make_passes(rows, self.form.name, self.most_tokens)})
 
     def check_losses(self) -> None:
         """Raises UserError at the first loss since the last check that is NaN, infinite or exactly 0.0.

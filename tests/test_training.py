@@ -111,6 +111,59 @@ def test_every_form_of_packing_trains_the_same_weights(make_trainer, flags):
         assert (other_weights - weights).norm() < 1e-3 * weights.norm()
 
 
+def adapter_weights(trainer):
+    return torch.cat([p.detach().flatten() for name, p in trainer.model.named_parameters() if "lora_" in name])
+
+
+def test_a_lack_of_memory_is_met_with_smaller_passes_of_the_same_rows(make_trainer, monkeypatch, capsys):
+    """A device that holds 200 tokens at a time, and fails in the middle of a backward pass, when some gradients are there."""
+    flags = ("--max-steps", "3", "--eval-steps", "3", "--save-steps", "3", "--logging-steps", "1", "--lora-dropout", "0",
+             "--learning-rate", "0.01", "--warmup-steps", "0", "--gradient-accumulation-steps", "2", "--batch-size", "4",
+             "--low-bit", "none")
+    torch.manual_seed(0)
+    whole = make_trainer(*flags)
+    whole.train()
+    compute = passes.loss_sum
+
+    class Fails(torch.autograd.Function):
+        @staticmethod
+        def forward(context, loss):
+            return loss.clone()
+
+        @staticmethod
+        def backward(context, gradient):
+            raise torch.OutOfMemoryError("no memory")
+
+    def loss_sum(model, inputs, base):
+        loss = compute(model, inputs, base)
+        if inputs["input_ids"].numel() <= 200:
+            return loss
+        if not torch.is_grad_enabled():
+            raise torch.OutOfMemoryError("no memory")
+        loss.backward(retain_graph=True)
+        return Fails.apply(loss)
+
+    monkeypatch.setattr(passes, "loss_sum", loss_sum)
+    torch.manual_seed(0)
+    small = make_trainer(*flags)
+    capsys.readouterr()
+    small.train()
+    told = [line for line in capsys.readouterr().out.splitlines() if "did not fit" in line]
+    assert 1 <= len(told) <= 3
+    assert small.most_tokens <= 200
+    assert small.rows_seen == whole.rows_seen
+    assert (adapter_weights(small) - adapter_weights(whole)).norm() < 1e-3 * adapter_weights(whole).norm()
+
+
+def test_a_row_that_does_not_fit_ends_the_run(make_trainer, monkeypatch):
+    def loss_sum(*_):
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr(passes, "loss_sum", loss_sum)
+    with pytest.raises(UserError, match="does not fit into the device's memory.*--low-bit"):
+        make_trainer("--max-steps", "2", "--eval-steps", "2", "--save-steps", "2").train()
+
+
 def test_old_checkpoints_go_and_the_best_stays(make_trainer):
     trainer = make_trainer("--max-steps", "6", "--eval-steps", "1", "--save-steps", "1", "--save-total-limit", "2")
     trainer.train()
