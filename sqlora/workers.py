@@ -30,5 +30,9 @@ def spread(function: Callable, calls: list[tuple], workers: int | None = None, l
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN))
     try:
         yield from pool.map(function, *zip(*calls, strict=True), chunksize=chunk)
+    except BaseException:  # an interrupted pool may wait for ever for its workers
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
