@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,6 +166,9 @@ def _check_row(record: object, number: int, columns: tuple[str, ...], where: str
     kept = {column: record[column] for column in columns}
     if isinstance(record.get("answer"), str) and record["answer"].strip():
         kept["answer"] = record["answer"]
+    for column, value in kept.items():
+        if re.search("[\ud800-\udfff]", value):  # JSON can spell it; no file, terminal or tokenizer takes it
+            raise UserError(f"{where}: row {number}: {column} is {value!r}, which holds half of a surrogate pair; mend the text")
     return kept
 
 

@@ -72,6 +72,7 @@ def test_further_columns_are_left_out_and_a_known_answer_is_kept(tmp_path):
     ("null.jsonl", b'{"question": null, "context": "b", "answer": "c"}\n', ["row 1", "question", "None"]),
     ("number.json", b'[{"question": "a", "context": 7, "answer": "c"}]', ["row 1", "context", "7"]),
     ("space.jsonl", b'{"question": "a", "context": "b", "answer": " "}\n', ["row 1", "answer"]),
+    ("half.jsonl", b'{"question": "a", "context": "b", "answer": "c \\ud83d"}\n', ["row 1", "answer", "surrogate"]),
     ("latin.jsonl", '{"question": "größe"}'.encode("latin-1"), ["UTF-8"]),
     ("latin.csv", "question,context,answer\ngröße,b,c\n".encode("latin-1"), ["UTF-8"]),
     ("wide.csv", b"question,context,answer\na,b,c,d\n", ["more fields"]),
