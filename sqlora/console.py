@@ -83,7 +83,7 @@ def print_rows(read: int, checked: Checked, overlaps: dict[str, int], apart: str
         reasons = ", ".join(f"{count:,} with a {kind} of it" for kind, count in overlaps.items()) or "none overlaps"
         print_facts({"held out": f"{sum(overlaps.values()):,} rows for {settings.HOLDOUT}: {reasons}"})
     if apart == "SQL":
-        note("all rows share their tables, so validation rows ask of tables that are trained on")
+        note("too many rows share their tables for a split by table, so validation rows ask of tables that are trained on")
 
 
 def print_form(form: Form) -> None:

@@ -40,15 +40,22 @@ def split_rows(rows: list[Row], validation_rows: int, seed: int) -> tuple[list[R
     known by its name, since a context may show only the columns that its query needs; placeholders such as table_name_12,
     which stand for thousands of unrelated tables, by their columns. Groups are drawn as long as they fit into
     `validation_rows`, and then the smallest that fills it. The largest always trains: common names tie most rows of a
-    many-database set. Where the others have too few rows, as with one database of the user's own, no more than the SQL is
-    kept apart. Raises UserError if that is not possible either.
+    many-database set. Where the others have too few rows, as with one database of the user's own, or are so large that
+    training would lose a fifth of the data to them, as with two, no more than the SQL is kept apart. Raises UserError if
+    that is not possible either.
     """
+    most = max(2 * validation_rows, len(rows) // 5)
+    drawn: list[tuple[set[int], str]] = []
     for told, ties in (("table or SQL", _ties), ("SQL", lambda row: _ties(row)[-1:])):
         groups = _groups(rows, ties)
         groups.remove(max(groups, key=len))
         if sum(map(len, groups)) >= validation_rows:
-            held_out = _draw(groups, validation_rows, seed)
-            return ([row for i, row in enumerate(rows) if i not in held_out], [rows[i] for i in sorted(held_out)], told)
+            drawn.append((_draw(groups, validation_rows, seed), told))
+            if len(drawn[-1][0]) <= most:
+                break
+    if drawn:
+        held_out, told = min(drawn, key=lambda one: len(one[0]))
+        return [row for i, row in enumerate(rows) if i not in held_out], [rows[i] for i in sorted(held_out)], told
     raise UserError(f"VALIDATION_ROWS (--validation-rows) is {validation_rows}, and the data has {len(rows)} rows, of which "
                     f"{sum(map(len, groups))} can be held out; lower it, or add rows")
 

@@ -62,6 +62,21 @@ def test_one_database_is_split_by_its_queries():
     assert not queries(train) & queries(validation)
 
 
+@pytest.mark.parametrize("databases", [2, 3])
+def test_a_few_large_databases_do_not_lose_one_to_validation(databases):
+    rows = [row(f"t{i % databases}", f"SELECT {i} FROM {{}}") for i in range(300)]
+    train, validation, apart = split.split_rows(rows, 10, seed=42)
+    assert (len(train), len(validation), apart) == (290, 10, "SQL")
+
+
+def test_tables_of_wikipedia_are_known_by_their_numbers():
+    contexts = [f"CREATE TABLE table_{10015132 + i // 2}_{i % 2} (c{i % 7} VARCHAR)" for i in range(60)]
+    rows = [{"question": "?", "context": one, "answer": f"SELECT {n}"} for n, one in enumerate(contexts * 2)]
+    train, validation, apart = split.split_rows(rows, 10, seed=42)
+    assert (len(train), len(validation), apart) == (110, 10, "table or SQL")
+    assert not tables(train) & tables(validation)
+
+
 @pytest.mark.parametrize("rows", [[row("t")], [row("t")] * 50, [row(f"t{i}") for i in range(20)]])
 def test_too_few_rows(rows):
     with pytest.raises(UserError, match=f"--validation-rows.*has {len(rows)} rows"):
