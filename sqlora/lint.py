@@ -5,6 +5,7 @@ A gold that names a column which its context lacks teaches a model to invent col
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -17,7 +18,7 @@ from pathlib import Path
 import sqlglot
 from sqlglot import exp
 
-from sqlora import data, run_folder, sandbox, sql
+from sqlora import data, quotes, run_folder, sandbox, sql
 from sqlora.console import progress_bar
 from sqlora.data import Row
 from sqlora.errors import UserError
@@ -78,8 +79,8 @@ class Checked:
     repaired: int = 0
 
     def __str__(self) -> str:
-        told = f"{sum(self.dropped.values())} rows dropped, {self.repaired} repaired"
-        return told + "".join(f"; {name}: {count}" for name, count in self.counts.items())
+        told = f"{sum(self.dropped.values()):,} rows dropped, {self.repaired:,} repaired"
+        return told + "".join(f"; {name}: {count:,}" for name, count in self.counts.items())
 
 
 def check_rows(rows: list[Row], settings: Settings) -> Checked:
@@ -130,17 +131,20 @@ def inspect_rows(rows: list[Row]) -> list[Finding]:
     results: list[Finding] = []
     with progress_bar() as bar:
         task = bar.add_task("checking the data", total=len(pairs))
-        for part in spread(_inspect_chunk, [(chunk,) for chunk in chunks], least=2, chunk=1):
-            results += part
-            bar.update(task, completed=len(results))
+        with contextlib.closing(spread(_inspect_chunk, [(chunk,) for chunk in chunks], least=2, chunk=1)) as parts:
+            for part in parts:
+                results += part
+                bar.update(task, completed=len(results))
     found = dict(zip(pairs, results, strict=True))
-    seen: set[tuple[str, ...]] = set()
+    seen: dict[tuple[str, ...], int] = {}
     findings = []
-    for row in rows:
+    for number, row in enumerate(rows, start=1):
         finding = found[row["context"], row["answer"]]
-        same = tuple(" ".join(row[column].split()) for column in ("question", "context", "answer"))
-        findings.append(replace(finding, faults=finding.faults | {DUPLICATE: ""}) if same in seen else finding)
-        seen.add(same)
+        # Once repaired, rows that differ in their quotes are the same.
+        texts = (row["question"], finding.context or row["context"], finding.answer or row["answer"])
+        first = seen.setdefault(tuple(" ".join(text.split()) for text in texts), number)
+        repeats = {} if first == number else {DUPLICATE: f"of row {first}"}
+        findings.append(replace(finding, faults=finding.faults | repeats) if repeats else finding)
     return findings
 
 
@@ -214,6 +218,6 @@ def _text_compared_with_number(query: exp.Expression, schema: sql.Schema) -> str
 def _rules() -> str:
     """Changes with what could make the same data give other findings."""
     digest = hashlib.sha256(f"{sqlglot.__version__} {sqlite3.sqlite_version}".encode())
-    for file in (__file__, sql.__file__, sandbox.__file__):
+    for file in (__file__, sql.__file__, quotes.__file__, sandbox.__file__):
         digest.update(Path(file).read_bytes())
     return digest.hexdigest()[:8]

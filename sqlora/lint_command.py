@@ -26,6 +26,8 @@ EXAMPLES = 3
 def command(rows: str, fix: str | None, tokenizer: str | None) -> None:
     """Runs every gold of a dataset on the schema of its context, and tells what is wrong with which rows."""
     if fix:
+        if Path(fix).suffix != ".jsonl" or Path(fix).is_dir():
+            raise UserError(f"--fix is {fix!r}; it must be a .jsonl file, such as fixed.jsonl")
         run_folder.check_writable(Path(fix).parent, "FIX")
         if Path(rows).resolve() in (Path(fix).resolve(), _rest(fix).resolve()):
             raise UserError(f"--fix is {fix!r}, which would write over the rows that are read; name another file")
@@ -39,8 +41,8 @@ def command(rows: str, fix: str | None, tokenizer: str | None) -> None:
         data.write_rows(Path(fix), checked.rows)
         reasons = ((row, finding.fatal("fix"), finding) for row, finding in zip(found, findings, strict=True))
         data.write_rows(_rest(fix), [row | {"reason": reason, "why": f.faults[reason]} for row, reason, f in reasons if reason])
-        print_facts({"written": f"{len(checked.rows)} rows, {checked.repaired} of them repaired: {fix}",
-                     "dropped": f"{sum(checked.dropped.values())} rows, with a reason each: {_rest(fix)}"})
+        print_facts({"written": f"{len(checked.rows):,} rows, {checked.repaired:,} of them repaired: {fix}",
+                     "dropped": f"{sum(checked.dropped.values()):,} rows, with a reason each: {_rest(fix)}"})
 
 
 def _rest(fix: str) -> Path:

@@ -88,6 +88,29 @@ def test_an_estimate_loads_and_writes_nothing(short_run, capsys, monkeypatch):
     assert not any(Path(settings.MODEL_PATH).iterdir())
 
 
+def test_what_the_check_and_a_test_file_take_out_is_told(short_run, rows_file, tmp_path, capsys, monkeypatch):
+    rows = [json.loads(line) for line in rows_file.read_text().splitlines()]
+    rows[0]["answer"] = "SELECT made_up FROM t0"
+    rows_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    held = tmp_path / "held.jsonl"
+    held.write_text(json.dumps(rows[1]) + "\n")
+    for mode, told in (("drop", "1 rows dropped, 0 repaired; column not in the context: 1"), ("off", "off")):
+        finetune.main(short_run("--estimate", "--holdout", str(held), "--check-data", mode))
+        shown = capsys.readouterr().out
+        assert f"{told}\n" in shown
+        assert f"24 read, {19 - (mode == 'drop')} for training, 4 for validation" in shown
+        assert "1 rows for" in shown
+        assert "1 with a table of it" in shown
+    assert "note" not in shown
+
+
+def test_rows_of_one_database_are_split_by_their_sql_and_a_line_says_so(short_run, rows_file, capsys):
+    rows = [{"question": f"{i}?", "context": "CREATE TABLE t (a INTEGER)", "answer": f"SELECT {i} FROM t"} for i in range(24)]
+    rows_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    finetune.main(short_run("--estimate"))
+    assert "too many rows share their tables" in capsys.readouterr().out
+
+
 def test_schema_first_is_trained_and_answered_in_one_order(short_run, capsys):
     settings = short_run("--packing", "prefix", "--prompt-order", "schema_first", "--train-on-inputs")
     finetune.main(settings)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sqlora import lint
+from sqlora import lint, run_folder
 from sqlora.errors import UserError
 from sqlora.settings import load_settings
 
@@ -51,7 +51,12 @@ def test_every_fault_is_found(given, faults):
 
 def test_a_row_that_stands_twice_is_found_the_second_time():
     rows = [row("SELECT 1"), row("SELECT  1 "), row("SELECT 1", question="Else?")]
-    assert [list(finding.faults) for finding in lint.inspect_rows(rows)] == [[], ["duplicate row"], []]
+    assert [finding.faults for finding in lint.inspect_rows(rows)] == [{}, {"duplicate row": "of row 1"}, {}]
+
+
+def test_rows_that_repairs_make_the_same_are_one(tmp_path):
+    rows = [row('SELECT id FROM singer WHERE name = "x"'), row("SELECT id FROM singer WHERE name = 'x'")]
+    assert checked(rows, "fix", tmp_path).rows == rows[1:]
 
 
 def checked(rows, mode, tmp_path):
@@ -92,6 +97,28 @@ def test_the_findings_are_kept_until_the_data_changes(tmp_path, monkeypatch):
     cache.write_text("{half")
     assert checked(rows, "drop", tmp_path) == first
     assert looked == [2, 2]
+
+
+def test_the_findings_are_made_again_when_the_rules_change(tmp_path, monkeypatch):
+    rows = [row("SELECT name FROM singer")]
+    checked(rows, "drop", tmp_path)
+    rules = tmp_path / "quotes.py"
+    rules.write_text("# another rule")
+    monkeypatch.setattr(lint.quotes, "__file__", str(rules))
+    checked(rows, "drop", tmp_path)
+    assert len(list((tmp_path / ".lint").iterdir())) == 2
+
+
+def test_the_findings_are_no_earlier_run_and_outlive_one(tmp_path):
+    rows = [row("SELECT name FROM singer")]
+    settings = load_settings(["--checkpoint-dir", str(tmp_path / "run"), "--model-path", str(tmp_path / "saved")], "")
+    run_folder.check_outputs(settings)
+    lint.check_rows(rows, settings)
+    assert run_folder.set_earlier_run_aside(settings) is None
+    (tmp_path / "run" / run_folder.METRICS).write_text("{}")
+    aside = run_folder.set_earlier_run_aside(settings)
+    assert [path.name for path in aside.iterdir()] == [run_folder.METRICS]
+    assert list((tmp_path / "run" / ".lint").iterdir())
 
 
 def test_thousands_of_rows_take_seconds_and_several_processes():
@@ -143,6 +170,8 @@ def test_the_command_counts_rows_that_are_too_long(tmp_path, llama_folder):
     (("FILE", "--fix", "FILE"), "write over the rows"),
     (("FILE", "--tokenizer", "nonesuch"), "no such folder"),
     (("FILE", "--fixed", "x"), "--fix"),
+    (("FILE", "--fix", "."), "must be a .jsonl file"),
+    (("FILE", "--fix", "fixed.csv"), "must be a .jsonl file"),
 ])
 def test_a_careless_command_is_told_in_one_line(tmp_path, file, arguments, told):
     done = run(*[file if argument == "FILE" else argument for argument in arguments])
