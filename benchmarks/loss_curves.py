@@ -20,9 +20,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 FINETUNE = """
 import runpy
-from torch.utils.data import RandomSampler
 from sqlora import sampling
-sampling.make_sampler = lambda rows, form, settings: RandomSampler(rows)
+sampling.make_sampler = lambda rows, form, settings: sampling.Shuffled(rows, settings.SEED, settings.BATCH_SIZE)
 runpy.run_path("finetune.py", run_name="__main__")
 """
 

@@ -51,7 +51,8 @@ def finetune(model: Path, rows: Path, work: Path, steps: int, flags: tuple[str, 
     command = [sys.executable, ROOT / "finetune.py", "--base-model", model, "--data-path", rows, "--no-gradient-checkpointing",
                "--gradient-accumulation-steps", "1", "--lora-dropout", "0", "--learning-rate", "1e-4", "--warmup-steps", "4",
                "--max-steps", steps, "--logging-steps", LOGGING_STEPS, "--eval-steps", steps, "--save-steps", steps,
-               "--validation-rows", "16", "--check-data", "off", "--checkpoint-dir", work / "run", "--model-path", work / "adapter", *flags]
+               "--validation-rows", "16", "--check-data", "off",
+               "--checkpoint-dir", work / "run", "--model-path", work / "adapter", *flags]
     subprocess.run(list(map(str, command)), check=True, stdout=sys.stderr, timeout=timeout)
     logged = [json.loads(line) for line in (work / "run" / "metrics.jsonl").read_text().splitlines()]
     entries = [entry for entry in logged if "loss" in entry]
@@ -101,7 +102,8 @@ def measure(arguments, model: Path) -> dict[str, dict]:
             print(f"{name}: {type(error).__name__}, passed over", flush=True)
             continue
         losses = figures["losses"]
-        figures["counts"] = all(map(math.isfinite, losses)) and statistics.mean(losses[len(losses) // 2 :]) < statistics.mean(losses[: len(losses) // 2])
+        half = len(losses) // 2
+        figures["counts"] = all(map(math.isfinite, losses)) and statistics.mean(losses[half:]) < statistics.mean(losses[:half])
         found[name] = figures | {"seconds": round(time.perf_counter() - start, 1)}
         print(json.dumps({name: found[name]}), flush=True)
         if arguments.json:

@@ -94,6 +94,7 @@ def wrap_with_adapter(model: PreTrainedModel, settings: Settings) -> PeftModel:
         if absent:
             raise UserError(f"LORA_TARGETS (--lora-targets) names {', '.join(absent)}, which the model lacks; it has "
                             f"{', '.join(there)}")
+    torch.manual_seed(settings.SEED)  # which the adapter's first weights are drawn with
     return get_peft_model(model, LoraConfig(
         r=settings.LORA_R,
         lora_alpha=settings.LORA_ALPHA,

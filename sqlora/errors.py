@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -18,9 +19,25 @@ class UserError(Exception):
     """Something that the user can mend. The message gives the value and the remedy, in one line."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """The signal `number` ended the program; the message says what became of its work."""
+
+    def __init__(self, number: int, message: str = "stopped"):
+        super().__init__(message)
+        self.number = number
+
+
 @contextlib.contextmanager
 def exit_on_user_error() -> Iterator[None]:
-    """Around a script's main: a UserError, or an OSError of the disk, prints one line and exits with 2; Ctrl-C with 130."""
+    """Around a script's main: a UserError, or an OSError of the disk, prints one line and exits with 2.
+
+    Ctrl-C exits with 130, SIGTERM with 143, and what was to be cleaned up is.
+    """
+
+    def terminate(number: int, frame: object) -> None:
+        raise Interrupted(number)
+
+    signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     except UserError as error:
@@ -29,9 +46,9 @@ def exit_on_user_error() -> Iterator[None]:
         if error.errno not in MENDABLE:
             raise
         sys.exit(_tell(f"{error.filename or error.strerror}: {MENDABLE[error.errno]}"))
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        sys.exit(130)
+    except KeyboardInterrupt as error:
+        print(str(error) or "stopped", file=sys.stderr)
+        sys.exit(128 + getattr(error, "number", signal.SIGINT))
 
 
 def _tell(message: str) -> int:

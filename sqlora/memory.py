@@ -56,7 +56,6 @@ def estimate(base: BaseModel, train: Tokenised, settings: Settings, device: Devi
     fixed = weights + trained * TRAINED_BYTES + (peak_memory("cpu") if device.type == "cpu" else 0)
     most = settings.MAX_TOKENS_PER_PASS or _fitting_tokens(device, fixed, config, settings, form)
     size = settings.BATCH_SIZE
-    torch.manual_seed(settings.SEED)
     sampler = sampling.make_sampler(train.rows, form.name, settings)
     rows = [train.rows[i] for i in itertools.islice(sampler, SAMPLE * size)]
     built = [[one["input_ids"].numel() for one in packing.make_passes(rows[start : start + size], form.name, most)]

@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 import config
+from sqlora import checkpoints
 from sqlora.errors import UserError
 
 
@@ -85,6 +86,7 @@ KINDS: dict[str, Kind] = {
     "SAVE_STEPS": whole(1),
     "SAVE_TOTAL_LIMIT": whole(1),
     "SEED": whole(0),
+    "RESUME": SWITCH,
     "ESTIMATE": SWITCH,
     "REPORT_TO": choice("none", "tensorboard", "wandb", "trackio"),
     "MODEL": choice("base", "adapter", "both"),
@@ -100,6 +102,10 @@ KINDS: dict[str, Kind] = {
     "EVALUATE": SWITCH,
 }
 NOT_SETTINGS = {"DEMO", "PRESETS"}
+# What a run cannot change when it is resumed, since it says which rows train with which gradients.
+FIXED = {"BASE_MODEL", "DATA_PATH", "DTYPE", "LOW_BIT", "BATCH_SIZE", "GRADIENT_ACCUMULATION_STEPS", "LEARNING_RATE",
+         "WARMUP_STEPS", "MAX_GRAD_NORM", "LORA_R", "LORA_ALPHA", "LORA_DROPOUT", "LORA_TARGETS", "PACKING", "PROMPT_ORDER",
+         "TRAIN_ON_INPUTS", "MAX_LENGTH", "LONG_ROWS", "CHECK_DATA", "VALIDATION_ROWS", "HOLDOUT", "SEED"}
 
 
 class Settings:
@@ -141,8 +147,24 @@ def load_settings(arguments: list[str] | None, about: str) -> Settings:
         values |= config.PRESETS[preset]
     if run:
         values |= run_settings(Path(run))
-    values |= {name: _parse(name, text) for name, text in flags.items() if text is not None}
-    return Settings(values)
+    given = {name: _parse(name, text) for name, text in flags.items() if text is not None}
+    values |= given
+    return Settings(_resumed(values, given) if values["RESUME"] is True else values)
+
+
+def _resumed(values: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The settings of the run in CHECKPOINT_DIR, with the flags that may change. Raises UserError for one that may not."""
+    run = Path(str(values["CHECKPOINT_DIR"]))
+    checkpoint = checkpoints.newest(run)
+    if checkpoint is None:
+        raise UserError(f"RESUME (--resume) is set, and CHECKPOINT_DIR (--checkpoint-dir) {str(run)!r} has no whole checkpoint; "
+                        f"name the run's folder, or begin without --resume")
+    saved = values | run_settings(checkpoint)  # a setting that is newer than the run has today's value
+    for name in FIXED & given.keys():
+        if given[name] != saved[name]:
+            raise UserError(f"{name} ({flag(name)}) is {given[name]!r}, and the run in {str(run)!r} has {saved[name]!r}; leave "
+                            f"the flag out, or begin anew without --resume")
+    return saved | given | {name: values[name] for name in ("RESUME", "CHECKPOINT_DIR", "ESTIMATE")}
 
 
 def constants() -> dict[str, Any]:
