@@ -12,7 +12,8 @@ from sqlora import backend, packing, passes
 from sqlora.console import console
 from sqlora.device import Device
 from sqlora.errors import UserError
-from sqlora.precision import OK, SLOW, WRONG, Error, Result, drawn, error_of, judge, leaf, limit, short
+from sqlora.precision import Error, drawn, error_of, judge, leaf, limit, short
+from sqlora.result import OK, SLOW, WRONG, Result
 from sqlora.settings import Settings
 
 SMALL_SHAPES = ((1, 320, 1280), (512, 512, 512))  # rows, inputs, outputs: wrong on some Battlemage cards
@@ -22,6 +23,7 @@ INPUTS, OUTPUTS = 1024, 256  # of a 4-bit layer; the wrong gemv was right up to 
 WORST_CODE = 1.02  # double quantisation of the scales adds a thousandth to the error of the nearest 4-bit values
 VOCABULARY = 256
 UPDATE = "update torch and the device's driver"
+TRITON = "install Triton, which comes with torch on Linux, and a C compiler; update the driver"
 DEPTH = 5  # a small model's gradient may be off by so many times as much as one product
 
 
@@ -212,13 +214,13 @@ def packed_pass(device: Device, form: passes.Form) -> Result:
         return {name: Error(((one - other).norm() / other.norm()).item(), 0.0, largest)
                 for name, one, other in zip(("loss", "gradient"), got, want, strict=True)}
 
-    name = f"packed pass, {form.name}{', compiled' if form.compiled else ''}, {short(device.dtype)}"
+    name = f"packed pass, {form.name}{', compiled' if form.compiled else ''}"
     setting = "COMPILE (--compile)" if form.compiled else "PACKING (--packing)"
     with console.capture() as told:  # prepare's note of what does not work
         result = judge(name, f"{setting} off avoids it; or update torch and Triton", measure)
     if result.status == OK and used != form:
         why = " ".join(told.get().split()).removeprefix("note: ")
-        return Result(name, SLOW, why, "install Triton, which comes with torch on Linux, and a C compiler; update the driver")
+        return Result(name, SLOW, why, TRITON)
     return result
 
 
