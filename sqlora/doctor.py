@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -51,11 +53,13 @@ def examine(settings: Settings) -> Iterator[Result]:
     yield Result("chosen device", OK, f"{chosen.place} ({chosen.reason}), {dtype} ({chosen.dtype_reason})")
     yield from examine_numbers(chosen, settings)
 
-    found, folder = machine.base_model(settings.BASE_MODEL)
-    yield found
-    room = machine.fits(folder, settings, chosen)
-    yield room
-    yield machine.disk(folder if room.status != WRONG else None, settings)
+    with tempfile.TemporaryDirectory() as scratch:
+        found, folder = machine.base_model(settings.BASE_MODEL, Path(scratch))
+        yield found
+        if folder:
+            found = machine.fits(folder, settings, chosen)
+            yield found
+        yield machine.disk(folder if found.status != WRONG else None, settings)
 
 
 def examine_numbers(chosen: Device, settings: Settings) -> Iterator[Result]:

@@ -106,8 +106,11 @@ def native_library(kind: str) -> Result:
     return Result(name, OK, file)
 
 
-def base_model(name: str) -> tuple[Result, Path | None]:
-    """Whether BASE_MODEL can be had, and the folder that it is in already, or None. Nothing is downloaded."""
+def base_model(name: str, scratch: Path) -> tuple[Result, Path | None]:
+    """Whether BASE_MODEL can be had, and the folder of its configuration, or None.
+
+    No weights are downloaded; of a model that is on the hub alone config.json goes to `scratch`.
+    """
     from sqlora import hub
 
     try:
@@ -115,10 +118,11 @@ def base_model(name: str) -> tuple[Result, Path | None]:
         where = "in the hub's cache" if folder else "a folder"
         if not folder and (Path(name).expanduser().exists() or name.count("/") > 1 or name[0] in "./~\\"):
             folder = hub.find_base_model(name).folder
-        if not folder:
-            return _on_the_hub(name), None
     except UserError as error:
         return wrong("base model", error), None
+    if not folder:
+        found = _on_the_hub(name, scratch)
+        return found, scratch if found.status == OK else None
     if missing := _missing_weights(folder):
         return Result("base model", WRONG, f"{name} is {where} that lacks {missing}", "copy or download it again"), folder
     return Result("base model", OK, f"{name}, {where}"), folder
@@ -136,21 +140,26 @@ def _cached(name: str) -> Path | None:
     return None if folder is None or _missing_weights(folder) else folder
 
 
-def _on_the_hub(name: str) -> Result:
-    from huggingface_hub import errors
+def _on_the_hub(name: str, scratch: Path) -> Result:
+    import httpx2
+    from huggingface_hub import errors, hf_hub_download
 
     from sqlora import hub
 
     try:
-        files = hub.list_files("model", name)
+        if hub.list_files("model", name) is not None:
+            hf_hub_download(name, "config.json", local_dir=scratch)
+            return Result("base model", OK, f"{name}, on the hub, which is in reach; finetune.py downloads it")
     except errors.GatedRepoError:
         return Result("base model", WRONG, f"{name} is gated", "accept its terms on its page, and log in with hf auth login")
     except (errors.RepositoryNotFoundError, errors.HFValidationError):
         return Result("base model", WRONG, f"{name} is neither a folder nor a public model on the hub",
                       "correct BASE_MODEL (--base-model), or log in with hf auth login if it is private")
-    if files is None:
-        return Result("base model", WRONG, f"{name} is not wholly in the cache, and the hub is out of reach", hub.WAYS_OUT)
-    return Result("base model", OK, f"{name}, on the hub, which is in reach; finetune.py downloads it")
+    except errors.RemoteEntryNotFoundError:
+        return Result("base model", WRONG, f"{name} has no config.json", "name a transformers model")
+    except (errors.LocalEntryNotFoundError, httpx2.HTTPError):
+        pass  # as where the hub does not answer at all
+    return Result("base model", WRONG, f"{name} is not wholly in the cache, and the hub is out of reach", hub.WAYS_OUT)
 
 
 def _missing_weights(folder: Path) -> str:
@@ -164,14 +173,15 @@ def _missing_weights(folder: Path) -> str:
     return "" if any(path.is_file() for pattern in hub.WEIGHTS for path in folder.glob(pattern)) else "its weights"
 
 
-def fits(folder: Path | None, settings: Settings, device) -> Result:
-    """Whether the least that training needs, a pass of one row of MAX_LENGTH tokens, fits into the memory that is free."""
+def fits(folder: Path, settings: Settings, device) -> Result:
+    """Whether the least that training needs, a pass of one row of MAX_LENGTH tokens, fits into the memory that is free.
+
+    `folder` holds the base model's configuration at least.
+    """
     from sqlora import backend, hub, memory, passes
     from sqlora.data import Tokenised
     from sqlora.device import free_memory
 
-    if folder is None:
-        return Result("memory", OK, "not predicted, since the base model is not here")
     base = hub.BaseModel(folder, settings.BASE_MODEL, None, "")
     try:
         form = passes.choose_form(backend.check_causal(base, settings.MAX_LENGTH), settings, device)
@@ -190,7 +200,7 @@ def fits(folder: Path | None, settings: Settings, device) -> Result:
 
 
 def disk(folder: Path | None, settings: Settings) -> Result:
-    """Whether checkpoints can be written to CHECKPOINT_DIR, and fit there."""
+    """Whether checkpoints can be written to CHECKPOINT_DIR, and fit there if the base model is known."""
     from sqlora import hub, memory, run_folder
 
     target = Path(settings.CHECKPOINT_DIR).absolute()
