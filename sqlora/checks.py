@@ -97,7 +97,7 @@ def attention(device: Device, masked: bool, head_sizes: tuple[int, ...]) -> Resu
     if device.type == "cpu" or not slow:
         return replace(result, detail=detail)
     remedy = ("leave PACKING (--packing) on auto with Triton installed, or set it to off: neither needs a mask" if masked else
-              "torch 2.11 or newer has a flash kernel for training on XPU")
+              "torch 2.11 or newer has a flash kernel for training on XPU, in bfloat16 and float16")
     return Result(result.name, SLOW, f"{detail}; all scores are kept, [length, length], for heads of {', '.join(slow)}", remedy)
 
 
