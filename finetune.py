@@ -23,6 +23,7 @@ def main(settings: Settings) -> None:
         atomic,
         backend,
         checkpoints,
+        checks,
         data,
         device,
         hub,
@@ -41,6 +42,7 @@ def main(settings: Settings) -> None:
     arguments.check_tracker(settings.REPORT_TO)
     chosen = device.choose_device(settings.DEVICE, settings.DTYPE)
     console.print_banner(settings, chosen)
+    checks.quick(chosen, settings)
 
     rows = data.load_rows(settings.DATA_PATH, "DATA_PATH (--data-path)")
     checked = lint.check_rows(rows, settings)
