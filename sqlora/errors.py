@@ -14,8 +14,16 @@ MENDABLE = {
 }
 
 
+LONGEST = 900  # characters of a message; of a longer one, which has a whole file in it, both ends are told
+
+
 class UserError(Exception):
-    """Something that the user can mend. The message gives the value and the remedy, in one line."""
+    """Something that the user can mend. The message gives the value and the remedy, in one line that any terminal can show."""
+
+    def __init__(self, message: str) -> None:
+        told = " ".join(message.split())
+        told = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in told)
+        super().__init__(told if len(told) <= LONGEST else f"{told[: LONGEST * 2 // 3]} … {told[-LONGEST // 3 :]}")
 
 
 @contextlib.contextmanager
@@ -24,16 +32,16 @@ def exit_on_user_error() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        sys.exit(_tell(str(error)))
+        sys.exit(_tell(error))
     except OSError as error:
         if error.errno not in MENDABLE:
             raise
-        sys.exit(_tell(f"{error.filename or error.strerror}: {MENDABLE[error.errno]}"))
+        sys.exit(_tell(UserError(f"{error.filename or error.strerror}: {MENDABLE[error.errno]}")))
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(130)
 
 
-def _tell(message: str) -> int:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+def _tell(error: UserError) -> int:
+    print(f"error: {error}", file=sys.stderr)
     return 2
