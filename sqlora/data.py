@@ -7,13 +7,14 @@ import glob
 import hashlib
 import io
 import json
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlora import download, hub, prompt
-from sqlora.errors import UserError
+from sqlora.errors import MENDABLE, UserError
 from sqlora.settings import Settings
 
 Row = dict[str, str]
@@ -29,7 +30,7 @@ def load_rows(path: str, setting: str, columns: tuple[str, ...] = ("question", "
     Raises UserError, naming `setting`, for a file that is missing, empty or malformed and for a row that lacks text.
     """
     where = f"{setting} ({path})"
-    file = Path(path).expanduser()
+    file = Path(os.path.expanduser(path))
     if file.is_file():
         records = _read_file(file, where)
     elif file.is_dir() or _looks_like_hub_id(path):
@@ -138,7 +139,7 @@ def _read_dataset(name: str, where: str) -> Iterable[object]:
 
     datasets.disable_progress_bars()
     try:
-        if Path(name).expanduser().is_dir():
+        if Path(os.path.expanduser(name)).is_dir():
             splits = datasets.load_dataset(name)
         elif (files := hub.list_files("dataset", name)) is None:
             # Otherwise datasets would ask for half a minute before it looks into the cache.
@@ -154,11 +155,16 @@ def _read_dataset(name: str, where: str) -> Iterable[object]:
     except (huggingface_hub.errors.RepositoryNotFoundError, huggingface_hub.errors.HFValidationError,
             datasets.exceptions.DatasetNotFoundError):
         raise UserError(f"{where}: neither a file or folder nor a public dataset on the hub has this name; correct it") from None
+    except UserError:
+        raise
     except (ConnectionError, httpx2.HTTPError) as error:
         raise UserError(f"{where}: it is not in the cache, and the hub is out of reach ({type(error).__name__}); "
                         f"{hub.WAYS_OUT}") from None
-    except (datasets.exceptions.DatasetGenerationError, FileNotFoundError, ValueError) as error:
-        raise UserError(f"{where}: datasets cannot read it: {error.__cause__ or error}") from None
+    except Exception as error:  # of what kind ever: its readers' own errors come through, and are about the files
+        cause = error.__cause__ or error
+        if getattr(cause, "errno", None) in MENDABLE:
+            raise cause from None
+        raise UserError(f"{where}: datasets cannot read it: {type(cause).__name__}: {cause}") from None
     if "train" not in splits:
         raise UserError(f"{where}: it has no train split, only {', '.join(splits)}; save the split as .jsonl and name the file")
     return splits["train"]

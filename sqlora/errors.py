@@ -10,6 +10,7 @@ MENDABLE = {
     errno.EDQUOT: "the disk quota is used up; free some space",
     errno.EACCES: "permission denied; choose a folder that you may write to",
     errno.EPERM: "not permitted; choose a folder that you may write to",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
     errno.EROFS: "the file system is read-only; choose another folder",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,7 @@ class BaseModel:
 
 def find_base_model(name: str) -> BaseModel:
     """The model `name`, a folder or a hub id, downloaded if it is not in the cache. Raises UserError if it is nowhere."""
-    folder = Path(name).expanduser()
+    folder = Path(os.path.expanduser(name))
     if folder.is_dir():
         revision = None
     elif folder.exists():

@@ -67,7 +67,8 @@ def test_any_path(tmp_path, monkeypatch):
     """What the scripts do with the paths of their settings, before they load a model."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("x")
-    paths = st.one_of(texts, st.sampled_from(["file", "file/below", "", ".", "x" * 300, "a/b/c", "/", "/dev/null", "/dev/null/x"]))
+    wild = texts.filter(lambda text: not text.startswith("/") and ".." not in text)  # nothing outside the test's own folder
+    paths = st.one_of(wild, st.sampled_from(["file", "file/below", ".", "x" * 300, "a/b/c", "/dev/null", "/dev/null/x"]))
 
     def check(values):
         before = fingerprints(tmp_path / "file")
@@ -79,8 +80,7 @@ def test_any_path(tmp_path, monkeypatch):
                     use()
                 except UserError as error:
                     assert len(str(error)) < 1000
-            if not any(folder.startswith("/") or ".." in folder for folder in (one.CHECKPOINT_DIR, one.MODEL_PATH)):
-                run_folder.check_outputs(one)
+            run_folder.check_outputs(one)
         finally:
             assert fingerprints(tmp_path / "file") == before
 
