@@ -11,12 +11,21 @@ MENDABLE = {
     errno.EDQUOT: "the disk quota is used up; free some space",
     errno.EACCES: "permission denied; choose a folder that you may write to",
     errno.EPERM: "not permitted; choose a folder that you may write to",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
     errno.EROFS: "the file system is read-only; choose another folder",
 }
 
 
+LONGEST = 900  # characters of a message; of a longer one, which has a whole file in it, both ends are told
+
+
 class UserError(Exception):
-    """Something that the user can mend. The message gives the value and the remedy, in one line."""
+    """Something that the user can mend. The message gives the value and the remedy, in one line that any terminal can show."""
+
+    def __init__(self, message: str) -> None:
+        told = " ".join(message.split())
+        told = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in told)
+        super().__init__(told if len(told) <= LONGEST else f"{told[: LONGEST * 2 // 3]} … {told[-LONGEST // 3 :]}")
 
 
 class Interrupted(KeyboardInterrupt):
@@ -41,16 +50,16 @@ def exit_on_user_error() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        sys.exit(_tell(str(error)))
+        sys.exit(_tell(error))
     except OSError as error:
         if error.errno not in MENDABLE:
             raise
-        sys.exit(_tell(f"{error.filename or error.strerror}: {MENDABLE[error.errno]}"))
+        sys.exit(_tell(UserError(f"{error.filename or error.strerror}: {MENDABLE[error.errno]}")))
     except KeyboardInterrupt as error:
         print(str(error) or "stopped", file=sys.stderr)
         sys.exit(128 + getattr(error, "number", signal.SIGINT))
 
 
-def _tell(message: str) -> int:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+def _tell(error: UserError) -> int:
+    print(f"error: {error}", file=sys.stderr)
     return 2

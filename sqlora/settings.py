@@ -6,7 +6,8 @@ A later layer wins: constants, `--preset`, `--from-run`, flags. Every layer goes
 import difflib
 import io
 import json
-import math
+import re
+import sys
 import tokenize
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,24 +30,31 @@ class Kind:
     parse: Callable[[str], Any] = str
 
 
+LARGEST = (1 << 31) - 1  # no count is larger
+
+
 def whole(least: int) -> Kind:
-    return Kind(f"a whole number of at least {least}", lambda v: type(v) is int and v >= least, int)
+    return Kind(f"a whole number from {least} to {LARGEST}", lambda v: type(v) is int and least <= v <= LARGEST, int)
 
 
 def real(wants: str, valid: Callable[[float], bool]) -> Kind:
-    return Kind(wants, lambda v: type(v) in (int, float) and math.isfinite(v) and valid(v), float)
+    return Kind(wants, lambda v: type(v) in (int, float) and abs(v) <= sys.float_info.max and valid(v), float)
 
 
 def choice(*names: str) -> Kind:
     return Kind("one of " + ", ".join(names), lambda v: v in names)
 
 
+def is_text(value: Any) -> bool:
+    return type(value) is str and not re.search("[\0\ud800-\udfff]", value)  # which no file name and no terminal takes
+
+
 SWITCH = Kind("True or False", lambda v: type(v) is bool, {"true": True, "false": False}.__getitem__)
-TEXT = Kind("a non-empty text", lambda v: type(v) is str and bool(v.strip()))
-OPTIONAL_TEXT = Kind("a text", lambda v: type(v) is str)
+TEXT = Kind("a non-empty text of whole characters", lambda v: is_text(v) and bool(v.strip()))
+OPTIONAL_TEXT = Kind("a text of whole characters", is_text)
 NAMES = Kind(
     "a list of names, with commas between them on the command line",
-    lambda v: type(v) is list and bool(v) and all(type(name) is str and name for name in v),
+    lambda v: type(v) is list and bool(v) and all(is_text(name) and name for name in v),
     lambda text: [name.strip() for name in text.split(",")],
 )
 
@@ -200,7 +208,7 @@ def _options() -> list[click.Parameter]:
     ]
     for name, text in _descriptions().items():
         default = getattr(config, name)
-        shown = ",".join(default) if isinstance(default, list) else default
+        shown = ",".join(map(str, default)) if isinstance(default, list) else default
         text = f"{text}  [{shown}]" if shown != "" else text
         if KINDS[name] is SWITCH:
             declaration = f"{flag(name)}/--no-{flag(name)[2:]}"
