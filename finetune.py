@@ -16,11 +16,11 @@ def main(settings: Settings) -> None:
     from sqlora import console
 
     console.quiet_libraries()
-    from sqlora import adapter, backend, data, device, hub, lint, memory, model_card, passes, report, run_folder, split, training
+    from sqlora import adapter, backend, data, hub, lint, memory, model_card, passes, report, run_folder, split, training
 
     run_folder.check_outputs(settings)
     training.check_tracker(settings.REPORT_TO)
-    chosen = device.choose_device(settings.DEVICE, settings.DTYPE)
+    chosen = backend.choose_device(settings)
     console.print_banner(settings, chosen)
 
     rows = data.load_rows(settings.DATA_PATH, "DATA_PATH (--data-path)")

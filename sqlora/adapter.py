@@ -21,7 +21,7 @@ from pathlib import Path
 from peft import PeftModel
 from safetensors import SafetensorError
 
-from sqlora import prompt
+from sqlora import backend, prompt
 from sqlora.errors import UserError
 from sqlora.hub import BaseModel
 from sqlora.run_folder import replace_file
@@ -29,7 +29,8 @@ from sqlora.settings import Settings
 
 FINGERPRINT = "sqlora.json"
 WEIGHTS = "adapter_model.safetensors"
-LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets")
+LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "bigdl-llm", "ipex-llm",
+             "intel-extension-for-pytorch")
 
 
 def make_fingerprint(base: BaseModel, tokenizer, settings: Settings, data: dict[str, object]) -> dict[str, object]:
@@ -40,9 +41,17 @@ def make_fingerprint(base: BaseModel, tokenizer, settings: Settings, data: dict[
         "tokenizer": tokenizer_hash(tokenizer),
         "quantisation": settings.LOW_BIT,
         "settings": settings.as_dict(),
-        "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "versions": {name: importlib.metadata.version(name) for name in LIBRARIES if _is_installed(name)},
         "data": data,
     }
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def tokenizer_hash(tokenizer) -> str:
@@ -56,7 +65,7 @@ def write_adapter(model: PeftModel, folder: Path, base: BaseModel) -> None:
     """The adapter's weights and configuration, without a fingerprint, into `folder`."""
     # PEFT's own search of the hub for a changed vocabulary is not needed: the embeddings are never trained.
     model.peft_config["default"].base_model_name_or_path = base.id
-    model.save_pretrained(folder, save_embedding_layers=False)
+    model.save_pretrained(folder, save_embedding_layers=False, safe_serialization=True)
     (folder / "README.md").unlink()  # a template of PEFT's; report.py writes the model card
 
 
@@ -170,7 +179,7 @@ def check_adapter(folder: Path, base: BaseModel, tokenizer, order: str) -> dict 
 def load_adapter(model, folder: Path) -> PeftModel:
     """The base with the adapter of `folder`, from safetensors alone. Raises UserError if it does not fit the base."""
     try:
-        return PeftModel.from_pretrained(model, folder, torch_device=str(model.device))
+        return backend.load_adapter(model, folder)
     except (OSError, SafetensorError, RuntimeError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{folder}: this adapter cannot be loaded on this base: {error}") from None
 

@@ -131,8 +131,8 @@ def _read_parquet(file: Path, where: str) -> list[dict]:
 
 def _read_dataset(name: str, where: str) -> Iterable[object]:
     import datasets
-    import httpx2
     import huggingface_hub
+    from huggingface_hub import utils as errors
 
     datasets.disable_progress_bars()
     try:
@@ -140,13 +140,13 @@ def _read_dataset(name: str, where: str) -> Iterable[object]:
             # Otherwise datasets would ask for half a minute before it looks into the cache.
             huggingface_hub.constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
         splits = datasets.load_dataset(name)
-    except (huggingface_hub.errors.RepositoryNotFoundError, huggingface_hub.errors.HFValidationError,
-            datasets.exceptions.DatasetNotFoundError):
+    except (errors.RepositoryNotFoundError, errors.HFValidationError,
+            getattr(datasets.exceptions, "DatasetNotFoundError", errors.RepositoryNotFoundError)):
         raise UserError(f"{where}: neither a file or folder nor a public dataset on the hub has this name; correct it") from None
-    except (ConnectionError, httpx2.HTTPError) as error:
+    except hub.network_errors() as error:
         raise UserError(f"{where}: it is not in the cache, and the hub is out of reach ({type(error).__name__}); "
                         f"{hub.WAYS_OUT}") from None
-    except (datasets.exceptions.DatasetGenerationError, FileNotFoundError, ValueError) as error:
+    except (datasets.builder.DatasetGenerationError, FileNotFoundError, ValueError) as error:
         raise UserError(f"{where}: datasets cannot read it: {error.__cause__ or error}") from None
     if "train" not in splits:
         raise UserError(f"{where}: it has no train split, only {', '.join(splits)}; save the split as .jsonl and name the file")

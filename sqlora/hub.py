@@ -40,8 +40,8 @@ def find_base_model(name: str) -> BaseModel:
 
 
 def _download(repo: str) -> Path:
-    import httpx2
-    from huggingface_hub import errors, snapshot_download
+    from huggingface_hub import snapshot_download
+    from huggingface_hub import utils as errors
 
     try:
         files = list_files("model", repo)
@@ -58,7 +58,7 @@ def _download(repo: str) -> Path:
     except (errors.RepositoryNotFoundError, errors.HFValidationError):
         raise UserError(f"BASE_MODEL (--base-model) is {repo!r}, and neither a folder nor a public model on the hub has this "
                         f"name; correct it, or log in with `hf auth login` if it is private") from None
-    except (errors.LocalEntryNotFoundError, httpx2.HTTPError) as error:
+    except (errors.LocalEntryNotFoundError, *network_errors()) as error:
         raise UserError(f"BASE_MODEL (--base-model) is {repo!r}, which is not wholly in the cache, and the hub is out of reach "
                         f"({type(error).__name__}); {WAYS_OUT}") from None
 
@@ -69,15 +69,26 @@ def list_files(kind: str, repo: str) -> list[str] | None:
     Asks once, for ten seconds: huggingface_hub's own listing would retry for half a minute, or for ever.
     Raises RepositoryNotFoundError, GatedRepoError or HFValidationError of huggingface_hub.
     """
-    import httpx2
-    from huggingface_hub import HfApi, errors
+    from huggingface_hub import HfApi
+    from huggingface_hub import utils as errors
 
     try:
         return [file.rfilename for file in HfApi().repo_info(repo, repo_type=kind, timeout=10).siblings]
     except errors.RepositoryNotFoundError:
         raise
-    except (httpx2.HTTPError, errors.OfflineModeIsEnabled):
+    except network_errors():
         return None
+
+
+def network_errors() -> tuple[type[Exception], ...]:
+    """What the hub's client raises where the hub cannot be reached, or may not be."""
+    try:
+        import httpx2
+    except ImportError:  # a client of the time of bigdl-llm
+        import requests
+
+        return ConnectionError, requests.RequestException
+    return ConnectionError, httpx2.HTTPError
 
 
 def _content_hash(folder: Path) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 from torch.utils.data import Sampler
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, TrainerCallback
 
 from sqlora import adapter, memory, packing, passes, sampling
 from sqlora.console import console, note, progress_bar
@@ -23,6 +23,7 @@ from sqlora.errors import UserError
 from sqlora.hub import BaseModel
 from sqlora.run_folder import METRICS
 from sqlora.settings import Settings
+from sqlora.stack import Trainer, TrainingArguments
 
 
 def check_tracker(name: str) -> None:
@@ -105,7 +106,12 @@ class SqlTrainer(Trainer):
     def collate(self, rows: list[packing.Row]) -> dict[str, object]:
         """A micro-batch: its passes, how many targets they have, and, first, since Trainer counts them, the rows' lengths."""
         return {"lengths": torch.tensor([len(row["input_ids"]) for row in rows]), "targets": packing.count_targets(rows),
-                "passes": packing.make_passes(rows, self.form.name, self.most_tokens), "rows": Rows(rows)}
+                "passes": self._make_passes(rows), "rows": Rows(rows)}
+
+    def _make_passes(self, rows: list[packing.Row]) -> list[packing.Pass]:
+        size = self.settings.BATCH_SIZE  # of which a Trainer may bring several at once (see legacy.py)
+        return [one for start in range(0, len(rows), size)
+                for one in packing.make_passes(rows[start : start + size], self.form.name, self.most_tokens)]
 
     def _get_train_sampler(self, train_dataset=None) -> Sampler:
         return sampling.make_sampler(self.train_dataset, self.form.name, self.settings)
@@ -125,6 +131,8 @@ class SqlTrainer(Trainer):
         Where the memory does not hold its passes they are made anew, smaller, from the same rows, for the same gradients.
         """
         model.train()
+        if num_items_in_batch is None:  # the batch is all of the step
+            num_items_in_batch = inputs["targets"]
         self.rows_seen += len(inputs["lengths"])
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         before = [None if parameter.grad is None else parameter.grad.clone() for parameter in trained]
@@ -163,7 +171,7 @@ class SqlTrainer(Trainer):
         """None where the device's memory ran out, once what was computed is gone from it."""
         try:
             return compute(*arguments)
-        except torch.OutOfMemoryError:
+        except torch.cuda.OutOfMemoryError:
             if self.args.world_size > 1:  # the other processes wait for a pass that will not come
                 raise
             return None
@@ -176,10 +184,10 @@ class SqlTrainer(Trainer):
             raise UserError(f"a row of {longest} tokens does not fit into the device's memory beside the model; set LOW_BIT "
                             f"(--low-bit) to nf4, turn GRADIENT_CHECKPOINTING on, or lower MAX_LENGTH (--max-length)")
         if self.args.device.type != "cpu":
-            torch.accelerator.empty_cache()
+            getattr(torch, self.args.device.type).empty_cache()
         self.most_tokens = longest // 2
         note(f"a pass of {longest:,} tokens did not fit into the memory; from here on a pass has at most {self.most_tokens:,}")
-        return self._prepare_inputs(inputs | {"passes": packing.make_passes(rows, self.form.name, self.most_tokens)})
+        return self._prepare_inputs(inputs | {"passes": self._make_passes(rows)})
 
     def check_losses(self) -> None:
         """Raises UserError at the first loss since the last check that is NaN, infinite or exactly 0.0.

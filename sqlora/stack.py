@@ -1,0 +1,13 @@
+"""The libraries' names, one set for two stacks: that of requirements.txt, and transformers 4.34 to 4.37, which bigdl-llm and
+ipex-llm need (requirements-bigdl.txt). No other room asks for a version."""
+
+from importlib.metadata import version
+
+LEGACY = int(version("transformers").partition(".")[0]) < 5
+
+if LEGACY:
+    from sqlora.legacy import AttentionInterface, Trainer, TrainingArguments
+else:
+    from transformers import AttentionInterface, Trainer, TrainingArguments
+
+__all__ = ["LEGACY", "AttentionInterface", "Trainer", "TrainingArguments"]
