@@ -5,9 +5,11 @@ Here is what backend.py does otherwise for them; legacy.py has the Trainer of th
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import json
+import logging
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +18,14 @@ from types import ModuleType
 import torch
 from peft import LoraConfig, PeftModel
 from tokenizers import Tokenizer
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaTokenizerFast, PretrainedConfig, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaTokenizerFast,
+    PretrainedConfig,
+    PreTrainedTokenizerFast,
+)
 
 from sqlora.device import Device, choose_device, is_there
 from sqlora.errors import UserError
@@ -24,13 +33,13 @@ from sqlora.settings import Settings
 
 PACKAGES = ("bigdl.llm", "ipex_llm")
 LOW_BITS = {"cpu": ("sym_int4", "none"), "xpu": ("nf4", "sym_int4", "none")}  # that train, by device
-NO_PACKING = "bigdl's transformers takes rows one by one"
 INSTALL = "pip install -r requirements-bigdl.txt in an environment of its own"
 # What an adapter's configuration may have since, and an older peft would pass over without a word, though it changes the sums.
 SINCE = ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "lora_bias", "layer_replication", "use_qalora", "use_bdlora",
          "exclude_modules", "trainable_token_indices", "target_parameters", "alora_invocation_tokens")
 
 
+@functools.cache  # ipex-llm pretends to be bigdl once it is imported
 def package() -> str:
     """The name of the installed package. Raises UserError if there is none, and for more than one process."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -38,6 +47,8 @@ def package() -> str:
                         "or set it to bitsandbytes")
     for name in PACKAGES:
         if importlib.util.find_spec(name.partition(".")[0]) and importlib.util.find_spec(name):
+            logging.basicConfig(level=logging.WARNING)  # before the package sets its own, louder one
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # it raises what it logs
             return name
     raise UserError(f"BACKEND (--backend) is 'bigdl', and neither bigdl-llm nor ipex-llm is installed; {INSTALL}")
 

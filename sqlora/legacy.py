@@ -16,7 +16,7 @@ RENAMED = {"eval_strategy": "evaluation_strategy", "activation_checkpointing": "
 RNG = "rng_state.pth"
 
 
-def TrainingArguments(**arguments) -> transformers.TrainingArguments:  # noqa: N802 (takes the place of a class)
+def TrainingArguments(**arguments) -> transformers.TrainingArguments:
     """The arguments of transformers 5, as this version takes them.
 
     The rows of an optimiser step come as one batch, whose passes are its micro-batches: this Trainer would not tell how many

@@ -39,8 +39,8 @@ def choose_form(config, settings: Settings, device: Device) -> Form:
     if LEGACY:
         for name, asked in (("PACKING", settings.PACKING not in ("auto", "off")), ("COMPILE", settings.COMPILE == "on")):
             if asked:
-                note(f"{name} is {getattr(settings, name)}, and BACKEND bigdl has none of it, so it is off")
-        return Form("off", bigdl.NO_PACKING, False, "not with BACKEND bigdl")
+                note(f"{name} is {getattr(settings, name)}, which BACKEND bigdl cannot do, so it is off")
+        return Form("off", "BACKEND bigdl has no attention for it", False, "nor a compiled form")
     from torch.utils._triton import has_triton
 
     triton = device.type != "cpu" and has_triton()
