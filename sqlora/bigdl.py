@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
+import transformers
 from peft import LoraConfig, PeftModel
 from tokenizers import Tokenizer
 from transformers import (
@@ -33,6 +34,7 @@ from sqlora.settings import Settings
 
 PACKAGES = ("bigdl.llm", "ipex_llm")
 LOW_BITS = {"cpu": ("sym_int4", "none"), "xpu": ("nf4", "sym_int4", "none")}  # that train, by device
+LLAMA_TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": None}
 INSTALL = "pip install -r requirements-bigdl.txt in an environment of its own"
 # What an adapter's configuration may have since, and an older peft would pass over without a word, though it changes the sums.
 SINCE = ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "lora_bias", "layer_replication", "use_qalora", "use_bdlora",
@@ -110,29 +112,42 @@ class PlainTextTokenizer(PreTrainedTokenizerFast):
 
 
 def load_tokenizer(folder: Path) -> PlainTextTokenizer:
-    """From tokenizer.json, of today too, or else from sentencepiece's tokenizer.model."""
-    file, special = folder / "tokenizer.json", folder / "tokenizer_config.json"
+    """From tokenizer.json, of today too, or else from sentencepiece's tokenizer.model. Raises ValueError if neither is readable."""
+    file, config = folder / "tokenizer.json", folder / "tokenizer_config.json"
+    named = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
     if file.is_file():
-        spec = json.loads(file.read_text(encoding="utf-8"))
-        model = spec["model"]
-        if any(isinstance(merge, list) for merge in model.get("merges", [])):  # since tokenizers 0.20
-            model["merges"] = [" ".join(merge) for merge in model["merges"]]
-        backend = Tokenizer.from_str(json.dumps(spec))
-        named = json.loads(special.read_text(encoding="utf-8")) if special.is_file() else {}
-    elif not special.is_file():
-        fast = LlamaTokenizerFast(str(folder / "tokenizer.model"))
-        backend, named = fast.backend_tokenizer, fast.special_tokens_map
-    else:
-        fast = AutoTokenizer.from_pretrained(folder)
-        backend, named = fast.backend_tokenizer, fast.special_tokens_map
-    tokens = {name: value if isinstance(value, str) else value["content"] for name, value in named.items()
-              if name in ("bos_token", "eos_token", "unk_token", "pad_token") and value}
-    return PlainTextTokenizer(tokenizer_object=backend, clean_up_tokenization_spaces=False, **tokens)
+        backend = _read_tokenizer(json.loads(file.read_text(encoding="utf-8")))
+    elif config.is_file():
+        backend = AutoTokenizer.from_pretrained(folder, verbose=False).backend_tokenizer
+    else:  # the special tokens of Llama
+        backend, named = LlamaTokenizerFast(str(folder / "tokenizer.model")).backend_tokenizer, LLAMA_TOKENS
+    tokens = {name: value if isinstance(value, str) else value["content"] for name in LLAMA_TOKENS if (value := named.get(name))}
+    return PlainTextTokenizer(tokenizer_object=backend, clean_up_tokenization_spaces=False, verbose=False, **tokens)
+
+
+def _read_tokenizer(spec: dict) -> Tokenizer:
+    """A tokenizer.json's tokenizer, with what later versions of tokenizers write otherwise put into the words of this one."""
+    model, split = spec["model"], spec.get("pre_tokenizer") or {}
+    if any(isinstance(merge, list) for merge in model.get("merges", [])):  # since 0.20
+        model["merges"] = [" ".join(merge) for merge in model["merges"]]
+    if split.get("type") == "Metaspace" and split.get("split") is False:  # since 0.19; before, Llama's spaces were replaced so:
+        space, prefix = split["replacement"], split["prepend_scheme"]
+        steps = [{"type": "Prepend", "prepend": space}] * (prefix != "never")
+        steps.append({"type": "Replace", "pattern": {"String": " "}, "content": space})
+        before = [spec["normalizer"]] if spec.get("normalizer") else []
+        spec |= {"pre_tokenizer": None, "normalizer": {"type": "Sequence", "normalizers": before + steps}}
+    try:
+        return Tokenizer.from_str(json.dumps(spec))
+    except Exception as error:  # which is what tokenizers raises
+        raise ValueError(f"this version of tokenizers does not understand its tokenizer.json: {error}") from None
 
 
 def load_config(folder: Path) -> PretrainedConfig:
     """config.json, of today too. Raises ValueError for what this transformers would read over."""
-    config = AutoConfig.from_pretrained(folder)
+    try:
+        config = AutoConfig.from_pretrained(folder)
+    except KeyError as kind:
+        raise ValueError(f"transformers {transformers.__version__} does not know models of the type {kind}") from None
     rope = getattr(config, "rope_parameters", None) or {}
     if rope:  # transformers 5's name for what stood apart
         config.rope_theta = rope.get("rope_theta", 10000.0)

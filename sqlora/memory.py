@@ -26,7 +26,7 @@ CPU_TOKENS = 16_384  # most in a pass on a CPU, whose speed grows little beyond
 UNKNOWN_FREE = 4e9  # bytes, where a device does not tell its free memory
 SHARE = 0.85  # of the free memory that passes may take; the rest is for what the allocator cannot use
 WEIGHT_BYTES = {"nf4": 0.5 + 0.127 / 8, "fp4": 0.5 + 0.127 / 8,  # with double quantisation (Dettmers et al. 2023, section 3)
-                "sym_int4": 18 / 32}  # ggml's q4_0: a float16 for 32 weights
+                "sym_int4": 34 / 64}  # a float16 for 64 weights, in bigdl-llm's library
 TRAINED_BYTES = 16  # a trained number, its gradient, and two moments
 TARGET_SHARE = 0.42  # of a pass's tokens that are targets with the loss on the SQL alone, as in sql-create-context
 EFFICIENCY = {True: 0.6, False: 0.4}  # share of the matrix rate that training reaches, compiled or not
