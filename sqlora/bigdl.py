@@ -25,7 +25,6 @@ from transformers import (
     AutoTokenizer,
     LlamaTokenizerFast,
     PretrainedConfig,
-    PreTrainedTokenizerFast,
 )
 
 from sqlora.device import Device, choose_device, is_there
@@ -97,10 +96,8 @@ def check_low_bit(low_bit: str, kind: str) -> None:
                     f"{' or '.join(LOW_BITS[kind])}")
 
 
-class PlainTextTokenizer(PreTrainedTokenizerFast):
+class PreTrainedTokenizerFast(transformers.PreTrainedTokenizerFast):  # named as it, since that is what is saved
     """Takes split_special_tokens, as transformers 5's tokenizers do: text that spells a special token stays text."""
-
-    slow_tokenizer_class = None
 
     def __call__(self, texts, *arguments, split_special_tokens: bool = False, **keywords):
         if not split_special_tokens:
@@ -111,8 +108,8 @@ class PlainTextTokenizer(PreTrainedTokenizerFast):
         return {"input_ids": [one.ids for one in plain.encode_batch(texts, add_special_tokens=False)]}
 
 
-def load_tokenizer(folder: Path) -> PlainTextTokenizer:
-    """From tokenizer.json, of today too, or else from sentencepiece's tokenizer.model. Raises ValueError if neither is readable."""
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """From tokenizer.json, of today too, or else from sentencepiece's tokenizer.model. Raises ValueError for a later kind."""
     file, config = folder / "tokenizer.json", folder / "tokenizer_config.json"
     named = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
     if file.is_file():
@@ -122,7 +119,7 @@ def load_tokenizer(folder: Path) -> PlainTextTokenizer:
     else:  # the special tokens of Llama
         backend, named = LlamaTokenizerFast(str(folder / "tokenizer.model")).backend_tokenizer, LLAMA_TOKENS
     tokens = {name: value if isinstance(value, str) else value["content"] for name in LLAMA_TOKENS if (value := named.get(name))}
-    return PlainTextTokenizer(tokenizer_object=backend, clean_up_tokenization_spaces=False, verbose=False, **tokens)
+    return PreTrainedTokenizerFast(tokenizer_object=backend, clean_up_tokenization_spaces=False, verbose=False, **tokens)
 
 
 def _read_tokenizer(spec: dict) -> Tokenizer:

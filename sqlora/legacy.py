@@ -13,6 +13,7 @@ from transformers import TrainerState
 
 RENAMED = {"eval_strategy": "evaluation_strategy", "activation_checkpointing": "gradient_checkpointing",
            "activation_checkpointing_kwargs": "gradient_checkpointing_kwargs"}
+LATER = ("gradient_checkpointing_kwargs", "accelerator_config")  # which these versions do without
 RNG = "rng_state.pth"
 
 
@@ -24,9 +25,8 @@ def TrainingArguments(**arguments) -> transformers.TrainingArguments:
     """
     arguments = {RENAMED.get(name, name): value for name, value in arguments.items()}
     arguments["per_device_train_batch_size"] *= arguments.pop("gradient_accumulation_steps", 1)
-    if not any(field.name == "gradient_checkpointing_kwargs" for field in dataclasses.fields(transformers.TrainingArguments)):
-        arguments.pop("gradient_checkpointing_kwargs", None)  # before 4.35
-    return transformers.TrainingArguments(**arguments)
+    known = {field.name for field in dataclasses.fields(transformers.TrainingArguments)}
+    return transformers.TrainingArguments(**{name: arguments[name] for name in arguments if name in known or name not in LATER})
 
 
 class AttentionInterface:
