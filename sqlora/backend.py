@@ -97,7 +97,7 @@ def load_base(base: BaseModel, settings: Settings, device: Device, training: boo
     try:
         model, missing = bigdl.load_model(base.folder, settings, device) if LEGACY else _load_model(base, settings, device)
     except (OSError, SafetensorError, RuntimeError, EOFError, ValueError) as error:
-        if isinstance(error, torch.cuda.OutOfMemoryError):  # of any device
+        if isinstance(error, torch.OutOfMemoryError):
             raise UserError(f"BASE_MODEL (--base-model) is {base.id!r}, which does not fit into the memory of {device.name}; "
                             f"set LOW_BIT to nf4, or take a smaller model") from None
         raise UserError(f"BASE_MODEL (--base-model) is {base.id!r}, and its weights cannot be loaded: {error}") from None

@@ -116,6 +116,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
         backend = _read_tokenizer(json.loads(file.read_text(encoding="utf-8")))
     elif config.is_file():
         backend = AutoTokenizer.from_pretrained(folder, verbose=False).backend_tokenizer
+    elif not (folder / "tokenizer.model").is_file():
+        raise ValueError("there is neither a tokenizer.json nor a tokenizer.model")
     else:  # the special tokens of Llama
         backend, named = LlamaTokenizerFast(str(folder / "tokenizer.model")).backend_tokenizer, LLAMA_TOKENS
     tokens = {name: value if isinstance(value, str) else value["content"] for name in LLAMA_TOKENS if (value := named.get(name))}

@@ -134,7 +134,7 @@ def _read_dataset(name: str, where: str) -> Iterable[object]:
     import huggingface_hub
     from huggingface_hub import utils as errors
 
-    datasets.disable_progress_bars()
+    datasets.disable_progress_bar()
     try:
         if not Path(name).expanduser().is_dir() and hub.list_files("dataset", name) is None:
             # Otherwise datasets would ask for half a minute before it looks into the cache.

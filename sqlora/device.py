@@ -27,7 +27,7 @@ class Device:
     @property
     def place(self) -> str:
         """The device as torch and `device_map` name it, such as "xpu:0"."""
-        return "cpu" if self.type == "cpu" else f"{self.type}:{getattr(torch, self.type).current_device()}"
+        return "cpu" if self.type == "cpu" else f"{self.type}:{torch.get_device_module(self.type).current_device()}"
 
 
 def choose_device(wanted: str, dtype: str) -> Device:
@@ -58,7 +58,7 @@ def is_there(kind: str) -> bool:
 
 def device_name(kind: str) -> str:
     if kind != "cpu":
-        return getattr(torch, kind).get_device_name()
+        return torch.get_device_module(kind).get_device_name()
     name = platform.processor()
     if sys.platform == "linux":  # where platform does not know the processor's name
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -70,7 +70,7 @@ def has_bfloat16(kind: str) -> bool:
     """Whether the device computes in bfloat16 itself, rather than by emulation."""
     if kind == "cpu":
         return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return getattr(torch, kind).is_bf16_supported(including_emulation=False)
+    return torch.get_device_module(kind).is_bf16_supported(including_emulation=False)
 
 
 def _best_dtype(kind: str) -> tuple[torch.dtype, str]:
@@ -87,7 +87,7 @@ def free_memory(kind: str) -> int | None:
         import psutil
 
         return psutil.virtual_memory().available
-    module = getattr(torch, kind)
+    module = torch.get_device_module(kind)
     try:
         reusable = module.memory_reserved() - module.memory_allocated()  # kept by torch, and free
         return module.mem_get_info()[0] + reusable
@@ -102,7 +102,7 @@ def free_memory(kind: str) -> int | None:
 def peak_memory(kind: str) -> int:
     """Most bytes held so far: allocated on the device, or resident in this process on a CPU."""
     if kind != "cpu":
-        return getattr(torch, kind).max_memory_allocated()
+        return torch.get_device_module(kind).max_memory_allocated()
     import psutil
 
     memory = psutil.Process().memory_info()

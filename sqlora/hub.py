@@ -58,7 +58,7 @@ def _download(repo: str) -> Path:
     except (errors.RepositoryNotFoundError, errors.HFValidationError):
         raise UserError(f"BASE_MODEL (--base-model) is {repo!r}, and neither a folder nor a public model on the hub has this "
                         f"name; correct it, or log in with `hf auth login` if it is private") from None
-    except (errors.LocalEntryNotFoundError, *network_errors()) as error:
+    except (FileNotFoundError, *network_errors()) as error:
         raise UserError(f"BASE_MODEL (--base-model) is {repo!r}, which is not wholly in the cache, and the hub is out of reach "
                         f"({type(error).__name__}); {WAYS_OUT}") from None
 

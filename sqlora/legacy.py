@@ -1,10 +1,13 @@
-"""transformers 4.34 to 4.37 under the names of transformers 5: its Trainer, and what its checkpoints lack."""
+"""transformers 4.34 to 4.37 under the names of transformers 5: its Trainer, and what its checkpoints lack; and torch from 2.0 on
+under today's names."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy
 import torch
@@ -15,6 +18,14 @@ RENAMED = {"eval_strategy": "evaluation_strategy", "activation_checkpointing": "
            "activation_checkpointing_kwargs": "gradient_checkpointing_kwargs"}
 LATER = ("gradient_checkpointing_kwargs", "accelerator_config")  # which these versions do without
 RNG = "rng_state.pth"
+
+for name, value in {  # which torch has since 2.5 and 2.6
+    "get_device_module": functools.partial(getattr, torch),
+    "OutOfMemoryError": torch.cuda.OutOfMemoryError,
+    "accelerator": SimpleNamespace(empty_cache=lambda: torch.xpu.empty_cache()),
+}.items():
+    if not hasattr(torch, name):
+        setattr(torch, name, value)
 
 
 def TrainingArguments(**arguments) -> transformers.TrainingArguments:
@@ -35,6 +46,11 @@ class AttentionInterface:
     @staticmethod
     def register(name: str, attention) -> None:
         pass
+
+
+def has_triton() -> bool:
+    """Nothing is compiled here."""
+    return False
 
 
 # Not a field, which this version could not read back from a checkpoint's trainer_state.json.

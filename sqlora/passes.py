@@ -15,7 +15,7 @@ from sqlora.console import note
 from sqlora.device import Device
 from sqlora.errors import UserError
 from sqlora.settings import Settings
-from sqlora.stack import LEGACY, AttentionInterface
+from sqlora.stack import LEGACY, AttentionInterface, has_triton
 
 KNOWN_MODELS = ("llama", "mistral", "qwen2")  # whose attention is what is computed here; the tests prove it
 TREE_ATTENTION, PREFIX_ATTENTION = "sqlora_tree", "sqlora_prefix"
@@ -41,8 +41,6 @@ def choose_form(config, settings: Settings, device: Device) -> Form:
             if asked:
                 note(f"{name} is {getattr(settings, name)}, which BACKEND bigdl cannot do, so it is off")
         return Form("off", "BACKEND bigdl has no attention for it", False, "nor a compiled form")
-    from torch.utils._triton import has_triton
-
     triton = device.type != "cpu" and has_triton()
     name, reason = settings.PACKING, "as PACKING asks"
     unfit = _unfit(config, settings.MAX_LENGTH)
@@ -190,7 +188,7 @@ def _fault(model, form: Form) -> str | None:
     try:
         with _state_kept(model):
             trial(model, form)
-    except torch.cuda.OutOfMemoryError:
+    except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever a compiler may raise
         return f"{type(error).__name__}: {error}".splitlines()[0][:200]

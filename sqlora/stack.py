@@ -6,8 +6,9 @@ from importlib.metadata import version
 LEGACY = int(version("transformers").partition(".")[0]) < 5
 
 if LEGACY:
-    from sqlora.legacy import AttentionInterface, Trainer, TrainingArguments
+    from sqlora.legacy import AttentionInterface, Trainer, TrainingArguments, has_triton
 else:
+    from torch.utils._triton import has_triton
     from transformers import AttentionInterface, Trainer, TrainingArguments
 
-__all__ = ["LEGACY", "AttentionInterface", "Trainer", "TrainingArguments"]
+__all__ = ["LEGACY", "AttentionInterface", "Trainer", "TrainingArguments", "has_triton"]

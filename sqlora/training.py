@@ -171,7 +171,7 @@ class SqlTrainer(Trainer):
         """None where the device's memory ran out, once what was computed is gone from it."""
         try:
             return compute(*arguments)
-        except torch.cuda.OutOfMemoryError:
+        except torch.OutOfMemoryError:
             if self.args.world_size > 1:  # the other processes wait for a pass that will not come
                 raise
             return None
@@ -184,7 +184,7 @@ class SqlTrainer(Trainer):
             raise UserError(f"a row of {longest} tokens does not fit into the device's memory beside the model; set LOW_BIT "
                             f"(--low-bit) to nf4, turn GRADIENT_CHECKPOINTING on, or lower MAX_LENGTH (--max-length)")
         if self.args.device.type != "cpu":
-            getattr(torch, self.args.device.type).empty_cache()
+            torch.accelerator.empty_cache()
         self.most_tokens = longest // 2
         note(f"a pass of {longest:,} tokens did not fit into the memory; from here on a pass has at most {self.most_tokens:,}")
         return self._prepare_inputs(inputs | {"passes": self._make_passes(rows)})
