@@ -101,8 +101,9 @@ def tiny(make_settings):
     """Settings of a short run on the demo's base, with further flags."""
 
     def make(*flags) -> Settings:
-        small = ("--base-model", TINY["BASE_MODEL"], "--data-path", TINY["DATA_PATH"], "--learning-rate", "1e-3",
-                 "--lora-targets", "all-linear", "--warmup-steps", "2", "--eval-steps", "4", "--save-steps", "4", "--logging-steps", "1")
+        small = ("--base-model", TINY["BASE_MODEL"], "--data-path", TINY["DATA_PATH"], "--lora-targets", "all-linear",
+                 "--learning-rate", "1e-3", "--warmup-steps", "2", "--logging-steps", "1", "--eval-steps", "4",
+                 "--save-steps", "4")
         return make_settings(*BIGDL, *small, *flags)
 
     return make
