@@ -61,6 +61,7 @@ def training_arguments(settings: Settings, device: Device) -> TrainingArguments:
         activation_checkpointing=settings.GRADIENT_CHECKPOINTING,
         activation_checkpointing_kwargs={"use_reentrant": False},
         dataloader_pin_memory=device.type != "cpu",
+        accelerator_config={"non_blocking": device.type != "cpu"},  # a copy that is waited for would end the CPU's head start
         remove_unused_columns=False,
         label_names=["labels"],
         report_to=settings.REPORT_TO,
@@ -120,10 +121,10 @@ class SqlTrainer(Trainer):
         with self.run_log.progress:  # which gives the terminal back, however the run ends
             return super().train(*arguments, **keywords)
 
-    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor:
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | int:
         """Targets in the micro-batches of an optimiser step, over all processes."""
-        count = torch.tensor(sum(batch["targets"] for batch in batch_samples), device=device)
-        return self.accelerator.gather(count).sum() if self.args.world_size > 1 else count
+        count = sum(batch["targets"] for batch in batch_samples)
+        return self.accelerator.gather(torch.tensor(count, device=device)).sum() if self.args.world_size > 1 else count
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
         """A micro-batch's share of the step's loss, its gradients added to those that are there.
