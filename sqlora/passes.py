@@ -40,7 +40,7 @@ def choose_form(config, settings: Settings, device: Device) -> Form:
         for name, asked in (("PACKING", settings.PACKING not in ("auto", "off")), ("COMPILE", settings.COMPILE == "on")):
             if asked:
                 note(f"{name} is {getattr(settings, name)}, which BACKEND bigdl cannot do, so it is off")
-        return Form("off", "BACKEND bigdl has no attention for it", False, "nor a compiled form")
+        return Form("off", _unfit(config, settings.MAX_LENGTH), False, "nor a compiled form")
     triton = device.type != "cpu" and has_triton()
     name, reason = settings.PACKING, "as PACKING asks"
     unfit = _unfit(config, settings.MAX_LENGTH)
@@ -57,6 +57,8 @@ def choose_form(config, settings: Settings, device: Device) -> Form:
 
 def _unfit(config, longest: int) -> str | None:
     """What keeps a model from being packed: attention over a part of the tokens, or scores bent, would come out wrong."""
+    if LEGACY:
+        return "BACKEND bigdl has no attention for it"
     if config.model_type not in KNOWN_MODELS:
         return f"a {config.model_type} model is not known to pack exactly"
     if getattr(config, "attention_dropout", 0):
