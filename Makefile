@@ -1,10 +1,15 @@
 # make demo, make test, make pictures: each makes .venv first and installs what it needs there.
+# make test-bigdl: BACKEND bigdl in an environment of its own, .venv-bigdl; with BIGDL=ipex-llm, .venv-ipex-llm.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: demo test pictures clean
+BIGDL ?= bigdl
+BIGDL_PYTHON ?= python3.11
+BIGDL_BIN := .venv-$(BIGDL)/$(notdir $(BIN))
+
+.PHONY: demo test test-bigdl pictures clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python finetune.py --preset tiny
@@ -13,6 +18,9 @@ demo: $(VENV)/.installed
 test: $(VENV)/.tested
 	$(BIN)/python -m ruff check --quiet .
 	$(BIN)/python -m pytest -q
+
+test-bigdl: $(VENV)/.installed .venv-$(BIGDL)/.tested
+	SQLORA_DEFAULT_PYTHON=$(abspath $(BIN)/python) $(BIGDL_BIN)/python -m pytest -q tests/test_bigdl.py
 
 pictures: $(VENV)/.installed
 	$(BIN)/python docs/pictures.py
@@ -27,6 +35,11 @@ $(VENV)/.tested: $(VENV)/.installed requirements-test.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
 	@touch $@
 
+.venv-$(BIGDL)/.tested: requirements-$(BIGDL).txt requirements-test.txt
+	$(BIGDL_PYTHON) -m venv .venv-$(BIGDL)
+	$(BIGDL_BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-$(BIGDL).txt -r requirements-test.txt
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .pytest_cache
+	rm -rf $(VENV) .venv-bigdl .venv-ipex-llm .pytest_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -16,7 +16,8 @@ LORA_CHECKPOINT = "latest"  # adapter that generate.py loads: a folder, or lates
 # Where it runs.
 DEVICE = "auto"  # auto (xpu, then cuda, then cpu), xpu, cuda or cpu
 DTYPE = "auto"  # compute type: auto (bfloat16 where the device has it), bfloat16, float16 or float32
-LOW_BIT = "nf4"  # weights of the frozen base: nf4 or fp4 (4 bits, double quantisation), or none (unquantised)
+BACKEND = "bitsandbytes"  # whose low-bit weights: bitsandbytes, or bigdl (bigdl-llm, ipex-llm: requirements-bigdl.txt)
+LOW_BIT = "nf4"  # weights of the frozen base: nf4, fp4 (double quantisation), sym_int4 (bigdl), or none (unquantised)
 
 # Fine-tuning.
 MAX_STEPS = 300  # optimiser steps

@@ -25,7 +25,6 @@ def main(settings: Settings) -> None:
         checkpoints,
         checks,
         data,
-        device,
         hub,
         interrupts,
         lint,
@@ -40,7 +39,7 @@ def main(settings: Settings) -> None:
 
     run_folder.check_outputs(settings)
     arguments.check_tracker(settings.REPORT_TO)
-    chosen = device.choose_device(settings.DEVICE, settings.DTYPE)
+    chosen = backend.choose_device(settings)
     console.print_banner(settings, chosen)
     checks.quick(chosen, settings)
 

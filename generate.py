@@ -18,13 +18,13 @@ def main(settings: Settings) -> None:
     from sqlora import console
 
     console.quiet_libraries()
-    from sqlora import adapter, backend, data, device, evaluation, generation, hub, page, report, run_folder
+    from sqlora import adapter, backend, data, evaluation, generation, hub, page, report, run_folder
 
     rows = data.load_samples(settings)
     run_folder.check_writable(Path(settings.CHECKPOINT_DIR), "CHECKPOINT_DIR")
     if settings.OUTPUT:
         run_folder.check_writable(Path(settings.OUTPUT).parent, "OUTPUT")
-    chosen = device.choose_device(settings.DEVICE, settings.DTYPE)
+    chosen = backend.choose_device(settings)
     folder = None if settings.MODEL == "base" else adapter.find_adapter(settings)
     console.print_generation(settings, chosen, len(rows))
 

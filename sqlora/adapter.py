@@ -10,14 +10,15 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 
-from sqlora import prompt
+from sqlora import backend, prompt
 from sqlora.checkpoints import FINGERPRINT, PREFIX, WEIGHTS, file_hash, is_whole, read_fingerprint
 from sqlora.errors import UserError
 from sqlora.hub import BaseModel
 from sqlora.settings import Settings
 
 CONFIGURATION = "adapter_config.json"
-LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets")
+LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "bigdl-llm", "ipex-llm",
+             "intel-extension-for-pytorch")
 
 
 def make_fingerprint(base: BaseModel, tokenizer, settings: Settings, data: dict[str, object]) -> dict[str, object]:
@@ -28,9 +29,17 @@ def make_fingerprint(base: BaseModel, tokenizer, settings: Settings, data: dict[
         "tokenizer": tokenizer_hash(tokenizer),
         "quantisation": settings.LOW_BIT,
         "settings": settings.as_dict(),
-        "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "versions": {name: importlib.metadata.version(name) for name in LIBRARIES if _is_installed(name)},
         "data": data,
     }
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def tokenizer_hash(tokenizer) -> str:
@@ -44,7 +53,7 @@ def write_adapter(model: PeftModel, folder: Path, base: BaseModel) -> None:
     """The adapter's weights and configuration, without a fingerprint, into `folder`."""
     # PEFT's own search of the hub for a changed vocabulary is not needed: the embeddings are never trained.
     model.peft_config["default"].base_model_name_or_path = base.id
-    model.save_pretrained(folder, save_embedding_layers=False)
+    model.save_pretrained(folder, save_embedding_layers=False, safe_serialization=True)
     (folder / "README.md").unlink()  # a template of PEFT's; report.py writes the model card
 
 
@@ -97,7 +106,7 @@ def check_adapter(folder: Path, base: BaseModel, tokenizer, order: str) -> dict 
 def load_adapter(model, folder: Path) -> PeftModel:
     """The base with the adapter of `folder`, from safetensors alone. Raises UserError if it does not fit the base."""
     try:
-        return PeftModel.from_pretrained(model, folder, torch_device=str(model.device))
+        return backend.load_adapter(model, folder)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # a configuration that is wrong makes PEFT raise errors of any kind

@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib.util
 
 import torch
-from transformers import TrainingArguments
 
 from sqlora.device import Device
 from sqlora.errors import UserError
 from sqlora.settings import Settings
+from sqlora.stack import TrainingArguments
 
 
 def check_tracker(name: str) -> None:

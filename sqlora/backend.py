@@ -1,8 +1,14 @@
-"""The base model in memory: its tokenizer, its 4-bit weights through bitsandbytes, and the adapter wrapped around it."""
+"""The base model in memory: its tokenizer, its low-bit weights, and the adapter wrapped around it.
+
+BACKEND bitsandbytes is here, and what both have in common; bigdl.py has what BACKEND bigdl does otherwise.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
+import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from transformers import (
@@ -16,11 +22,36 @@ from transformers import (
 )
 from transformers.pytorch_utils import Conv1D
 
+from sqlora import device as devices
 from sqlora.device import Device
 from sqlora.errors import UserError
 from sqlora.hub import BaseModel
 from sqlora.prompt import check_tokenizer
 from sqlora.settings import Settings
+from sqlora.stack import LEGACY
+
+if LEGACY:
+    from sqlora import bigdl
+
+LOW_BITS = ("nf4", "fp4", "none")  # of bitsandbytes
+
+
+def choose_device(settings: Settings) -> Device:
+    """The device and compute type of a run, by DEVICE and DTYPE.
+
+    Raises UserError if BACKEND is not installed, or has not this device or LOW_BIT there: before anything is loaded.
+    """
+    if LEGACY != (settings.BACKEND == "bigdl"):
+        raise UserError(f"BACKEND (--backend) is {settings.BACKEND!r}, and this environment has transformers "
+                        f"{transformers.__version__}; " + (
+                            "set it to bigdl, or pip install -r requirements.txt in an environment of its own" if LEGACY else
+                            "pip install -r requirements-bigdl.txt in an environment of its own, or set it to bitsandbytes"))
+    if LEGACY:
+        return bigdl.choose(settings)
+    if settings.LOW_BIT not in LOW_BITS:
+        raise UserError(f"LOW_BIT (--low-bit) is {settings.LOW_BIT!r}, a type of BACKEND bigdl; set it to "
+                        f"{' or '.join(LOW_BITS)}")
+    return devices.choose_device(settings.DEVICE, settings.DTYPE)
 
 
 def load_tokenizer(base: BaseModel):
@@ -28,7 +59,10 @@ def load_tokenizer(base: BaseModel):
     # Alone, a tokenizer.model would be read as a tokenizer that does not start words as Llama's does.
     bare = (base.folder / "tokenizer.model").is_file() and not any(base.folder.glob("tokenizer*.json"))
     try:
-        tokenizer = (LlamaTokenizer if bare else AutoTokenizer).from_pretrained(base.folder)
+        if LEGACY:
+            tokenizer = bigdl.load_tokenizer(base.folder)
+        else:
+            tokenizer = (LlamaTokenizer if bare else AutoTokenizer).from_pretrained(base.folder)
     except (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError) as error:
         raise UserError(f"BASE_MODEL (--base-model) is {base.id!r}, and its tokenizer cannot be loaded: {error}") from None
     check_tokenizer(tokenizer)
@@ -42,7 +76,7 @@ def check_causal(base: BaseModel, longest: int = 0) -> PretrainedConfig:
     `longest` tokens.
     """
     try:
-        config = AutoConfig.from_pretrained(base.folder)
+        config = bigdl.load_config(base.folder) if LEGACY else AutoConfig.from_pretrained(base.folder)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"BASE_MODEL (--base-model) is {base.id!r}, and its config.json cannot be used: {error}") from None
     architectures = config.architectures or []
@@ -61,47 +95,58 @@ def load_base(base: BaseModel, settings: Settings, device: Device, training: boo
     Raises UserError if weights are missing, damaged, or do not fit the configuration.
     """
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
-            base.folder,
-            dtype=device.dtype,
-            device_map={"": device.place},
-            attn_implementation="sdpa",
-            quantization_config=_quantisation(settings.LOW_BIT, device),
-            output_loading_info=True,
-        )
-    except (OSError, SafetensorError, RuntimeError, EOFError) as error:
+        model, missing = bigdl.load_model(base.folder, settings, device) if LEGACY else _load_model(base, settings, device)
+    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise UserError(f"BASE_MODEL (--base-model) is {base.id!r}, which does not fit into the memory of {device.name}; "
                             f"set LOW_BIT to nf4, or take a smaller model") from None
         raise UserError(f"BASE_MODEL (--base-model) is {base.id!r}, and its weights cannot be loaded: {error}") from None
-    if report["missing_keys"]:
-        missing = sorted(report["missing_keys"])
+    if missing:
         raise UserError(f"BASE_MODEL (--base-model) is {base.id!r}, and {len(missing)} of its weights are missing, first "
-                        f"{missing[0]}; download it again")
+                        f"{min(missing)}; download it again")
     model.requires_grad_(False)
-    mend_cpu_kernels(model, training)
+    if not LEGACY:
+        mend_cpu_kernels(model, training)
     return model
+
+
+def _load_model(base: BaseModel, settings: Settings, device: Device):
+    """The model, and the names of the weights that its files lack."""
+    model, report = AutoModelForCausalLM.from_pretrained(
+        base.folder,
+        dtype=device.dtype,
+        device_map={"": device.place},
+        attn_implementation="sdpa",
+        quantization_config=_quantisation(settings.LOW_BIT, device),
+        output_loading_info=True,
+    )
+    return model, report["missing_keys"]
 
 
 def wrap_with_adapter(model: PreTrainedModel, settings: Settings) -> PeftModel:
     """A fresh LoRA adapter around the base, in float32. Raises UserError for a LORA_TARGETS name that the model lacks."""
     targets: list[str] | str = settings.LORA_TARGETS
+    there = sorted({name.rsplit(".", 1)[-1] for name, module in model.named_modules() if _takes_adapter(model, module)})
     if targets == ["all-linear"]:
-        targets = "all-linear"
-    else:
-        there = sorted({name.rsplit(".", 1)[-1] for name, module in model.named_modules() if _takes_adapter(model, module)})
-        absent = [name for name in targets if name not in there]
-        if absent:
-            raise UserError(f"LORA_TARGETS (--lora-targets) names {', '.join(absent)}, which the model lacks; it has "
-                            f"{', '.join(there)}")
+        targets = there if LEGACY else "all-linear"
+    elif absent := [name for name in targets if name not in there]:
+        raise UserError(f"LORA_TARGETS (--lora-targets) names {', '.join(absent)}, which the model lacks; it has "
+                        f"{', '.join(there)}")
     torch.manual_seed(settings.SEED)  # which the adapter's first weights are drawn with
-    return get_peft_model(model, LoraConfig(
+    lora = LoraConfig(
         r=settings.LORA_R,
         lora_alpha=settings.LORA_ALPHA,
         lora_dropout=settings.LORA_DROPOUT,
         target_modules=targets,
         task_type="CAUSAL_LM",
-    ))
+    )
+    return bigdl.wrap(model, lora, settings) if LEGACY else get_peft_model(model, lora)
+
+
+def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
+    """The base with the adapter of `folder`, from safetensors alone."""
+    return bigdl.load_adapter(model, folder) if LEGACY else PeftModel.from_pretrained(
+        model, folder, torch_device=str(model.device))
 
 
 def _takes_adapter(model: PreTrainedModel, module: torch.nn.Module) -> bool:

@@ -40,7 +40,8 @@ def _quick(device: Device, settings: Settings) -> Iterator[Result]:
     yield attention(device, masked=False, head_sizes=HEAD_SIZES[:1])
     if settings.PACKING != "off":
         yield attention(device, masked=True, head_sizes=HEAD_SIZES[:1])
-    yield from four_bit(device, settings.LOW_BIT)
+    if settings.BACKEND == "bitsandbytes":
+        yield from four_bit(device, settings.LOW_BIT)
 
 
 def four_bit(device: Device, low_bit: str) -> Iterator[Result]:

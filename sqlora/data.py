@@ -134,10 +134,10 @@ def _read_parquet(file: Path, where: str) -> list[dict]:
 
 def _read_dataset(name: str, where: str) -> Iterable[object]:
     import datasets
-    import httpx2
     import huggingface_hub
+    from huggingface_hub import utils as errors
 
-    datasets.disable_progress_bars()
+    datasets.disable_progress_bar()
     try:
         if Path(os.path.expanduser(name)).is_dir():
             splits = datasets.load_dataset(name)
@@ -152,12 +152,12 @@ def _read_dataset(name: str, where: str) -> Iterable[object]:
             _fetch_data_files(builder.config.data_files or {}, where)
             builder.download_and_prepare()
             splits = builder.as_dataset()
-    except (huggingface_hub.errors.RepositoryNotFoundError, huggingface_hub.errors.HFValidationError,
-            datasets.exceptions.DatasetNotFoundError):
+    except (errors.RepositoryNotFoundError, errors.HFValidationError,
+            getattr(datasets.exceptions, "DatasetNotFoundError", errors.RepositoryNotFoundError)):
         raise UserError(f"{where}: neither a file or folder nor a public dataset on the hub has this name; correct it") from None
     except UserError:
         raise
-    except (ConnectionError, httpx2.HTTPError) as error:
+    except download.network_errors() as error:
         raise UserError(f"{where}: it is not in the cache, and the hub is out of reach ({type(error).__name__}); "
                         f"{hub.WAYS_OUT}") from None
     except Exception as error:  # of what kind ever: its readers' own errors come through, and are about the files

@@ -53,7 +53,7 @@ def choose_device(wanted: str, dtype: str) -> Device:
 
 def is_there(kind: str) -> bool:
     """Whether torch can compute on this kind of device."""
-    return kind == "cpu" or getattr(torch, kind).is_available()
+    return kind == "cpu" or (hasattr(torch, kind) and getattr(torch, kind).is_available())
 
 
 def device_name(kind: str) -> str:

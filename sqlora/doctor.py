@@ -37,15 +37,15 @@ def examine(settings: Settings) -> Iterator[Result]:
     from sqlora import machine
 
     for check in (machine.versions, machine.libraries):
-        found = check()
+        found = check(settings.BACKEND)
         yield found
         if found.status == WRONG:
             return  # nothing else can be tried
-    from sqlora import device
+    from sqlora import backend
 
     yield from machine.devices()
     try:
-        chosen = device.choose_device(settings.DEVICE, settings.DTYPE)
+        chosen = backend.choose_device(settings)
     except UserError as error:
         yield wrong("chosen device", error)
         return
@@ -65,16 +65,18 @@ def examine(settings: Settings) -> Iterator[Result]:
 def examine_numbers(chosen: Device, settings: Settings) -> Iterator[Result]:
     """What finetune.py and generate.py compute, on the chosen device and in its number type, and products in other types."""
     import torch
-    from torch.utils._triton import has_triton
 
     from sqlora import checks, device, machine
     from sqlora.passes import Form
+    from sqlora.stack import has_triton
 
     native = (torch.bfloat16,) if device.has_bfloat16(chosen.type) else ()
     for dtype in dict.fromkeys((chosen.dtype, *native, torch.float16)):
         yield checks.matrix_products(replace(chosen, dtype=dtype), checks.LARGE_SHAPES)
     for masked in (False, True):
         yield checks.attention(chosen, masked, checks.HEAD_SIZES)
+    if settings.BACKEND == "bigdl":  # which has weights of its own, and no packing
+        return
     if settings.LOW_BIT != "none":
         yield machine.native_library(chosen.type)
         yield from checks.four_bit(chosen, settings.LOW_BIT)

@@ -25,7 +25,6 @@ def fetch(where: str, kind: str, repo: str, allow: list[str], ignore: list[str] 
     once against the hub's hash; one that is wrong is deleted and downloaded again. Raises UserError, beginning with `where`,
     if that does not help, and what huggingface_hub raises where the hub cannot be reached.
     """
-    import httpx2
     from huggingface_hub import snapshot_download
 
     for attempt in range(1, TRIES + 1):
@@ -37,7 +36,7 @@ def fetch(where: str, kind: str, repo: str, allow: list[str], ignore: list[str] 
                 _delete_abandoned(folder)
                 return folder
             fault = f"{', '.join(damaged)}: the content is not what the hub's hash says, and was deleted from the cache"
-        except httpx2.ReadError as error:  # the one break after which huggingface_hub does not go on
+        except _connection_lost() as error:  # the one break after which huggingface_hub does not go on
             fault = f"the connection was lost ({error})"
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             fault = f"the hub's answer cannot be read ({error})"
@@ -59,9 +58,12 @@ def limit_waits() -> None:
 
     Left alone it waits for some of its answers for ever.
     """
-    import httpx2
-    from huggingface_hub import constants, set_client_factory
-    from huggingface_hub.utils._http import default_client_factory
+    try:
+        import httpx2
+        from huggingface_hub import constants, set_client_factory
+        from huggingface_hub.utils._http import default_client_factory
+    except ImportError:  # a client of the time of bigdl-llm
+        return
 
     def limit(request: httpx2.Request) -> None:
         most, waits = constants.HF_HUB_DOWNLOAD_TIMEOUT, request.extensions.get("timeout", {})
@@ -74,6 +76,27 @@ def limit_waits() -> None:
         return client
 
     set_client_factory(make_client)
+
+
+def network_errors() -> tuple[type[Exception], ...]:
+    """What the hub's client raises where the hub cannot be reached, or may not be."""
+    try:
+        import httpx2
+    except ImportError:
+        import requests
+
+        return ConnectionError, requests.RequestException
+    return ConnectionError, httpx2.HTTPError, httpx2.InvalidURL
+
+
+def _connection_lost() -> type[Exception]:
+    try:
+        import httpx2
+    except ImportError:
+        import requests
+
+        return requests.exceptions.ChunkedEncodingError
+    return httpx2.ReadError
 
 
 def _present(folder: Path, allow: list[str], ignore: list[str] | None) -> list[str]:
@@ -119,7 +142,7 @@ def _hub_hashes(kind: str, repo: str, folder: Path, names: list[str], offline: b
     linked = {name: Path(os.readlink(folder / name)).name for name in names if (folder / name).is_symlink()}
     hashes = {name: hash for name, hash in linked.items() if re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", hash)}
     others = [name for name in names if name not in linked]
-    if others and not offline:  # where there are no links, as on most Windows machines
+    if others and not offline and hasattr(HfApi, "get_paths_info"):  # where there are no links, as on most Windows machines
         for file in HfApi().get_paths_info(repo, others, revision=folder.name, repo_type=kind):
             hashes[file.path] = file.lfs.sha256 if file.lfs else file.blob_id
     return hashes

@@ -42,8 +42,7 @@ def find_base_model(name: str) -> BaseModel:
 
 
 def _download(repo: str) -> Path:
-    import httpx2
-    from huggingface_hub import errors
+    from huggingface_hub import utils as errors
 
     try:
         files = list_files("model", repo)
@@ -56,7 +55,7 @@ def _download(repo: str) -> Path:
     except (errors.RepositoryNotFoundError, errors.HFValidationError):
         raise UserError(f"BASE_MODEL (--base-model) is {repo!r}, and neither a folder nor a public model on the hub has this "
                         f"name; correct it, or log in with `hf auth login` if it is private") from None
-    except (errors.LocalEntryNotFoundError, httpx2.HTTPError) as error:
+    except (FileNotFoundError, *download.network_errors()) as error:
         raise UserError(f"BASE_MODEL (--base-model) is {repo!r}, which is not wholly in the cache, and the hub is out of reach "
                         f"({type(error).__name__}); {WAYS_OUT}") from None
 
@@ -67,15 +66,15 @@ def list_files(kind: str, repo: str) -> list[str] | None:
     Asks once, for ten seconds: huggingface_hub's own listing would retry for half a minute, or for ever.
     Raises RepositoryNotFoundError, GatedRepoError or HFValidationError of huggingface_hub.
     """
-    import httpx2
-    from huggingface_hub import HfApi, errors
+    from huggingface_hub import HfApi
+    from huggingface_hub import utils as errors
 
     download.limit_waits()
     try:
         return [file.rfilename for file in HfApi().repo_info(repo, repo_type=kind, timeout=10).siblings]
     except (errors.RepositoryNotFoundError, errors.HFValidationError):
         raise
-    except (httpx2.HTTPError, httpx2.InvalidURL, errors.OfflineModeIsEnabled, ValueError, KeyError, TypeError):
+    except (*download.network_errors(), errors.OfflineModeIsEnabled, ValueError, KeyError, TypeError):
         return None  # the last three: something answers that is not a hub
 
 

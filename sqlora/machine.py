@@ -16,7 +16,8 @@ from sqlora.errors import UserError
 from sqlora.result import OK, SLOW, WRONG, Result, one_line, wrong
 from sqlora.settings import Settings
 
-REQUIREMENTS = Path(config.__file__).parent / "requirements.txt"
+ROOT = Path(config.__file__).parent
+REQUIREMENTS = {"bitsandbytes": "requirements.txt", "bigdl": "requirements-bigdl.txt"}  # by BACKEND
 OLDEST_PYTHON = (3, 11)
 # A function that only a library made for the device has. Those for GPUs have the CPU's too.
 NATIVE = {
@@ -26,9 +27,10 @@ NATIVE = {
 }
 
 
-def versions() -> Result:
-    """Python's, the system's, and those of the packages in requirements.txt, beside which others are named."""
-    lines = (line.partition("#")[0].strip() for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines())
+def versions(backend: str) -> Result:
+    """Python's, the system's, and those of the packages that BACKEND requires, beside which others are named."""
+    file = REQUIREMENTS[backend]
+    lines = (line.partition("#")[0].strip() for line in (ROOT / file).read_text(encoding="utf-8").splitlines())
     wanted = dict(line.split("==") for line in lines if "==" in line)
     found, missing = [f"Python {platform.python_version()} on {platform.platform(terse=True)}"], []
     for name, version in wanted.items():
@@ -38,24 +40,26 @@ def versions() -> Result:
             missing.append(name)
             continue
         other = here.partition("+")[0] != version  # 2.13.0+cpu is a build of 2.13.0
-        found.append(f"{name} {here}{f' (requirements.txt: {version})' if other else ''}")
+        found.append(f"{name} {here}{f' ({file}: {version})' if other else ''}")
     detail = ", ".join(found)
     if sys.version_info < OLDEST_PYTHON:
         return Result("versions", WRONG, detail, f"SQLoRA needs Python {'.'.join(map(str, OLDEST_PYTHON))} or newer")
     if missing:
-        return Result("versions", WRONG, f"{', '.join(missing)} missing; {detail}", "pip install -r requirements.txt")
+        return Result("versions", WRONG, f"{', '.join(missing)} missing; {detail}", f"pip install -r {file}")
     return Result("versions", OK, detail)
 
 
-def libraries() -> Result:
+def libraries(backend: str) -> Result:
     """Whether the compiled ones load, which a wrong driver or a missing system library prevents."""
-    for name in ("torch", "bitsandbytes", "transformers", "peft"):
+    names = ("torch", "transformers", "peft", *(["bitsandbytes"] if backend == "bitsandbytes" else []))
+    for name in names:
         try:
             importlib.import_module(name)
         except Exception as error:  # whatever a broken library raises
-            return Result("libraries", WRONG, f"{name} does not load ({one_line(error)})", "pip install -r requirements.txt in a "
-                          "new environment; on Windows install Microsoft's Visual C++ redistributable too")
-    return Result("libraries", OK, "torch, bitsandbytes, transformers and peft load")
+            remedy = (f"pip install -r {REQUIREMENTS[backend]} in a new environment; on Windows install Microsoft's Visual C++ "
+                      f"redistributable too")
+            return Result("libraries", WRONG, f"{name} does not load ({one_line(error)})", remedy)
+    return Result("libraries", OK, f"{', '.join(names)} load")
 
 
 def devices() -> Iterator[Result]:
@@ -130,7 +134,8 @@ def base_model(name: str, scratch: Path) -> tuple[Result, Path | None]:
 
 def _cached(name: str) -> Path | None:
     """The whole snapshot of a hub's model, if it is here."""
-    from huggingface_hub import errors, try_to_load_from_cache
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub import utils as errors
 
     try:
         config_file = None if Path(name).expanduser().exists() else try_to_load_from_cache(name, "config.json")
@@ -141,10 +146,10 @@ def _cached(name: str) -> Path | None:
 
 
 def _on_the_hub(name: str, scratch: Path) -> Result:
-    import httpx2
-    from huggingface_hub import errors, hf_hub_download
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub import utils as errors
 
-    from sqlora import hub
+    from sqlora import download, hub
 
     try:
         if hub.list_files("model", name) is not None:
@@ -155,10 +160,12 @@ def _on_the_hub(name: str, scratch: Path) -> Result:
     except (errors.RepositoryNotFoundError, errors.HFValidationError):
         return Result("base model", WRONG, f"{name} is neither a folder nor a public model on the hub",
                       "correct BASE_MODEL (--base-model), or log in with hf auth login if it is private")
-    except errors.RemoteEntryNotFoundError:
-        return Result("base model", WRONG, f"{name} has no config.json", "name a transformers model")
-    except (errors.LocalEntryNotFoundError, httpx2.HTTPError):
+    except errors.LocalEntryNotFoundError:
         pass  # as where the hub does not answer at all
+    except errors.EntryNotFoundError:
+        return Result("base model", WRONG, f"{name} has no config.json", "name a transformers model")
+    except download.network_errors():
+        pass
     return Result("base model", WRONG, f"{name} is not wholly in the cache, and the hub is out of reach", hub.WAYS_OUT)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 from peft import PeftModel
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
 from sqlora import backend, packing, sampling
 from sqlora.data import Tokenised
@@ -26,7 +26,8 @@ from sqlora.settings import Settings
 CPU_TOKENS = 16_384  # most in a pass on a CPU, whose speed grows little beyond
 UNKNOWN_FREE = 4e9  # bytes, where a device does not tell its free memory
 SHARE = 0.85  # of the free memory that passes may take; the rest is for what the allocator cannot use
-WEIGHT_BYTES = {"nf4": 0.5 + 0.127 / 8, "fp4": 0.5 + 0.127 / 8}  # with double quantisation (Dettmers et al. 2023, section 3)
+WEIGHT_BYTES = {"nf4": 0.5 + 0.127 / 8, "fp4": 0.5 + 0.127 / 8,  # with double quantisation (Dettmers et al. 2023, section 3)
+                "sym_int4": 34 / 64}  # a float16 for 64 weights, in bigdl-llm's library
 TRAINED_BYTES = 16  # a trained number, its gradient, and two moments
 TARGET_SHARE = 0.42  # of a pass's tokens that are targets with the loss on the SQL alone, as in sql-create-context
 EFFICIENCY = {True: 0.6, False: 0.4}  # share of the matrix rate that training reaches, compiled or not
@@ -70,7 +71,7 @@ def estimate(base: BaseModel, train: Tokenised, settings: Settings, device: Devi
 def without_weights(base: BaseModel, settings: Settings) -> PeftModel:
     """The model and its adapter on the meta device, which has shapes alone. Raises UserError for a wrong LORA_TARGETS."""
     with torch.device("meta"):
-        return backend.wrap_with_adapter(AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base.folder)), settings)
+        return backend.wrap_with_adapter(AutoModelForCausalLM.from_config(backend.check_causal(base)), settings)
 
 
 def token_bytes(config, settings: Settings, dtype: torch.dtype, form: Form) -> float:

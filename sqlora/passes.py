@@ -8,15 +8,14 @@ from dataclasses import dataclass, replace
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
-from torch.utils._triton import has_triton
-from transformers import AttentionInterface
-from transformers.integrations.sdpa_attention import repeat_kv
+from transformers.models.llama.modeling_llama import repeat_kv
 
 from sqlora import packing
 from sqlora.console import note
 from sqlora.device import Device
 from sqlora.errors import UserError
 from sqlora.settings import Settings
+from sqlora.stack import LEGACY, AttentionInterface, has_triton
 
 KNOWN_MODELS = ("llama", "mistral", "qwen2")  # whose attention is what is computed here; the tests prove it
 TREE_ATTENTION, PREFIX_ATTENTION = "sqlora_tree", "sqlora_prefix"
@@ -37,6 +36,11 @@ def choose_form(config, settings: Settings, device: Device) -> Form:
 
     Raises UserError where PACKING asks for a form that would not be exact.
     """
+    if LEGACY:
+        for name, asked in (("PACKING", settings.PACKING not in ("auto", "off")), ("COMPILE", settings.COMPILE == "on")):
+            if asked:
+                note(f"{name} is {getattr(settings, name)}, which BACKEND bigdl cannot do, so it is off")
+        return Form("off", _unfit(config, settings.MAX_LENGTH), False, "nor a compiled form")
     triton = device.type != "cpu" and has_triton()
     name, reason = settings.PACKING, "as PACKING asks"
     unfit = _unfit(config, settings.MAX_LENGTH)
@@ -53,6 +57,8 @@ def choose_form(config, settings: Settings, device: Device) -> Form:
 
 def _unfit(config, longest: int) -> str | None:
     """What keeps a model from being packed: attention over a part of the tokens, or scores bent, would come out wrong."""
+    if LEGACY:
+        return "BACKEND bigdl has no attention for it"
     if config.model_type not in KNOWN_MODELS:
         return f"a {config.model_type} model is not known to pack exactly"
     if getattr(config, "attention_dropout", 0):
@@ -68,6 +74,8 @@ def prepare(model, form: Form, device: Device) -> Form:
 
     Where the compiler fails the layers stay as they were, and where FlexAttention fails too the form is prefix; a note says so.
     """
+    if LEGACY:
+        return form
     base = model.get_base_model()
     if device.dtype != torch.float32:
         for module in model.modules():
@@ -113,14 +121,14 @@ def _hidden_states(model, inputs: packing.Pass, base) -> torch.Tensor:
         on_cpu = inputs["ends"].device.type == "cpu"
         mask = (packing.tree_mask if on_cpu else packing.tree_block_mask)(inputs["ends"])
     kept = []
-    hook = base.get_decoder().register_forward_hook(lambda module, arguments, output: kept.append(output[0]))
-    ids = inputs["input_ids"]
+    # Through the whole model, so that what is wrapped around it sees the call; but with no logits.
+    hooks = [base.get_decoder().register_forward_hook(lambda module, arguments, output: kept.append(output[0])),
+             base.get_output_embeddings().register_forward_pre_hook(lambda module, arguments: arguments[0][:, :0])]
     try:
-        # Through the whole model, so that what is wrapped around it sees the call; but with no logits.
-        model(input_ids=ids, position_ids=inputs.get("position_ids"), attention_mask=mask, use_cache=False,
-              logits_to_keep=torch.empty(0, dtype=torch.int64, device=ids.device))
+        model(input_ids=inputs["input_ids"], position_ids=inputs.get("position_ids"), attention_mask=mask, use_cache=False)
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
     return kept[0].flatten(0, 1)
 
 

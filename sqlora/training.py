@@ -14,9 +14,8 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
-from transformers import PrinterCallback, Trainer
+from transformers import PrinterCallback
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import rotate_checkpoints
 
 from sqlora import adapter, atomic, checkpoints, interrupts, memory, packing, passes, sampling
 from sqlora.arguments import training_arguments
@@ -28,6 +27,7 @@ from sqlora.hub import BaseModel
 from sqlora.run_folder import METRICS
 from sqlora.run_log import RunLog
 from sqlora.settings import Settings
+from sqlora.stack import Trainer, rotate_checkpoints
 
 PROGRESS = "progress.json"  # in a checkpoint: what of the run's state Trainer does not keep
 DEVICE_LOST = re.compile(r"CUDA error|HIP error|level_zero|UR_RESULT|DEVICE_LOST|device lost", re.IGNORECASE)
@@ -100,7 +100,12 @@ class SqlTrainer(Trainer):
     def collate(self, rows: list[packing.Row]) -> dict[str, object]:
         """A micro-batch: its passes, how many targets they have, and, first, since Trainer counts them, the rows' lengths."""
         return {"lengths": torch.tensor([len(row["input_ids"]) for row in rows]), "targets": packing.count_targets(rows),
-                "passes": packing.make_passes(rows, self.form.name, self.most_tokens), "rows": Rows(rows, self.most_tokens)}
+                "passes": self._make_passes(rows, self.most_tokens), "rows": Rows(rows, self.most_tokens)}
+
+    def _make_passes(self, rows: list[packing.Row], most_tokens: int) -> list[packing.Pass]:
+        size = self.settings.BATCH_SIZE  # of which a Trainer may bring several at once (see legacy.py)
+        return [one for start in range(0, len(rows), size)
+                for one in packing.make_passes(rows[start : start + size], self.form.name, most_tokens)]
 
     def _get_train_sampler(self, train_dataset=None) -> sampling.Shuffled:
         return sampling.make_sampler(self.train_dataset, self.form.name, self.settings)
@@ -113,6 +118,8 @@ class SqlTrainer(Trainer):
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
         """A micro-batch's share of the step's loss, its gradients added to those that are there."""
         model.train()
+        if num_items_in_batch is None:  # the batch is all of the step
+            num_items_in_batch = inputs["targets"]
         self.rows_seen += len(inputs["lengths"])
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         before = [None if parameter.grad is None else parameter.grad.clone() for parameter in trained]
@@ -180,7 +187,7 @@ class SqlTrainer(Trainer):
 
     def _with_passes_of(self, most_tokens: int, inputs: dict) -> dict:
         rows = inputs["rows"].rows
-        return self._prepare_inputs(inputs | {"passes": packing.make_passes(rows, self.form.name, most_tokens)})
+        return self._prepare_inputs(inputs | {"passes": self._make_passes(rows, most_tokens)})
 
     def check_losses(self) -> None:
         """Raises UserError at the first loss since the last check that is NaN, infinite or exactly 0.0.

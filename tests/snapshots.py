@@ -16,8 +16,6 @@ from transformers import (
     MistralConfig,
     MistralForCausalLM,
     PreTrainedTokenizerFast,
-    Qwen2Config,
-    Qwen2ForCausalLM,
 )
 
 TEXTS = [
@@ -115,6 +113,8 @@ def make_mistral(folder: Path) -> Path:
 
 def make_qwen2(folder: Path) -> Path:
     """Tied embeddings, biases in the attention, and a tokenizer without a BOS."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM  # which bigdl-llm's transformers has not
+
     torch.manual_seed(4)
     Qwen2ForCausalLM(Qwen2Config(
         hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,

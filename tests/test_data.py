@@ -65,7 +65,7 @@ def test_further_columns_are_left_out_and_a_known_answer_is_kept(tmp_path):
     ("rows.txt", b"x", [".txt", ".jsonl"]),
     ("bad.jsonl", b'{"question": "a", "context": "b", "answer": "c"}\n{"question": \n', ["line 2", "malformed JSON"]),
     ("bad.json", b'[\n{"question": "a"},\n]', ["line 3", "malformed JSON"]),
-    ("deep.json", b"[" * 200_000, ["malformed JSON", "deep"]),
+    ("deep.json", b"[" * 200_000, ["malformed JSON", "recursion"]),
     ("object.json", b'{"question": "a"}', ["array", ".jsonl"]),
     ("list.jsonl", b"[1]\n", ["row 1", "list"]),
     ("column.jsonl", b'{"question": "a", "sql": "b"}\n', ["row 1", "context", "question, sql"]),

@@ -31,7 +31,7 @@ print(result.status, result.detail, result.remedy, folder and sorted(path.name f
 
 
 def test_versions_are_those_that_are_installed():
-    found = machine.versions()
+    found = machine.versions("bitsandbytes")
     assert found.status == OK
     assert f"torch {torch.__version__}" in found.detail
     assert "requirements.txt:" not in found.detail
@@ -47,7 +47,7 @@ def test_a_package_that_is_missing_or_another_version(monkeypatch, missing):
         return "0.1" if name == "click" else right(name)
 
     monkeypatch.setattr(metadata, "version", version)
-    found = machine.versions()
+    found = machine.versions("bitsandbytes")
     assert (found.status, found.remedy) == (WRONG, "pip install -r requirements.txt")
     assert found.detail.startswith(f"{missing} missing")
     assert "click 0.1 (requirements.txt: " in found.detail
@@ -55,7 +55,7 @@ def test_a_package_that_is_missing_or_another_version(monkeypatch, missing):
 
 def test_a_library_that_does_not_load(monkeypatch):
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
-    found = machine.libraries()
+    found = machine.libraries("bitsandbytes")
     assert (found.status, bool(found.remedy)) == (WRONG, True)
     assert found.detail.startswith("bitsandbytes does not load (ModuleNotFoundError")
 

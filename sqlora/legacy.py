@@ -1,0 +1,123 @@
+"""transformers 4.34 to 4.37 under the names of transformers 5: its Trainer, and what its checkpoints lack; and torch from 2.0 on
+under today's names."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import random
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy
+import torch
+import transformers
+from transformers import TrainerState
+
+RENAMED = {"eval_strategy": "evaluation_strategy", "activation_checkpointing": "gradient_checkpointing",
+           "activation_checkpointing_kwargs": "gradient_checkpointing_kwargs"}
+LATER = ("gradient_checkpointing_kwargs", "accelerator_config")  # which these versions do without
+RNG = "rng_state.pth"
+
+for name, value in {  # which torch has since 2.5 and 2.6
+    "get_device_module": functools.partial(getattr, torch),
+    "OutOfMemoryError": torch.cuda.OutOfMemoryError,
+    "accelerator": SimpleNamespace(empty_cache=lambda: torch.xpu.empty_cache()),
+}.items():
+    if not hasattr(torch, name):
+        setattr(torch, name, value)
+
+
+def TrainingArguments(**arguments) -> transformers.TrainingArguments:
+    """The arguments of transformers 5, as this version takes them.
+
+    The rows of an optimiser step come as one batch, whose passes are its micro-batches: this Trainer would not tell how many
+    targets a step has.
+    """
+    arguments = {RENAMED.get(name, name): value for name, value in arguments.items()}
+    arguments["per_device_train_batch_size"] *= arguments.pop("gradient_accumulation_steps", 1)
+    known = {field.name for field in dataclasses.fields(transformers.TrainingArguments)}
+    return transformers.TrainingArguments(**{name: arguments[name] for name in arguments if name in known or name not in LATER})
+
+
+class AttentionInterface:
+    """This version's models have their own attention, and take no other."""
+
+    @staticmethod
+    def register(name: str, attention) -> None:
+        pass
+
+
+def has_triton() -> bool:
+    """Nothing is compiled here."""
+    return False
+
+
+# Not a field, which this version could not read back from a checkpoint's trainer_state.json.
+TrainerState.best_global_step = property(lambda state: int(str(state.best_model_checkpoint or "-0").rpartition("-")[2]))
+
+
+class Trainer(transformers.Trainer):
+    """Calls what transformers 5's Trainer calls, and reads a checkpoint's pickles with weights_only."""
+
+    def __init__(self, *arguments, **keywords):
+        super().__init__(*arguments, **keywords)
+        save = self._save_checkpoint
+        self._save_checkpoint = lambda model, trial, metrics=None: save(model, trial)  # the best is determined already
+
+    def evaluate(self, *arguments, **keywords) -> dict[str, float]:
+        metrics = super().evaluate(*arguments, **keywords)
+        if self.is_in_train:
+            self._determine_best_metric(metrics, None)
+        return metrics
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial) -> bool:
+        value, best = metrics[self.args.metric_for_best_model], self.state.best_metric
+        if best is not None and not value < best:
+            return False
+        self.state.best_metric = value
+        self.state.best_model_checkpoint = str(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
+        return True
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        super().log(logs)
+
+    def _save_optimizer_and_scheduler(self, folder: str) -> None:
+        torch.save(self.optimizer.state_dict(), Path(folder) / "optimizer.pt")
+        torch.save(self.lr_scheduler.state_dict(), Path(folder) / "scheduler.pt")
+
+    def _save_scaler(self, folder: str) -> None:
+        """float16, which alone has one, is not trained in here."""
+
+    def _save_rng_state(self, folder: str) -> None:
+        # In place of the library's file, whose NumPy arrays could only be read without weights_only.
+        name, keys, *rest = numpy.random.get_state()
+        states = {"python": random.getstate(), "numpy": [name, keys.tolist(), *rest], "cpu": torch.get_rng_state()}
+        if self.args.device.type == "xpu":
+            states["xpu"] = torch.xpu.get_rng_state()
+        torch.save(states, Path(folder) / RNG)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        states = torch.load(Path(checkpoint) / RNG, weights_only=True)
+        random.setstate(states["python"])
+        numpy.random.set_state(tuple(states["numpy"]))
+        torch.set_rng_state(states["cpu"])
+        if self.args.device.type == "xpu":
+            torch.xpu.set_rng_state(states["xpu"])
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        for name, part in (("optimizer.pt", self.optimizer), ("scheduler.pt", self.lr_scheduler)):
+            part.load_state_dict(torch.load(Path(checkpoint) / name, map_location=self.args.device, weights_only=True))
+
+
+def rotate_checkpoints(output_dir: str, save_total_limit: int, best_model_checkpoint: str | None, use_mtime: bool) -> None:
+    """Deletes the oldest checkpoints beyond the limit, but not the best."""
+    saved = sorted(Path(output_dir).glob("checkpoint-*"), key=lambda folder: folder.stat().st_mtime)
+    others = [folder for folder in saved[:-1] if str(folder) != best_model_checkpoint]
+    for folder in others[: max(0, len(saved) - save_total_limit)]:
+        shutil.rmtree(folder)
