@@ -48,10 +48,13 @@ NAMES = Kind(
     lambda v: type(v) is list and bool(v) and all(type(name) is str and name for name in v),
     lambda text: [name.strip() for name in text.split(",")],
 )
+OPTIONAL_NAMES = Kind(NAMES.wants, lambda v: v == [] or NAMES.valid(v), NAMES.parse)
 
 KINDS: dict[str, Kind] = {
     "BASE_MODEL": TEXT,
     "DATA_PATH": TEXT,
+    "EXTRA_DATA": OPTIONAL_TEXT,
+    "EXTRA_WEIGHT": whole(1),
     "TEST_DATA": TEXT,
     "CHECKPOINT_DIR": TEXT,
     "MODEL_PATH": TEXT,
@@ -98,7 +101,16 @@ KINDS: dict[str, Kind] = {
     "CONTEXT": OPTIONAL_TEXT,
     "OUTPUT": OPTIONAL_TEXT,
     "EVALUATE": SWITCH,
+    "DATABASE": OPTIONAL_TEXT,
+    "QUESTIONS": OPTIONAL_TEXT,
+    "TABLES": OPTIONAL_NAMES,
+    "EXECUTE": SWITCH,
+    "FORMAT": choice("table", "csv", "json"),
+    "QUERY_SECONDS": real("a number above 0 and at most 86400", lambda v: 0 < v <= 86400),
+    "INTERACTIVE": SWITCH,
+    "SAVE_FEEDBACK": OPTIONAL_TEXT,
 }
+SECRET = {"DATABASE"}  # a URL may hold a password: it is never shown or written down
 NOT_SETTINGS = {"DEMO", "PRESETS"}
 
 
@@ -118,7 +130,8 @@ class Settings:
         raise AttributeError(f"settings are read-only; {name} was to become {value!r}")
 
     def as_dict(self) -> dict[str, Any]:
-        return dict(self.__dict__)
+        """What may be written down: all but SECRET settings."""
+        return {name: value for name, value in self.__dict__.items() if name not in SECRET}
 
 
 def load_settings(arguments: list[str] | None, about: str) -> Settings:
@@ -179,7 +192,7 @@ def _options() -> list[click.Parameter]:
     for name, text in _descriptions().items():
         default = getattr(config, name)
         shown = ",".join(default) if isinstance(default, list) else default
-        text = f"{text}  [{shown}]" if shown != "" else text
+        text = f"{text}  [{shown}]" if shown != "" and name not in SECRET else text
         if KINDS[name] is SWITCH:
             declaration = f"{flag(name)}/--no-{flag(name)[2:]}"
             options.append(click.Option([declaration, name], default=None, help=text))
@@ -214,7 +227,8 @@ def _check(name: str, value: Any) -> None:
     if name not in KINDS:
         raise _unknown(name)
     if not KINDS[name].valid(value):
-        raise UserError(f"{name} ({flag(name)}) is {value!r}; it must be {KINDS[name].wants}")
+        shown = "not shown" if name in SECRET else repr(value)
+        raise UserError(f"{name} ({flag(name)}) is {shown}; it must be {KINDS[name].wants}")
 
 
 def _unknown(name: str) -> UserError:
@@ -233,8 +247,28 @@ def _check_combinations(s: Settings) -> None:
     if 1 < s.NUM_BEAMS < s.NUM_CANDIDATES:
         raise UserError(f"NUM_CANDIDATES (--num-candidates) is {s.NUM_CANDIDATES} and NUM_BEAMS (--num-beams) is {s.NUM_BEAMS}; "
                         f"take as many beams at least, or 1 beam to sample the candidates")
+    if s.DATABASE:
+        _check_database(s)
+        return
     if s.QUESTION and not s.CONTEXT:
-        raise UserError(f"QUESTION (--question) is {s.QUESTION!r} without its schema; add --context with CREATE TABLE text, "
-                        f"or with a .sql file")
+        raise UserError(f"QUESTION (--question) is {s.QUESTION!r} without its schema; add --context with CREATE TABLE text "
+                        f"or a .sql file, or --database with a live one")
     if s.CONTEXT and not s.QUESTION:
         raise UserError("CONTEXT (--context) is given without a question; add --question")
+    for name in ("QUESTIONS", "TABLES", "EXECUTE", "INTERACTIVE", "SAVE_FEEDBACK"):
+        if getattr(s, name):
+            raise UserError(f"{name} ({flag(name)}) needs a database; add --database with its URL, or with an SQLite file")
+
+
+def _check_database(s: Settings) -> None:
+    ways = [name for name in ("QUESTION", "QUESTIONS", "INTERACTIVE") if getattr(s, name)]
+    if len(ways) > 1:
+        raise UserError(f"{' and '.join(f'{name} ({flag(name)})' for name in ways)} are given; a database is asked in one way")
+    if s.CONTEXT:
+        raise UserError("CONTEXT (--context) and DATABASE (--database) are given, and both are the schema; leave one out")
+    if s.FORMAT == "csv" and s.QUESTIONS:
+        raise UserError("FORMAT (--format) is 'csv', which holds one table, and there are QUESTIONS (--questions); take json")
+    if s.FORMAT == "csv" and not s.EXECUTE and not s.INTERACTIVE:
+        raise UserError("FORMAT (--format) is 'csv', and no query is run that could give rows; add --execute")
+    if s.SAVE_FEEDBACK and not s.INTERACTIVE:
+        raise UserError("SAVE_FEEDBACK (--save-feedback) keeps what you correct at the prompt; add --interactive")
