@@ -34,7 +34,6 @@ FUNCTIONS = {  # that sqlglot has no name of its own for
     "age", "date_part", "total", "julianday", "strftime", "ifnull", "datetime", "time", "date", "char_length", "weekday",
     "yearweek", "unixepoch", "truncate", "std", "cot", "degrees", "radians", "to_date",
 }
-OTHER_TYPES = {exp.DataType.Type.USERDEFINED, exp.DataType.Type.OBJECT_IDENTIFIER}  # whose own functions a cast would call
 
 
 def check(sql: str, dialect: str, schema: Schema) -> exp.Query:
@@ -81,7 +80,7 @@ def _check_node(node: exp.Expression, schema: Schema, shared: set[str]) -> None:
         raise SqlError("not read only", f"{type(node).__name__} is no part of a plain SELECT")
     if isinstance(node, exp.Table):
         _check_table(node, schema, shared)
-    elif isinstance(node, exp.DataType) and node.this in OTHER_TYPES:
+    elif isinstance(node, exp.DataType) and node.this == exp.DataType.Type.USERDEFINED:  # whose own function would run
         raise SqlError("not read only", f"the type {node.sql()} is not among those that may be cast to")
     elif isinstance(node, exp.Select | exp.Subquery) and (node.args.get("into") or node.args.get("hint") or node.args.get("kind")):
         raise SqlError("not read only", "INTO and hints are no part of a plain SELECT")
