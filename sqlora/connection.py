@@ -68,6 +68,7 @@ GONE = re.compile(r"server closed|lost connection|gone away|connection (is |was 
 class Reflected:
     """What a database tells of itself."""
 
+    place: str  # its URL, without secrets
     name: str  # its kind, as SQLAlchemy calls it
     dialect: str  # the same, as sqlglot calls it
     schema: Schema
@@ -105,7 +106,7 @@ class Connection:
 
         names = {name for table in schema.tables for name in (table.name, *(column.name for column in table.columns))}
         dialect = PARSED_AS.get(self.name, self.name)
-        return Reflected(self.name, dialect if Dialect.get(dialect) else "", schema, tuple(links),
+        return Reflected(self.shown(), self.name, dialect if Dialect.get(dialect) else "", schema, tuple(links),
                          frozenset(filter(needs_quotes, names)), unreadable)
 
     def explain(self, sql: str) -> None:
@@ -126,7 +127,7 @@ class Connection:
             columns, rows, size = tuple(result.keys()), [], 0
             while len(rows) < most_rows and (part := result.fetchmany(min(500, most_rows - len(rows)))):
                 rows += [tuple(map(_plain, row)) for row in part]
-                size += sum(len(value) if isinstance(value, str | bytes) else 8 for row in part for value in row)
+                size += sum(len(value) if isinstance(value, str) else 8 for row in rows[-len(part):] for value in row)
                 if size > MOST_BYTES:
                     raise SqlError("too large", f"the rows have more than {MOST_BYTES / 2**20:.0f} MiB")
         return Result(columns, rows)
@@ -143,6 +144,7 @@ class Connection:
             if self.name == "sqlite":
                 ends = time.monotonic() + self.seconds
                 raw = connection.connection.driver_connection
+                raw.text_factory = lambda text: text.decode("utf-8", "replace")  # SQLite keeps any bytes as text
                 for setting in ("query_only = ON", "trusted_schema = OFF", "temp_store = MEMORY",
                                 f"hard_heap_limit = {SQLITE_HEAP_BYTES}"):
                     raw.execute(f"PRAGMA {setting}")
@@ -259,13 +261,13 @@ def _column_type(kind: types.TypeEngine) -> str:
 
 def _plain(value: object) -> Value:
     """A value as every format can show it."""
-    if value is None or isinstance(value, int | float | str | bytes):
+    if value is None or isinstance(value, int | str) or isinstance(value, float) and math.isfinite(value):
         return value
     if isinstance(value, decimal.Decimal):
         number = int(value) if value.is_finite() and value == int(value) else float(value)
         return number if decimal.Decimal(str(number)) == value else str(value)
-    if isinstance(value, bytearray | memoryview):
-        return bytes(value)
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"0x{bytes(value).hex()}"
     if isinstance(value, list | dict):
         return json.dumps(value, ensure_ascii=False, default=str)
     return str(value)

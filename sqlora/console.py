@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 if TYPE_CHECKING:
     from sqlora.data import TokenisedSplits
@@ -65,7 +66,8 @@ def print_generation(settings: Settings, device: Device, rows: int) -> None:
     print_facts({
         "foundation model": settings.BASE_MODEL,
         "device": f"{device.type}: {device.name} ({device.reason})",
-        "questions": f"1, {settings.QUESTION}" if settings.QUESTION else f"{rows}, {settings.TEST_DATA}",
+        "questions": "as you ask them" if settings.DATABASE and settings.INTERACTIVE else
+                     f"1, {settings.QUESTION}" if settings.QUESTION else f"{rows}, {settings.QUESTIONS or settings.TEST_DATA}",
     })
 
 
@@ -127,6 +129,13 @@ def progress_bar() -> Progress:
     """A bar of things done out of all, with the time spent and left; nothing where the output is no terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def plain(text: str, style: str = "", to: Console | None = None) -> Text:
+    """Text that anybody may have written: no escape sequence reaches the terminal, nor a character that it cannot encode."""
+    encoding = (to or console).encoding
+    text = "".join(char if char.isprintable() or char == "\n" else " " for char in text)
+    return Text(text.encode(encoding, "replace").decode(encoding), style)
 
 
 def note(text: str) -> None:

@@ -43,6 +43,11 @@ def to_training_form(sql: str, dialect: str) -> str:
         raise SqlError("syntax", tell(error)) from None
 
 
+def names_table(sql: str, name: str) -> bool:
+    """Whether a query in SQLite's dialect reads the table."""
+    return any(table.name.lower() == name.lower() for table in sqlglot.parse_one(sql, read="sqlite").find_all(exp.Table))
+
+
 class _Speller:
     """Sets the names of one scope after the other; `outputs` are the columns of those that are done, as seen from outside."""
 
