@@ -23,7 +23,7 @@ def main(settings: Settings) -> None:
     chosen = device.choose_device(settings.DEVICE, settings.DTYPE)
     console.print_banner(settings, chosen)
 
-    rows = data.load_rows(settings.DATA_PATH, "DATA_PATH (--data-path)")
+    rows = data.load_training_rows(settings)
     checked = lint.check_rows(rows, settings)
     kept, overlaps = split.hold_out(checked.rows, settings)
     train, validation, apart = split.split_rows(kept, settings.VALIDATION_ROWS, settings.SEED)

@@ -44,7 +44,7 @@ def print_banner(settings: Settings, device: Device) -> None:
     console.rule("[bold]SQLoRA fine-tuning")
     print_facts({
         "foundation model": s.BASE_MODEL,
-        "training data": s.DATA_PATH,
+        "training data": f"{s.DATA_PATH}, and {s.EXTRA_DATA}, {s.EXTRA_WEIGHT} times" if s.EXTRA_DATA else s.DATA_PATH,
         "adapter save path": s.MODEL_PATH,
         "checkpoints": s.CHECKPOINT_DIR,
         "device": f"{device.type}: {device.name} ({device.reason})",

@@ -40,6 +40,15 @@ def load_rows(path: str, setting: str, columns: tuple[str, ...] = ("question", "
     return rows
 
 
+def load_training_rows(settings: Settings) -> list[Row]:
+    """The rows of DATA_PATH, then those of EXTRA_DATA, which carry EXTRA_WEIGHT as "weight". Raises UserError as `load_rows`."""
+    rows = load_rows(settings.DATA_PATH, "DATA_PATH (--data-path)")
+    if settings.EXTRA_DATA:
+        extra = load_rows(settings.EXTRA_DATA, "EXTRA_DATA (--extra-data)")
+        rows += [row | {"weight": settings.EXTRA_WEIGHT} for row in extra]
+    return rows
+
+
 def load_samples(settings: Settings) -> list[Row]:
     """The rows to answer: QUESTION with CONTEXT, or else those of TEST_DATA, with their answers where known.
 
@@ -187,8 +196,9 @@ class TokenisedSplits:
 
 
 def tokenise_splits(train: list[Row], validation: list[Row], tokenizer, settings: Settings) -> TokenisedSplits:
-    """Both splits, tokenised. Raises UserError if no row of one is short enough."""
-    splits = TokenisedSplits(tokenise_rows(train, tokenizer, settings), tokenise_rows(validation, tokenizer, settings))
+    """Both splits, tokenised, a row of weight n standing n times in training. Raises UserError if no row is short enough."""
+    weighted = [row for row in train for _ in range(row.get("weight", 1))]
+    splits = TokenisedSplits(tokenise_rows(weighted, tokenizer, settings), tokenise_rows(validation, tokenizer, settings))
     for name, split in (("training", splits.train), ("validation", splits.validation)):
         if not split.rows:
             raise UserError(f"every {name} row is longer than MAX_LENGTH (--max-length) {settings.MAX_LENGTH} tokens; raise it")
