@@ -159,6 +159,7 @@ class Connection:
                 # The mode: quotes and backslashes mean what sqlglot writes them for, and bare columns are as free as in SQLite.
                 for setting in (timeout, "sql_mode = ''", f"lock_wait_timeout = {math.ceil(self.seconds)}"):
                     connection.exec_driver_sql(f"SET SESSION {setting}")
+                connection.exec_driver_sql("SET SESSION TRANSACTION READ ONLY")  # any other that could follow
                 connection.exec_driver_sql("START TRANSACTION READ ONLY")
             yield connection
             connection.rollback()

@@ -15,7 +15,7 @@ from sqlora import hub, prompt
 from sqlora.errors import UserError
 from sqlora.settings import Settings
 
-Row = dict[str, str]
+Row = dict[str, str]  # those of EXTRA_DATA have a whole number beside the texts: weight
 SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")
 IGNORED_LABEL = -100  # the target that torch's cross entropy leaves out
 
@@ -41,12 +41,13 @@ def load_rows(path: str, setting: str, columns: tuple[str, ...] = ("question", "
 
 
 def load_training_rows(settings: Settings) -> list[Row]:
-    """The rows of DATA_PATH, then those of EXTRA_DATA, which carry EXTRA_WEIGHT as "weight". Raises UserError as `load_rows`."""
+    """The rows of DATA_PATH and, before them, those of EXTRA_DATA with EXTRA_WEIGHT as their "weight".
+
+    They come first so that it is they that stay where a row stands twice. Raises UserError as `load_rows` does.
+    """
+    extra = load_rows(settings.EXTRA_DATA, "EXTRA_DATA (--extra-data)") if settings.EXTRA_DATA else []
     rows = load_rows(settings.DATA_PATH, "DATA_PATH (--data-path)")
-    if settings.EXTRA_DATA:
-        extra = load_rows(settings.EXTRA_DATA, "EXTRA_DATA (--extra-data)")
-        rows += [row | {"weight": settings.EXTRA_WEIGHT} for row in extra]
-    return rows
+    return [row | {"weight": settings.EXTRA_WEIGHT} for row in extra] + rows
 
 
 def load_samples(settings: Settings) -> list[Row]:

@@ -6,10 +6,13 @@ import glob
 import os
 import shutil
 import socket
+import sqlite3
 import subprocess
 import tempfile
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 PASSWORD = "s3cr3t p@ss/w:rd"
@@ -28,27 +31,55 @@ ROWS = (
 
 @dataclass
 class Server:
-    """A running server. `url` may write (and is what a careless user takes), `reader` has SELECT only, `root` may do all."""
+    """A running server. `url` is the tables' owner (as a careless user takes it), `reader` has SELECT only, `root` may do all.
+
+    `out` is a folder that the server may write to, `dump` gives all that it holds: roles, schemas, data.
+    """
 
     kind: str
     url: str
     reader: str
     root: str
-    folder: Path
-    process: subprocess.Popen
-    dump_command: list[str]
-    environment: dict[str, str] = field(default_factory=dict)
-    user: str = ""
+    out: Path
+    dump: Callable[[], bytes]
+    process: subprocess.Popen | None = None
+    port: int = 0
 
-    def dump(self) -> bytes:
-        """All that it holds: roles, schemas, data."""
-        done = subprocess.run(self.dump_command, capture_output=True, check=True, env=os.environ | self.environment)
-        return b"\n".join(line for line in done.stdout.splitlines() if not line.startswith((b"--", b"\\restrict", b"\\unrestrict")))
+
+def dumped(command: list[str]) -> bytes:
+    done = subprocess.run(command, capture_output=True, check=True)
+    return b"\n".join(line for line in done.stdout.splitlines() if not line.startswith((b"--", b"\\restrict", b"\\unrestrict")))
+
+
+@contextlib.contextmanager
+def sqlite():
+    """A file with the tables; yields a Server without a process."""
+    with tempfile.TemporaryDirectory(prefix="sqlora-") as folder:
+        file, out = Path(folder, "shop.sqlite"), Path(folder, "out")
+        out.mkdir()
+        with contextlib.closing(sqlite3.connect(file)) as connection:
+            for text in (*TABLES, "CREATE TABLE private (secret TEXT)", *ROWS):
+                connection.execute(text.format(q='"'))
+            connection.commit()
+
+        def dump() -> bytes:
+            return b"".join(f"{path.name} {path.is_file() and path.read_bytes().hex()}".encode() for path in sorted(file.parent.iterdir()))
+
+        yield Server("sqlite", str(file), str(file), f"sqlite:///{file}", out, dump)
 
 
 def as_user(user: str) -> dict[str, object]:
     """How a program is started as somebody else than root, as servers want to be; further groups give it nothing."""
     return {"user": user, "group": user, "extra_groups": []} if os.geteuid() == 0 else {}
+
+
+def missing(kind: str) -> str:
+    """Why a server cannot be started here, or nothing."""
+    if kind == "postgresql" and postgres_programs() is None:
+        return "PostgreSQL is not installed: apt-get install postgresql"
+    if kind == "mysql" and shutil.which("mariadb-install-db") is None:
+        return "MariaDB is not installed: apt-get install mariadb-server"
+    return ""
 
 
 def postgres_programs() -> Path | None:
@@ -97,9 +128,9 @@ def postgresql():
             (data / "pg_hba.conf").write_text("local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
             quietly([*shell, "-d", "postgres", "-c", "SELECT pg_reload_conf()", "-c", f"ALTER ROLE boss PASSWORD '{PASSWORD}'"])
             address = f"{QUOTED}@127.0.0.1:{port}/shop"
-            yield Server("postgresql", f"postgresql://owner:{address}", f"postgresql://reader:{address}",
-                         f"postgresql://boss:{address}", folder, process,
-                         [str(programs / "pg_dumpall"), "-h", str(folder), "-p", str(port), "-U", "boss"], user=user)
+            dump = [str(programs / "pg_dumpall"), "-h", str(folder), "-p", str(port), "-U", "boss"]
+            yield Server("postgresql", *(f"postgresql://{role}:{address}" for role in ("owner", "reader", "boss")),
+                         open_folder(folder), partial(dumped, dump), process, port)
 
 
 @contextlib.contextmanager
@@ -123,9 +154,18 @@ def mariadb():
                 "GRANT ALL ON shop.* TO owner@'127.0.0.1'", "GRANT SELECT ON shop.singer TO reader@'127.0.0.1'",
                 "GRANT SELECT ON shop.Song TO reader@'127.0.0.1'", "GRANT ALL ON *.* TO boss@'127.0.0.1' WITH GRANT OPTION"])])
             address = f"{QUOTED}@127.0.0.1:{port}/shop"
-            yield Server("mysql", f"mysql://owner:{address}", f"mysql://reader:{address}", f"mysql://boss:{address}", folder, process,
-                         ["mariadb-dump", "--no-defaults", f"--socket={sock}", "-u", "root", "--all-databases", "--routines",
-                          "--events", "--skip-dump-date", "--skip-comments"], user=user)
+            dump = ["mariadb-dump", "--no-defaults", f"--socket={sock}", "-u", "root", "--all-databases", "--routines", "--events",
+                    "--skip-dump-date", "--skip-comments"]
+            yield Server("mysql", *(f"mysql://{name}:{address}" for name in ("owner", "reader", "boss")), open_folder(folder),
+                         partial(dumped, dump), process, port)
+
+
+def open_folder(folder: Path) -> Path:
+    """One in it that everybody may write to."""
+    out = folder / "out"
+    out.mkdir()
+    out.chmod(0o777)
+    return out
 
 
 def each(flag: str, values: list[str]) -> list[str]:
@@ -160,3 +200,6 @@ def wait_for(command: list[str], process: subprocess.Popen, log: Path) -> None:
         assert process.poll() is None, log.read_text(errors="replace")
         time.sleep(0.1)
     raise AssertionError(log.read_text(errors="replace"))
+
+
+MAKERS = {"sqlite": sqlite, "postgresql": postgresql, "mysql": mariadb}
