@@ -3,11 +3,12 @@
 \b
 python finetune.py                 OpenLLaMA-3B over sql-create-context, on XPU, CUDA or CPU
 python finetune.py --preset tiny   the whole pipeline on two CPU cores in minutes, no download
+python finetune.py --resume        goes on with a run that was interrupted
 """
 
 from pathlib import Path
 
-from sqlora.errors import exit_on_user_error
+from sqlora.errors import Interrupted, exit_on_user_error
 from sqlora.settings import Settings, load_settings
 
 
@@ -16,12 +17,32 @@ def main(settings: Settings) -> None:
     from sqlora import console
 
     console.quiet_libraries()
-    from sqlora import adapter, backend, data, device, hub, lint, memory, model_card, passes, report, run_folder, split, training
+    from sqlora import (
+        adapter,
+        arguments,
+        atomic,
+        backend,
+        checkpoints,
+        checks,
+        data,
+        device,
+        hub,
+        interrupts,
+        lint,
+        memory,
+        model_card,
+        passes,
+        report,
+        run_folder,
+        split,
+        training,
+    )
 
     run_folder.check_outputs(settings)
-    training.check_tracker(settings.REPORT_TO)
+    arguments.check_tracker(settings.REPORT_TO)
     chosen = device.choose_device(settings.DEVICE, settings.DTYPE)
     console.print_banner(settings, chosen)
+    checks.quick(chosen, settings)
 
     rows = data.load_training_rows(settings)
     checked = lint.check_rows(rows, settings)
@@ -38,23 +59,27 @@ def main(settings: Settings) -> None:
         console.print_estimate(memory.estimate(base, tokenised.train, settings, chosen, form), settings)
         return
 
-    model = backend.wrap_with_adapter(backend.load_base(base, settings, chosen, training=True), settings)
-    run_folder.check_space(model, settings)
-    run_folder.set_earlier_run_aside(settings)
-    source = {"id": settings.DATA_PATH, "hash": data.data_hash(rows), "rows": len(rows)}
-    fingerprint = adapter.make_fingerprint(base, tokenizer, settings, source)
-    form = passes.prepare(model, form, chosen)
-    trainer = training.SqlTrainer(model, settings, chosen, base, fingerprint, tokenised, form)
-    trainer.train()
+    with run_folder.locked(settings):
+        source = {"id": settings.DATA_PATH, "hash": data.data_hash(rows), "rows": len(rows)}
+        fingerprint = adapter.make_fingerprint(base, tokenizer, settings, source)
+        checkpoint = run_folder.begin(settings, fingerprint)
+        model = backend.wrap_with_adapter(backend.load_base(base, settings, chosen, training=True), settings)
+        run_folder.check_space(model, settings)
+        form = passes.prepare(model, form, chosen)
+        trainer = training.SqlTrainer(model, settings, chosen, base, fingerprint, tokenised, form)
+        with interrupts.graceful(console.note) as trainer.stop:
+            trainer.train(checkpoint)
 
-    folder = Path(settings.MODEL_PATH)
-    with adapter.replacing(folder) as partial:
-        adapter.write_adapter(model, partial, base)
-        model_card.write_model_card(partial, adapter.seal(partial, fingerprint, "finished", trainer.run_log.metrics()))
-    run = Path(settings.CHECKPOINT_DIR)
-    curve = run / run_folder.CURVE
-    report.plot_loss_curve(run / run_folder.METRICS, curve, f"Fine-tuning {model_card.public_name(base.id)}")
-    console.print_end(trainer.run_log.metrics(), folder, curve)
+            folder, run = Path(settings.MODEL_PATH), Path(settings.CHECKPOINT_DIR)
+            status = checkpoints.INTERRUPTED if trainer.interrupted else checkpoints.FINISHED
+            with atomic.replacing(folder, last=checkpoints.FINGERPRINT) as partial:
+                adapter.write_adapter(model, partial, base)
+                model_card.write_model_card(partial, checkpoints.seal(partial, fingerprint, status, trainer.run_log.metrics()))
+            curve = run / run_folder.CURVE
+            report.plot_loss_curve(run / run_folder.METRICS, curve, f"Fine-tuning {model_card.public_name(base.id)}")
+    console.print_end(trainer.run_log.metrics(), status, folder, curve)
+    if trainer.interrupted:
+        raise Interrupted(trainer.stop.signal, console.how_to_resume(trainer.state.global_step))
 
 
 if __name__ == "__main__":

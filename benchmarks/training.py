@@ -34,8 +34,11 @@ OURS = {  # flags of finetune.py
     "tree + compile, 64": ("--packing", "tree", "--compile", "on", "--batch-size", "64"),
     "tree + compile, 128": ("--packing", "tree", "--compile", "on", "--batch-size", "128"),
     "tree + compile, 160": ("--packing", "tree", "--compile", "on", "--batch-size", "160"),
+    "tree + compile, 160, schema first": ("--packing", "tree", "--compile", "on", "--batch-size", "160", "--prompt-order",
+                                          "schema_first"),
     "default": (),
 }
+LOGGING_STEPS = 4  # a step whose loss is logged is waited for
 PEERS = {  # name and rows in a batch, as benchmarks/peers.py takes them
     "the seed's recipe, 32": ("seed", 32), "Unsloth, 32": ("unsloth", 32), "Unsloth, 128": ("unsloth", 128),
     "Unsloth, packing, 32": ("unsloth-packed", 32), "Unsloth, packing, 128": ("unsloth-packed", 128),
@@ -47,8 +50,9 @@ def finetune(model: Path, rows: Path, work: Path, steps: int, flags: tuple[str, 
     """What finetune.py with these flags logged, without the first steps, in which it compiles."""
     command = [sys.executable, ROOT / "finetune.py", "--base-model", model, "--data-path", rows, "--no-gradient-checkpointing",
                "--gradient-accumulation-steps", "1", "--lora-dropout", "0", "--learning-rate", "1e-4", "--warmup-steps", "4",
-               "--max-steps", steps, "--logging-steps", "1", "--eval-steps", steps, "--save-steps", steps,
-               "--validation-rows", "16", "--checkpoint-dir", work / "run", "--model-path", work / "adapter", *flags]
+               "--max-steps", steps, "--logging-steps", LOGGING_STEPS, "--eval-steps", steps, "--save-steps", steps,
+               "--validation-rows", "16", "--check-data", "off",
+               "--checkpoint-dir", work / "run", "--model-path", work / "adapter", *flags]
     subprocess.run(list(map(str, command)), check=True, stdout=sys.stderr, timeout=timeout)
     logged = [json.loads(line) for line in (work / "run" / "metrics.jsonl").read_text().splitlines()]
     entries = [entry for entry in logged if "loss" in entry]
@@ -98,7 +102,8 @@ def measure(arguments, model: Path) -> dict[str, dict]:
             print(f"{name}: {type(error).__name__}, passed over", flush=True)
             continue
         losses = figures["losses"]
-        figures["counts"] = all(map(math.isfinite, losses)) and statistics.mean(losses[-3:]) < statistics.mean(losses[:3])
+        half = len(losses) // 2
+        figures["counts"] = all(map(math.isfinite, losses)) and statistics.mean(losses[half:]) < statistics.mean(losses[:half])
         found[name] = figures | {"seconds": round(time.perf_counter() - start, 1)}
         print(json.dumps({name: found[name]}), flush=True)
         if arguments.json:
@@ -113,7 +118,7 @@ def main() -> None:
     parser.add_argument("--shape", choices=full_size.SHAPES, default="codellama-7b")
     parser.add_argument("--model", type=Path, help="a folder where the model is made, or was, instead of a temporary one")
     parser.add_argument("--only", nargs="+", choices=[*OURS, *PEERS])
-    parser.add_argument("--steps", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--timeout", type=float, default=240, help="seconds for a variant")
     parser.add_argument("--peers-path", help="PYTHONPATH of the peers, which may want older libraries")
     parser.add_argument("--json", type=Path)

@@ -1,34 +1,21 @@
-"""Adapters on disk: written whole, found, and checked against the base, the prompt and the tokenizer they belong to.
-
-Beside an adapter's weights stands sqlora.json, its fingerprint. It is written last and records the hash of the weights,
-so a folder in which it is missing or does not fit is not whole, and is never loaded.
-"""
+"""Adapters on disk: written, found, and checked against the base, the prompt and the tokenizer they belong to."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
 import importlib.metadata
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 from peft import PeftModel
 from safetensors import SafetensorError
 
 from sqlora import prompt
+from sqlora.checkpoints import FINGERPRINT, PREFIX, WEIGHTS, file_hash, is_whole, read_fingerprint
 from sqlora.errors import UserError
 from sqlora.hub import BaseModel
-from sqlora.run_folder import replace_file
 from sqlora.settings import Settings
 
-FINGERPRINT = "sqlora.json"
-WEIGHTS = "adapter_model.safetensors"
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets")
 
 
@@ -60,49 +47,6 @@ def write_adapter(model: PeftModel, folder: Path, base: BaseModel) -> None:
     (folder / "README.md").unlink()  # a template of PEFT's; report.py writes the model card
 
 
-def seal(folder: Path, fingerprint: dict[str, object], status: str, metrics: dict[str, object]) -> dict[str, object]:
-    """Writes the fingerprint that makes `folder` whole, and returns it. `status` is checkpoint or finished."""
-    sealed = fingerprint | {
-        "status": status,
-        "metrics": metrics,
-        "weights": _file_hash(folder / WEIGHTS),
-        "written": datetime.now(UTC).isoformat(),
-    }
-    text = json.dumps(sealed, indent=2) + "\n"
-    replace_file(folder / FINGERPRINT, lambda partial: partial.write_text(text, encoding="utf-8"))
-    return sealed
-
-
-@contextlib.contextmanager
-def replacing(folder: Path) -> Iterator[Path]:
-    """A fresh folder to write into; its files replace those of `folder` once all are written, the fingerprint last.
-
-    Raises UserError when the disk is full; `folder` is then as it was.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as name:
-        partial = Path(name)
-        with full_disk_as_user_error(folder):
-            yield partial
-        for file in sorted(partial.iterdir(), key=lambda file: file.name == FINGERPRINT):
-            with file.open("rb+") as stream:
-                os.fsync(stream.fileno())
-            os.replace(file, folder / file.name)
-
-
-@contextlib.contextmanager
-def full_disk_as_user_error(folder: Path) -> Iterator[None]:
-    """safetensors and torch tell of a full disk each in its own way; here it becomes a UserError."""
-    try:
-        yield
-    except (OSError, RuntimeError, SafetensorError) as error:
-        full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
-        if full or shutil.disk_usage(folder).free < 1 << 20:
-            raise UserError(f"the disk of {folder} is full; free some space and start again; what was saved before is "
-                            f"whole") from error
-        raise
-
-
 def find_adapter(settings: Settings) -> Path | None:
     """The folder that LORA_CHECKPOINT names; for "latest" the newest whole one of the run's checkpoints and the finished
     adapter, or None if there is none yet. Raises UserError if the named folder is no adapter, or MODEL asks for one in vain."""
@@ -112,32 +56,12 @@ def find_adapter(settings: Settings) -> Path | None:
             raise UserError(f"LORA_CHECKPOINT (--lora-checkpoint) is {str(folder)!r}, and there is no {WEIGHTS} in it; name an "
                             f"adapter's folder, or latest")
         return folder
-    candidates = [Path(settings.MODEL_PATH), *Path(settings.CHECKPOINT_DIR).glob("checkpoint-*")]
+    candidates = [Path(settings.MODEL_PATH), *Path(settings.CHECKPOINT_DIR).glob(PREFIX + "*")]
     whole = [(read_fingerprint(folder)["written"], folder) for folder in candidates if is_whole(folder)]
     if not whole and settings.MODEL == "adapter":
         raise UserError(f"MODEL (--model) is 'adapter', and neither {settings.MODEL_PATH} nor {settings.CHECKPOINT_DIR} holds "
                         f"one yet; run finetune.py first, or name one with --lora-checkpoint")
     return max(whole)[1] if whole else None
-
-
-def is_whole(folder: Path) -> bool:
-    """Whether `folder` holds an adapter that was written to its end."""
-    try:
-        return read_fingerprint(folder)["weights"] == _file_hash(folder / WEIGHTS)
-    except (OSError, UserError):
-        return False
-
-
-def read_fingerprint(folder: Path) -> dict:
-    """The sqlora.json of an adapter. Raises UserError if it is not one of ours, FileNotFoundError if there is none."""
-    try:
-        fingerprint = json.loads((folder / FINGERPRINT).read_text(encoding="utf-8"))
-    except ValueError:
-        fingerprint = None
-    keys = ("base_model", "prompt", "tokenizer", "weights", "written")
-    if not isinstance(fingerprint, dict) or any(key not in fingerprint for key in keys):
-        raise UserError(f"{folder / FINGERPRINT} is damaged; train again, or name another --lora-checkpoint")
-    return fingerprint
 
 
 def check_adapter(folder: Path, base: BaseModel, tokenizer, order: str) -> dict | None:
@@ -149,7 +73,7 @@ def check_adapter(folder: Path, base: BaseModel, tokenizer, order: str) -> dict 
     if not (folder / FINGERPRINT).is_file():
         return None
     fingerprint = read_fingerprint(folder)
-    if fingerprint["weights"] != _file_hash(folder / WEIGHTS):
+    if fingerprint["weights"] != file_hash(folder / WEIGHTS):
         raise UserError(f"{folder}: {WEIGHTS} is not the one that {FINGERPRINT} describes; the adapter is damaged or half "
                         f"replaced: name another --lora-checkpoint, or train again")
     trained, here = fingerprint["base_model"], {"id": base.id, "revision": base.revision, "content": base.content}
@@ -177,8 +101,3 @@ def load_adapter(model, folder: Path) -> PeftModel:
 
 def _describe(base: dict) -> str:
     return f"{base.get('id')} (revision {base.get('revision')}, content {base.get('content')})"
-
-
-def _file_hash(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

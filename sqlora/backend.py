@@ -79,7 +79,7 @@ def load_base(base: BaseModel, settings: Settings, device: Device, training: boo
         raise UserError(f"BASE_MODEL (--base-model) is {base.id!r}, and {len(missing)} of its weights are missing, first "
                         f"{missing[0]}; download it again")
     model.requires_grad_(False)
-    _mend_cpu_kernels(model, training)
+    mend_cpu_kernels(model, training)
     return model
 
 
@@ -94,6 +94,7 @@ def wrap_with_adapter(model: PreTrainedModel, settings: Settings) -> PeftModel:
         if absent:
             raise UserError(f"LORA_TARGETS (--lora-targets) names {', '.join(absent)}, which the model lacks; it has "
                             f"{', '.join(there)}")
+    torch.manual_seed(settings.SEED)  # which the adapter's first weights are drawn with
     return get_peft_model(model, LoraConfig(
         r=settings.LORA_R,
         lora_alpha=settings.LORA_ALPHA,
@@ -118,14 +119,15 @@ def _quantisation(low_bit: str, device: Device) -> BitsAndBytesConfig | None:
     )
 
 
-def _mend_cpu_kernels(model: PreTrainedModel, training: bool) -> None:
-    """Keeps bitsandbytes from repacking the weights where that would stop the learning or fail an assertion.
+def mend_cpu_kernels(model: torch.nn.Module, training: bool) -> None:
+    """Keeps bitsandbytes from repacking the weights where that would stop the learning, lose precision or fail an assertion.
 
     On a CPU with AVX512_BF16, bitsandbytes 0.50 repacks a Linear4bit at its first forward in eval mode. From then on no
-    gradient flows through it, and an output width that is no multiple of 32 is refused.
+    gradient flows through it, it computes in bfloat16 whatever DTYPE says, and an output width that is no multiple of 32 is
+    refused.
     """
     from bitsandbytes.nn import Linear4bit
 
     for module in model.modules():
-        if isinstance(module, Linear4bit) and (training or module.out_features % 32):
+        if isinstance(module, Linear4bit) and (training or module.compute_dtype != torch.bfloat16 or module.out_features % 32):
             module.support_avx512bf16_for_cpu = False

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
+import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,16 +106,24 @@ def print_estimate(found: Estimate, settings: Settings) -> None:
     })
 
 
-def print_end(metrics: dict[str, float], folder: Path, curve: Path) -> None:
-    """What the run came to, where its files are, and what to do next."""
-    console.rule("[bold]finished")
+def print_end(metrics: dict[str, float], status: str, folder: Path, curve: Path) -> None:
+    """What the run came to, and where its files are. `status` is one of checkpoints.py."""
+    console.rule(f"[bold]{status}")
+    if "best_eval_loss" in metrics:
+        best = f"{metrics['best_eval_loss']:.4f} at step {metrics['best_step']}"
+        print_facts({"evaluation loss": f"{best}, the best, which is kept"})
     print_facts({
-        "evaluation loss": f"{metrics['best_eval_loss']:.4f} at step {metrics['best_step']}, the best, which is kept",
         "speed": f"{metrics['rows_per_second']:.1f} rows/s, {metrics['train_seconds']:.0f} s without evaluation and saving",
         "peak memory": f"{metrics['peak_memory_bytes'] / 1e9:.2f} GB",
         "adapter": folder,
         "loss curve": curve,
     })
+
+
+def how_to_resume(step: int) -> str:
+    """What an interrupted run says last."""
+    again = [argument for argument in sys.argv[1:] if argument != "--resume"]
+    return f"interrupted after step {step}; to go on: {shlex.join(['python', Path(sys.argv[0]).name, *again, '--resume'])}"
 
 
 def print_adapter(folder: Path, fingerprint: dict | None, settings: Settings) -> None:

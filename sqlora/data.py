@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import csv
+import glob
 import hashlib
 import io
 import json
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlora import hub, prompt
-from sqlora.errors import UserError
+from sqlora import download, hub, prompt
+from sqlora.errors import MENDABLE, UserError
 from sqlora.settings import Settings
 
 Row = dict[str, str]  # those of EXTRA_DATA have a whole number beside the texts: weight
 SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")
+DESCRIPTIONS = ("README.md", ".huggingface.yaml")  # of a hub dataset: which files are its data
 IGNORED_LABEL = -100  # the target that torch's cross entropy leaves out
 
 
@@ -27,7 +30,7 @@ def load_rows(path: str, setting: str, columns: tuple[str, ...] = ("question", "
     Raises UserError, naming `setting`, for a file that is missing, empty or malformed and for a row that lacks text.
     """
     where = f"{setting} ({path})"
-    file = Path(path).expanduser()
+    file = Path(os.path.expanduser(path))
     if file.is_file():
         records = _read_file(file, where)
     elif file.is_dir() or _looks_like_hub_id(path):
@@ -146,21 +149,47 @@ def _read_dataset(name: str, where: str) -> Iterable[object]:
 
     datasets.disable_progress_bars()
     try:
-        if not Path(name).expanduser().is_dir() and hub.list_files("dataset", name) is None:
+        if Path(os.path.expanduser(name)).is_dir():
+            splits = datasets.load_dataset(name)
+        elif (files := hub.list_files("dataset", name)) is None:
             # Otherwise datasets would ask for half a minute before it looks into the cache.
             huggingface_hub.constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
-        splits = datasets.load_dataset(name)
+            splits = datasets.load_dataset(name)
+        else:
+            if described := [file for file in files if file in DESCRIPTIONS]:
+                download.fetch(where, "dataset", name, described)
+            builder = datasets.load_dataset_builder(name)
+            _fetch_data_files(builder.config.data_files or {}, where)
+            builder.download_and_prepare()
+            splits = builder.as_dataset()
     except (huggingface_hub.errors.RepositoryNotFoundError, huggingface_hub.errors.HFValidationError,
             datasets.exceptions.DatasetNotFoundError):
         raise UserError(f"{where}: neither a file or folder nor a public dataset on the hub has this name; correct it") from None
+    except UserError:
+        raise
     except (ConnectionError, httpx2.HTTPError) as error:
         raise UserError(f"{where}: it is not in the cache, and the hub is out of reach ({type(error).__name__}); "
                         f"{hub.WAYS_OUT}") from None
-    except (datasets.exceptions.DatasetGenerationError, FileNotFoundError, ValueError) as error:
-        raise UserError(f"{where}: datasets cannot read it: {error.__cause__ or error}") from None
+    except Exception as error:  # of what kind ever: its readers' own errors come through, and are about the files
+        cause = error.__cause__ or error
+        if getattr(cause, "errno", None) in MENDABLE:
+            raise cause from None
+        raise UserError(f"{where}: datasets cannot read it: {type(cause).__name__}: {cause}") from None
     if "train" not in splits:
         raise UserError(f"{where}: it has no train split, only {', '.join(splits)}; save the split as .jsonl and name the file")
     return splits["train"]
+
+
+def _fetch_data_files(data_files: dict[str, list[str]], where: str) -> None:
+    """The files of a hub dataset that datasets is about to read, into the cache in which it looks for them, and checked."""
+    from huggingface_hub import HfFileSystem
+
+    files: dict[tuple[str, str], list[str]] = {}
+    for url in (url for urls in data_files.values() for url in urls if url.startswith("hf://datasets/")):
+        file = HfFileSystem().resolve_path(url)
+        files.setdefault((file.repo_id, file.revision), []).append(glob.escape(file.path_in_repo))
+    for (repo, revision), names in files.items():
+        download.fetch(where, "dataset", repo, names, revision=revision)
 
 
 def _check_row(record: object, number: int, columns: tuple[str, ...], where: str) -> Row:

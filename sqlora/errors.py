@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -10,30 +11,55 @@ MENDABLE = {
     errno.EDQUOT: "the disk quota is used up; free some space",
     errno.EACCES: "permission denied; choose a folder that you may write to",
     errno.EPERM: "not permitted; choose a folder that you may write to",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
     errno.EROFS: "the file system is read-only; choose another folder",
 }
 
 
+LONGEST = 900  # characters of a message; of a longer one, which has a whole file in it, both ends are told
+
+
 class UserError(Exception):
-    """Something that the user can mend. The message gives the value and the remedy, in one line."""
+    """Something that the user can mend. The message gives the value and the remedy, in one line that any terminal can show."""
+
+    def __init__(self, message: str) -> None:
+        told = " ".join(message.split())
+        told = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in told)
+        super().__init__(told if len(told) <= LONGEST else f"{told[: LONGEST * 2 // 3]} … {told[-LONGEST // 3 :]}")
+
+
+class Interrupted(KeyboardInterrupt):
+    """The signal `number` ended the program; the message says what became of its work."""
+
+    def __init__(self, number: int, message: str = "stopped"):
+        super().__init__(message)
+        self.number = number
 
 
 @contextlib.contextmanager
 def exit_on_user_error() -> Iterator[None]:
-    """Around a script's main: a UserError, or an OSError of the disk, prints one line and exits with 2; Ctrl-C with 130."""
+    """Around a script's main: a UserError, or an OSError of the disk, prints one line and exits with 2.
+
+    Ctrl-C exits with 130, SIGTERM with 143, and what was to be cleaned up is.
+    """
+
+    def terminate(number: int, frame: object) -> None:
+        raise Interrupted(number)
+
+    signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     except UserError as error:
-        sys.exit(_tell(str(error)))
+        sys.exit(_tell(error))
     except OSError as error:
         if error.errno not in MENDABLE:
             raise
-        sys.exit(_tell(f"{error.filename or error.strerror}: {MENDABLE[error.errno]}"))
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(_tell(UserError(f"{error.filename or error.strerror}: {MENDABLE[error.errno]}")))
+    except KeyboardInterrupt as error:
+        print(str(error) or "stopped", file=sys.stderr)
+        sys.exit(128 + getattr(error, "number", signal.SIGINT))
 
 
-def _tell(message: str) -> int:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+def _tell(error: UserError) -> int:
+    print(f"error: {error}", file=sys.stderr)
     return 2

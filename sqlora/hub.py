@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqlora import download
 from sqlora.errors import UserError
 
 WAYS_OUT = "check the network, name a local folder, set HF_HOME to a cache that has it, or use --preset tiny"
@@ -24,7 +26,7 @@ class BaseModel:
 
 def find_base_model(name: str) -> BaseModel:
     """The model `name`, a folder or a hub id, downloaded if it is not in the cache. Raises UserError if it is nowhere."""
-    folder = Path(name).expanduser()
+    folder = Path(os.path.expanduser(name))
     if folder.is_dir():
         revision = None
     elif folder.exists():
@@ -41,17 +43,13 @@ def find_base_model(name: str) -> BaseModel:
 
 def _download(repo: str) -> Path:
     import httpx2
-    from huggingface_hub import errors, snapshot_download
+    from huggingface_hub import errors
 
     try:
         files = list_files("model", repo)
         weights = WEIGHTS[1] if files and not any(file.endswith(".safetensors") for file in files) else WEIGHTS[0]
-        return Path(snapshot_download(
-            repo,
-            local_files_only=files is None,
-            allow_patterns=["*.json", "*.model", "*.txt", weights],
-            ignore_patterns=["*/*", "consolidated*"],
-        ))
+        return download.fetch(f"BASE_MODEL (--base-model) {repo!r}", "model", repo, ["*.json", "*.model", "*.txt", weights],
+                              ["*/*", "consolidated*"], offline=files is None)
     except errors.GatedRepoError:
         raise UserError(f"BASE_MODEL (--base-model) is {repo!r}, which is gated: accept its terms on its page and log in "
                         f"with `hf auth login`, or name a local folder") from None
@@ -72,12 +70,13 @@ def list_files(kind: str, repo: str) -> list[str] | None:
     import httpx2
     from huggingface_hub import HfApi, errors
 
+    download.limit_waits()
     try:
         return [file.rfilename for file in HfApi().repo_info(repo, repo_type=kind, timeout=10).siblings]
-    except errors.RepositoryNotFoundError:
+    except (errors.RepositoryNotFoundError, errors.HFValidationError):
         raise
-    except (httpx2.HTTPError, errors.OfflineModeIsEnabled):
-        return None
+    except (httpx2.HTTPError, httpx2.InvalidURL, errors.OfflineModeIsEnabled, ValueError, KeyError, TypeError):
+        return None  # the last three: something answers that is not a hub
 
 
 def _content_hash(folder: Path) -> str:

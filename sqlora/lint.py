@@ -18,7 +18,7 @@ from pathlib import Path
 import sqlglot
 from sqlglot import exp
 
-from sqlora import data, quotes, run_folder, sandbox, sql
+from sqlora import atomic, data, quotes, sandbox, sql
 from sqlora.console import progress_bar
 from sqlora.data import Row
 from sqlora.errors import UserError
@@ -98,7 +98,7 @@ def check_rows(rows: list[Row], settings: Settings) -> Checked:
         findings = inspect_rows(rows)
         found = [(row, f.faults, f.context, f.answer) for row, f in enumerate(findings) if f.faults]
         cache.parent.mkdir(parents=True, exist_ok=True)
-        run_folder.replace_file(cache, lambda partial: partial.write_text(json.dumps(found), encoding="utf-8"))
+        atomic.replace_file(cache, lambda partial: partial.write_text(json.dumps(found), encoding="utf-8"))
     checked = apply(rows, findings, settings.CHECK_DATA)
     if not checked.rows:
         raise UserError(f"CHECK_DATA (--check-data) is {settings.CHECK_DATA!r}, and it dropped every row ({checked}); mend the "

@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 
 import torch
+from peft import PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from sqlora import backend, packing, sampling
@@ -44,9 +45,8 @@ class Estimate:
 
 def estimate(base: BaseModel, train: Tokenised, settings: Settings, device: Device, form: Form) -> Estimate:
     """Of a run with these settings; nothing is loaded."""
-    config = AutoConfig.from_pretrained(base.folder)
-    with torch.device("meta"):
-        model = backend.wrap_with_adapter(AutoModelForCausalLM.from_config(config), settings)
+    model = without_weights(base, settings)
+    config = model.config
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     head = model.get_output_embeddings()
     linear = sum(module.weight.numel() for module in model.modules() if isinstance(module, torch.nn.Linear) and module is not head
@@ -56,7 +56,6 @@ def estimate(base: BaseModel, train: Tokenised, settings: Settings, device: Devi
     fixed = weights + trained * TRAINED_BYTES + (peak_memory("cpu") if device.type == "cpu" else 0)
     most = settings.MAX_TOKENS_PER_PASS or _fitting_tokens(device, fixed, config, settings, form)
     size = settings.BATCH_SIZE
-    torch.manual_seed(settings.SEED)
     sampler = sampling.make_sampler(train.rows, form.name, settings)
     rows = [train.rows[i] for i in itertools.islice(sampler, SAMPLE * size)]
     built = [[one["input_ids"].numel() for one in packing.make_passes(rows[start : start + size], form.name, most)]
@@ -66,6 +65,12 @@ def estimate(base: BaseModel, train: Tokenised, settings: Settings, device: Devi
     work = 4 * linear * tokens * (1.5 if settings.GRADIENT_CHECKPOINTING else 1)
     seconds = work / (matrix_rate(device) * EFFICIENCY[form.compiled])
     return Estimate(fixed + longest * token_bytes(config, settings, device.dtype, form), seconds, round(tokens), longest)
+
+
+def without_weights(base: BaseModel, settings: Settings) -> PeftModel:
+    """The model and its adapter on the meta device, which has shapes alone. Raises UserError for a wrong LORA_TARGETS."""
+    with torch.device("meta"):
+        return backend.wrap_with_adapter(AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base.folder)), settings)
 
 
 def token_bytes(config, settings: Settings, dtype: torch.dtype, form: Form) -> float:

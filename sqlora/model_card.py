@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from sqlora import prompt
-from sqlora.run_folder import replace_file
+from sqlora.atomic import replace_file
 
 
 def write_model_card(folder: Path, fingerprint: dict) -> None:

@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from sqlora.atomic import replace_file
 from sqlora.evaluation import Answer
-from sqlora.run_folder import replace_file
 from sqlora.sandbox import Value
 from sqlora.scorecard import KINDS as QUERY_KINDS
 from sqlora.scorecard import SHARES, WHOSE, Difference, Judgement, Verdict, metrics, of_each, tell

@@ -129,7 +129,9 @@ def tree_attention(module, query, key, value, attention_mask, scaling=None, **_)
     from torch.nn.attention.flex_attention import flex_attention
 
     flex = flex_attention if torch.compiler.is_compiling() else _compiled_flex()
-    output = flex(query, key, value, block_mask=attention_mask, scale=scaling, enable_gqa=query.shape[1] != key.shape[1])
+    output = flex(query, key, value, block_mask=attention_mask, scale=scaling, enable_gqa=query.shape[1] != key.shape[1],
+                  # A tree fills its blocks; kernels for any length would not see it, and take 1.4 times as long (H200).
+                  kernel_options={"IS_DIVISIBLE": True})
     return output.transpose(1, 2).contiguous(), None
 
 

@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sqlora.atomic import replace_file
 from sqlora.console import plain
 from sqlora.evaluation import Answer, evaluation_report
 from sqlora.model_card import public_name
-from sqlora.run_folder import replace_file
 from sqlora.scorecard import SHARES, WHOSE, Judgement, card, compare, metrics, of_each, tell
 
 MARKS = {True: ("✓", "ok", "green"), False: ("✗", "no", "red"), None: ("", "", "")}

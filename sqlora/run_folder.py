@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
+import filelock
+
+from sqlora import atomic, checkpoints
+from sqlora.console import note, print_facts
 from sqlora.errors import UserError
 from sqlora.settings import Settings, flag
 
@@ -17,6 +21,7 @@ CURVE = "loss.png"
 PAGE = "before_after.html"
 EVALUATION = "evaluation.json"
 EARLIER = "earlier"
+LOCK = ".lock"
 
 
 def check_outputs(settings: Settings) -> None:
@@ -36,6 +41,24 @@ def check_writable(folder: Path, name: str) -> None:
                         f"folder, or free some space") from None
 
 
+@contextlib.contextmanager
+def locked(settings: Settings) -> Iterator[None]:
+    """Within it no other run writes to the two output folders. The locks end with the process, however it ends.
+
+    Raises UserError if another run holds one.
+    """
+    with contextlib.ExitStack() as held:
+        for name in ("CHECKPOINT_DIR", "MODEL_PATH"):
+            folder = Path(getattr(settings, name))
+            try:
+                held.enter_context(filelock.FileLock(folder / LOCK, timeout=0))
+            except filelock.Timeout:
+                raise UserError(f"{name} ({flag(name)}) is {str(folder)!r}, and another run is writing there; wait for its end, "
+                                f"or choose another folder") from None
+            atomic.remove_partial(folder)
+        yield
+
+
 def check_space(model, settings: Settings) -> None:
     """Raises UserError unless the disk has room for the checkpoints: float32 adapters with AdamW's two moments."""
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
@@ -47,24 +70,41 @@ def check_space(model, settings: Settings) -> None:
                         f"lower SAVE_TOTAL_LIMIT (--save-total-limit)")
 
 
-def replace_file(target: Path, write: Callable[[Path], object]) -> None:
-    """`target` as `write` writes it: whole, or as it was."""
-    partial = target.with_name(target.name + ".partial")
-    try:
-        write(partial)
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+def begin(settings: Settings, fingerprint: dict) -> Path | None:
+    """The checkpoint that a resumed run goes on from; for a new run None, once what an earlier one left is set aside.
+
+    Raises UserError if the run has done its steps, or if base, tokenizer or data are no longer those that it began with.
+    """
+    if not settings.RESUME:
+        if aside := _set_earlier_run_aside(settings):
+            note(f"what an earlier run left in {settings.CHECKPOINT_DIR} is in {aside} now")
+        return None
+    checkpoint = checkpoints.newest(Path(settings.CHECKPOINT_DIR))
+    began = checkpoints.read_fingerprint(checkpoint)
+    where = f"the run in {settings.CHECKPOINT_DIR!r}"
+    for key, part, told in (("base_model", "content", "BASE_MODEL's files"), ("data", "hash", "DATA_PATH's rows")):
+        if began[key][part] != fingerprint[key][part]:
+            raise UserError(f"RESUME (--resume): {told} have changed since {where} began; put them back, or begin anew without "
+                            f"--resume")
+    for key in ("tokenizer", "prompt"):
+        if began[key] != fingerprint[key]:
+            raise UserError(f"RESUME (--resume): the {key} is not the one that {where} began with; use the same versions, or "
+                            f"begin anew without --resume")
+    step = checkpoints.step_of(checkpoint)
+    if step >= settings.MAX_STEPS:
+        raise UserError(f"RESUME (--resume): {where} has done its {step} steps; raise MAX_STEPS (--max-steps) to train on")
+    print_facts({"resumed": f"after step {step}, from {checkpoint}"})
+    return checkpoint
 
 
-def set_earlier_run_aside(settings: Settings) -> Path | None:
+def _set_earlier_run_aside(settings: Settings) -> Path | None:
     """Moves what an earlier run left in CHECKPOINT_DIR into a folder of its own there, and returns that folder.
 
     A new run would otherwise overwrite its metrics and rotate its checkpoints away.
     """
     folder = Path(settings.CHECKPOINT_DIR)
     made = (METRICS, CURVE, PAGE, EVALUATION)
-    left = [*folder.glob("checkpoint-*"), *(folder / name for name in made if (folder / name).exists())]
+    left = [*folder.glob(checkpoints.PREFIX + "*"), *(folder / name for name in made if (folder / name).exists())]
     if not left:
         return None
     newest = max(path.stat().st_mtime for path in left)

@@ -6,7 +6,8 @@ A later layer wins: constants, `--preset`, `--from-run`, flags. Every layer goes
 import difflib
 import io
 import json
-import math
+import re
+import sys
 import tokenize
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any
 import click
 
 import config
+from sqlora import checkpoints
 from sqlora.errors import UserError
 
 
@@ -28,24 +30,31 @@ class Kind:
     parse: Callable[[str], Any] = str
 
 
+LARGEST = (1 << 31) - 1  # no count is larger
+
+
 def whole(least: int) -> Kind:
-    return Kind(f"a whole number of at least {least}", lambda v: type(v) is int and v >= least, int)
+    return Kind(f"a whole number from {least} to {LARGEST}", lambda v: type(v) is int and least <= v <= LARGEST, int)
 
 
 def real(wants: str, valid: Callable[[float], bool]) -> Kind:
-    return Kind(wants, lambda v: type(v) in (int, float) and math.isfinite(v) and valid(v), float)
+    return Kind(wants, lambda v: type(v) in (int, float) and abs(v) <= sys.float_info.max and valid(v), float)
 
 
 def choice(*names: str) -> Kind:
     return Kind("one of " + ", ".join(names), lambda v: v in names)
 
 
+def is_text(value: Any) -> bool:
+    return type(value) is str and not re.search("[\0\ud800-\udfff]", value)  # which no file name and no terminal takes
+
+
 SWITCH = Kind("True or False", lambda v: type(v) is bool, {"true": True, "false": False}.__getitem__)
-TEXT = Kind("a non-empty text", lambda v: type(v) is str and bool(v.strip()))
-OPTIONAL_TEXT = Kind("a text", lambda v: type(v) is str)
+TEXT = Kind("a non-empty text of whole characters", lambda v: is_text(v) and bool(v.strip()))
+OPTIONAL_TEXT = Kind("a text of whole characters", is_text)
 NAMES = Kind(
     "a list of names, with commas between them on the command line",
-    lambda v: type(v) is list and bool(v) and all(type(name) is str and name for name in v),
+    lambda v: type(v) is list and bool(v) and all(is_text(name) and name for name in v),
     lambda text: [name.strip() for name in text.split(",")],
 )
 OPTIONAL_NAMES = Kind(NAMES.wants, lambda v: v == [] or NAMES.valid(v), NAMES.parse)
@@ -88,6 +97,7 @@ KINDS: dict[str, Kind] = {
     "SAVE_STEPS": whole(1),
     "SAVE_TOTAL_LIMIT": whole(1),
     "SEED": whole(0),
+    "RESUME": SWITCH,
     "ESTIMATE": SWITCH,
     "REPORT_TO": choice("none", "tensorboard", "wandb", "trackio"),
     "MODEL": choice("base", "adapter", "both"),
@@ -112,6 +122,10 @@ KINDS: dict[str, Kind] = {
 }
 SECRET = {"DATABASE"}  # a URL may hold a password: it is never shown or written down
 NOT_SETTINGS = {"DEMO", "PRESETS"}
+# What a run cannot change when it is resumed, since it says which rows train with which gradients.
+FIXED = {"BASE_MODEL", "DATA_PATH", "EXTRA_DATA", "EXTRA_WEIGHT", "DTYPE", "LOW_BIT", "BATCH_SIZE", "GRADIENT_ACCUMULATION_STEPS", "LEARNING_RATE",
+         "WARMUP_STEPS", "MAX_GRAD_NORM", "LORA_R", "LORA_ALPHA", "LORA_DROPOUT", "LORA_TARGETS", "PACKING", "PROMPT_ORDER",
+         "TRAIN_ON_INPUTS", "MAX_LENGTH", "LONG_ROWS", "CHECK_DATA", "VALIDATION_ROWS", "HOLDOUT", "SEED"}
 
 
 class Settings:
@@ -154,8 +168,24 @@ def load_settings(arguments: list[str] | None, about: str) -> Settings:
         values |= config.PRESETS[preset]
     if run:
         values |= run_settings(Path(run))
-    values |= {name: _parse(name, text) for name, text in flags.items() if text is not None}
-    return Settings(values)
+    given = {name: _parse(name, text) for name, text in flags.items() if text is not None}
+    values |= given
+    return Settings(_resumed(values, given) if values["RESUME"] is True else values)
+
+
+def _resumed(values: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The settings of the run in CHECKPOINT_DIR, with the flags that may change. Raises UserError for one that may not."""
+    run = Path(str(values["CHECKPOINT_DIR"]))
+    checkpoint = checkpoints.newest(run)
+    if checkpoint is None:
+        raise UserError(f"RESUME (--resume) is set, and CHECKPOINT_DIR (--checkpoint-dir) {str(run)!r} has no whole checkpoint; "
+                        f"name the run's folder, or begin without --resume")
+    saved = values | run_settings(checkpoint)  # a setting that is newer than the run has today's value
+    for name in FIXED & given.keys():
+        if given[name] != saved[name]:
+            raise UserError(f"{name} ({flag(name)}) is {given[name]!r}, and the run in {str(run)!r} has {saved[name]!r}; leave "
+                            f"the flag out, or begin anew without --resume")
+    return saved | given | {name: values[name] for name in ("RESUME", "CHECKPOINT_DIR", "ESTIMATE")}
 
 
 def constants() -> dict[str, Any]:
@@ -191,7 +221,7 @@ def _options() -> list[click.Parameter]:
     ]
     for name, text in _descriptions().items():
         default = getattr(config, name)
-        shown = ",".join(default) if isinstance(default, list) else default
+        shown = ",".join(map(str, default)) if isinstance(default, list) else default
         text = f"{text}  [{shown}]" if shown != "" and name not in SECRET else text
         if KINDS[name] is SWITCH:
             declaration = f"{flag(name)}/--no-{flag(name)[2:]}"

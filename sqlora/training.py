@@ -1,85 +1,50 @@
-"""The Trainer of a run: its arguments from the settings, right-padded batches, checks of the loss, and the run's log."""
+"""The Trainer of a run: passes that fit, checks of the loss, and whole checkpoints."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import math
+import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from peft import PeftModel
-from torch.utils.data import Sampler
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import rotate_checkpoints
 
-from sqlora import adapter, memory, packing, passes, sampling
-from sqlora.console import console, note, progress_bar
+from sqlora import adapter, atomic, checkpoints, interrupts, memory, packing, passes, sampling
+from sqlora.arguments import training_arguments
+from sqlora.console import note
 from sqlora.data import TokenisedSplits
-from sqlora.device import Device, peak_memory
+from sqlora.device import Device
 from sqlora.errors import UserError
 from sqlora.hub import BaseModel
 from sqlora.run_folder import METRICS
+from sqlora.run_log import RunLog
 from sqlora.settings import Settings
 
-
-def check_tracker(name: str) -> None:
-    """Raises UserError if the experiment tracker that REPORT_TO names is not installed."""
-    if name != "none" and importlib.util.find_spec(name) is None:
-        raise UserError(f"REPORT_TO (--report-to) is {name!r}, which is not installed; pip install {name}, or set it to none")
-
-
-def training_arguments(settings: Settings, device: Device) -> TrainingArguments:
-    arguments = TrainingArguments(
-        output_dir=settings.CHECKPOINT_DIR,
-        max_steps=settings.MAX_STEPS,
-        per_device_train_batch_size=settings.BATCH_SIZE,
-        per_device_eval_batch_size=settings.BATCH_SIZE,
-        gradient_accumulation_steps=settings.GRADIENT_ACCUMULATION_STEPS,
-        learning_rate=settings.LEARNING_RATE,
-        lr_scheduler_type="cosine",
-        warmup_steps=settings.WARMUP_STEPS,
-        max_grad_norm=settings.MAX_GRAD_NORM,
-        logging_steps=settings.LOGGING_STEPS,
-        logging_nan_inf_filter=False,  # a bad loss is to be seen, not smoothed away
-        eval_strategy="steps",
-        eval_steps=settings.EVAL_STEPS,
-        prediction_loss_only=True,
-        save_strategy="steps",
-        save_steps=settings.SAVE_STEPS,
-        save_total_limit=settings.SAVE_TOTAL_LIMIT,
-        load_best_model_at_end=True,
-        metric_for_best_model="eval_loss",
-        greater_is_better=False,
-        seed=settings.SEED,
-        bf16=device.dtype == torch.bfloat16,
-        fp16=device.dtype == torch.float16,
-        use_cpu=device.type == "cpu",
-        activation_checkpointing=settings.GRADIENT_CHECKPOINTING,
-        activation_checkpointing_kwargs={"use_reentrant": False},
-        dataloader_pin_memory=device.type != "cpu",
-        remove_unused_columns=False,
-        label_names=["labels"],
-        report_to=settings.REPORT_TO,
-        disable_tqdm=True,
-    )
-    # One process, one device: a quantised model cannot be copied to further GPUs, as Trainer would do with more in sight.
-    arguments.device  # noqa: B018 (counts the devices)
-    arguments._n_gpu = 1
-    return arguments
+PROGRESS = "progress.json"  # in a checkpoint: what of the run's state Trainer does not keep
+DEVICE_LOST = re.compile(r"CUDA error|HIP error|level_zero|UR_RESULT|DEVICE_LOST|device lost", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows that go along with a micro-batch; a list would be searched for tensors, number by number."""
+    """Rows that go along with a micro-batch, and the most tokens that its passes may have.
+
+    Not a list, which would be searched for tensors, number by number.
+    """
 
     rows: list[packing.Row]
+    most_tokens: int
 
 
 class SqlTrainer(Trainer):
-    """transformers' Trainer, with this project's checkpoints, and an end to the run where the loss goes bad."""
+    """transformers' Trainer, with passes that fit the memory, whole checkpoints, and an end where the loss goes bad."""
 
     def __init__(self, model: PeftModel, settings: Settings, device: Device, base: BaseModel, fingerprint: dict,
                  splits: TokenisedSplits, form: passes.Form):
@@ -88,9 +53,12 @@ class SqlTrainer(Trainer):
         self.form = form
         self.settings = settings
         self.most_tokens = settings.MAX_TOKENS_PER_PASS or memory.tokens_per_pass(model, settings, device, form)
+        self.stop = interrupts.Stop()
         self.rows_seen = 0
+        self.seconds_before = 0.0  # of training, before the run was resumed
         self.seconds_aside = 0.0  # spent in evaluations and checkpoints
         self.unchecked: list[tuple[int, torch.Tensor]] = []
+        self.unlogged: list[tuple[int, float]] = []
         super().__init__(
             model=model,
             args=training_arguments(settings, device),
@@ -102,45 +70,59 @@ class SqlTrainer(Trainer):
         self.run_log = RunLog(self, Path(settings.CHECKPOINT_DIR) / METRICS, device)
         self.add_callback(self.run_log)
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal ended the run before its last step."""
+        return bool(self.stop.signal) and self.state.global_step < self.state.max_steps
+
+    def train(self, checkpoint: Path | None = None) -> None:
+        """Trains to the last step, or until `stop` has a signal, after which `interrupted` is true and a checkpoint written.
+
+        Goes on from `checkpoint` if there is one, which must be whole. Raises UserError where the loss goes
+        bad or the device fails.
+        """
+        if checkpoint:
+            self._take_up(json.loads((checkpoint / PROGRESS).read_text(encoding="utf-8")))
+        with self.run_log.progress:  # which gives the terminal back, however the run ends
+            try:
+                super().train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            except RuntimeError as error:
+                if isinstance(error, torch.OutOfMemoryError) or not DEVICE_LOST.search(str(error)):
+                    raise
+                told = str(error).splitlines()[0]
+                raise UserError(f"the device failed after step {self.state.global_step}: {told}; what was saved before is whole: "
+                                f"see to the device, then go on with --resume") from error
+
     def collate(self, rows: list[packing.Row]) -> dict[str, object]:
         """A micro-batch: its passes, how many targets they have, and, first, since Trainer counts them, the rows' lengths."""
         return {"lengths": torch.tensor([len(row["input_ids"]) for row in rows]), "targets": packing.count_targets(rows),
-                "passes": packing.make_passes(rows, self.form.name, self.most_tokens), "rows": Rows(rows)}
+                "passes": packing.make_passes(rows, self.form.name, self.most_tokens), "rows": Rows(rows, self.most_tokens)}
 
-    def _get_train_sampler(self, train_dataset=None) -> Sampler:
+    def _get_train_sampler(self, train_dataset=None) -> sampling.Shuffled:
         return sampling.make_sampler(self.train_dataset, self.form.name, self.settings)
 
-    def train(self, *arguments, **keywords):
-        with self.run_log.progress:  # which gives the terminal back, however the run ends
-            return super().train(*arguments, **keywords)
-
-    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor:
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | int:
         """Targets in the micro-batches of an optimiser step, over all processes."""
-        count = torch.tensor(sum(batch["targets"] for batch in batch_samples), device=device)
-        return self.accelerator.gather(count).sum() if self.args.world_size > 1 else count
+        count = sum(batch["targets"] for batch in batch_samples)
+        return self.accelerator.gather(torch.tensor(count, device=device)).sum() if self.args.world_size > 1 else count
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
-        """A micro-batch's share of the step's loss, its gradients added to those that are there.
-
-        Where the memory does not hold its passes they are made anew, smaller, from the same rows, for the same gradients.
-        """
+        """A micro-batch's share of the step's loss, its gradients added to those that are there."""
         model.train()
         self.rows_seen += len(inputs["lengths"])
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         before = [None if parameter.grad is None else parameter.grad.clone() for parameter in trained]
-        inputs = self._prepare_inputs(inputs)
-        while (loss := self._unless_out_of_memory(self._backward, model, inputs, num_items_in_batch)) is None:
+
+        def undo() -> None:
             for parameter, gradient in zip(trained, before, strict=True):
                 parameter.grad = None if gradient is None else gradient.clone()
-            inputs = self._with_smaller_passes(inputs)
+
+        loss = self._within_memory(inputs, lambda inputs: self._backward(model, inputs, num_items_in_batch), undo)
         self.unchecked.append((self.state.global_step + 1, loss))
         return loss
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None) -> tuple[torch.Tensor, None, None]:
-        inputs = self._prepare_inputs(inputs)
-        while (loss := self._unless_out_of_memory(self._forward, model, inputs)) is None:
-            inputs = self._with_smaller_passes(inputs)
-        return loss, None, None
+        return self._within_memory(inputs, lambda inputs: self._forward(model, inputs)), None, None
 
     def _backward(self, model, inputs, num_items_in_batch) -> torch.Tensor:
         total = torch.zeros((), device=self.args.device)
@@ -159,27 +141,42 @@ class SqlTrainer(Trainer):
         losses = [passes.loss_sum(model, one, self.model.get_base_model()) for one in inputs["passes"]]
         return sum(losses) / inputs["targets"]
 
-    def _unless_out_of_memory(self, compute, *arguments) -> torch.Tensor | None:
-        """None where the device's memory ran out, once what was computed is gone from it."""
-        try:
-            return compute(*arguments)
-        except torch.OutOfMemoryError:
-            if self.args.world_size > 1:  # the other processes wait for a pass that will not come
-                raise
-            return None
+    def _within_memory(self, inputs: dict, compute: Callable[[dict], torch.Tensor],
+                       undo: Callable[[], None] = lambda: None) -> torch.Tensor:
+        """What `compute` gives for a micro-batch.
 
-    def _with_smaller_passes(self, inputs: dict) -> dict:
-        """Raises UserError if the passes have a row each already."""
+        Where the memory does not hold its passes, `undo` is called and they are made anew, smaller, from the same rows, for
+        the same result. Raises UserError if they have a row each already.
+        """
+        if inputs["rows"].most_tokens > self.most_tokens:  # it was made before memory ran out
+            inputs = self._with_passes_of(self.most_tokens, inputs)
+        inputs = self._prepare_inputs(inputs)
+        failed = 0
+        while True:
+            try:
+                result = compute(inputs)
+                break
+            except torch.OutOfMemoryError:
+                if self.args.world_size > 1:  # the other processes wait for a pass that will not come
+                    raise
+            # Not where the error is caught, since it holds on to what was computed.
+            undo()
+            longest = max(one["input_ids"].numel() for one in inputs["passes"])
+            failed = failed or longest
+            if len(inputs["passes"]) == len(inputs["rows"].rows):
+                raise UserError(f"a row of {longest} tokens does not fit into the device's memory beside the model; set LOW_BIT "
+                                f"(--low-bit) to nf4, turn GRADIENT_CHECKPOINTING on, or lower MAX_LENGTH (--max-length)")
+            if self.args.device.type != "cpu":
+                torch.accelerator.empty_cache()
+            self.most_tokens = longest // 2
+            inputs = self._with_passes_of(self.most_tokens, inputs)
+        if failed:
+            note(f"a pass of {failed:,} tokens did not fit into the memory; from here on a pass has at most {self.most_tokens:,}")
+        return result
+
+    def _with_passes_of(self, most_tokens: int, inputs: dict) -> dict:
         rows = inputs["rows"].rows
-        longest = max(one["input_ids"].numel() for one in inputs["passes"])
-        if len(inputs["passes"]) == len(rows):
-            raise UserError(f"a row of {longest} tokens does not fit into the device's memory beside the model; set LOW_BIT "
-                            f"(--low-bit) to nf4, turn GRADIENT_CHECKPOINTING on, or lower MAX_LENGTH (--max-length)")
-        if self.args.device.type != "cpu":
-            torch.accelerator.empty_cache()
-        self.most_tokens = longest // 2
-        note(f"a pass of {longest:,} tokens did not fit into the memory; from here on a pass has at most {self.most_tokens:,}")
-        return self._prepare_inputs(inputs | {"passes": packing.make_passes(rows, self.form.name, self.most_tokens)})
+        return self._prepare_inputs(inputs | {"passes": packing.make_passes(rows, self.form.name, most_tokens)})
 
     def check_losses(self) -> None:
         """Raises UserError at the first loss since the last check that is NaN, infinite or exactly 0.0.
@@ -193,6 +190,13 @@ class SqlTrainer(Trainer):
         for step, loss in zip(steps, torch.stack(losses).tolist(), strict=True):
             if not math.isfinite(loss) or loss == 0.0:
                 raise bad_loss("loss", loss, step)
+            self.unlogged.append((step, loss))
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:  # which Trainer knows from the last resumption on
+            logs["loss"] = sum(loss for _, loss in self.unlogged) / len({step for step, _ in self.unlogged})
+            self.unlogged = []
+        super().log(logs, start_time)
 
     def evaluate(self, *arguments, **keywords) -> dict[str, float]:
         start = time.perf_counter()
@@ -203,96 +207,57 @@ class SqlTrainer(Trainer):
         return metrics
 
     def _determine_best_metric(self, metrics, trial) -> bool:
-        # An evaluation between two checkpoints cannot be the best that is kept.
-        return self.control.should_save and super()._determine_best_metric(metrics, trial)
+        # An evaluation between two checkpoints cannot be the best that is kept, even if an interrupt adds a checkpoint there.
+        step = self.state.global_step
+        regular = step % self.args.save_steps == 0 or step >= self.state.max_steps
+        return regular and super()._determine_best_metric(metrics, trial)
+
+    def _load_best_model(self) -> None:
+        if not self.interrupted:  # whose adapter is the one so far
+            super()._load_best_model()
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         adapter.write_adapter(self.accelerator.unwrap_model(self.model), Path(output_dir or self.args.output_dir), self.base)
 
     def _save_checkpoint(self, model, trial) -> None:
         start = time.perf_counter()
-        folder = Path(self.args.output_dir)
-        with adapter.full_disk_as_user_error(folder):
-            super()._save_checkpoint(model, trial)
-            step = self.state.global_step
-            adapter.seal(folder / f"checkpoint-{step}", self.fingerprint, "checkpoint", self.run_log.metrics())
+        self.run_log.flush()
+        step = self.state.global_step
+        if not all(parameter.isfinite().all() for parameter in self.model.parameters() if parameter.requires_grad):
+            raise bad_loss("adapter's weight", math.nan, step)
+        folder = self._checkpoint(step)
+        if step == self.state.best_global_step:
+            self.state.best_model_checkpoint = str(folder)
+        with atomic.new_folder(folder) as partial:
+            self.save_model(str(partial), _internal_call=True)
+            self._save_optimizer_and_scheduler(str(partial))
+            self._save_scaler(str(partial))
+            self._save_rng_state(str(partial))
+            self.state.save_to_json(str(partial / TRAINER_STATE_NAME))
+            progress = {"unlogged": self.unlogged, "rows_seen": self.rows_seen, "seconds": self.run_log.seconds(),
+                        "most_tokens": self.most_tokens}
+            (partial / PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
+            checkpoints.seal(partial, self.fingerprint, checkpoints.CHECKPOINT, self.run_log.metrics())
+        rotate_checkpoints(output_dir=str(folder.parent), save_total_limit=self.args.save_total_limit,
+                           best_model_checkpoint=self.state.best_model_checkpoint, use_mtime=True)
         self.seconds_aside += time.perf_counter() - start
+
+    def _take_up(self, progress: dict) -> None:
+        self.unlogged = [tuple(one) for one in progress["unlogged"]]
+        self.rows_seen, self.seconds_before = progress["rows_seen"], progress["seconds"]
+        # The same passes give the same rounding.
+        self.most_tokens = self.settings.MAX_TOKENS_PER_PASS or progress["most_tokens"]
+
+    def _init_training_state(self, *arguments) -> tuple[int, int]:
+        places = super()._init_training_state(*arguments)
+        if self.state.best_global_step and (best := self._checkpoint(self.state.best_global_step)).is_dir():
+            self.state.best_model_checkpoint = str(best)  # wherever the run's folder was before
+        return places
+
+    def _checkpoint(self, step: int) -> Path:
+        return Path(self.args.output_dir) / f"{checkpoints.PREFIX}{step}"
 
 
 def bad_loss(name: str, value: float, step: int) -> UserError:
     return UserError(f"the {name} is {value} at step {step}; nothing of it was saved: lower LEARNING_RATE (--learning-rate), "
                      f"lengthen WARMUP_STEPS (--warmup-steps), or set DTYPE (--dtype) to float32")
-
-
-class RunLog(TrainerCallback):
-    """What a run tells: a progress bar, a line for each logged step, and the same as JSON in metrics.jsonl."""
-
-    def __init__(self, trainer: SqlTrainer, path: Path, device: Device):
-        self.trainer = trainer
-        self.path = path
-        self.device = device
-        self.entry: dict[str, float] = {}
-        self.last: dict[str, float] = {}
-        self.progress = progress_bar()
-
-    def metrics(self) -> dict[str, float]:
-        """The latest known figures of the run."""
-        return self.last | self.entry
-
-    def on_train_begin(self, args, state, control, **_) -> None:
-        self.started = self.mark = time.perf_counter()
-        self.rows_at_mark = 0
-        self.aside_at_mark = 0.0
-        self.path.write_text("")
-        self.bar = self.progress.add_task("training", total=state.max_steps)
-
-    def on_step_begin(self, args, state, control, **_) -> None:
-        self._flush()
-
-    def on_step_end(self, args, state, control, **_) -> None:
-        self.progress.update(self.bar, completed=state.global_step)
-        if state.global_step >= state.max_steps:
-            control.should_log = control.should_evaluate = control.should_save = True
-        if control.should_log or control.should_evaluate or control.should_save:
-            self.trainer.check_losses()
-
-    def on_log(self, args, state, control, logs=None, **_) -> None:
-        self.entry["step"] = state.global_step
-        self.entry |= {key: logs[key] for key in ("loss", "eval_loss", "learning_rate") if key in logs}
-        if "loss" in logs:
-            now, aside, rows = time.perf_counter(), self.trainer.seconds_aside, self.trainer.rows_seen
-            seconds = now - self.mark - (aside - self.aside_at_mark)
-            self.entry["rows_per_second"] = round((rows - self.rows_at_mark) / seconds, 3)
-            self.entry["peak_memory_bytes"] = peak_memory(self.device.type)
-            self.mark, self.aside_at_mark, self.rows_at_mark = now, aside, rows
-
-    def on_train_end(self, args, state, control, **_) -> None:
-        self._flush()
-        seconds = time.perf_counter() - self.started - self.trainer.seconds_aside
-        self.last["rows_per_second"] = round(self.trainer.rows_seen / seconds, 3)
-        self.last["train_seconds"] = round(seconds, 1)
-        self.last["peak_memory_bytes"] = peak_memory(self.device.type)
-        self.last["best_step"] = state.best_global_step
-        self.last["best_eval_loss"] = state.best_metric
-
-    def _flush(self) -> None:
-        if "loss" not in self.entry and "eval_loss" not in self.entry:
-            return
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(self.entry) + "\n")
-        console.print(_line(self.entry, self.trainer.state.max_steps), highlight=False, soft_wrap=True)
-        self.last |= self.entry
-        self.entry = {}
-
-
-def _line(entry: dict[str, float], max_steps: int) -> str:
-    parts = [f"step {entry['step']:>{len(str(max_steps))}}/{max_steps}"]
-    for key, name, form in (
-        ("loss", "loss", ".4f"),
-        ("eval_loss", "eval loss", ".4f"),
-        ("learning_rate", "learning rate", ".2e"),
-        ("rows_per_second", "rows/s", ".1f"),
-    ):
-        if key in entry:
-            parts.append(f"{name} {entry[key]:{form}}")
-    return "  ".join(parts)

@@ -1,6 +1,7 @@
 """A small HTTP server that answers as the Hugging Face hub does, out of a local folder, and fails on demand.
 
-root/models/<owner>/<name>/ and root/datasets/<owner>/<name>/ are repositories, each with one revision, "main".
+root/models/<owner>/<name>/ and root/datasets/<owner>/<name>/ are repositories, each with one revision, "main". As on the
+hub, large kinds of files (LFS) are known by their sha256 and come from another host, to which the first one redirects.
 HF_ENDPOINT is read when huggingface_hub is imported, so a client of this server is a process of its own:
 
     with HubServer(root) as server:
@@ -11,7 +12,10 @@ HF_ENDPOINT is read when huggingface_hub is imported, so a client of this server
 import hashlib
 import json
 import re
+import socket
+import struct
 import threading
+from collections.abc import Iterator
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,7 +26,21 @@ API = re.compile(
     r"/api/(?P<kind>models|datasets)/(?P<id>[^/]+/[^/]+)"
     r"(/(?P<verb>revision|tree|paths-info)/(?P<rev>[^/]+))?(/(?P<path>.*))?"
 )
-FILE = re.compile(r"/(?P<kind>datasets/)?(?P<id>[^/]+/[^/]+)/resolve/(?P<rev>[^/]+)/(?P<path>.+)")
+FILE = re.compile(r"(?P<stored>/lfs)?/(?P<kind>datasets/)?(?P<id>[^/]+/[^/]+)/resolve/(?P<rev>[^/]+)/(?P<path>.+)")
+LFS = (".safetensors", ".bin", ".model", ".parquet")
+API_FAULTS = "api"  # the name under which `faults` has those of the API
+
+
+class Fault(NamedTuple):
+    """How an answer goes wrong; `at` counts the bytes of its body that are sent before.
+
+    drop: the connection is closed. reset: it is torn down. stall: nothing comes any more. truncate: the answer is whole, and
+    shorter than the file. corrupt: a byte is another one. pad: there are bytes too many. error: status 503. page: status 200 and
+    HTML, as from a network that wants a login first.
+    """
+
+    kind: str
+    at: int = 0
 
 
 class Request(NamedTuple):
@@ -36,14 +54,17 @@ class Request(NamedTuple):
 class HubServer:
     """Serves `root` on a free port of 127.0.0.1 from `start` to `stop`, or inside `with`.
 
-    drop_after: file name -> bytes after which the connection is closed, once, when the file is first fetched.
+    faults: file name, or API_FAULTS -> the faults of its next answers, one each; an endless iterator is allowed.
+    delay: seconds before each answer's body.
     gated: ids of repositories whose files are refused.
     requests: every request so far, in order.
     """
 
     def __init__(self, root: Path | str):
         self.root = Path(root)
-        self.drop_after: dict[str, int] = {}
+        self.faults: dict[str, Iterator[Fault]] = {}
+        self.delay = 0.0
+        self.stopped = threading.Event()
         self.gated: set[str] = set()
         self.requests: list[Request] = []
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
@@ -57,6 +78,7 @@ class HubServer:
 
     def stop(self) -> None:
         """From here on the hub is out of reach: connections are refused."""
+        self.stopped.set()
         self._http.shutdown()
         self._http.server_close()
 
@@ -124,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
             answer = {"id": match["id"], "sha": commit, "private": False, "gated": False, "disabled": False, "tags": [],
                       "downloads": 0, "likes": 0, "siblings": siblings}
         headers = {"Content-Type": "application/json", "X-Repo-Commit": commit}
-        self._send(HTTPStatus.OK, json.dumps(answer).encode(), headers)
+        self._send(HTTPStatus.OK, json.dumps(answer).encode(), headers, self._fault(API_FAULTS))
 
     def _answer_file(self, match: re.Match) -> None:
         folder, files, commit = self._open(match)
@@ -136,36 +158,67 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(HTTPStatus.NOT_FOUND, b"", headers | {"X-Error-Code": "EntryNotFound"})
             return
         body, status = file.read_bytes(), HTTPStatus.OK
-        headers |= {"ETag": f'"{_blob_id(file)}"', "X-Linked-Size": str(len(body))}
+        headers |= {"X-Linked-ETag": f'"{_etag(file)}"', "X-Linked-Size": str(len(body))}
+        if file.suffix in LFS and not match["stored"]:
+            storage = f"http://localhost:{self.server.server_port}/lfs"
+            self._send(HTTPStatus.FOUND, b"", headers | {"Location": storage + self.path})
+            return
         if wanted := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
             start, end = int(wanted[1]), min(int(wanted[2] or len(body)), len(body) - 1)
             headers["Content-Range"] = f"bytes {start}-{end}/{len(body)}"
             body, status = body[start : end + 1], HTTPStatus.PARTIAL_CONTENT
-        kept = hub.drop_after.pop(file.name, None) if self.command == "GET" else None
-        self._send(status, body, headers, kept)
+        self._send(status, body, headers, self._fault(file.name) if self.command == "GET" else None)
 
-    def _send(self, status: HTTPStatus, body: bytes, headers: dict[str, str], kept: int | None = None) -> None:
-        """Promises the whole body and sends its first `kept` bytes, or all of it."""
+    def _fault(self, name: str) -> Fault | None:
+        return next(self.server.hub.faults.get(name, iter(())), None)
+
+    def _send(self, status: HTTPStatus, body: bytes, headers: dict[str, str], fault: Fault | None = None) -> None:
+        """Sends an answer, or what `fault` makes of it."""
+        kind, at = fault or Fault("")
+        if kind == "error":
+            status, body, headers = HTTPStatus.SERVICE_UNAVAILABLE, b"", {}
+        elif kind == "page":
+            status, body, headers = HTTPStatus.OK, b"<html>Welcome! Please log in.</html>", {"Content-Type": "text/html"}
+        elif kind == "truncate":
+            body = body[:at]
+        elif kind == "pad":
+            body += bytes(at)
+        elif kind == "corrupt" and body:
+            at %= len(body)
+            body = body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :]
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body[:kept])
+        if self.command == "HEAD":
+            return
+        self.server.hub.stopped.wait(self.server.hub.delay)
+        self.wfile.write(body[:at] if kind in ("drop", "reset", "stall") else body)
+        if kind == "stall":
+            self.server.hub.stopped.wait()
+        elif kind == "reset":
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
 
     def log_message(self, *_):
         pass
 
 
 def _blob_id(file: Path) -> str:
-    """The git id of a file's content, which the hub gives as its ETag."""
+    """The git id of a file's content."""
     content = file.read_bytes()
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def _etag(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.suffix in LFS else _blob_id(file)
 
 
 def _describe(entry: Path, folder: Path) -> dict:
     path = entry.relative_to(folder).as_posix()
     if entry.is_dir():
         return {"type": "directory", "path": path, "oid": hashlib.sha1(path.encode()).hexdigest(), "size": 0}
-    return {"type": "file", "path": path, "oid": _blob_id(entry), "size": entry.stat().st_size}
+    size = entry.stat().st_size
+    large = {"lfs": {"oid": _etag(entry), "size": size, "pointerSize": 130}} if entry.suffix in LFS else {}
+    return {"type": "file", "path": path, "oid": _blob_id(entry), "size": size} | large

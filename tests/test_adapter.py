@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sqlora import adapter, backend, device, hub
+from sqlora import adapter, atomic, backend, checkpoints, device, hub
 from sqlora.errors import UserError
 
 CPU = device.choose_device("cpu", "float32")
@@ -29,9 +29,9 @@ def save(base, llama_tokenizer, make_settings):
         torch.manual_seed(seed)
         model = backend.wrap_with_adapter(backend.load_base(base, settings, CPU, training=True), settings)
         fingerprint = adapter.make_fingerprint(base, llama_tokenizer, settings, {})
-        with adapter.replacing(Path(folder)) as partial:
+        with atomic.replacing(Path(folder), last=checkpoints.FINGERPRINT) as partial:
             adapter.write_adapter(model, partial, base)
-            adapter.seal(partial, fingerprint, "finished", {})
+            checkpoints.seal(partial, fingerprint, "finished", {})
         return model
 
     return save
@@ -44,7 +44,7 @@ def load(base, folder, make_settings):
 
 def test_what_is_saved_comes_back(base, save, llama_tokenizer, make_settings, tmp_path):
     model = save(tmp_path / "a")
-    assert {path.name for path in (tmp_path / "a").iterdir()} == {"adapter_config.json", adapter.WEIGHTS, "sqlora.json"}
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {"adapter_config.json", checkpoints.WEIGHTS, "sqlora.json"}
     fingerprint = adapter.check_adapter(tmp_path / "a", base, llama_tokenizer, "question_first")
     assert fingerprint["base_model"] == {"id": base.id, "revision": None, "content": base.content}
     assert fingerprint["settings"] == make_settings("--low-bit", "none").as_dict()
@@ -63,7 +63,7 @@ def test_what_is_saved_comes_back(base, save, llama_tokenizer, make_settings, tm
 ])
 def test_an_adapter_of_something_else_is_refused_with_the_difference(base, save, llama_tokenizer, tmp_path, change, words):
     save(tmp_path)
-    path = tmp_path / adapter.FINGERPRINT
+    path = tmp_path / checkpoints.FINGERPRINT
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(UserError) as caught:
         adapter.check_adapter(tmp_path, base, llama_tokenizer, "question_first")
@@ -90,26 +90,26 @@ def test_another_base_with_the_same_name_is_told_by_its_content(base, save, llam
 
 def test_an_adapter_of_another_make_has_nothing_to_check(base, save, llama_tokenizer, make_settings, tmp_path):
     save(tmp_path)
-    (tmp_path / adapter.FINGERPRINT).unlink()
+    (tmp_path / checkpoints.FINGERPRINT).unlink()
     assert adapter.check_adapter(tmp_path, base, llama_tokenizer, "question_first") is None
     load(base, tmp_path, make_settings)
 
 
 def test_latest_is_the_newest_whole_one(save, make_settings):
     settings = make_settings()
-    checkpoints = Path(settings.CHECKPOINT_DIR)
+    run = Path(settings.CHECKPOINT_DIR)
     assert adapter.find_adapter(settings) is None
-    save(checkpoints / "checkpoint-20")
+    save(run / "checkpoint-20")
     save(settings.MODEL_PATH)
     assert adapter.find_adapter(settings) == Path(settings.MODEL_PATH)
-    save(checkpoints / "checkpoint-40")
-    assert adapter.find_adapter(settings) == checkpoints / "checkpoint-40"
-    save(checkpoints / "checkpoint-60")
-    (checkpoints / "checkpoint-60" / adapter.FINGERPRINT).unlink()
-    save(checkpoints / "checkpoint-80")
-    weights = checkpoints / "checkpoint-80" / adapter.WEIGHTS
+    save(run / "checkpoint-40")
+    assert adapter.find_adapter(settings) == run / "checkpoint-40"
+    save(run / "checkpoint-60")
+    (run / "checkpoint-60" / checkpoints.FINGERPRINT).unlink()
+    save(run / "checkpoint-80")
+    weights = run / "checkpoint-80" / checkpoints.WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-1])
-    assert adapter.find_adapter(settings) == checkpoints / "checkpoint-40"
+    assert adapter.find_adapter(settings) == run / "checkpoint-40"
 
 
 def test_a_named_adapter_must_be_there(make_settings, tmp_path):
@@ -123,8 +123,8 @@ def test_a_failed_save_leaves_the_earlier_adapter_whole(base, save, llama_tokeni
     save(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     def fail_half_way():
-        with adapter.replacing(tmp_path) as partial:
-            (partial / adapter.WEIGHTS).write_bytes(b"half")
+        with atomic.replacing(tmp_path, last=checkpoints.FINGERPRINT) as partial:
+            (partial / checkpoints.WEIGHTS).write_bytes(b"half")
             raise OSError(28, "No space left on device")
 
     with pytest.raises(UserError, match="full"):
@@ -135,14 +135,14 @@ def test_a_failed_save_leaves_the_earlier_adapter_whole(base, save, llama_tokeni
 def test_folders_beside_a_saved_adapter_stay(save, tmp_path):
     save(tmp_path / "saved" / "tiny")
     save(tmp_path / "saved")
-    assert adapter.is_whole(tmp_path / "saved" / "tiny")
-    assert adapter.is_whole(tmp_path / "saved")
+    assert checkpoints.is_whole(tmp_path / "saved" / "tiny")
+    assert checkpoints.is_whole(tmp_path / "saved")
 
 
 @pytest.mark.parametrize("damage", ["truncated", "shape", "not json"])
 def test_a_damaged_adapter_is_a_clear_error(base, save, make_settings, tmp_path, damage):
     save(tmp_path)
-    weights = tmp_path / adapter.WEIGHTS
+    weights = tmp_path / checkpoints.WEIGHTS
     if damage == "truncated":
         weights.write_bytes(weights.read_bytes()[:500])
     elif damage == "shape":
@@ -155,8 +155,8 @@ def test_a_damaged_adapter_is_a_clear_error(base, save, make_settings, tmp_path,
 
 def test_a_pickled_adapter_is_not_loaded(save, make_settings, tmp_path):
     save(tmp_path)
-    torch.save(load_file(tmp_path / adapter.WEIGHTS), tmp_path / "adapter_model.bin")
-    (tmp_path / adapter.WEIGHTS).unlink()
+    torch.save(load_file(tmp_path / checkpoints.WEIGHTS), tmp_path / "adapter_model.bin")
+    (tmp_path / checkpoints.WEIGHTS).unlink()
     with pytest.raises(UserError, match="adapter_model.safetensors"):
         adapter.find_adapter(make_settings("--lora-checkpoint", str(tmp_path)))
 

@@ -10,7 +10,7 @@ import pytest
 
 import finetune
 import generate
-from sqlora import adapter
+from sqlora import adapter, checkpoints
 from sqlora.errors import UserError, exit_on_user_error
 
 ROOT = Path(__file__).parent.parent
@@ -49,7 +49,7 @@ def test_the_main_job_as_a_user_runs_it(llama_folder, rows_file, tmp_path):
     assert trained.stderr == ""
     finished = tmp_path / "saved_model"
     assert {path.name for path in finished.iterdir()} == {
-        "README.md", "adapter_config.json", "adapter_model.safetensors", "sqlora.json"}
+        ".lock", "README.md", "adapter_config.json", "adapter_model.safetensors", "sqlora.json"}
     assert json.loads((finished / "sqlora.json").read_text())["status"] == "finished"
     assert str(tmp_path) not in (finished / "README.md").read_text()
     assert (tmp_path / "lora_models" / "loss.png").stat().st_size > 5000
@@ -76,7 +76,7 @@ def test_an_earlier_run_is_set_aside_and_its_settings_can_be_taken_again(short_r
     assert len((folder / "metrics.jsonl").read_text().splitlines()) < len(first.splitlines())
     (aside,) = (folder / "earlier").iterdir()
     assert (aside / "metrics.jsonl").read_text() == first
-    assert adapter.is_whole(aside / "checkpoint-4")
+    assert checkpoints.is_whole(aside / "checkpoint-4")
     assert adapter.find_adapter(settings) == Path(settings.MODEL_PATH)
 
 
@@ -157,17 +157,17 @@ def small_disk(tmp_path):
 def test_a_disk_that_fills_while_saving_costs_nothing_saved_before(short_run, small_disk, monkeypatch):
     settings = short_run("--checkpoint-dir", str(small_disk), "--save-steps", "2", "--save-total-limit", "1",
                          "--max-steps", "40", "--lora-r", "8")
-    seal = adapter.seal
+    seal = checkpoints.seal
 
     def fill_after_the_first(*arguments):
         sealed = seal(*arguments)
         (small_disk / "ballast").write_bytes(b"x" * max(0, _free(small_disk) - 60_000))
         return sealed
 
-    monkeypatch.setattr(adapter, "seal", fill_after_the_first)
+    monkeypatch.setattr(checkpoints, "seal", fill_after_the_first)
     with pytest.raises(UserError, match="full"):
         finetune.main(settings)
-    assert adapter.is_whole(small_disk / "checkpoint-2")
+    assert checkpoints.is_whole(small_disk / "checkpoint-2")
     assert adapter.find_adapter(settings) == small_disk / "checkpoint-2"
 
 

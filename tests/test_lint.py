@@ -114,10 +114,12 @@ def test_the_findings_are_no_earlier_run_and_outlive_one(tmp_path):
     settings = load_settings(["--checkpoint-dir", str(tmp_path / "run"), "--model-path", str(tmp_path / "saved")], "")
     run_folder.check_outputs(settings)
     lint.check_rows(rows, settings)
-    assert run_folder.set_earlier_run_aside(settings) is None
+    run_folder.begin(settings, {})
+    aside = tmp_path / "run" / run_folder.EARLIER
+    assert not aside.exists()
     (tmp_path / "run" / run_folder.METRICS).write_text("{}")
-    aside = run_folder.set_earlier_run_aside(settings)
-    assert [path.name for path in aside.iterdir()] == [run_folder.METRICS]
+    run_folder.begin(settings, {})
+    assert [path.name for path in aside.glob("*/*")] == [run_folder.METRICS]
     assert list((tmp_path / "run" / ".lint").iterdir())
 
 

@@ -1,0 +1,143 @@
+"""`python -m sqlora.doctor`: is this machine able to do it, and are its numbers right?"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sqlora.console import console, quiet_libraries
+from sqlora.errors import UserError, exit_on_user_error
+from sqlora.result import OK, SLOW, WRONG, Result, wrong
+from sqlora.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from sqlora.device import Device
+
+ABOUT = """Tell whether this machine can do what the settings ask, and whether its numbers are right.
+
+\b
+python -m sqlora.doctor          a line for each check: ok, slow, or WRONG, with the remedy
+python -m sqlora.doctor --json   the same for a program
+
+It exits with 1 if anything is WRONG, and takes the flags of finetune.py.
+"""
+STYLES = {OK: "green", SLOW: "yellow", WRONG: "bold red"}
+
+
+def examine(settings: Settings) -> Iterator[Result]:
+    """What all checks find, each as soon as it is known."""
+    from sqlora import machine
+
+    for check in (machine.versions, machine.libraries):
+        found = check()
+        yield found
+        if found.status == WRONG:
+            return  # nothing else can be tried
+    from sqlora import device
+
+    yield from machine.devices()
+    try:
+        chosen = device.choose_device(settings.DEVICE, settings.DTYPE)
+    except UserError as error:
+        yield wrong("chosen device", error)
+        return
+    dtype = str(chosen.dtype).removeprefix("torch.")
+    yield Result("chosen device", OK, f"{chosen.place} ({chosen.reason}), {dtype} ({chosen.dtype_reason})")
+    yield from examine_numbers(chosen, settings)
+
+    with tempfile.TemporaryDirectory() as scratch:
+        found, folder = machine.base_model(settings.BASE_MODEL, Path(scratch))
+        yield found
+        if folder:
+            found = machine.fits(folder, settings, chosen)
+            yield found
+        yield machine.disk(folder if found.status != WRONG else None, settings)
+
+
+def examine_numbers(chosen: Device, settings: Settings) -> Iterator[Result]:
+    """What finetune.py and generate.py compute, on the chosen device and in its number type, and products in other types."""
+    import torch
+    from torch.utils._triton import has_triton
+
+    from sqlora import checks, device, machine
+    from sqlora.passes import Form
+
+    native = (torch.bfloat16,) if device.has_bfloat16(chosen.type) else ()
+    for dtype in dict.fromkeys((chosen.dtype, *native, torch.float16)):
+        yield checks.matrix_products(replace(chosen, dtype=dtype), checks.LARGE_SHAPES)
+    for masked in (False, True):
+        yield checks.attention(chosen, masked, checks.HEAD_SIZES)
+    if settings.LOW_BIT != "none":
+        yield machine.native_library(chosen.type)
+        yield from checks.four_bit(chosen, settings.LOW_BIT)
+
+    yield checks.packed_pass(chosen, Form("prefix", "", False, ""))
+    if chosen.type == "cpu":
+        yield Result("FlexAttention", OK, "not used on a CPU: PACKING is prefix there")
+    elif has_triton():
+        yield checks.packed_pass(chosen, Form("tree", "", False, ""))
+    else:
+        yield Result("FlexAttention", SLOW, "there is no Triton, so PACKING is prefix", checks.TRITON)
+    if (chosen.type != "cpu" and has_triton()) or settings.COMPILE == "on":
+        yield checks.packed_pass(chosen, Form("prefix" if chosen.type == "cpu" else "tree", "", True, ""))
+    elif chosen.type == "cpu":
+        yield Result("torch.compile", OK, "not used on a CPU: COMPILE is off there unless it is set to on")
+    else:
+        yield Result("torch.compile", SLOW, "there is no Triton, so COMPILE is off", checks.TRITON)
+
+
+@click.command("python -m sqlora.doctor", add_help_option=False, context_settings={"ignore_unknown_options": True})
+@click.option("--json", "as_json", is_flag=True)
+@click.argument("flags", nargs=-1, type=click.UNPROCESSED)
+def command(as_json: bool, flags: tuple[str, ...]) -> int:
+    settings = load_settings(list(flags), ABOUT)
+    quiet_libraries()
+    results = []
+    for result in examine(settings):
+        results.append(result)
+        if not as_json:
+            _print(result)
+    worst = next(status for status in (WRONG, SLOW, OK) if any(result.status == status for result in results))
+    if as_json:
+        click.echo(json.dumps({"status": worst, "checks": [asdict(result) for result in results]}, indent=2))
+    else:
+        counts = Counter(result.status for result in results)
+        console.rule(", ".join(f"{counts[status]} {status}" for status in STYLES if counts[status]))
+    return int(worst == WRONG)
+
+
+def _print(result: Result) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    line = Table.grid(padding=(0, 2, 0, 0))
+    line.add_column(width=5)
+    line.add_column(width=27)
+    line.add_column()
+    line.add_row(Text(result.status, STYLES[result.status]), Text(result.name), Text(result.detail))
+    if result.remedy:
+        line.add_row("", "", Text(f"remedy: {result.remedy}", STYLES[result.status]))
+    console.print(line)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line; exits with 1 if anything is WRONG, and with 2 for a wrong setting."""
+    with exit_on_user_error():
+        try:
+            sys.exit(command.main(args=arguments, standalone_mode=False))
+        except click.UsageError as error:
+            raise UserError(f"{error.format_message()} (--help lists the flags)") from None
+        except click.Abort:
+            raise KeyboardInterrupt from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""What the user can mend is one line, whatever is in it; a bug keeps its traceback."""
+
+import pytest
+
+from sqlora.errors import LONGEST, UserError, exit_on_user_error
+
+
+def test_a_message_is_one_line_that_a_terminal_can_show():
+    assert str(UserError("a\n  b\x1b[31m\0 é 🙂 \ud800")) == "a b\\x1b[31m\\x00 é 🙂 \\ud800"
+
+
+def test_a_long_message_keeps_both_ends():
+    told = str(UserError(f"BATCH_SIZE is {'9' * 5000}; it must be less"))
+    assert len(told) < LONGEST + 10
+    assert told.startswith("BATCH_SIZE is 999")
+    assert told.endswith("999; it must be less")
+
+
+@pytest.mark.parametrize(("error", "status", "told"), [
+    (UserError("mend this"), 2, "error: mend this\n"),
+    (OSError(28, "No space left on device", "adapter.bin"), 2, "error: adapter.bin: the disk is full; free some space\n"),
+    (KeyboardInterrupt(), 130, "stopped\n"),
+])
+def test_what_the_user_can_mend_ends_without_a_traceback(capsys, error, status, told):
+    with pytest.raises(SystemExit) as stop, exit_on_user_error():
+        raise error
+    assert (stop.value.code, capsys.readouterr().err) == (status, told)
+
+
+def test_a_bug_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError), exit_on_user_error():
+        raise ZeroDivisionError

@@ -1,0 +1,126 @@
+"""A run that is interrupted and killed, and goes on: with real signals to finetune.py, and the same result bit for bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import filelock
+import pytest
+
+import finetune
+from sqlora import checkpoints
+from sqlora.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+STEPS = 40
+
+
+@pytest.fixture
+def start(llama_folder, tmp_path):
+    """Starts finetune.py over rows of the test's own, in a folder."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"question": f"How many {i}?" + " really" * (i % 4), "answer": f"SELECT {i} FROM t{i}",
+                                        "context": f"CREATE TABLE t{i} (a INTEGER)"}) + "\n" for i in range(60)))
+    flags = {"base-model": llama_folder, "data-path": rows, "max-steps": STEPS, "warmup-steps": 2, "eval-steps": 5,
+             "save-steps": 10, "device": "cpu", "logging-steps": 7, "validation-rows": 4, "batch-size": 4,
+             "gradient-accumulation-steps": 2, "lora-dropout": 0.1,
+             "packing": "off"}
+
+    def run(folder: Path, *more: str) -> subprocess.Popen:
+        folder.mkdir(exist_ok=True)
+        given = [part for name, value in flags.items() for part in (f"--{name}", str(value))]
+        return subprocess.Popen([sys.executable, ROOT / "finetune.py", *given, *more], cwd=folder, stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "120"})
+
+    return run
+
+
+def wait_for(condition, process, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def logged(folder: Path) -> list[tuple]:
+    entries = map(json.loads, (folder / "lora_models" / "metrics.jsonl").read_text().splitlines())
+    return [(entry["step"], entry.get("loss"), entry.get("eval_loss"), entry.get("learning_rate")) for entry in entries]
+
+
+def test_an_interrupted_and_killed_run_ends_as_a_straight_one(start, tmp_path):
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    done = start(straight)
+    _, told = done.communicate(timeout=300)
+    assert done.returncode == 0, told
+
+    first = start(broken)
+    metrics = broken / "lora_models" / "metrics.jsonl"
+    wait_for(lambda: metrics.is_file() and metrics.read_text().count("\n") >= 1, first)
+    first.send_signal(signal.SIGINT)
+    _, told = first.communicate(timeout=120)
+    assert first.returncode == 130, told
+    assert "--resume" in told
+    assert json.loads((broken / "saved_model" / "sqlora.json").read_text())["status"] == "interrupted"
+    stopped_at = checkpoints.step_of(checkpoints.newest(broken / "lora_models"))
+    assert 1 <= stopped_at < STEPS
+
+    second = start(broken, "--resume")
+    wait_for(lambda: (newest := checkpoints.newest(broken / "lora_models")) and checkpoints.step_of(newest) > stopped_at, second)
+    second.kill()
+    second.communicate()
+    third = start(broken, "--resume")
+    _, told = third.communicate(timeout=300)
+    assert third.returncode == 0, told
+
+    weights = [(folder / "saved_model" / checkpoints.WEIGHTS).read_bytes() for folder in (straight, broken)]
+    assert weights[0] == weights[1]
+    assert logged(straight) == logged(broken)
+    again = start(broken, "--resume")
+    _, told = again.communicate(timeout=120)
+    assert again.returncode == 2
+    assert "--max-steps" in told
+
+
+def test_sigterm_ends_with_143(start, tmp_path):
+    process = start(tmp_path / "run")
+    metrics = tmp_path / "run" / "lora_models" / "metrics.jsonl"
+    wait_for(lambda: metrics.is_file() and metrics.read_text().count("\n") >= 1, process)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=120)
+    assert process.returncode == 143
+
+
+def test_two_runs_on_one_folder_and_a_flag_that_may_not_change(llama_folder, tmp_path, make_settings):
+    settings = make_settings()
+    folder = Path(settings.CHECKPOINT_DIR)
+    folder.mkdir()
+    from sqlora import run_folder
+
+    with filelock.FileLock(folder / run_folder.LOCK), pytest.raises(UserError, match="--checkpoint-dir.*another run"), \
+            run_folder.locked(settings):
+        pass
+    with run_folder.locked(make_settings()):
+        pass
+    with pytest.raises(UserError, match="--resume.*no whole checkpoint"):
+        make_settings("--resume")
+
+
+def test_a_resumed_run_keeps_its_settings(llama_folder, tmp_path, make_settings):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"question": f"How many {i}?", "context": f"CREATE TABLE t{i} (a INTEGER)",
+                                        "answer": f"SELECT {i} FROM t{i}"}) + "\n" for i in range(24)))
+    short = ("--base-model", str(llama_folder), "--data-path", str(rows), "--max-steps", "2", "--eval-steps", "2",
+             "--save-steps", "2", "--validation-rows", "4", "--lora-r", "4")
+    finetune.main(make_settings(*short))
+    with pytest.raises(UserError, match="LORA_R.*--lora-r.*is 8.*has 4"):
+        make_settings(*short, "--resume", "--lora-r", "8")
+    settings = make_settings("--resume", "--max-steps", "4")
+    assert (settings.LORA_R, settings.MAX_STEPS, settings.BASE_MODEL) == (4, 4, str(llama_folder))
+    rows.write_text(rows.read_text() + rows.read_text().splitlines()[0] + "\n")
+    with pytest.raises(UserError, match="DATA_PATH's rows have changed"):
+        finetune.main(settings)
