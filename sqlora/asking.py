@@ -16,7 +16,7 @@ from sqlora import data, dialect, generation, prompt, sandbox, voting
 from sqlora.console import console, note, plain, print_facts, progress_bar
 from sqlora.database import LiveDatabase, open_database
 from sqlora.errors import UserError
-from sqlora.linking import Linker, pick_tables
+from sqlora.linking import Linker, few, pick_tables
 from sqlora.sandbox import Result
 from sqlora.settings import Settings
 from sqlora.sql import Schema, SqlError
@@ -109,8 +109,8 @@ def connect(settings: Settings) -> LiveDatabase:
     live = open_database(settings.DATABASE, settings.QUERY_SECONDS)
     found = live.reflected
     if settings.EXECUTE and not live.runs:
-        raise UserError(f"EXECUTE (--execute) is set, and SQLoRA cannot open a {found.name} database for reading only; leave it out, "
-                        f"and run the SQL yourself")
+        raise UserError(f"EXECUTE (--execute) is set, and SQLoRA cannot open a {found.name} database for reading only; leave it "
+                        f"out, and run the SQL yourself")
     pick_tables(found.schema, settings.TABLES)
     columns = sum(len(table.columns) for table in found.schema.tables)
     print_facts({"database": f"{found.place}: {len(found.schema.tables):,} tables, {columns:,} columns"})
@@ -175,7 +175,7 @@ def print_answer(answer: Answer) -> None:
     if answer.fault:
         console.print(plain(f"  it does not fit the database: {answer.fault}", "red"), soft_wrap=True)
     if answer.left_out:
-        note(f"{len(answer.left_out):,} tables did not fit into the prompt and were left out: {_few(answer.left_out)}; TABLES "
+        note(f"{len(answer.left_out):,} tables did not fit into the prompt and were left out: {few(answer.left_out)}; TABLES "
              f"(--tables) chooses them")
 
 
@@ -200,7 +200,3 @@ def print_rows(result: Result, more: bool, form: str) -> None:
     console.print(table)
     rest = f"and {count - SHOWN_ROWS:,} more" if count > SHOWN_ROWS else f"{count:,} row{'s' if count != 1 else ''}"
     console.print(plain(f"{rest}; {cut}" if more else rest, "dim"))
-
-
-def _few(names: tuple[str, ...], most: int = 10) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most:,} others" if len(names) > most else "")

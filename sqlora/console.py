@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
+from sqlora.errors import hide_passwords
+
 if TYPE_CHECKING:
     from sqlora.data import TokenisedSplits
     from sqlora.device import Device
@@ -123,7 +125,8 @@ def print_end(metrics: dict[str, float], status: str, folder: Path, curve: Path)
 def how_to_resume(step: int) -> str:
     """What an interrupted run says last."""
     again = [argument for argument in sys.argv[1:] if argument != "--resume"]
-    return f"interrupted after step {step}; to go on: {shlex.join(['python', Path(sys.argv[0]).name, *again, '--resume'])}"
+    command = shlex.join(["python", Path(sys.argv[0]).name, *again, "--resume"])
+    return hide_passwords(f"interrupted after step {step}; to go on: {command}")
 
 
 def print_adapter(folder: Path, fingerprint: dict | None, settings: Settings) -> None:

@@ -41,13 +41,13 @@ class LiveDatabase:
 
     def check(self, sql: str) -> None:
         """Raises SqlError for what is no plain SELECT over the schema's tables, or what the database would not take."""
-        readonly.check(sql, self.reflected.dialect, self.schema)
-        self._call(self.seconds + GRACE_SECONDS, "explain", sql)
+        query = readonly.check(sql, self.reflected.dialect, self.schema)
+        self._call(self.seconds + GRACE_SECONDS, "explain", readonly.write(query, self.reflected.dialect))
 
     def run(self, sql: str, most_rows: int = MOST_ROWS) -> tuple[Result, bool]:
         """The query's columns and its first `most_rows` rows, and whether there are more. Raises as `check`, and UserError."""
         query = readonly.check(sql, self.reflected.dialect, self.schema)
-        text = readonly.with_limit(query, most_rows + 1, sql, self.reflected.dialect)
+        text = readonly.write(query, self.reflected.dialect, most_rows + 1)
         result = self._call(self.seconds + GRACE_SECONDS, "run", text, most_rows + 1)
         return Result(result.columns, result.rows[:most_rows]), len(result.rows) > most_rows
 
@@ -83,7 +83,8 @@ class LiveDatabase:
             answer = self._pipe.recv()
         except (EOFError, ConnectionError):
             self._restart()
-            raise SqlError("too large", "the process that asked the database ended, as one does that needs too much memory") from None
+            raise SqlError("too large", "the process that asked the database ended, as one does that needs too much "
+                                        "memory") from None
         except KeyboardInterrupt:
             self._restart()
             raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import bm25s
 import snowballstemmer
@@ -25,6 +25,11 @@ def words(text: str) -> list[str]:
     return [_stem(word.lower()) for word in WORD.findall(text)]
 
 
+def few(names: Sequence[str], most: int = 10) -> str:
+    """The first of some names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} others" if len(names) > most else "")
+
+
 def pick_tables(schema: Schema, names: list[str]) -> Schema:
     """The tables that TABLES names, in any letter case. Raises UserError with the nearest name for one that is not there."""
     for name in names:
@@ -32,7 +37,7 @@ def pick_tables(schema: Schema, names: list[str]) -> Schema:
             known = [table.name for table in schema.tables]
             lower = {table.lower(): table for table in known}
             near = difflib.get_close_matches(name.lower(), lower, n=1)
-            told = f"did you mean {lower[near[0]]}?" if near else f"it has {', '.join(known[:20])}{', …' if len(known) > 20 else ''}"
+            told = f"did you mean {lower[near[0]]}?" if near else f"it has {few(known, 20)}"
             raise UserError(f"TABLES (--tables) names {name!r}, which the database does not have; {told}")
     wanted = {name.lower() for name in names}
     return Schema(tuple(table for table in schema.tables if table.name.lower() in wanted))
@@ -72,8 +77,8 @@ class Linker:
                     chosen += new
                     break
         if not chosen:
-            raise UserError(f"no table fits into the {max(tokens, 0)} tokens that the question leaves in the model's window; lower "
-                            f"MAX_NEW_TOKENS (--max-new-tokens), or take a BASE_MODEL with a longer window")
+            raise UserError(f"no table fits into the {max(tokens, 0)} tokens that the question leaves in the model's window; "
+                            f"lower MAX_NEW_TOKENS (--max-new-tokens), or take a BASE_MODEL with a longer window")
         return Schema(tuple(table for table in self.schema.tables if table.name in chosen))
 
     def rank(self, question: str) -> list[str]:

@@ -43,7 +43,8 @@ def check(sql: str, dialect: str, schema: Schema) -> exp.Query:
     try:
         statements = [one for one in sqlglot.parse(sql, read=dialect) if one and not isinstance(one, exp.Semicolon)]
         if len(statements) != 1:
-            raise SqlError("several statements" if statements else "syntax", f"there are {len(statements)} statements; one is run")
+            kind = "several statements" if statements else "syntax"
+            raise SqlError(kind, f"there are {len(statements)} statements; one is run")
         query = statements[0]
         if not isinstance(query, exp.Query):
             raise SqlError("not read only", "the statement is no SELECT")
@@ -58,15 +59,18 @@ def check(sql: str, dialect: str, schema: Schema) -> exp.Query:
     return query
 
 
-def with_limit(query: exp.Query, most_rows: int, sql: str, dialect: str) -> str:
-    """The query with at most `most_rows` rows: `sql`, its own text, where it asks for no more itself."""
-    limit = query.args.get("limit")
-    if limit is not None:
-        rows = limit.args.get("expression")
-        if not isinstance(rows, exp.Literal) or int(rows.name) <= most_rows:
-            return sql
-    query = query.copy()
-    query.set("limit", exp.Limit(expression=exp.Literal.number(most_rows)))
+def write(query: exp.Query, dialect: str, most_rows: int | None = None) -> str:
+    """The query's text in `dialect`, with a limit of `most_rows` rows where it sets none, or a higher one, itself.
+
+    It is spelled anew from the tree that was checked: a comment, or quotes that the database reads otherwise, cannot hold
+    what the parser took for nothing, as MySQL's /*! INTO OUTFILE ... */ does.
+    """
+    if most_rows is not None:
+        limit = query.args.get("limit")
+        rows = limit.args.get("expression") if limit is not None else None
+        if limit is None or (isinstance(rows, exp.Literal) and int(rows.name) > most_rows):
+            query = query.copy()
+            query.set("limit", exp.Limit(expression=exp.Literal.number(most_rows)))
     return query.sql(dialect, comments=False)
 
 
@@ -82,7 +86,7 @@ def _check_node(node: exp.Expression, schema: Schema, shared: set[str]) -> None:
         _check_table(node, schema, shared)
     elif isinstance(node, exp.DataType) and node.this == exp.DataType.Type.USERDEFINED:  # whose own function would run
         raise SqlError("not read only", f"the type {node.sql()} is not among those that may be cast to")
-    elif isinstance(node, exp.Select | exp.Subquery) and (node.args.get("into") or node.args.get("hint") or node.args.get("kind")):
+    elif isinstance(node, exp.Select | exp.Subquery) and any(node.args.get(part) for part in ("into", "hint", "kind")):
         raise SqlError("not read only", "INTO and hints are no part of a plain SELECT")
 
 

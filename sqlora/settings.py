@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 import config
-from sqlora import checkpoints
+from sqlora import checkpoints, database_settings
 from sqlora.errors import UserError
 
 
@@ -123,8 +123,8 @@ KINDS: dict[str, Kind] = {
 SECRET = {"DATABASE"}  # a URL may hold a password: it is never shown or written down
 NOT_SETTINGS = {"DEMO", "PRESETS"}
 # What a run cannot change when it is resumed, since it says which rows train with which gradients.
-FIXED = {"BASE_MODEL", "DATA_PATH", "EXTRA_DATA", "EXTRA_WEIGHT", "DTYPE", "LOW_BIT", "BATCH_SIZE", "GRADIENT_ACCUMULATION_STEPS", "LEARNING_RATE",
-         "WARMUP_STEPS", "MAX_GRAD_NORM", "LORA_R", "LORA_ALPHA", "LORA_DROPOUT", "LORA_TARGETS", "PACKING", "PROMPT_ORDER",
+FIXED = {"BASE_MODEL", "DATA_PATH", "EXTRA_DATA", "EXTRA_WEIGHT", "DTYPE", "LOW_BIT", "BATCH_SIZE",
+         "GRADIENT_ACCUMULATION_STEPS", "LEARNING_RATE", "WARMUP_STEPS", "MAX_GRAD_NORM", "LORA_R", "LORA_ALPHA", "LORA_DROPOUT", "LORA_TARGETS", "PACKING", "PROMPT_ORDER",
          "TRAIN_ON_INPUTS", "MAX_LENGTH", "LONG_ROWS", "CHECK_DATA", "VALIDATION_ROWS", "HOLDOUT", "SEED"}
 
 
@@ -277,28 +277,4 @@ def _check_combinations(s: Settings) -> None:
     if 1 < s.NUM_BEAMS < s.NUM_CANDIDATES:
         raise UserError(f"NUM_CANDIDATES (--num-candidates) is {s.NUM_CANDIDATES} and NUM_BEAMS (--num-beams) is {s.NUM_BEAMS}; "
                         f"take as many beams at least, or 1 beam to sample the candidates")
-    if s.DATABASE:
-        _check_database(s)
-        return
-    if s.QUESTION and not s.CONTEXT:
-        raise UserError(f"QUESTION (--question) is {s.QUESTION!r} without its schema; add --context with CREATE TABLE text "
-                        f"or a .sql file, or --database with a live one")
-    if s.CONTEXT and not s.QUESTION:
-        raise UserError("CONTEXT (--context) is given without a question; add --question")
-    for name in ("QUESTIONS", "TABLES", "EXECUTE", "INTERACTIVE", "SAVE_FEEDBACK"):
-        if getattr(s, name):
-            raise UserError(f"{name} ({flag(name)}) needs a database; add --database with its URL, or with an SQLite file")
-
-
-def _check_database(s: Settings) -> None:
-    ways = [name for name in ("QUESTION", "QUESTIONS", "INTERACTIVE") if getattr(s, name)]
-    if len(ways) > 1:
-        raise UserError(f"{' and '.join(f'{name} ({flag(name)})' for name in ways)} are given; a database is asked in one way")
-    if s.CONTEXT:
-        raise UserError("CONTEXT (--context) and DATABASE (--database) are given, and both are the schema; leave one out")
-    if s.FORMAT == "csv" and s.QUESTIONS:
-        raise UserError("FORMAT (--format) is 'csv', which holds one table, and there are QUESTIONS (--questions); take json")
-    if s.FORMAT == "csv" and not s.EXECUTE and not s.INTERACTIVE:
-        raise UserError("FORMAT (--format) is 'csv', and no query is run that could give rows; add --execute")
-    if s.SAVE_FEEDBACK and not s.INTERACTIVE:
-        raise UserError("SAVE_FEEDBACK (--save-feedback) keeps what you correct at the prompt; add --interactive")
+    database_settings.check(s)

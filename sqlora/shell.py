@@ -141,7 +141,8 @@ class Shell:
         live = self.asker.live
         written = dialect.to_training_form(sql, live.reflected.dialect)
         seen = parse_schema(answer.context)
-        tables = tuple(table for table in live.schema.tables if seen.table(table.name) or dialect.names_table(written, table.name))
+        tables = tuple(table for table in live.schema.tables
+                       if seen.table(table.name) or dialect.names_table(written, table.name))
         row = {"question": answer.question, "context": Schema(tables).ddl(), "answer": written}
         try:
             sandbox.prepare(written, Schema(tables))
