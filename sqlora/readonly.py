@@ -68,7 +68,7 @@ def write(query: exp.Query, dialect: str, most_rows: int | None = None) -> str:
     if most_rows is not None:
         limit = query.args.get("limit")
         rows = limit.args.get("expression") if limit is not None else None
-        if limit is None or (isinstance(rows, exp.Literal) and int(rows.name) > most_rows):
+        if limit is None or (isinstance(rows, exp.Literal) and rows.name.isdecimal() and int(rows.name) > most_rows):
             query = query.copy()
             query.set("limit", exp.Limit(expression=exp.Literal.number(most_rows)))
     return query.sql(dialect, comments=False)

@@ -124,8 +124,9 @@ SECRET = {"DATABASE"}  # a URL may hold a password: it is never shown or written
 NOT_SETTINGS = {"DEMO", "PRESETS"}
 # What a run cannot change when it is resumed, since it says which rows train with which gradients.
 FIXED = {"BASE_MODEL", "DATA_PATH", "EXTRA_DATA", "EXTRA_WEIGHT", "DTYPE", "LOW_BIT", "BATCH_SIZE",
-         "GRADIENT_ACCUMULATION_STEPS", "LEARNING_RATE", "WARMUP_STEPS", "MAX_GRAD_NORM", "LORA_R", "LORA_ALPHA", "LORA_DROPOUT", "LORA_TARGETS", "PACKING", "PROMPT_ORDER",
-         "TRAIN_ON_INPUTS", "MAX_LENGTH", "LONG_ROWS", "CHECK_DATA", "VALIDATION_ROWS", "HOLDOUT", "SEED"}
+         "GRADIENT_ACCUMULATION_STEPS", "LEARNING_RATE", "WARMUP_STEPS", "MAX_GRAD_NORM", "LORA_R", "LORA_ALPHA",
+         "LORA_DROPOUT", "LORA_TARGETS", "PACKING", "PROMPT_ORDER", "TRAIN_ON_INPUTS", "MAX_LENGTH", "LONG_ROWS", "CHECK_DATA",
+         "VALIDATION_ROWS", "HOLDOUT", "SEED"}
 
 
 class Settings:

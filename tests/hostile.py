@@ -22,11 +22,11 @@ WRITES = (
     "SELECT 1; DELETE FROM {t}", "SELECT 1;\nDELETE FROM {t};", "SELECT 1; SELECT 2", "COMMIT; DELETE FROM {t}",
     "ROLLBACK; DELETE FROM {t}", "SELECT 'a'; COMMIT; DROP TABLE {t}; --", "BEGIN; DELETE FROM {t}; COMMIT",
     "SELECT 1 /* ' */; DELETE FROM {t} -- '", "SELECT \"a;b\"; DROP TABLE {t}", "SAVEPOINT s; DELETE FROM {t}; RELEASE s",
-    "SELECT '\\'; DELETE FROM {t}; -- '",
 )
 STATEMENTS = (
     "COMMIT", "ROLLBACK", "BEGIN", "SAVEPOINT x", "ANALYZE", "CREATE TABLE x (a INTEGER)", "CREATE TEMPORARY TABLE x (a INTEGER)",
-    "", ";", "--", "SELECT FROM WHERE", "VALUES", "SELECT * FROM nonesuch", "SELECT * FROM information_schema.tables", "EXPLAIN ANALYZE SELECT 1",
+    "", ";", "--", "SELECT FROM WHERE", "VALUES", "SELECT * FROM nonesuch", "SELECT * FROM information_schema.tables",
+    "EXPLAIN ANALYZE SELECT 1",
 )
 OWN_STATEMENTS = {
     "sqlite": (
@@ -40,14 +40,16 @@ OWN_STATEMENTS = {
     ),
     "postgresql": (
         "COPY singer TO '{out}/x'", "COPY singer TO PROGRAM 'touch {out}/x'", "COPY singer FROM PROGRAM 'echo 9'",
-        "COPY (SELECT 1) TO '{out}/x'", "COPY singer TO STDOUT", "COPY singer FROM STDIN", "TRUNCATE singer", "VACUUM", "CHECKPOINT",
+        "COPY (SELECT 1) TO '{out}/x'", "COPY singer TO STDOUT", "COPY singer FROM STDIN", "TRUNCATE singer", "VACUUM",
+        "CHECKPOINT",
         "DO $$ BEGIN DELETE FROM singer; END $$", "DO $$ BEGIN COMMIT; DELETE FROM singer; END $$", "SELECT * INTO x FROM singer",
         "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'", "CREATE EXTENSION file_fdw", "CREATE ROLE x SUPERUSER",
         "CREATE SERVER s FOREIGN DATA WRAPPER dblink_fdw OPTIONS (host '127.0.0.1', port '{port}')", "NOTIFY x", "LISTEN x",
         "CREATE SUBSCRIPTION s CONNECTION 'host=127.0.0.1 port={port}' PUBLICATION p", "ALTER SYSTEM SET work_mem = '1GB'",
         "SET TRANSACTION READ WRITE", "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE", "SET statement_timeout = 0",
         "SET default_transaction_read_only = off", "RESET ALL", "DISCARD ALL", "PREPARE p AS DELETE FROM singer", "LOAD 'x'",
-        "WITH d AS (DELETE FROM singer RETURNING *) SELECT * FROM d", "WITH d AS (UPDATE singer SET age = 1 RETURNING 1) SELECT 1",
+        "WITH d AS (DELETE FROM singer RETURNING *) SELECT * FROM d",
+        "WITH d AS (UPDATE singer SET age = 1 RETURNING 1) SELECT 1",
         "WITH d AS (INSERT INTO singer VALUES (8) RETURNING 1) SELECT 1", "LOCK TABLE singer", "SELECT * FROM singer FOR SHARE",
         "DECLARE c CURSOR FOR SELECT 1", "MERGE INTO singer USING singer s ON true WHEN MATCHED THEN DELETE",
         "EXPLAIN ANALYZE DELETE FROM singer", "EXPLAIN (ANALYZE) DELETE FROM singer", "GRANT ALL ON singer TO PUBLIC",
@@ -64,14 +66,17 @@ OWN_STATEMENTS = {
         "LOAD DATA LOCAL INFILE '/etc/passwd' INTO TABLE singer", "LOAD XML INFILE '/etc/passwd' INTO TABLE singer",
         "BEGIN NOT ATOMIC COMMIT; DELETE FROM singer; END", "EXECUTE IMMEDIATE 'DELETE FROM singer'", "CALL x()", "DO SLEEP(9)",
         "PREPARE p FROM 'DELETE FROM singer'", "SET @x = 1", "SET SESSION TRANSACTION READ WRITE", "SET autocommit = 1",
-        "SET SESSION tx_read_only = 0", "SET GLOBAL general_log = 1", "SET GLOBAL max_connections = 1", "SET sql_mode = 'ANSI_QUOTES'",
-        "START TRANSACTION READ WRITE", "LOCK TABLES singer WRITE", "UNLOCK TABLES", "FLUSH TABLES", "FLUSH PRIVILEGES", "SHUTDOWN",
+        "SET SESSION tx_read_only = 0", "SET GLOBAL general_log = 1", "SET GLOBAL max_connections = 1",
+        "SET sql_mode = 'ANSI_QUOTES'",
+        "START TRANSACTION READ WRITE", "LOCK TABLES singer WRITE", "UNLOCK TABLES", "FLUSH TABLES", "FLUSH PRIVILEGES",
+        "SHUTDOWN",
         "RESET MASTER", "CHANGE MASTER TO MASTER_HOST = '127.0.0.1', MASTER_PORT = {port}", "START SLAVE", "KILL 1",
         "INSTALL PLUGIN x SONAME 'x.so'", "INSTALL SONAME 'x'", "CREATE FUNCTION f RETURNS STRING SONAME 'x.so'",
         "CREATE SERVER s FOREIGN DATA WRAPPER mysql OPTIONS (HOST '127.0.0.1', PORT {port})", "CREATE USER x", "DROP USER reader",
         "CREATE TABLE x ENGINE=CONNECT TABLE_TYPE=CSV FILE_NAME='/etc/passwd'", "CREATE DATABASE x", "DROP DATABASE shop",
-        "GRANT ALL ON *.* TO reader", "SET PASSWORD = ''", "RENAME TABLE singer TO x", "OPTIMIZE TABLE singer", "HANDLER singer OPEN",
-        "REPLACE INTO singer (singer_id) VALUES (1)", "SELECT 1 /*! INTO OUTFILE '{out}/x' */", "/*!50000 DELETE FROM singer */",
+        "GRANT ALL ON *.* TO reader", "SET PASSWORD = ''", "RENAME TABLE singer TO x", "OPTIMIZE TABLE singer",
+        "HANDLER singer OPEN",
+        "REPLACE INTO singer (singer_id) VALUES (1)", "/*!50000 DELETE FROM singer */",
         "SELECT * FROM singer PROCEDURE ANALYSE()", "SELECT @@datadir", "SELECT @@version", "SELECT @x := 1", "SHOW GRANTS",
         "SELECT * FROM singer LOCK IN SHARE MODE", "SELECT * FROM mysql.user", "SELECT * FROM shop.singer", "SHOW VARIABLES",
         "SELECT /*+ MAX_EXECUTION_TIME(0) */ * FROM singer", "SET STATEMENT max_statement_time = 0 FOR SELECT 1", "XA START 'x'",
@@ -83,7 +88,8 @@ CALLS = {  # of functions that reach out, or change something
     "sqlite": (
         "load_extension('{out}/x')", "readfile('/etc/passwd')", "writefile('{out}/x', 'y')", "edit('x')", "fts3_tokenizer('x')",
         "sqlite_version()", "random()", "sqlite_compileoption_get(1)", "last_insert_rowid()", "total_changes()", "lsdir('/')",
-        "load_extension('{out}/x', 'f')", "randomblob(9)", "sqlite_source_id()", "changes()", "sqlite_offset(name)", "sqlite_log(1, 'x')",
+        "load_extension('{out}/x', 'f')", "randomblob(9)", "sqlite_source_id()", "changes()", "sqlite_offset(name)",
+        "sqlite_log(1, 'x')",
         "fts5(9)", "zipfile('a', 'b')",
     ),
     "postgresql": (
@@ -93,29 +99,34 @@ CALLS = {  # of functions that reach out, or change something
         "set_config('transaction_read_only', 'off', false)", "pg_terminate_backend(1)::text", "pg_reload_conf()::text",
         "dblink_connect('host=127.0.0.1 port={port}')", "pg_catalog.pg_read_file('/etc/passwd')", "pg_switch_wal()::text",
         "query_to_xml('DELETE FROM singer', true, true, '')::text", "database_to_xml(true, true, '')::text", "version()",
-        "dblink_exec('host=127.0.0.1 port={port}', 'DELETE FROM singer')", "pg_advisory_lock(1)::text", "inet_server_addr()::text",
+        "dblink_exec('host=127.0.0.1 port={port}', 'DELETE FROM singer')", "pg_advisory_lock(1)::text",
+        "inet_server_addr()::text",
         "pg_notify('a', 'b')::text", "txid_current()::text", "pg_export_snapshot()", "pg_create_restore_point('x')::text",
     ),
     "mysql": (
         "LOAD_FILE('/etc/passwd')", "load_file(CONCAT('/etc/', 'passwd'))", "GET_LOCK('a', 9)", "RELEASE_ALL_LOCKS()", "USER()",
-        "VERSION()", "DATABASE()", "SYS_EXEC('touch {out}/x')", "SYS_EVAL('id')", "LAST_INSERT_ID(9)", "NEXTVAL(s)", "CONNECTION_ID()",
+        "VERSION()", "DATABASE()", "SYS_EXEC('touch {out}/x')", "SYS_EVAL('id')", "LAST_INSERT_ID(9)", "NEXTVAL(s)",
+        "CONNECTION_ID()",
         "MASTER_POS_WAIT('x', 4, 9)", "UUID()", "EXTRACTVALUE('<a/>', '/a')", "ROW_COUNT()", "SETVAL(s, 1)", "CURRENT_USER()",
     ),
 }
 CROSS = "SELECT {what} FROM " + ", ".join(f"singer AS s{i}" for i in range(22))
 RECURSIVE = "WITH RECURSIVE r(n, s) AS (SELECT 1, {start} UNION ALL SELECT n + 1, {next} FROM r) SELECT {what} FROM r"
 HANGS = (  # allowed to be tried by the parse tree, for a deadline to end
-    CROSS.format(what="COUNT(*)"), CROSS.format(what="SUM(s0.age + s1.age)"), CROSS.format(what="MAX(s3.name)") + " WHERE s1.age > 1",
+    CROSS.format(what="COUNT(*)"), CROSS.format(what="SUM(s0.age + s1.age)"),
+    CROSS.format(what="MAX(s3.name)") + " WHERE s1.age > 1",
     CROSS.format(what="s1.name") + " ORDER BY s2.name, s3.name, s4.name, s5.name",
     CROSS.format(what="COUNT(DISTINCT s1.name)"), CROSS.format(what="s1.age, COUNT(*)") + " GROUP BY s1.age",
     CROSS.format(what="s1.name") + " WHERE s1.name = 'nobody' AND s2.age + s9.age < 0",
-    CROSS.format(what="COUNT(*) OVER (ORDER BY s1.name)"), f"SELECT name FROM singer WHERE age = ({CROSS.format(what='COUNT(*)')})",
+    CROSS.format(what="COUNT(*) OVER (ORDER BY s1.name)"),
+    f"SELECT name FROM singer WHERE age = ({CROSS.format(what='COUNT(*)')})",
     RECURSIVE.format(start="1", next="n", what="COUNT(*)"), RECURSIVE.format(start="1", next="n", what="SUM(n)"),
     RECURSIVE.format(start="1", next="n", what="MAX(s)"),
 )
 BOMBS = {
     "sqlite": (
-        RECURSIVE.format(start="'x'", next="s || s", what="MAX(LENGTH(s))"), RECURSIVE.format(start="'x'", next="s || 'y'", what="s"),
+        RECURSIVE.format(start="'x'", next="s || s", what="MAX(LENGTH(s))"), RECURSIVE.format(start="'x'", next="s || 'y'",
+        what="s"),
         CROSS.format(what="GROUP_CONCAT(s1.name || s2.name)"), "SELECT hex(zeroblob(500000000))", "SELECT zeroblob(1000000000)",
         "SELECT randomblob(1000000000)", "SELECT printf('%.*c', 2000000000, 'x')", "SELECT length(hex(zeroblob(4000000)))",
         "SELECT trim(hex(zeroblob(3000000)), hex(zeroblob(1000000)) || '1')",
@@ -127,26 +138,52 @@ BOMBS = {
         RECURSIVE.format(start="CAST('x' AS TEXT)", next="s || 'yyyyyyyyyy'", what="s"),
         CROSS.format(what="STRING_AGG(s1.name, ',')"), "SELECT repeat('x', 1000000000)", "SELECT lpad('x', 1000000000)",
         "SELECT array_agg(x) FROM generate_series(1, 1000000000) AS x", "SELECT pg_sleep(9)", "SELECT pg_sleep(9) FROM singer",
-        "SELECT * FROM generate_series(1, 1000000000)", "SELECT string_agg(repeat('x', 1000000), '') FROM generate_series(1, 900)",
+        "SELECT * FROM generate_series(1, 1000000000)",
+        "SELECT string_agg(repeat('x', 1000000), '') FROM generate_series(1, 900)",
     ),
     "mysql": (
         RECURSIVE.format(start="CAST('x' AS CHAR(9999))", next="CONCAT(s, s)", what="MAX(LENGTH(s))"),
-        CROSS.format(what="GROUP_CONCAT(s1.name)"), "SELECT REPEAT('x', 1000000000)", "SELECT SPACE(1000000000)", "SELECT SLEEP(9)",
+        CROSS.format(what="GROUP_CONCAT(s1.name)"), "SELECT REPEAT('x', 1000000000)", "SELECT SPACE(1000000000)",
+        "SELECT SLEEP(9)",
         "SELECT BENCHMARK(1000000000, SHA2('x', 512))", "SELECT SLEEP(9) FROM singer", "SELECT LPAD('x', 1000000000, 'y')",
         "SELECT REPEAT(REPEAT('x', 10000), 10000)", "SELECT 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!' REGEXP '^(a|a)*$|^(a+)+$'",
+    ),
+}
+
+DISGUISED = {  # to be taken for a string or a comment, and then to be nothing else
+    "sqlite": ("SELECT 1 -- ; DELETE FROM singer", "SELECT 1 /* ; DELETE FROM singer */"),
+    "postgresql": (
+        "SELECT E'\\'; DELETE FROM singer; --'", "SELECT '\\'; DELETE FROM singer; -- '",
+        "SELECT 1 /* /* */ ; DELETE FROM singer */",
+        "SELECT U&'\\0027'; DELETE FROM singer", "SELECT $$; DELETE FROM singer$$", "SELECT $x$;$$; DELETE FROM singer; --$x$",
+        "SELECT 'a'\n'; DELETE FROM singer; --'", "SELECT E'a\\''; DELETE FROM singer; --'",
+    ),
+    "mysql": (
+        "SELECT '\\'; DELETE FROM singer; -- '", "SELECT 1 /*! INTO OUTFILE '{out}/x' */",
+        "SELECT 1 LIMIT 1 /*! INTO OUTFILE '{out}/x' */",
+        "SELECT 1 LIMIT 1 /*M! INTO OUTFILE '{out}/x' */", "SELECT 1 LIMIT 1 /*!50000 INTO DUMPFILE '{out}/x' */",
+        "SELECT 1 --1 INTO OUTFILE '{out}/x'", "SELECT 1 LIMIT 1 #\n INTO OUTFILE '{out}/x'",
+        "SELECT \"a\\\" INTO OUTFILE '{out}/x' -- \"",
+        "SELECT 'a''\\'' INTO OUTFILE '{out}/x' -- '", "SELECT 1 /*!, LOAD_FILE('/etc/passwd') */ LIMIT 1", "SELECT _utf8'x' 'y'",
+        "SELECT 1 LIMIT 1 --\u00a0INTO OUTFILE '{out}/x'", "SELECT 1 LIMIT 1 /*!99999 */ /*! INTO OUTFILE '{out}/x' */",
     ),
 }
 
 
 def forbidden(kind: str, out: str, port: int) -> list[str]:
     """Statements that must be refused, whoever asks."""
-    tables = {"sqlite": ("singer", '"Song"'), "postgresql": ("singer", '"Song"', "public.singer"), "mysql": ("singer", "`Song`")}[kind]
+    quoted = "`Song`" if kind == "mysql" else '"Song"'
+    tables = ("singer", quoted, "public.singer") if kind == "postgresql" else ("singer", quoted)
     texts = [write.replace("{t}", table) for write, table in itertools.product(WRITES, tables)]
     texts += [*STATEMENTS, *OWN_STATEMENTS[kind]]
     texts += [place.replace("{call}", call).replace("{t}", tables[0]) for place, call in itertools.product(PLACES, CALLS[kind])]
+    return _filled(texts, out, port)
+
+
+def exhausting(kind: str, out: str, port: int) -> list[str]:
+    """Statements that must end, one way or another, and do no harm."""
+    return _filled([*HANGS, *BOMBS[kind], *DISGUISED[kind]], out, port)
+
+
+def _filled(texts: list[str], out: str, port: int) -> list[str]:
     return list(dict.fromkeys(text.replace("{out}", out).replace("{port}", str(port)) for text in texts))
-
-
-def exhausting(kind: str) -> list[str]:
-    """Statements that must end, one way or another."""
-    return [*HANGS, *BOMBS[kind]]

@@ -63,7 +63,8 @@ def sqlite():
             connection.commit()
 
         def dump() -> bytes:
-            return b"".join(f"{path.name} {path.is_file() and path.read_bytes().hex()}".encode() for path in sorted(file.parent.iterdir()))
+            files = sorted(file.parent.iterdir())
+            return b"".join(f"{path.name} {path.is_file() and path.read_bytes().hex()}".encode() for path in files)
 
         yield Server("sqlite", str(file), str(file), f"sqlite:///{file}", out, dump)
 
@@ -150,11 +151,13 @@ def mariadb():
             statements = [text.format(q="`").replace("\\", "\\\\") for text in (*TABLES, *ROWS)]
             users = [f"CREATE USER {name}@'127.0.0.1' IDENTIFIED BY '{PASSWORD}'" for name in ("owner", "reader", "boss")]
             quietly([*shell, "-e", ";".join([
-                "CREATE DATABASE shop CHARACTER SET utf8mb4", "USE shop", *statements, "CREATE TABLE private (secret TEXT)", *users,
+                "CREATE DATABASE shop CHARACTER SET utf8mb4", "USE shop", *statements, "CREATE TABLE private (secret TEXT)",
+                *users,
                 "GRANT ALL ON shop.* TO owner@'127.0.0.1'", "GRANT SELECT ON shop.singer TO reader@'127.0.0.1'",
                 "GRANT SELECT ON shop.Song TO reader@'127.0.0.1'", "GRANT ALL ON *.* TO boss@'127.0.0.1' WITH GRANT OPTION"])])
             address = f"{QUOTED}@127.0.0.1:{port}/shop"
-            dump = ["mariadb-dump", "--no-defaults", f"--socket={sock}", "-u", "root", "--all-databases", "--routines", "--events",
+            dump = ["mariadb-dump", "--no-defaults", f"--socket={sock}", "-u", "root", "--all-databases", "--routines",
+            "--events",
                     "--skip-dump-date", "--skip-comments"]
             yield Server("mysql", *(f"mysql://{name}:{address}" for name in ("owner", "reader", "boss")), open_folder(folder),
                          partial(dumped, dump), process, port)
@@ -180,7 +183,8 @@ def quietly(command: list[str], user: str | None = None) -> None:
 @contextlib.contextmanager
 def running(command: list[str], log: Path, user: str):
     with log.open("wb") as stream:
-        process = subprocess.Popen(command, stdout=stream, stderr=stream, stdin=subprocess.DEVNULL, cwd="/", start_new_session=True,
+        process = subprocess.Popen(command, stdout=stream, stderr=stream, stdin=subprocess.DEVNULL, cwd="/",
+        start_new_session=True,
                                    **as_user(user))
     try:
         yield process

@@ -14,7 +14,7 @@ from sqlora.database import GRACE_SECONDS, LiveDatabase
 from sqlora.errors import UserError
 from sqlora.sql import SqlError
 
-DEADLINE = 0.5
+DEADLINE = 0.25
 
 
 class Listener:
@@ -69,7 +69,7 @@ def test_nothing_hostile_passes_the_parse_tree_even_for_one_who_may_do_all(serve
         passed = [sql for sql in statements if refusal(live.run, sql) is None]
         assert passed == []
         assert [sql for sql in statements if refusal(live.check, sql) is None] == []
-        for sql in hostile.exhausting(server.kind):
+        for sql in hostile.exhausting(server.kind, str(server.out), listener.port):
             refusal(live.run, sql)
         assert live.run("SELECT name FROM singer ORDER BY name")[0].rows == [("Ann",), ("Bo",), ("Cy",)]
     assert changed(before, server.dump()) == []
@@ -79,7 +79,8 @@ def test_nothing_hostile_passes_the_parse_tree_even_for_one_who_may_do_all(serve
 
 def test_behind_the_parse_tree_the_database_refuses_too(server, listener):
     """The same statements as if the parse tree had let them through, asked by the owner of the tables."""
-    statements = hostile.forbidden(server.kind, str(server.out), listener.port) + hostile.exhausting(server.kind)
+    statements = [*hostile.forbidden(server.kind, str(server.out), listener.port),
+                  *hostile.exhausting(server.kind, str(server.out), listener.port)]
     before = server.dump()
     with LiveDatabase(server.url, DEADLINE) as live:
         def ask(sql):
