@@ -24,7 +24,8 @@ TABLES = (  # of the tests' own, with what makes names hard: capitals, a blank, 
     "CREATE VIEW adults AS SELECT name, age FROM singer WHERE age >= 18",
 )
 ROWS = (
-    "INSERT INTO singer VALUES (1, 'Ann', 31, '1995-02-03', 120.50), (2, 'Bo', 17, '2009-05-06', 80), (3, 'Cy', NULL, NULL, NULL)",
+    "INSERT INTO singer VALUES (1, 'Ann', 31, '1995-02-03', 120.50), (2, 'Bo', 17, '2009-05-06', 80), "
+    "(3, 'Cy', NULL, NULL, NULL)",
     "INSERT INTO {q}Song{q} VALUES (1, 1, 'One', 1, 500), (2, 1, 'It''s', 2, 7), (3, 2, 'Drei \\ \"x\"', 1, 0)",
 )
 
@@ -152,13 +153,11 @@ def mariadb():
             users = [f"CREATE USER {name}@'127.0.0.1' IDENTIFIED BY '{PASSWORD}'" for name in ("owner", "reader", "boss")]
             quietly([*shell, "-e", ";".join([
                 "CREATE DATABASE shop CHARACTER SET utf8mb4", "USE shop", *statements, "CREATE TABLE private (secret TEXT)",
-                *users,
-                "GRANT ALL ON shop.* TO owner@'127.0.0.1'", "GRANT SELECT ON shop.singer TO reader@'127.0.0.1'",
+                *users, "GRANT ALL ON shop.* TO owner@'127.0.0.1'", "GRANT SELECT ON shop.singer TO reader@'127.0.0.1'",
                 "GRANT SELECT ON shop.Song TO reader@'127.0.0.1'", "GRANT ALL ON *.* TO boss@'127.0.0.1' WITH GRANT OPTION"])])
             address = f"{QUOTED}@127.0.0.1:{port}/shop"
             dump = ["mariadb-dump", "--no-defaults", f"--socket={sock}", "-u", "root", "--all-databases", "--routines",
-            "--events",
-                    "--skip-dump-date", "--skip-comments"]
+                    "--events", "--skip-dump-date", "--skip-comments"]
             yield Server("mysql", *(f"mysql://{name}:{address}" for name in ("owner", "reader", "boss")), open_folder(folder),
                          partial(dumped, dump), process, port)
 
@@ -184,8 +183,7 @@ def quietly(command: list[str], user: str | None = None) -> None:
 def running(command: list[str], log: Path, user: str):
     with log.open("wb") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=stream, stdin=subprocess.DEVNULL, cwd="/",
-        start_new_session=True,
-                                   **as_user(user))
+                                   start_new_session=True, **as_user(user))
     try:
         yield process
     finally:
