@@ -43,6 +43,8 @@ def parse_url(text: str) -> sqlalchemy.URL:
     # Where an @ is unescaped, half of the password would pass for the host.
     if text.partition("?")[0].count("@") > 1 or "@" in f"{url.host}{url.database}":
         raise UserError(f"{where} has more than one @; write those of the name and the password as %40")
+    if name in DRIVERS and not url.database:
+        raise UserError(f"{where} {shown(url)} names no database; add it: {name}://user@host/name")
     return url.set(drivername=DRIVERS[name][0]) if name in DRIVERS else url
 
 
@@ -94,5 +96,7 @@ def hide_secrets(text: str, url: str) -> str:
     options = [value for key, value in parsed.query.items() if re.search("pass|pwd|secret|token|key", key)]
     for secret in filter(None, [parsed.password, *options]):
         for spelled in (str(secret), quote(str(secret), safe=""), quote_plus(str(secret)), str(secret).replace("@", "%40")):
-            text = text.replace(spelled, "***")
+            # One of a letter or two is in many a word.
+            pattern = re.escape(spelled) if len(spelled) > 3 else rf"(?<!\w){re.escape(spelled)}(?!\w)"
+            text = re.sub(pattern, "***", text)
     return text

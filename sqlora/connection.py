@@ -57,8 +57,13 @@ class Connection:
 
     def reflect(self) -> Reflected:
         """Tables and views of the default schema. Raises UserError if there are none, or the database is out of reach."""
-        with self._told(), self.engine.connect() as connection:
-            return reflect(connection)
+        remedy = "name an SQLite file that you may read" if self.name == "sqlite" else "check host, port, name, user and password"
+        try:
+            with self.engine.connect() as connection:
+                return reflect(connection)
+        except (exc.SQLAlchemyError, TypeError, ValueError) as error:  # the latter two of an option that the driver does not take
+            raise UserError(f"DATABASE (--database) {shown(self.url)}: {first_line(getattr(error, 'orig', error))}; "
+                            f"{remedy}") from None
 
     def explain(self, sql: str) -> None:
         """Has the database plan the query, where it is of a kind that can. Raises SqlError."""

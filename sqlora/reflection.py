@@ -16,9 +16,10 @@ from sqlora.sql import Column, Schema, Table
 
 PARSED_AS = {"postgresql": "postgres", "mariadb": "mysql", "mssql": "tsql"}  # sqlglot's names, where they are others
 IGNORES_CASE = {"sqlite", "mysql", "mariadb", "mssql"}  # others take a name in capitals for it only if it is quoted
-INTERNAL = {  # tables that others are made of, and that nobody asks for
+INTERNAL = {  # tables that others are made of and nobody asks for, and those that this user may not read, which MySQL hides
     "sqlite": "SELECT name FROM pragma_table_list WHERE type = 'shadow'",
-    "postgresql": "SELECT relname FROM pg_catalog.pg_class WHERE relispartition",
+    "postgresql": "SELECT relname FROM pg_catalog.pg_class WHERE relnamespace = current_schema()::regnamespace AND "
+                  "(relispartition OR NOT has_any_column_privilege(oid, 'SELECT'))",
 }
 TYPES = (  # the first that fits; everything else is text
     (types.Boolean, "boolean"), (types.Integer, "integer"), (mysql.YEAR, "integer"), (types.Numeric, "real"),
@@ -47,7 +48,7 @@ def reflect(connection: sqlalchemy.Connection) -> Reflected:
     schema, links, unreadable = _describe(inspector, internal)
     if not schema.tables:
         lost = "".join(f"; {table}: {why}" for table, why in unreadable.items())
-        raise UserError(f"DATABASE (--database) {shown(url)}: there is no table in it that this user can see{lost}")
+        raise UserError(f"DATABASE (--database) {shown(url)}: there is no table in it that this user may read{lost}")
     preparer = connection.dialect.identifier_preparer
 
     def needs_quotes(word: str) -> bool:
