@@ -13,6 +13,7 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 
 from sqlora import dialect, sandbox
 from sqlora.asking import Answer, Asker, print_answer, print_rows
+from sqlora.atomic import replace_file
 from sqlora.console import console, note, plain
 from sqlora.errors import UserError
 from sqlora.settings import Settings
@@ -116,7 +117,7 @@ class Shell:
             self._run(answer.sql)
 
     def _edit(self, answer: Answer) -> None:
-        """What the user makes of the SQL is checked as the model's is, kept as feedback where it differs, and run."""
+        """What the user makes of the SQL is checked as the model's is, run, and kept as feedback where it differs."""
         try:
             sql = self.sql.prompt("sql> ", default=answer.sql).strip().rstrip(";")
         except (EOFError, KeyboardInterrupt):
@@ -125,10 +126,10 @@ class Shell:
             return
         self.last = Answer(answer.question, answer.context, sql, None, answer.left_out, ())
         self.asker.live.check(sql)
-        if self.feedback and sql != answer.sql:
-            self._keep(answer, sql)
         if self.asker.live.runs:
             self._run(sql)
+        if self.feedback and sql != answer.sql:
+            self._keep(answer, sql)
 
     def _run(self, sql: str) -> None:
         result, more = self.asker.live.run(sql)
@@ -137,7 +138,10 @@ class Shell:
             print(json.dumps({"sql": sql, "columns": result.columns, "rows": result.rows, "more": more}, ensure_ascii=False))
 
     def _keep(self, answer: Answer, sql: str) -> None:
-        """Adds a correction to SAVE_FEEDBACK: the SQL as rows for fine-tuning have it, over a schema that holds its tables."""
+        """Adds a correction to SAVE_FEEDBACK: the SQL as rows for fine-tuning have it, over a schema that holds its tables.
+
+        It takes the place of an earlier one for the same question.
+        """
         live = self.asker.live
         written = dialect.to_training_form(sql, live.reflected.dialect)
         seen = parse_schema(answer.context)
@@ -148,8 +152,10 @@ class Shell:
             sandbox.prepare(written, Schema(tables))
         except SqlError as error:
             note(f"kept for fine-tuning, where CHECK_DATA may drop it, since SQLite does not take it: {error}")
-        with self.feedback.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+        earlier = self.feedback.read_text(encoding="utf-8").splitlines()
+        asked = json.dumps({name: row[name] for name in ("question", "context")}, ensure_ascii=False)[:-1]
+        lines = [line for line in earlier if not line.startswith(asked)] + [json.dumps(row, ensure_ascii=False)]
+        replace_file(self.feedback, lambda partial: partial.write_text("\n".join(lines) + "\n", encoding="utf-8"))
         console.print(plain(f"kept in {self.feedback}", "dim"))
 
     def _tables(self, names: str) -> None:
