@@ -139,32 +139,38 @@ def load_questions(settings: Settings) -> list[data.Row]:
 
 def answer_questions(asker: Asker, rows: list[data.Row], settings: Settings) -> None:
     """Answers each row's question on standard output, and in OUTPUT. Raises UserError if no question could be answered."""
-    records, faults = [], []
-    for answer in asker.ask([row["question"] for row in rows]):
-        console.print(plain(answer.question, "bold"))
-        print_answer(answer)
-        record: dict[str, object] = {"question": answer.question, "context": answer.context, "sql": answer.sql}
-        fault = answer.fault
-        if settings.EXECUTE and not fault:
-            try:
-                result, more = asker.live.run(answer.sql)
-                record |= {"columns": result.columns, "rows": result.rows, "more": more}
-                print_rows(result, more, settings.FORMAT)
-            except SqlError as error:
-                fault = str(error)
-                console.print(plain(f"  it did not run: {fault}", "red"))
-        if fault:
-            record["fault"] = fault
-            faults.append(f"{fault}: {answer.sql}")
-        if settings.FORMAT == "json":
-            shown = {name: value for name, value in record.items() if name != "context"}
-            print(json.dumps(shown, ensure_ascii=False, default=str), flush=True)
-        records.append(record)
-    if settings.OUTPUT:
-        data.write_rows(Path(settings.OUTPUT), records)
+    records: list[dict[str, object]] = []
+    try:
+        for answer in asker.ask([row["question"] for row in rows]):
+            records.append(_show(asker, answer, settings))
+    finally:  # what was answered is kept where the database breaks off
+        if settings.OUTPUT:
+            data.write_rows(Path(settings.OUTPUT), records)
+    faults = [record for record in records if "fault" in record]
     if len(faults) == len(rows):
-        raise UserError(f"no SQL that the database takes: {faults[0]}; ask in other words, or write several queries with "
-                        f"NUM_CANDIDATES (--num-candidates)")
+        raise UserError(f"no SQL that the database takes: {faults[0]['fault']}: {faults[0]['sql']}; ask in other words, or write "
+                        f"several queries with NUM_CANDIDATES (--num-candidates)")
+
+
+def _show(asker: Asker, answer: Answer, settings: Settings) -> dict[str, object]:
+    """Prints an answer and, with EXECUTE, its rows; gives both as a record for OUTPUT."""
+    console.print(plain(answer.question, "bold"))
+    print_answer(answer)
+    record: dict[str, object] = {"question": answer.question, "context": answer.context, "sql": answer.sql}
+    if answer.fault:
+        record["fault"] = answer.fault
+    elif settings.EXECUTE:
+        try:
+            result, more = asker.live.run(answer.sql)
+            record |= {"columns": result.columns, "rows": result.rows, "more": more}
+            print_rows(result, more, settings.FORMAT)
+        except SqlError as error:
+            record["fault"] = str(error)
+            console.print(plain(f"  it did not run: {error}", "red"))
+    if settings.FORMAT == "json":
+        shown = {name: value for name, value in record.items() if name != "context"}
+        print(json.dumps(shown, ensure_ascii=False, default=str), flush=True)
+    return record
 
 
 def print_answer(answer: Answer) -> None:

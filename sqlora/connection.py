@@ -121,6 +121,8 @@ class Connection:
         """The driver's errors as SqlError, or as UserError where it is the connection that failed."""
         try:
             yield
+        except SqlError:
+            raise
         except exc.DBAPIError as error:
             message = first_line(error.orig)
             if error.connection_invalidated or GONE.search(message) or (isinstance(error.orig, sqlite3.DatabaseError) and (

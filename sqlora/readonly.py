@@ -42,17 +42,17 @@ def check(sql: str, dialect: str, schema: Schema) -> exp.Query:
         raise SqlError("too large", f"the query has {len(sql):,} characters, more than {MAX_CHARACTERS:,}")
     try:
         statements = [one for one in sqlglot.parse(sql, read=dialect) if one and not isinstance(one, exp.Semicolon)]
-        if len(statements) != 1:
-            kind = "several statements" if statements else "syntax"
-            raise SqlError(kind, f"there are {len(statements)} statements; one is run")
-        query = statements[0]
-        if not isinstance(query, exp.Query):
-            raise SqlError("not read only", "the statement is no SELECT")
-        nodes = list(query.walk())
+        nodes = [node for statement in statements for node in statement.walk()]
     except RecursionError:
         raise SqlError("too large", "the query is nested too deeply") from None
     except (SqlglotError, ValueError) as error:
         raise SqlError("syntax", tell(error)) from None
+    if len(statements) != 1:
+        kind = "several statements" if statements else "syntax"
+        raise SqlError(kind, f"there are {len(statements)} statements; one is run")
+    query = statements[0]
+    if not isinstance(query, exp.Query):
+        raise SqlError("not read only", "the statement is no SELECT")
     shared = {cte.alias.lower() for cte in query.find_all(exp.CTE)}
     for node in nodes:
         _check_node(node, schema, shared)

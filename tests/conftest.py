@@ -66,7 +66,7 @@ for _kind in servers.MAKERS:
     globals()[f"{_kind}_server"] = _server_fixture(_kind)
 
 
-@pytest.fixture(params=list(servers.MAKERS))
+@pytest.fixture(scope="session", params=list(servers.MAKERS))
 def server(request):
     """Every kind of database in turn, with the same tables; see servers.py."""
     return request.getfixturevalue(f"{request.param}_server")

@@ -1,0 +1,37 @@
+"""A tiny model that has learned a few answers by heart, so that what follows a model can be tried with a real one."""
+
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from sqlora import data, prompt
+
+STEPS = 400
+
+
+def teach(folder: Path, rows: list[dict[str, str]], target: Path, order: str = prompt.SEED_ORDER) -> Path:
+    """The model of `folder`, trained in `target` until it answers each row's question over its context with its answer."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    torch.manual_seed(0)
+    prompts = prompt.encode_prompts(tokenizer, rows, order)
+    answers = prompt.encode_answers(tokenizer, [row["answer"] for row in rows])
+    length = max(len(start) + len(end) for start, end in zip(prompts, answers, strict=True))
+    ids, labels = torch.zeros(len(rows), length, dtype=torch.int64), torch.full((len(rows), length), data.IGNORED_LABEL)
+    for number, (start, end) in enumerate(zip(prompts, answers, strict=True)):
+        ids[number, : len(start + end)] = torch.tensor(start + end)
+        labels[number, len(start) : len(start + end)] = torch.tensor(end)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.0)
+    loss = torch.tensor(1.0)
+    for _ in range(STEPS):
+        if loss < 0.01:
+            break
+        loss = model(input_ids=ids, labels=labels).loss
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    assert loss < 0.01, f"not learned: {loss:.3f}"
+    model.save_pretrained(target)
+    tokenizer.save_pretrained(target)
+    return target
