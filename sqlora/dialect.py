@@ -84,11 +84,21 @@ class _Speller:
                     continue
                 if name in (known := self._names(source)):
                     column.set("this", known[name].copy())
-                if qualifier and isinstance(source, exp.Table) and not source.alias and (table := self.schema.table(source.name)):
-                    column.set("table", self._identifier(table.name))
+                if qualifier:
+                    column.set("table", self._source_name(within, alias))
                 if qualifier or name in known:
                     return
             within = within.parent
+
+    def _source_name(self, scope: Scope, alias: str) -> exp.Identifier:
+        """What a table or query of the scope is called there: its alias as it is written, or the table's own name."""
+        found = {name.lower(): pair for name, pair in scope.selected_sources.items()}
+        node, source = found.get(alias.lower(), (None, None))
+        given = node.args.get("alias") if node is not None else None
+        if given is not None and given.this:
+            return given.this.copy()
+        table = self.schema.table(source.name) if isinstance(source, exp.Table) else None
+        return self._identifier(table.name) if table else exp.to_identifier(alias)
 
     def _names(self, source: exp.Expression | Scope) -> Names:
         """The columns of a table, or of a query that stands in its place."""

@@ -71,7 +71,10 @@ def write(query: exp.Query, dialect: str, most_rows: int | None = None) -> str:
         if limit is None or (isinstance(rows, exp.Literal) and rows.name.isdecimal() and int(rows.name) > most_rows):
             query = query.copy()
             query.set("limit", exp.Limit(expression=exp.Literal.number(most_rows)))
-    return query.sql(dialect, comments=False)
+    try:
+        return query.sql(dialect, comments=False)
+    except RecursionError:
+        raise SqlError("too large", "the query is nested too deeply") from None
 
 
 def _check_node(node: exp.Expression, schema: Schema, shared: set[str]) -> None:
