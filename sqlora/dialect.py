@@ -92,11 +92,11 @@ class _Speller:
 
     def _source_name(self, scope: Scope, alias: str) -> exp.Identifier:
         """What a table or query of the scope is called there: its alias as it is written, or the table's own name."""
-        found = {name.lower(): pair for name, pair in scope.selected_sources.items()}
-        node, source = found.get(alias.lower(), (None, None))
-        given = node.args.get("alias") if node is not None else None
+        nodes = {name.lower(): node for name, node in scope.references}
+        given = nodes[alias.lower()].args.get("alias") if alias.lower() in nodes else None
         if given is not None and given.this:
             return given.this.copy()
+        source = scope.sources[alias]
         table = self.schema.table(source.name) if isinstance(source, exp.Table) else None
         return self._identifier(table.name) if table else exp.to_identifier(alias)
 
