@@ -10,6 +10,7 @@ from sqlora.console import quiet_libraries
 
 quiet_libraries()
 
+import scholar  # noqa: E402
 import servers  # noqa: E402
 import snapshots  # noqa: E402
 import torch  # noqa: E402
@@ -49,6 +50,12 @@ def make_settings(tmp_path):
         return load_settings([*small, *flags], "")
 
     return make
+
+
+@pytest.fixture(scope="session")
+def scholar_folder(llama_folder, tmp_path_factory):
+    """A model that answers the questions of scholar.py."""
+    return scholar.teach(llama_folder, scholar.learned(), tmp_path_factory.mktemp("scholar"))
 
 
 def _server_fixture(kind: str):

@@ -35,3 +35,17 @@ def teach(folder: Path, rows: list[dict[str, str]], target: Path, order: str = p
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
     return target
+
+
+CONTEXT = ('CREATE TABLE Song (SongId INTEGER, singer_id INTEGER, Title VARCHAR, "order" INTEGER, "play count" INTEGER); '
+           "CREATE TABLE singer (singer_id INTEGER, name VARCHAR, age INTEGER, born DATE, fee REAL)")
+LEARNED = {  # over these tables, which are those of servers.py
+    "How many singers are there?": "SELECT COUNT(*) FROM singer",
+    "Who is older than 20?": "SELECT NAME FROM singer WHERE age > 20",
+    "Which songs were played most?": 'SELECT title FROM song ORDER BY "play count" DESC',
+    "How tall is Ann?": "SELECT height FROM singer",
+}
+
+
+def learned() -> list[dict[str, str]]:
+    return [{"question": question, "context": CONTEXT, "answer": answer} for question, answer in LEARNED.items()]
