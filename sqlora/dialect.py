@@ -5,6 +5,8 @@ A model writes SQL as SQLite reads it, where AlbumId and albumid are one name; P
 
 from __future__ import annotations
 
+import re
+
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import ErrorLevel, SqlglotError
@@ -38,6 +40,9 @@ def to_training_form(sql: str, dialect: str) -> str:
         query = sqlglot.parse_one(sql, read=dialect)
         for name in query.find_all(exp.Identifier):
             name.set("quoted", quote_name(name.name) != name.name)
+        if not re.search(r"\bnulls\b", sql, re.IGNORECASE):  # then where they come is the database's habit, not the user's wish
+            for order in query.find_all(exp.Ordered):
+                order.set("nulls_first", not order.args.get("desc"))
         return query.sql(dialect="sqlite", comments=False, unsupported_level=ErrorLevel.RAISE)
     except SqlglotError as error:
         raise SqlError("syntax", tell(error)) from None

@@ -25,13 +25,13 @@ def teach(folder: Path, rows: list[dict[str, str]], target: Path, order: str = p
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.0)
     loss = torch.tensor(1.0)
     for _ in range(STEPS):
-        if loss < 0.01:
+        if loss < 0.03:
             break
         loss = model(input_ids=ids, labels=labels).loss
         loss.backward()
         optimiser.step()
         optimiser.zero_grad()
-    assert loss < 0.01, f"not learned: {loss:.3f}"
+    assert loss < 0.03, f"not learned: {loss:.3f}"
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
     return target
@@ -43,6 +43,8 @@ LEARNED = {  # over these tables, which are those of servers.py
     "How many singers are there?": "SELECT COUNT(*) FROM singer",
     "Who is older than 20?": "SELECT NAME FROM singer WHERE age > 20",
     "Which songs were played most?": 'SELECT title FROM song ORDER BY "play count" DESC',
+    "Who is older than 20, who sings?":
+        "SELECT name FROM singer WHERE age > 20 AND singer_id IN (SELECT SINGER_ID FROM Song)",
     "How tall is Ann?": "SELECT height FROM singer",
 }
 

@@ -7,7 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
-WAIT_SECONDS = 90
+WAIT_SECONDS = 40
 
 
 def missing() -> str:
@@ -45,6 +45,16 @@ class Terminal:
                 return screen
             time.sleep(0.05)
         raise AssertionError(f"{texts} and {last!r} do not stand on the screen:\n{self.screen()}")
+
+    def status(self) -> int:
+        """The exit status of the command, once it has ended."""
+        end = time.monotonic() + WAIT_SECONDS
+        while time.monotonic() < end:
+            dead, _, status = self.tmux("display-message", "-p", "#{pane_dead} #{pane_dead_status}").strip().partition(" ")
+            if dead == "1":
+                return int(status)
+            time.sleep(0.05)
+        raise AssertionError(f"it goes on:\n{self.screen()}")
 
 
 @contextlib.contextmanager

@@ -51,6 +51,8 @@ def test_names_are_quoted_only_at_need():
 
 
 @pytest.mark.parametrize(("written", "name", "kept"), [
+    ("SELECT a FROM t ORDER BY a DESC, b", "postgres", "SELECT a FROM t ORDER BY a DESC, b"),
+    ("SELECT a FROM t ORDER BY a NULLS LAST", "postgres", "SELECT a FROM t ORDER BY a NULLS LAST"),
     ('SELECT "Title" FROM "Song" WHERE "play count" > 5', "postgres", 'SELECT Title FROM Song WHERE "play count" > 5'),
     ("SELECT `order` FROM Song WHERE Title = 'It\\'s'", "mysql", "SELECT \"order\" FROM Song WHERE Title = 'It''s'")])
 def test_corrections_as_rows_for_training_have_them(written, name, kept):
