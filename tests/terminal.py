@@ -51,7 +51,7 @@ class Terminal:
         end = time.monotonic() + WAIT_SECONDS
         while time.monotonic() < end:
             dead, _, status = self.tmux("display-message", "-p", "#{pane_dead} #{pane_dead_status}").strip().partition(" ")
-            if dead == "1":
+            if dead == "1" and status:
                 return int(status)
             time.sleep(0.05)
         raise AssertionError(f"it goes on:\n{self.screen()}")
