@@ -64,7 +64,7 @@ CONTEXT = ""  # its schema: CREATE TABLE text, or a .sql file
 OUTPUT = ""  # .jsonl file for question, context, answer, base and adapter; of a DATABASE for question, SQL and rows
 EVALUATE = False  # run the answers and the expected SQL on synthetic databases, and compare the rows
 
-# Your own database (docs/databases.md).
+# Your own database (docs/database.md).
 DATABASE = ""  # it is asked instead of TEST_DATA: an SQLite file, or a URL such as postgresql://user@host/name; only read
 QUESTIONS = ""  # questions for DATABASE: a .txt file, one a line, or a .json, .jsonl, .csv or .parquet file
 TABLES = []  # tables of DATABASE that the model sees; empty: all, or those that suit the question where all do not fit

@@ -19,10 +19,15 @@ def main(settings: Settings) -> None:
     from sqlora import console
 
     console.quiet_libraries()
-    from sqlora import adapter, asking, backend, data, device, evaluation, generation, hub, page, report, run_folder, shell
+    from sqlora import adapter, backend, data, device, evaluation, generation, hub, page, report, run_folder
 
-    live = asking.connect(settings) if settings.DATABASE else None
-    rows = asking.load_questions(settings) if live else data.load_samples(settings)
+    if settings.DATABASE:
+        from sqlora import asking, shell
+
+        live = asking.connect(settings)
+        rows = asking.load_questions(settings)
+    else:
+        rows = data.load_samples(settings)
     run_folder.check_writable(Path(settings.CHECKPOINT_DIR), "CHECKPOINT_DIR")
     if settings.OUTPUT:
         run_folder.check_writable(Path(settings.OUTPUT).parent, "OUTPUT")
@@ -41,7 +46,7 @@ def main(settings: Settings) -> None:
     if folder:
         model = adapter.load_adapter(model, folder)
 
-    if live:
+    if settings.DATABASE:
         answer = shell.talk if settings.INTERACTIVE else asking.answer_questions
         answer(asking.Asker(live, model, tokenizer, settings), rows, settings)
         return

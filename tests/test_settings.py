@@ -111,6 +111,32 @@ def test_a_renamed_constant_is_named(monkeypatch):
         load()
 
 
+@pytest.mark.parametrize(("flags", "word"), [
+    (("--question", "x"), "--database"), (("--tables", "a"), "needs a database"), (("--interactive",), "needs a database"),
+    (("--execute",), "needs a database"), (("--questions", "q.txt"), "needs a database"),
+    (("--save-feedback", "f.jsonl"), "database"), (("--database", "d", "--context", "c"), "leave one out"),
+    (("--database", "d", "--question", "x", "--interactive"), "one way"),
+    (("--database", "d", "--questions", "q.txt", "--format", "csv"), "take json"), (("--format", "xml"), "table, csv, json"),
+    (("--database", "d", "--question", "x", "--format", "csv"), "--execute"), (("--query-seconds", "0"), "QUERY_SECONDS"),
+    (("--database", "d", "--question", "x", "--save-feedback", "f.jsonl"), "--interactive")])
+def test_settings_of_a_database_that_do_not_go_together(flags, word):
+    with pytest.raises(UserError, match=word):
+        load(*flags)
+
+
+def test_the_url_of_a_database_is_never_shown_or_written_down(monkeypatch):
+    url = "postgresql://me:s3cr3t@host/shop"
+    assert "s3cr3t" not in str(load("--database", url, "--question", "x").as_dict())
+    for flags in ((url,), ("--databse", url), ("--batch-size", url)):
+        with pytest.raises(UserError) as caught:
+            load(*flags)
+        assert "s3cr3t" not in str(caught.value)
+    monkeypatch.setattr(config, "DATABASE", ["s3cr3t"])
+    with pytest.raises(UserError, match="not shown") as caught:
+        load()
+    assert "s3cr3t" not in str(caught.value)
+
+
 def test_a_run_file_with_an_unknown_name_is_refused(tmp_path):
     (tmp_path / "sqlora.json").write_text('{"settings": {"MAX_STEP": 7}}')
     with pytest.raises(UserError, match="MAX_STEP.*MAX_STEPS"):
