@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import decimal
 import json
+import logging
 import math
 import re
 import signal
@@ -162,6 +163,8 @@ def serve(pipe, url: str, seconds: float) -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (PROCESS_BYTES, PROCESS_BYTES))
+    # SQLAlchemy prints the traceback of a rollback that fails after a query did; the query's own error is what is told.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     connection = None
     with contextlib.suppress(EOFError, BrokenPipeError):
         pipe.send("started")
