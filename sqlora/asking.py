@@ -181,8 +181,8 @@ def print_answer(answer: Answer) -> None:
     if answer.fault:
         console.print(plain(f"  it does not fit the database: {answer.fault}", "red"), soft_wrap=True)
     if answer.left_out:
-        note(f"{len(answer.left_out):,} tables did not fit into the prompt and were left out: {few(answer.left_out)}; TABLES "
-             f"(--tables) chooses them")
+        note(f"the whole schema does not fit into the prompt; left out are {len(answer.left_out):,} tables: "
+             f"{few(answer.left_out)}; TABLES (--tables) chooses")
 
 
 def print_rows(result: Result, more: bool, form: str) -> None:

@@ -82,14 +82,17 @@ class Linker:
         return Schema(tuple(table for table in self.schema.tables if table.name in chosen))
 
     def rank(self, question: str) -> list[str]:
-        """All tables: those that share words with the question, the best first; what is linked with them; the others."""
+        """The tables that share words with the question, the best first, and what is linked with them; all if none does.
+
+        The others would only distract: a model has learned from schemas of a few tables.
+        """
         known = self.index.vocab_dict
         asked = [word for word in words(question) if word in known]
         scores = self.index.get_scores(asked).tolist() if asked else [0.0] * len(self.tables)
         found = sorted((pair for pair in zip(scores, self.tables, strict=True) if pair[0] > 0), key=lambda pair: -pair[0])
         order = [name for _, name in found]
         linked = [name for known in order for name in self.neighbours[known]]
-        return list(dict.fromkeys([*order, *linked, *self.tables]))
+        return list(dict.fromkeys([*order, *linked])) or list(self.tables)
 
     def _path(self, name: str, chosen: list[str]) -> list[str]:
         """The tables of the shortest way from `name` to one of the chosen, both ends included; `name` alone if there is none."""
