@@ -24,6 +24,8 @@ def teach(folder: Path, rows: list[dict[str, str]], target: Path, order: str = p
         labels[number, len(start) : len(start + end)] = torch.tensor(end)
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.0)
     loss = torch.tensor(1.0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # on a busy machine two would wait for each other most of the time
     for _ in range(STEPS):
         if loss < 0.03:
             break
@@ -31,6 +33,7 @@ def teach(folder: Path, rows: list[dict[str, str]], target: Path, order: str = p
         loss.backward()
         optimiser.step()
         optimiser.zero_grad()
+    torch.set_num_threads(threads)
     assert loss < 0.03, f"not learned: {loss:.3f}"
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
