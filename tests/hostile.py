@@ -170,13 +170,13 @@ DISGUISED = {  # to be taken for a string or a comment, and then to be nothing e
 }
 
 
-def forbidden(kind: str, out: str, port: int) -> list[str]:
-    """Statements that must be refused, whoever asks."""
+def forbidden(kind: str, out: str, port: int, places: tuple[str, ...] = PLACES) -> list[str]:
+    """Statements that must be refused, whoever asks; those with a call have it in each of `places`."""
     quoted = "`Song`" if kind == "mysql" else '"Song"'
     tables = ("singer", quoted, "public.singer") if kind == "postgresql" else ("singer", quoted)
     texts = [write.replace("{t}", table) for write, table in itertools.product(WRITES, tables)]
     texts += [*STATEMENTS, *OWN_STATEMENTS[kind]]
-    texts += [place.replace("{call}", call).replace("{t}", tables[0]) for place, call in itertools.product(PLACES, CALLS[kind])]
+    texts += [place.replace("{call}", call).replace("{t}", tables[0]) for place, call in itertools.product(places, CALLS[kind])]
     return _filled(texts, out, port)
 
 

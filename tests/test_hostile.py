@@ -79,7 +79,7 @@ def test_nothing_hostile_passes_the_parse_tree_even_for_one_who_may_do_all(serve
 
 def test_behind_the_parse_tree_the_database_refuses_too(server, listener):
     """The same statements as if the parse tree had let them through, asked by the owner of the tables."""
-    statements = [*hostile.forbidden(server.kind, str(server.out), listener.port),
+    statements = [*hostile.forbidden(server.kind, str(server.out), listener.port, hostile.PLACES[::3]),
                   *hostile.exhausting(server.kind, str(server.out), listener.port)]
     before = server.dump()
     with LiveDatabase(server.url, DEADLINE) as live:

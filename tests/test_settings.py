@@ -60,7 +60,7 @@ def test_layers_constant_preset_run_flag(tmp_path):
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
-    (["--batch-size", "0"], ["BATCH_SIZE", "--batch-size", "0", "from 1"]),
+    (["--batch-size", "0"], ["BATCH_SIZE", "--batch-size", "0", "from 1 to"]),
     (["--batch-size", "-3"], ["--batch-size", "-3"]),
     (["--batch-size", "1.5"], ["--batch-size", "1.5", "whole number"]),
     (["--batch-size", "many"], ["--batch-size", "many", "whole number"]),
