@@ -7,8 +7,8 @@ import importlib.metadata
 import json
 from pathlib import Path
 
+import torch
 from peft import PeftModel
-from safetensors import SafetensorError
 
 from sqlora import prompt
 from sqlora.checkpoints import FINGERPRINT, PREFIX, WEIGHTS, file_hash, is_whole, read_fingerprint
@@ -16,6 +16,7 @@ from sqlora.errors import UserError
 from sqlora.hub import BaseModel
 from sqlora.settings import Settings
 
+CONFIGURATION = "adapter_config.json"
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets")
 
 
@@ -73,9 +74,11 @@ def check_adapter(folder: Path, base: BaseModel, tokenizer, order: str) -> dict 
     if not (folder / FINGERPRINT).is_file():
         return None
     fingerprint = read_fingerprint(folder)
-    if fingerprint["weights"] != file_hash(folder / WEIGHTS):
-        raise UserError(f"{folder}: {WEIGHTS} is not the one that {FINGERPRINT} describes; the adapter is damaged or half "
-                        f"replaced: name another --lora-checkpoint, or train again")
+    described = fingerprint["files"] | {WEIGHTS: fingerprint["weights"]}
+    for name in (WEIGHTS, CONFIGURATION):
+        if described.get(name) != file_hash(folder / name):
+            raise UserError(f"{folder}: {name} is not the one that {FINGERPRINT} describes; the adapter is damaged or half "
+                            f"replaced: name another --lora-checkpoint, or train again")
     trained, here = fingerprint["base_model"], {"id": base.id, "revision": base.revision, "content": base.content}
     if trained.get("content") != base.content:
         raise UserError(f"{folder} was trained on another base: {_describe(trained)}, not {_describe(here)}; set BASE_MODEL "
@@ -95,8 +98,10 @@ def load_adapter(model, folder: Path) -> PeftModel:
     """The base with the adapter of `folder`, from safetensors alone. Raises UserError if it does not fit the base."""
     try:
         return PeftModel.from_pretrained(model, folder, torch_device=str(model.device))
-    except (OSError, SafetensorError, RuntimeError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{folder}: this adapter cannot be loaded on this base: {error}") from None
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # a configuration that is wrong makes PEFT raise errors of any kind
+        raise UserError(f"{folder}: this adapter cannot be loaded on this base: {type(error).__name__}: {error}") from error
 
 
 def _describe(base: dict) -> str:

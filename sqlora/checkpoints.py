@@ -48,8 +48,8 @@ def read_fingerprint(folder: Path) -> dict:
         fingerprint = json.loads((folder / FINGERPRINT).read_text(encoding="utf-8"))
     except ValueError:
         fingerprint = None
-    keys = ("base_model", "prompt", "tokenizer", "weights", "written")
-    if not isinstance(fingerprint, dict) or any(key not in fingerprint for key in keys):
+    kinds = {"base_model": dict, "prompt": str, "tokenizer": str, "weights": str, "files": dict, "written": str}
+    if not isinstance(fingerprint, dict) or any(type(fingerprint.get(key)) is not kind for key, kind in kinds.items()):
         raise UserError(f"{folder / FINGERPRINT} is damaged; train again, or name another --lora-checkpoint")
     return fingerprint
 

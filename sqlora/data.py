@@ -117,8 +117,8 @@ def _parse_json(text: str, where: str, line: int = 1) -> object:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise UserError(f"{where}: line {line + error.lineno - 1}: malformed JSON: {error.msg}") from None
-    except RecursionError:
-        raise UserError(f"{where}: line {line}: malformed JSON: nested too deeply") from None
+    except (RecursionError, ValueError) as error:  # nested too deeply, or a number of thousands of digits
+        raise UserError(f"{where}: line {line}: malformed JSON: {error}") from None
 
 
 def _read_csv(text: str, where: str) -> list[dict]:

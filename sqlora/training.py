@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import pickle
 import re
 import time
 from collections.abc import Callable
@@ -86,6 +87,9 @@ class SqlTrainer(Trainer):
         with self.run_log.progress:  # which gives the terminal back, however the run ends
             try:
                 super().train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            except pickle.UnpicklingError as error:  # torch reads tensors and plain values alone
+                raise UserError(f"RESUME (--resume): {checkpoint} is not one that finetune.py wrote "
+                                f"({str(error).partition('.')[0]}); delete it, and resume from the one before") from error
             except RuntimeError as error:
                 if isinstance(error, torch.OutOfMemoryError) or not DEVICE_LOST.search(str(error)):
                     raise

@@ -1,6 +1,7 @@
 """Fixtures: the tiny models of snapshots.py, and settings whose outputs go to the test's own folder."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -77,3 +78,24 @@ for _kind in servers.MAKERS:
 def server(request):
     """Every kind of database in turn, with the same tables; see servers.py."""
     return request.getfixturevalue(f"{request.param}_server")
+
+
+@pytest.fixture
+def make_trainer(llama_folder, llama_tokenizer, make_settings):
+    """A Trainer of the tiny Llama from flags; its fingerprint has only what a checkpoint needs to be whole."""
+
+    def make(*flags):
+        from small_data import tokenised
+
+        from sqlora import backend, device, hub, passes, training
+
+        settings, cpu = make_settings(*flags), device.choose_device("cpu", "float32")
+        Path(settings.CHECKPOINT_DIR).mkdir(parents=True, exist_ok=True)
+        base = hub.find_base_model(str(llama_folder))
+        model = backend.wrap_with_adapter(backend.load_base(base, settings, cpu, training=True), settings)
+        form = passes.choose_form(model.config, settings, cpu)
+        passes.prepare(model, form, cpu)
+        fingerprint = {"base_model": {}, "prompt": "", "tokenizer": ""}
+        return training.SqlTrainer(model, settings, cpu, base, fingerprint, tokenised(llama_tokenizer, settings), form)
+
+    return make

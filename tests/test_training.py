@@ -6,20 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from small_data import tokenised
 
-from sqlora import backend, checkpoints, data, device, hub, packing, passes, training
+from sqlora import backend, checkpoints, device, hub, packing, passes, training
 from sqlora.errors import UserError
 
 CPU = device.choose_device("cpu", "float32")
-
-
-def tokenised(tokenizer, settings, count=12):
-    rows = [
-        {"question": "How many rows " + "are there " * (i % 5) + "?", "context": f"CREATE TABLE t{i} (a INTEGER)",
-         "answer": f"SELECT COUNT(*) FROM t{i}" + " WHERE a > 1" * (i % 3)}
-        for i in range(count)
-    ]
-    return data.tokenise_splits(rows[: count - 4], rows[count - 4 :], tokenizer, settings)
 
 
 def gradients(model) -> dict[str, torch.Tensor]:
@@ -48,20 +40,6 @@ def test_a_quantised_model_still_learns_after_an_evaluation(llama_folder, llama_
     assert sum(gradient.norm() for gradient in before.values()) > 0
     for name, gradient in before.items():
         torch.testing.assert_close(after[name], gradient, msg=name)
-
-
-@pytest.fixture
-def make_trainer(llama_folder, llama_tokenizer, make_settings):
-    def make(*flags):
-        settings = make_settings(*flags)
-        Path(settings.CHECKPOINT_DIR).mkdir(parents=True, exist_ok=True)
-        base = hub.find_base_model(str(llama_folder))
-        model = backend.wrap_with_adapter(backend.load_base(base, settings, CPU, training=True), settings)
-        form = passes.choose_form(model.config, settings, CPU)
-        passes.prepare(model, form, CPU)
-        return training.SqlTrainer(model, settings, CPU, base, {}, tokenised(llama_tokenizer, settings), form)
-
-    return make
 
 
 def test_every_logged_step_is_one_json_object(make_trainer):
@@ -202,3 +180,32 @@ def test_weights_gone_bad_are_found_by_the_evaluation_before_the_save(make_train
     with pytest.raises(UserError, match="evaluation loss is nan"):
         trainer.train()
     assert not list(Path(trainer.args.output_dir).glob("checkpoint-*"))
+
+
+def test_a_device_that_fails_ends_the_run_with_its_checkpoints_whole(make_trainer, monkeypatch):
+    trainer = make_trainer("--max-steps", "3", "--save-steps", "1", "--eval-steps", "1", "--logging-steps", "1")
+    compute = passes.loss_sum
+
+    def fail(*arguments):
+        if trainer.state.global_step == 2 and torch.is_grad_enabled():
+            raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nmore", 700)
+        return compute(*arguments)
+
+    monkeypatch.setattr(passes, "loss_sum", fail)
+    with pytest.raises(UserError, match="the device failed after step 2: .*illegal memory access.*--resume"):
+        trainer.train()
+    newest = checkpoints.newest(Path(trainer.args.output_dir))
+    assert newest.name == "checkpoint-2"
+    monkeypatch.undo()
+    again = make_trainer("--max-steps", "3", "--save-steps", "1", "--eval-steps", "1")
+    again.train(newest)
+    assert again.state.global_step == 3
+
+
+def test_a_bug_is_not_taken_for_a_failing_device(make_trainer, monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("shapes cannot be multiplied")
+
+    monkeypatch.setattr(passes, "loss_sum", fail)
+    with pytest.raises(RuntimeError, match="shapes"):
+        make_trainer("--max-steps", "1").train()

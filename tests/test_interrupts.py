@@ -1,0 +1,55 @@
+"""The first signal is kept, the second ends the program at once: real signals to a process of its own."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+PROGRAM = """
+import time
+from sqlora.errors import exit_on_user_error
+from sqlora.interrupts import graceful
+
+with exit_on_user_error():
+    with graceful(lambda line: print(line, flush=True)) as stop:
+        print("begun", flush=True)
+        while not stop.signal or {stubborn}:
+            time.sleep(0.01)
+    print("ended by itself, after signal", stop.signal, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def start():
+    def run(stubborn: bool) -> subprocess.Popen:
+        process = subprocess.Popen([sys.executable, "-c", PROGRAM.format(stubborn=stubborn)], stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True)
+        assert process.stdout.readline() == "begun\n"
+        return process
+
+    return run
+
+
+@pytest.mark.parametrize(("second", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_second_signal_ends_it_at_once(start, second, status):
+    process = start(stubborn=True)
+    process.send_signal(signal.SIGINT)
+    assert "once more stops at once" in process.stdout.readline()
+    time.sleep(0.2)
+    assert process.poll() is None
+    process.send_signal(second)
+    _, told = process.communicate(timeout=20)
+    assert (process.returncode, told) == (status, "stopped at once\n")
+
+
+def test_afterwards_signals_do_what_they_did_before(start):
+    process = start(stubborn=False)
+    process.send_signal(signal.SIGTERM)
+    assert "SIGTERM" in process.stdout.readline()
+    assert process.stdout.readline() == "ended by itself, after signal 15\n"
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=20)
+    assert (process.returncode, told) == (130, "stopped\n")
