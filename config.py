@@ -8,6 +8,8 @@ from pathlib import Path
 # What is read and written.
 BASE_MODEL = "openlm-research/open_llama_3b"  # foundation model: a hub id, such as codellama/CodeLlama-7b-hf, or a folder
 DATA_PATH = "b-mc2/sql-create-context"  # training rows: a hub id, or a .json, .jsonl, .csv or .parquet file
+EXTRA_DATA = ""  # further training rows, such as the file of SAVE_FEEDBACK: what DATA_PATH takes
+EXTRA_WEIGHT = 5  # how often a row of EXTRA_DATA stands in the training data, where one of DATA_PATH stands once
 TEST_DATA = "test_data/samples.jsonl"  # rows that generate.py answers: question and context, answer if known
 CHECKPOINT_DIR = "./lora_models"  # folder of a run: its checkpoints, metrics.jsonl, loss curve, before/after page
 MODEL_PATH = "./saved_model"  # folder of the finished adapter
@@ -58,10 +60,20 @@ NUM_BEAMS = 1  # beams in the search; 1 is greedy
 NUM_CANDIDATES = 1  # queries written for each question; above 1 the one is kept whose rows most others give too
 TEMPERATURE = 0.8  # of candidates that are sampled; with NUM_BEAMS the candidates are the best beams
 REPETITION_PENALTY = 1.0  # above 1 it punishes the column names that the prompt repeats
-QUESTION = ""  # one question instead of TEST_DATA; needs CONTEXT
+QUESTION = ""  # one question instead of TEST_DATA; needs CONTEXT or DATABASE
 CONTEXT = ""  # its schema: CREATE TABLE text, or a .sql file
-OUTPUT = ""  # .jsonl file for question, context, answer, base and adapter
+OUTPUT = ""  # .jsonl file for question, context, answer, base and adapter; of a DATABASE for question, SQL and rows
 EVALUATE = False  # run the answers and the expected SQL on synthetic databases, and compare the rows
+
+# Your own database (docs/database.md).
+DATABASE = ""  # it is asked instead of TEST_DATA: an SQLite file, or a URL such as postgresql://user@host/name; only read
+QUESTIONS = ""  # questions for DATABASE: a .txt file, one a line, or a .json, .jsonl, .csv or .parquet file
+TABLES = []  # tables of DATABASE that the model sees; empty: all, or those that suit the question where all do not fit
+EXECUTE = False  # run the SQL on DATABASE and show the rows; with INTERACTIVE, without asking first
+FORMAT = "table"  # of the rows: table (the first 50), csv or json
+QUERY_SECONDS = 10.0  # deadline of a query on DATABASE
+INTERACTIVE = False  # ask DATABASE question after question at a prompt
+SAVE_FEEDBACK = ""  # .jsonl file to which INTERACTIVE adds answers that you corrected, as rows for EXTRA_DATA or DATA_PATH
 
 DEMO = Path(__file__).parent / "demo"
 PRESETS = {

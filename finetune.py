@@ -43,7 +43,7 @@ def main(settings: Settings) -> None:
     console.print_banner(settings, chosen)
     checks.quick(chosen, settings)
 
-    rows = data.load_rows(settings.DATA_PATH, "DATA_PATH (--data-path)")
+    rows = data.load_training_rows(settings)
     checked = lint.check_rows(rows, settings)
     kept, overlaps = split.hold_out(checked.rows, settings)
     train, validation, apart = split.split_rows(kept, settings.VALIDATION_ROWS, settings.SEED)

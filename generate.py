@@ -5,6 +5,7 @@ python generate.py                 every row of TEST_DATA, base and adapter
 python generate.py --preset tiny   the same with the demo's model, on two CPU cores
 python generate.py --evaluate      and does the SQL give the right rows?
 python generate.py --question "How many albums are there?" --context schema.sql
+python generate.py --database shop.sqlite --interactive    your own database: ask, see the SQL, see the rows
 """
 
 from pathlib import Path
@@ -20,7 +21,13 @@ def main(settings: Settings) -> None:
     console.quiet_libraries()
     from sqlora import adapter, backend, data, evaluation, generation, hub, page, report, run_folder
 
-    rows = data.load_samples(settings)
+    if settings.DATABASE:
+        from sqlora import asking, shell
+
+        live = asking.connect(settings)
+        rows = asking.load_questions(settings)
+    else:
+        rows = data.load_samples(settings)
     run_folder.check_writable(Path(settings.CHECKPOINT_DIR), "CHECKPOINT_DIR")
     if settings.OUTPUT:
         run_folder.check_writable(Path(settings.OUTPUT).parent, "OUTPUT")
@@ -38,6 +45,11 @@ def main(settings: Settings) -> None:
     model = backend.load_base(base, settings, chosen, training=False)
     if folder:
         model = adapter.load_adapter(model, folder)
+
+    if settings.DATABASE:
+        answer = shell.talk if settings.INTERACTIVE else asking.answer_questions
+        answer(asking.Asker(live, model, tokenizer, settings), rows, settings)
+        return
 
     answers = generation.answer_rows(model, tokenizer, rows, settings)
     judged = evaluation.judge_answers(answers, settings.EVALUATE)

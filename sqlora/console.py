@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+from sqlora.errors import hide_passwords
 
 if TYPE_CHECKING:
     from sqlora.data import TokenisedSplits
@@ -45,7 +48,7 @@ def print_banner(settings: Settings, device: Device) -> None:
     console.rule("[bold]SQLoRA fine-tuning")
     print_facts({
         "foundation model": s.BASE_MODEL,
-        "training data": s.DATA_PATH,
+        "training data": f"{s.DATA_PATH}, and {s.EXTRA_DATA}, {s.EXTRA_WEIGHT} times" if s.EXTRA_DATA else s.DATA_PATH,
         "adapter save path": s.MODEL_PATH,
         "checkpoints": s.CHECKPOINT_DIR,
         "device": f"{device.type}: {device.name} ({device.reason})",
@@ -67,7 +70,8 @@ def print_generation(settings: Settings, device: Device, rows: int) -> None:
     print_facts({
         "foundation model": settings.BASE_MODEL,
         "device": f"{device.type}: {device.name} ({device.reason})",
-        "questions": f"1, {settings.QUESTION}" if settings.QUESTION else f"{rows}, {settings.TEST_DATA}",
+        "questions": "as you ask them" if settings.DATABASE and settings.INTERACTIVE else
+                     f"1, {settings.QUESTION}" if settings.QUESTION else f"{rows}, {settings.QUESTIONS or settings.TEST_DATA}",
     })
 
 
@@ -121,7 +125,8 @@ def print_end(metrics: dict[str, float], status: str, folder: Path, curve: Path)
 def how_to_resume(step: int) -> str:
     """What an interrupted run says last."""
     again = [argument for argument in sys.argv[1:] if argument != "--resume"]
-    return f"interrupted after step {step}; to go on: {shlex.join(['python', Path(sys.argv[0]).name, *again, '--resume'])}"
+    command = shlex.join(["python", Path(sys.argv[0]).name, *again, "--resume"])
+    return hide_passwords(f"interrupted after step {step}; to go on: {command}")
 
 
 def print_adapter(folder: Path, fingerprint: dict | None, settings: Settings) -> None:
@@ -137,6 +142,13 @@ def progress_bar() -> Progress:
     """A bar of things done out of all, with the time spent and left; nothing where the output is no terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def plain(text: str, style: str = "", to: Console | None = None) -> Text:
+    """Text that anybody may have written: no escape sequence reaches the terminal, nor a character that it cannot encode."""
+    encoding = (to or console).encoding
+    text = "".join(char if char.isprintable() or char == "\n" else " " for char in text)
+    return Text(text.encode(encoding, "replace").decode(encoding), style)
 
 
 def note(text: str) -> None:

@@ -17,7 +17,7 @@ from sqlora import download, hub, prompt
 from sqlora.errors import MENDABLE, UserError
 from sqlora.settings import Settings
 
-Row = dict[str, str]
+Row = dict[str, str]  # those of EXTRA_DATA have a whole number beside the texts: weight
 SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")
 DESCRIPTIONS = ("README.md", ".huggingface.yaml")  # of a hub dataset: which files are its data
 IGNORED_LABEL = -100  # the target that torch's cross entropy leaves out
@@ -41,6 +41,16 @@ def load_rows(path: str, setting: str, columns: tuple[str, ...] = ("question", "
     if not rows:
         raise UserError(f"{where}: there is no row in it")
     return rows
+
+
+def load_training_rows(settings: Settings) -> list[Row]:
+    """The rows of DATA_PATH and, before them, those of EXTRA_DATA with EXTRA_WEIGHT as their "weight".
+
+    They come first so that it is they that stay where a row stands twice. Raises UserError as `load_rows` does.
+    """
+    extra = load_rows(settings.EXTRA_DATA, "EXTRA_DATA (--extra-data)") if settings.EXTRA_DATA else []
+    rows = load_rows(settings.DATA_PATH, "DATA_PATH (--data-path)")
+    return [row | {"weight": settings.EXTRA_WEIGHT} for row in extra] + rows
 
 
 def load_samples(settings: Settings) -> list[Row]:
@@ -216,8 +226,9 @@ class TokenisedSplits:
 
 
 def tokenise_splits(train: list[Row], validation: list[Row], tokenizer, settings: Settings) -> TokenisedSplits:
-    """Both splits, tokenised. Raises UserError if no row of one is short enough."""
-    splits = TokenisedSplits(tokenise_rows(train, tokenizer, settings), tokenise_rows(validation, tokenizer, settings))
+    """Both splits, tokenised, a row of weight n standing n times in training. Raises UserError if no row is short enough."""
+    weighted = [row for row in train for _ in range(row.get("weight", 1))]
+    splits = TokenisedSplits(tokenise_rows(weighted, tokenizer, settings), tokenise_rows(validation, tokenizer, settings))
     for name, split in (("training", splits.train), ("validation", splits.validation)):
         if not split.rows:
             raise UserError(f"every {name} row is longer than MAX_LENGTH (--max-length) {settings.MAX_LENGTH} tokens; raise it")

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -19,11 +20,16 @@ MENDABLE = {
 LONGEST = 900  # characters of a message; of a longer one, which has a whole file in it, both ends are told
 
 
+def hide_passwords(text: str) -> str:
+    """The text without the passwords of its URLs, such as one that was given where no URL is wanted."""
+    return re.sub(r"(\w://[^\s/:@]*:)\S*@", r"\1***@", text)
+
+
 class UserError(Exception):
     """Something that the user can mend. The message gives the value and the remedy, in one line that any terminal can show."""
 
     def __init__(self, message: str) -> None:
-        told = " ".join(message.split())
+        told = hide_passwords(" ".join(message.split()))
         told = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in told)
         super().__init__(told if len(told) <= LONGEST else f"{told[: LONGEST * 2 // 3]} … {told[-LONGEST // 3 :]}")
 

@@ -10,7 +10,7 @@ import torch
 from peft import PeftModel
 from transformers import GenerationConfig, LogitsProcessor
 
-from sqlora import prompt, voting
+from sqlora import prefix, prompt, voting
 from sqlora.console import progress_bar
 from sqlora.errors import UserError
 from sqlora.settings import Settings
@@ -81,10 +81,17 @@ def generate_candidates(model, tokenizer, rows: list[dict[str, str]], settings: 
     torch.manual_seed(settings.SEED)
     answers: list[list[Candidate]] = [[] for _ in rows]
     longest_first = sorted(range(len(rows)), key=lambda i: -len(prompts[i]))
+    shared = prefix.shared_length(prompts)
+    cache = prefix.prefill(model, prompts[0][:shared])
+    if cache is None:
+        shared = 0
     for start in range(0, len(rows), settings.GENERATION_BATCH_SIZE):
         batch = longest_first[start : start + settings.GENERATION_BATCH_SIZE]
-        inputs = {key: tensor.to(model.device) for key, tensor in pad_left([prompts[i] for i in batch], pad).items()}
+        padded = pad_left([prompts[i] for i in batch], pad, shared)
+        inputs = {key: tensor.to(model.device) for key, tensor in padded.items()}
         for way in ways:
+            if cache is not None:
+                inputs["past_key_values"] = prefix.repeated(cache, len(batch) * max(way.num_beams, way.num_return_sequences))
             for place, candidate in enumerate(_answers(model, tokenizer, inputs, way)):
                 answers[batch[place // way.num_return_sequences]].append(candidate)
         advance(len(batch))
@@ -129,12 +136,16 @@ class Likelihood(LogitsProcessor):
         return self.total + self.last.gather(1, input_ids[:, -1:])[:, 0].nan_to_num(neginf=0.0) * self.going
 
 
-def pad_left(prompts: list[list[int]], pad: int) -> dict[str, torch.Tensor]:
-    """`input_ids` and `attention_mask`, int64 [prompts, length], the prompts' last tokens in one column."""
-    length = max(map(len, prompts))
+def pad_left(prompts: list[list[int]], pad: int, shared: int = 0) -> dict[str, torch.Tensor]:
+    """`input_ids` and `attention_mask`, int64 [prompts, length], the prompts' last tokens in one column.
+
+    The padding follows the first `shared` tokens, which stand in the first columns.
+    """
+    gaps = [max(map(len, prompts)) - len(ids) for ids in prompts]
     return {
-        "input_ids": torch.tensor([[pad] * (length - len(ids)) + ids for ids in prompts]),
-        "attention_mask": torch.tensor([[0] * (length - len(ids)) + [1] * len(ids) for ids in prompts]),
+        "input_ids": torch.tensor([ids[:shared] + [pad] * gap + ids[shared:] for ids, gap in zip(prompts, gaps, strict=True)]),
+        "attention_mask": torch.tensor([[1] * shared + [0] * gap + [1] * (len(ids) - shared)
+                                        for ids, gap in zip(prompts, gaps, strict=True)]),
     }
 
 

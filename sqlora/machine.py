@@ -216,7 +216,7 @@ def disk(folder: Path | None, settings: Settings) -> Result:
         run_folder.check_writable(there, "CHECKPOINT_DIR")
         if folder:
             model = memory.without_weights(hub.BaseModel(folder, settings.BASE_MODEL, None, ""), settings)
-            run_folder.check_space(model, Settings(settings.as_dict() | {"CHECKPOINT_DIR": str(there)}))
+            run_folder.check_space(model, Settings(vars(settings) | {"CHECKPOINT_DIR": str(there)}))
     except UserError as error:
         return wrong("disk", error)
     return Result("disk", OK, f"{_gigabytes(shutil.disk_usage(there).free)} free for {settings.CHECKPOINT_DIR}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -15,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sqlora.atomic import replace_file
+from sqlora.console import plain
 from sqlora.evaluation import Answer, evaluation_report
 from sqlora.model_card import public_name
 from sqlora.scorecard import SHARES, WHOSE, Judgement, card, compare, metrics, of_each, tell
@@ -125,13 +127,10 @@ def print_comparison(answers: list[Answer], judged: list[Judgement], console: Co
     console = console or Console()
     utf8 = console.encoding.lower().startswith("utf")
 
-    def plain(text: str, style: str = "") -> Text:
-        # A model may write anything: no escape sequence reaches the terminal, nor a character that it cannot encode.
-        text = "".join(char if char.isprintable() or char == "\n" else " " for char in text)
-        return Text(text.encode(console.encoding, "replace").decode(console.encoding), style)
+    shown = partial(plain, to=console)
 
     for number, (row, judgement) in enumerate(zip(answers[:limit], judged, strict=False), start=1):
-        console.print(plain(f"{number}. {row.get('question') or ''}", "bold"))
+        console.print(shown(f"{number}. {row.get('question') or ''}", "bold"))
         table = Table(show_header=False, box=None, padding=(0, 1, 0, 0))
         table.add_column(width=10, style="dim", justify="right")
         table.add_column(width=1 if utf8 else 2)
@@ -142,9 +141,9 @@ def print_comparison(answers: list[Answer], judged: list[Judgement], console: Co
             verdict = judgement.get(name)
             sign, ascii_sign, style = MARKS[verdict.is_right if verdict else None]
             table.add_row("expected" if name == "answer" else name, Text(sign if utf8 else ascii_sign, style),
-                          plain(row[name] or "(nothing)"))
+                          shown(row[name] or "(nothing)"))
             if verdict and verdict.why:
-                table.add_row("", "", plain(verdict.why, "dim"))
+                table.add_row("", "", shown(verdict.why, "dim"))
         console.print(table)
         console.print()
     if len(answers) > limit:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -80,10 +80,7 @@ class Database:
         except sqlite3.Error as error:
             self._connection.close()
             raise SqlError("schema", str(error)) from None
-        for limit, value in LIMITS.items():
-            self._connection.setlimit(limit, value)
-        self._connection.set_authorizer(_authorise)
-        self._connection.set_progress_handler(self._is_late, STEPS_BETWEEN_LOOKS)
+        restrict(self._connection, self._is_late)
 
     def fill(self, rows: Mapping[str, Sequence[tuple[Value, ...]]]) -> None:
         """Adds rows, {table: [one value a column, ...]}."""
@@ -108,7 +105,7 @@ class Database:
             cursor.close()
         except (sqlite3.Error, sqlite3.Warning) as error:
             message = str(error)
-            raise SqlError(_kind(message), f"{message} ({deadline:g} s)" if message == "interrupted" else message) from None
+            raise SqlError(fault_kind(message), f"{message} ({deadline:g} s)" if message == "interrupted" else message) from None
         except MemoryError:
             raise SqlError("too large", f"the query needs more than {HEAP_BYTES / 2**20:.0f} MiB") from None
         except (OverflowError, ValueError) as error:  # a NUL or half a surrogate in the text
@@ -130,6 +127,17 @@ class Database:
         return time.monotonic() > self._ends
 
 
+def restrict(connection: sqlite3.Connection, is_late: Callable[[], bool], **limits: int) -> None:
+    """From here on the connection reads its own tables and does nothing else, until `is_late`.
+
+    `limits` replace those of LIMITS: `SQLITE_LIMIT_LENGTH=1_000_000`.
+    """
+    for limit, value in (LIMITS | {getattr(sqlite3, name): value for name, value in limits.items()}).items():
+        connection.setlimit(limit, value)
+    connection.set_authorizer(_authorise)
+    connection.set_progress_handler(is_late, STEPS_BETWEEN_LOOKS)
+
+
 def prepare(sql: str, schema: Schema) -> tuple[exp.Expression, str]:
     """A model's query, parsed, and the text of it to run. Raises SqlError for what SQLite would not take as it is written."""
     query = parse_query(sql, schema)
@@ -139,6 +147,8 @@ def prepare(sql: str, schema: Schema) -> tuple[exp.Expression, str]:
 
 
 def _authorise(action: int, first: str | None, second: str | None, database: str | None, within: str | None) -> int:
+    if action == sqlite3.SQLITE_PRAGMA and first == "data_version" and second is None:
+        return sqlite3.SQLITE_OK  # full-text search looks there whether its tables have changed
     if action not in ALLOWED:
         return sqlite3.SQLITE_DENY
     # The table is None or "" where only rows are counted.
@@ -149,7 +159,7 @@ def _authorise(action: int, first: str | None, second: str | None, database: str
     return sqlite3.SQLITE_OK
 
 
-def _kind(message: str) -> Kind:
+def fault_kind(message: str) -> Kind:
     return next((kind for pattern, kind in FAULTS if re.search(pattern, message, re.IGNORECASE)), "other")
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 import config
-from sqlora import checkpoints
+from sqlora import checkpoints, database_settings
 from sqlora.errors import UserError
 
 
@@ -57,10 +57,13 @@ NAMES = Kind(
     lambda v: type(v) is list and bool(v) and all(is_text(name) and name for name in v),
     lambda text: [name.strip() for name in text.split(",")],
 )
+OPTIONAL_NAMES = Kind(NAMES.wants, lambda v: v == [] or NAMES.valid(v), NAMES.parse)
 
 KINDS: dict[str, Kind] = {
     "BASE_MODEL": TEXT,
     "DATA_PATH": TEXT,
+    "EXTRA_DATA": OPTIONAL_TEXT,
+    "EXTRA_WEIGHT": whole(1),
     "TEST_DATA": TEXT,
     "CHECKPOINT_DIR": TEXT,
     "MODEL_PATH": TEXT,
@@ -109,12 +112,22 @@ KINDS: dict[str, Kind] = {
     "CONTEXT": OPTIONAL_TEXT,
     "OUTPUT": OPTIONAL_TEXT,
     "EVALUATE": SWITCH,
+    "DATABASE": OPTIONAL_TEXT,
+    "QUESTIONS": OPTIONAL_TEXT,
+    "TABLES": OPTIONAL_NAMES,
+    "EXECUTE": SWITCH,
+    "FORMAT": choice("table", "csv", "json"),
+    "QUERY_SECONDS": real("a number above 0 and at most 86400", lambda v: 0 < v <= 86400),
+    "INTERACTIVE": SWITCH,
+    "SAVE_FEEDBACK": OPTIONAL_TEXT,
 }
+SECRET = {"DATABASE"}  # a URL may hold a password: it is never shown or written down
 NOT_SETTINGS = {"DEMO", "PRESETS"}
 # What a run cannot change when it is resumed, since it says which rows train with which gradients.
-FIXED = {"BASE_MODEL", "DATA_PATH", "DTYPE", "LOW_BIT", "BATCH_SIZE", "GRADIENT_ACCUMULATION_STEPS", "LEARNING_RATE",
-         "WARMUP_STEPS", "MAX_GRAD_NORM", "LORA_R", "LORA_ALPHA", "LORA_DROPOUT", "LORA_TARGETS", "PACKING", "PROMPT_ORDER",
-         "TRAIN_ON_INPUTS", "MAX_LENGTH", "LONG_ROWS", "CHECK_DATA", "VALIDATION_ROWS", "HOLDOUT", "SEED"}
+FIXED = {"BASE_MODEL", "DATA_PATH", "EXTRA_DATA", "EXTRA_WEIGHT", "DTYPE", "LOW_BIT", "BATCH_SIZE",
+         "GRADIENT_ACCUMULATION_STEPS", "LEARNING_RATE", "WARMUP_STEPS", "MAX_GRAD_NORM", "LORA_R", "LORA_ALPHA",
+         "LORA_DROPOUT", "LORA_TARGETS", "PACKING", "PROMPT_ORDER", "TRAIN_ON_INPUTS", "MAX_LENGTH", "LONG_ROWS", "CHECK_DATA",
+         "VALIDATION_ROWS", "HOLDOUT", "SEED"}
 
 
 class Settings:
@@ -133,7 +146,8 @@ class Settings:
         raise AttributeError(f"settings are read-only; {name} was to become {value!r}")
 
     def as_dict(self) -> dict[str, Any]:
-        return dict(self.__dict__)
+        """What may be written down: all but SECRET settings."""
+        return {name: value for name, value in self.__dict__.items() if name not in SECRET}
 
 
 def load_settings(arguments: list[str] | None, about: str) -> Settings:
@@ -210,7 +224,7 @@ def _options() -> list[click.Parameter]:
     for name, text in _descriptions().items():
         default = getattr(config, name)
         shown = ",".join(map(str, default)) if isinstance(default, list) else default
-        text = f"{text}  [{shown}]" if shown != "" else text
+        text = f"{text}  [{shown}]" if shown != "" and name not in SECRET else text
         if KINDS[name] is SWITCH:
             declaration = f"{flag(name)}/--no-{flag(name)[2:]}"
             options.append(click.Option([declaration, name], default=None, help=text))
@@ -245,7 +259,8 @@ def _check(name: str, value: Any) -> None:
     if name not in KINDS:
         raise _unknown(name)
     if not KINDS[name].valid(value):
-        raise UserError(f"{name} ({flag(name)}) is {value!r}; it must be {KINDS[name].wants}")
+        shown = "not shown" if name in SECRET else repr(value)
+        raise UserError(f"{name} ({flag(name)}) is {shown}; it must be {KINDS[name].wants}")
 
 
 def _unknown(name: str) -> UserError:
@@ -264,8 +279,4 @@ def _check_combinations(s: Settings) -> None:
     if 1 < s.NUM_BEAMS < s.NUM_CANDIDATES:
         raise UserError(f"NUM_CANDIDATES (--num-candidates) is {s.NUM_CANDIDATES} and NUM_BEAMS (--num-beams) is {s.NUM_BEAMS}; "
                         f"take as many beams at least, or 1 beam to sample the candidates")
-    if s.QUESTION and not s.CONTEXT:
-        raise UserError(f"QUESTION (--question) is {s.QUESTION!r} without its schema; add --context with CREATE TABLE text, "
-                        f"or with a .sql file")
-    if s.CONTEXT and not s.QUESTION:
-        raise UserError("CONTEXT (--context) is given without a question; add --question")
+    database_settings.check(s)

@@ -39,16 +39,17 @@ def split_rows(rows: list[Row], validation_rows: int, seed: int) -> tuple[list[R
     Rows that share a table or their normalised SQL, or are linked by rows that do, form a group and stay together. A table is
     known by its name, since a context may show only the columns that its query needs; placeholders such as table_name_12,
     which stand for thousands of unrelated tables, by their columns. Groups are drawn as long as they fit into
-    `validation_rows`, and then the smallest that fills it. The largest always trains: common names tie most rows of a
-    many-database set. Where the others have too few rows, as with one database of the user's own, or are so large that
-    training would lose a fifth of the data to them, as with two, no more than the SQL is kept apart. Raises UserError if
-    that is not possible either.
+    `validation_rows`, and then the smallest that fills it. Those with a row of EXTRA_DATA always train, and the largest too:
+    common names tie most rows of a many-database set. Where the others have too few rows, as with one database of the user's
+    own, or are so large that training would lose a fifth of the data to them, as with two, no more than the SQL is kept
+    apart. Raises UserError if that is not possible either.
     """
     most = max(2 * validation_rows, len(rows) // 5)
     drawn: list[tuple[set[int], str]] = []
     for told, ties in (("table or SQL", _ties), ("SQL", lambda row: _ties(row)[-1:])):
         groups = _groups(rows, ties)
         groups.remove(max(groups, key=len))
+        groups = [group for group in groups if not any("weight" in rows[i] for i in group)]
         if sum(map(len, groups)) >= validation_rows:
             drawn.append((_draw(groups, validation_rows, seed), told))
             if len(drawn[-1][0]) <= most:

@@ -180,7 +180,7 @@ def parse_query(sql: str, schema: Schema) -> exp.Expression:
     except RecursionError:
         raise SqlError("too large", "the query is nested too deeply") from None
     except SqlglotError as error:
-        raise SqlError("syntax", _tell(error)) from None
+        raise SqlError("syntax", tell(error)) from None
     return query
 
 
@@ -191,7 +191,7 @@ def to_sqlite(expression: exp.Expression) -> str:
     except RecursionError:
         raise SqlError("too large", "the query is nested too deeply") from None
     except SqlglotError as error:
-        raise SqlError("syntax", _tell(error)) from None
+        raise SqlError("syntax", tell(error)) from None
 
 
 def literals(expression: exp.Expression) -> list[Literal]:
@@ -240,7 +240,7 @@ def _column_type(definition: exp.ColumnDef | exp.Identifier) -> str:
     return next((name for name, family in TYPES.items() if kind in family), "text")
 
 
-def _tell(error: SqlglotError) -> str:
+def tell(error: SqlglotError) -> str:
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # sqlglot underlines the place for a terminal
     return text.splitlines()[0]
 

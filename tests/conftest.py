@@ -11,6 +11,8 @@ from sqlora.console import quiet_libraries
 
 quiet_libraries()
 
+import scholar  # noqa: E402
+import servers  # noqa: E402
 import snapshots  # noqa: E402
 import torch  # noqa: E402
 
@@ -49,6 +51,33 @@ def make_settings(tmp_path):
         return load_settings([*small, *flags], "")
 
     return make
+
+
+@pytest.fixture(scope="session")
+def scholar_folder(llama_folder, tmp_path_factory):
+    """A model that answers the questions of scholar.py."""
+    return scholar.teach(llama_folder, scholar.learned(), tmp_path_factory.mktemp("scholar"))
+
+
+def _server_fixture(kind: str):
+    @pytest.fixture(scope="session", name=f"{kind}_server")
+    def server():
+        if reason := servers.missing(kind):
+            pytest.skip(reason)
+        with servers.MAKERS[kind]() as server:
+            yield server
+
+    return server
+
+
+for _kind in servers.MAKERS:
+    globals()[f"{_kind}_server"] = _server_fixture(_kind)
+
+
+@pytest.fixture(scope="session", params=list(servers.MAKERS))
+def server(request):
+    """Every kind of database in turn, with the same tables; see servers.py."""
+    return request.getfixturevalue(f"{request.param}_server")
 
 
 @pytest.fixture

@@ -122,6 +122,18 @@ def test_a_question_with_its_schema_from_a_file(tmp_path):
         data.load_samples(settings("--question", "How many?", "--context", str(tmp_path / "none.sql")))
 
 
+def test_further_rows_come_first_and_stand_as_often_as_their_weight_says(tmp_path, llama_tokenizer):
+    extra = [{"question": "Mine?", "context": "CREATE TABLE mine (a INTEGER)", "answer": "SELECT a FROM mine"}]
+    given = settings("--data-path", str(write(tmp_path / "rows.jsonl")), "--extra-data", str(write(tmp_path / "f.jsonl", extra)),
+                     "--extra-weight", "3")
+    rows = data.load_training_rows(given)
+    assert rows == [extra[0] | {"weight": 3}, *ROWS]
+    splits = data.tokenise_splits(rows[:5], rows[5:], llama_tokenizer, given)
+    assert len(splits.train.rows) == 3 + 4
+    assert splits.train.rows[0] == splits.train.rows[1] == splits.train.rows[2] != splits.train.rows[3]
+    assert data.load_training_rows(settings("--data-path", str(tmp_path / "rows.jsonl"))) == ROWS
+
+
 def test_the_hash_of_the_data_changes_with_any_row():
     assert data.data_hash(ROWS) == data.data_hash([dict(row) for row in ROWS])
     assert data.data_hash(ROWS) != data.data_hash(ROWS[::-1])

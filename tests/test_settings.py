@@ -18,11 +18,15 @@ def load(*arguments):
     return settings.load_settings(list(arguments), "about")
 
 
+def shown(values):
+    return {name: value for name, value in values.items() if name not in settings.SECRET}
+
+
 def test_every_constant_has_a_rule_a_line_and_a_right_default():
     names = {name for name in vars(config) if name.isupper()} - settings.NOT_SETTINGS
     assert names == set(settings.KINDS)
     assert all(settings._descriptions().values())
-    assert load().as_dict() == settings.constants()
+    assert load().as_dict() == shown(settings.constants())
 
 
 def test_the_names_and_values_of_the_seed():
@@ -50,7 +54,7 @@ def test_layers_constant_preset_run_flag(tmp_path):
     preset = config.PRESETS["tiny"]
     tiny = load("--preset", "tiny")
     assert tiny.MAX_STEPS != config.MAX_STEPS
-    assert tiny.as_dict() == settings.constants() | preset
+    assert tiny.as_dict() == shown(settings.constants()) | preset
     mixed = load("--preset", "tiny", "--from-run", str(tmp_path), "--batch-size", "5")
     assert (mixed.MAX_STEPS, mixed.BATCH_SIZE, mixed.LEARNING_RATE) == (7, 5, preset["LEARNING_RATE"])
 
@@ -105,6 +109,32 @@ def test_a_renamed_constant_is_named(monkeypatch):
     monkeypatch.setattr(config, "BATCHSIZE", 32, raising=False)
     with pytest.raises(UserError, match="unknown setting BATCHSIZE.*BATCH_SIZE"):
         load()
+
+
+@pytest.mark.parametrize(("flags", "word"), [
+    (("--question", "x"), "--database"), (("--tables", "a"), "needs a database"), (("--interactive",), "needs a database"),
+    (("--execute",), "needs a database"), (("--questions", "q.txt"), "needs a database"),
+    (("--save-feedback", "f.jsonl"), "database"), (("--database", "d", "--context", "c"), "leave one out"),
+    (("--database", "d", "--question", "x", "--interactive"), "one way"),
+    (("--database", "d", "--questions", "q.txt", "--format", "csv"), "take json"), (("--format", "xml"), "table, csv, json"),
+    (("--database", "d", "--question", "x", "--format", "csv"), "--execute"), (("--query-seconds", "0"), "QUERY_SECONDS"),
+    (("--database", "d", "--question", "x", "--save-feedback", "f.jsonl"), "--interactive")])
+def test_settings_of_a_database_that_do_not_go_together(flags, word):
+    with pytest.raises(UserError, match=word):
+        load(*flags)
+
+
+def test_the_url_of_a_database_is_never_shown_or_written_down(monkeypatch):
+    url = "postgresql://me:s3cr3t@host/shop"
+    assert "s3cr3t" not in str(load("--database", url, "--question", "x").as_dict())
+    for flags in ((url,), ("--databse", url), ("--batch-size", url)):
+        with pytest.raises(UserError) as caught:
+            load(*flags)
+        assert "s3cr3t" not in str(caught.value)
+    monkeypatch.setattr(config, "DATABASE", ["s3cr3t"])
+    with pytest.raises(UserError, match="not shown") as caught:
+        load()
+    assert "s3cr3t" not in str(caught.value)
 
 
 def test_a_run_file_with_an_unknown_name_is_refused(tmp_path):

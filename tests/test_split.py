@@ -102,3 +102,12 @@ def test_what_overlaps_a_test_file_is_kept_out(tmp_path):
         split.hold_out(rows[:3], settings)
     with pytest.raises(UserError, match="HOLDOUT.*no such file"):
         split.hold_out(rows, load_settings(["--holdout", str(tmp_path / "nonesuch.jsonl")], ""))
+
+
+def test_corrections_always_train():
+    rows = [row("mine") | {"weight": 3}, row("mine", "SELECT 2 FROM {}"), *(row(f"t{i}") for i in range(9))]
+    for seed in range(8):
+        train, validation, _ = split.split_rows(rows, 3, seed)
+        assert rows[0] in train
+        assert rows[1] in train
+        assert len(validation) == 3

@@ -1,0 +1,146 @@
+"""From a question to the rows of a live database."""
+
+import json
+import sqlite3
+
+import pytest
+import scholar
+import servers
+
+import generate
+from sqlora import asking, data, generation
+from sqlora.console import console
+from sqlora.database import open_database
+from sqlora.errors import UserError
+from sqlora.voting import Candidate
+
+
+@pytest.fixture
+def ask(make_settings, scholar_folder, monkeypatch):
+    """Runs generate.py on a database."""
+    monkeypatch.setattr(console, "stderr", False)  # and back again after the test
+
+    def ask(url, *flags):
+        generate.main(make_settings("--base-model", str(scholar_folder), "--low-bit", "none", "--max-new-tokens", "60",
+                                    "--database", url, "--tables", "song,singer", *flags))
+
+    return ask
+
+
+@pytest.fixture
+def asker(make_settings, llama_tokenizer, server, monkeypatch):
+    """An Asker whose candidates the test writes: `asker.candidates`."""
+    settings = make_settings("--database", server.reader, "--question", "x", "--tables", "Song,singer")
+    with open_database(server.reader, 5) as live:
+        asker = asking.Asker(live, None, llama_tokenizer, settings)
+        monkeypatch.setattr(generation, "generate_candidates",
+                            lambda *_: [[Candidate(sql) for sql in asker.candidates]])
+        yield asker
+
+
+def test_questions_of_a_file(ask, server, tmp_path, capsys):
+    questions, output = tmp_path / "questions.txt", tmp_path / "answers.jsonl"
+    questions.write_text("\n".join([*scholar.LEARNED, "", ""]), encoding="utf-8")
+    before = server.dump()
+    ask(server.reader, "--questions", str(questions), "--execute", "--output", str(output))
+    told = capsys.readouterr()
+    rows = {row["question"]: row for row in data.load_rows(str(output), "", ("question", "context"))}
+    records = {record["question"]: record for record in map(json.loads, output.read_text(encoding="utf-8").splitlines())}
+    assert list(rows) == list(scholar.LEARNED)
+    assert all(row["context"] == scholar.CONTEXT for row in rows.values())
+    one, two, three, four, five = records.values()
+    assert (one["rows"], two["rows"], four["rows"]) == ([[3]], [["Ann"]], [["Ann"]])
+    assert three["rows"] == [["One"], ["It's"], ['Drei \\ "x"']]
+    assert "height" in five["fault"]
+    for text in ("Ann", "1 row", "3 rows", "does not fit the database", "height"):
+        assert text in told.out
+    written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    for secret in (servers.PASSWORD, servers.QUOTED):
+        assert secret not in told.out + told.err
+        assert not any(secret.encode() in content for content in written)
+    assert server.dump() == before
+
+
+def test_csv_and_json_stand_alone_on_standard_output(ask, server, capsys):
+    ask(server.reader, "--question", "Which songs were played most?", "--execute", "--format", "csv")
+    told = capsys.readouterr()
+    assert told.out.splitlines()[1:] == ["One", "It's", '"Drei \\ ""x"""']
+    assert "SELECT" in told.err
+    ask(server.reader, "--question", "Who is older than 20?", "--execute", "--format", "json")
+    record = json.loads(capsys.readouterr().out)
+    assert (record["rows"], record["more"]) == ([["Ann"]], False)
+    assert "context" not in record
+
+
+def test_without_execute_nothing_is_run(ask, server, capsys):
+    ask(server.reader, "--question", "Who is older than 20?")
+    told = capsys.readouterr().out
+    assert "WHERE age > 20" in told
+    assert "Ann" not in told
+
+
+def test_a_question_that_nothing_answers_is_an_error(ask, server):
+    with pytest.raises(UserError, match="no such column: height"):
+        ask(server.reader, "--question", "How tall is Ann?")
+
+
+def test_a_candidate_that_does_not_fit_gives_way_to_the_next(asker):
+    asker.candidates = ["SELECT height FROM singer", "SELECT name FROM dancer", "SELECT name FROM singer WHERE"]
+    (answer,) = asker.ask(["Who?"])
+    assert (answer.sql, "height" in answer.fault) == ("SELECT height FROM singer", True)
+    assert [("dancer" in fault) for _, fault in answer.passed_over] == [True, False]
+    asker.candidates.append("SELECT NAME FROM singer")
+    (answer,) = asker.ask(["Who?"])
+    assert answer.fault is None
+    assert asker.live.run(answer.sql)[0].rows == [("Ann",), ("Bo",), ("Cy",)]
+    assert len(answer.passed_over) == 3
+
+
+def test_the_candidate_with_most_votes_is_taken(asker):
+    asker.candidates = ["SELECT COUNT(name) FROM singer", "SELECT age FROM singer", "SELECT singer.age FROM singer"]
+    (answer,) = asker.ask(["How old?"])
+    assert "age" in answer.sql
+
+
+def test_tables_that_do_not_fit_are_named(make_settings, llama_tokenizer, scholar_folder, tmp_path, capsys):
+    from transformers import AutoModelForCausalLM
+
+    with sqlite3.connect(tmp_path / "large.sqlite") as connection:
+        for number in range(80):
+            connection.execute(f"CREATE TABLE archive_{number} (first_thing TEXT, second_thing TEXT, third_thing TEXT)")
+        connection.execute("CREATE TABLE gardener (gardener_name TEXT, garden_id INTEGER REFERENCES garden (garden_id))")
+        connection.execute("CREATE TABLE garden (garden_id INTEGER PRIMARY KEY, city TEXT)")
+    settings = make_settings("--database", str(tmp_path / "large.sqlite"), "--question", "x")
+    model = AutoModelForCausalLM.from_pretrained(scholar_folder)
+    with open_database(settings.DATABASE, 5) as live:
+        (answer,) = asking.Asker(live, model, llama_tokenizer, settings).ask(["Which gardeners work in which garden?"])
+    assert "CREATE TABLE gardener " in answer.context
+    assert "CREATE TABLE garden " in answer.context
+    assert len(answer.left_out) == 80
+    asking.print_answer(answer)
+    assert "left out are 80 tables: archive_0, archive_1" in capsys.readouterr().out
+
+
+def test_long_results_are_cut_and_counted(capsys):
+    from sqlora.sandbox import Result
+
+    rows = [(number, None, "\x1b[31mred") for number in range(70)]
+    asking.print_rows(Result(("a", "b", "c"), rows), True, "table")
+    told = capsys.readouterr().out
+    assert "and 20 more; there are more than 70 rows" in told
+    assert "NULL" in told
+    assert "\x1b[31m" not in told
+    assert "50 " not in told
+
+
+def test_questions_in_files(make_settings, tmp_path):
+    rows = tmp_path / "questions.jsonl"
+    rows.write_text('{"question": "How many?"}\n')
+    settings = make_settings("--database", "x.sqlite", "--questions", str(rows))
+    assert asking.load_questions(settings) == [{"question": "How many?"}]
+    (tmp_path / "none.txt").write_text("\n \n")
+    for name, told in (("none.txt", "no question"), ("missing.txt", "cannot be read")):
+        with pytest.raises(UserError, match=told):
+            asking.load_questions(make_settings("--database", "x.sqlite", "--questions", str(tmp_path / name)))
+    with pytest.raises(UserError, match="--question"):
+        asking.connect(make_settings("--database", "x.sqlite"))

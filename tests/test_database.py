@@ -1,0 +1,179 @@
+"""Real databases: what they tell of themselves, rows as they come back, and failures in one line without a password."""
+
+import multiprocessing
+import signal
+import sqlite3
+import sys
+import threading
+import time
+
+import hostile
+import pytest
+import servers
+
+from sqlora import address
+from sqlora.database import LiveDatabase, open_database
+from sqlora.errors import UserError
+from sqlora.sql import SqlError
+
+QUOTES = {"sqlite": '"', "postgresql": '"', "mysql": "`"}
+
+
+@pytest.fixture(scope="module")
+def live(server):
+    with LiveDatabase(server.reader, 10) as live:
+        yield live
+
+
+def quote(live, name):
+    mark = QUOTES[live.reflected.name]
+    return f"{mark}{name}{mark}"
+
+
+def opened(url):
+    """What the attempt to open a database says; nothing of it may be the password."""
+    with pytest.raises(UserError) as caught:
+        open_database(url, 5).close()
+    assert servers.PASSWORD not in str(caught.value)
+    assert servers.QUOTED not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_schema_as_the_model_is_trained_to_read_it(live):
+    tables = {table.name: {column.name: column.type for column in table.columns} for table in live.schema.tables}
+    assert tables["Song"] == {"SongId": "integer", "singer_id": "integer", "Title": "text", "order": "integer",
+                              "play count": "integer"}
+    assert tables["singer"] == {"singer_id": "integer", "name": "text", "age": "integer", "born": "date", "fee": "real"}
+    assert live.reflected.links == (("Song", "singer"),)
+    assert '"order" INTEGER, "play count" INTEGER' in live.schema.ddl()
+    assert "SongId INTEGER" in live.schema.ddl()
+    if live.reflected.name != "sqlite":  # which has no users
+        assert "private" not in tables
+    assert servers.PASSWORD not in repr(live.reflected)
+
+
+def test_rows_come_back_as_plain_values(live):
+    result, more = live.run("SELECT * FROM singer ORDER BY singer_id")
+    assert result.columns == ("singer_id", "name", "age", "born", "fee")
+    assert result.rows == [(1, "Ann", 31, "1995-02-03", 120.5), (2, "Bo", 17, "2009-05-06", 80), (3, "Cy", None, None, None)]
+    assert not more
+    titles = f"SELECT {quote(live, 'Title')} FROM {quote(live, 'Song')} ORDER BY {quote(live, 'play count')} DESC"
+    assert live.run(titles)[0].rows == [("One",), ("It's",), ('Drei \\ "x"',)]
+
+
+def test_no_more_rows_are_fetched_than_asked_for(live):
+    pairs = "SELECT a.name FROM singer AS a, singer AS b"
+    result, more = live.run(pairs, 4)
+    assert (len(result.rows), more) == (4, True)
+    result, more = live.run(f"{pairs} LIMIT 3", 4)
+    assert (len(result.rows), more) == (3, False)
+    assert len(live.run(f"{pairs} LIMIT 100", 9)[0].rows) == 9
+
+
+@pytest.mark.parametrize(("sql", "kind", "names"), [
+    ("SELECT nam FROM singer", "no such column", "nam"), ("SELECT 1 FROM nix", "no such table", "nix"),
+    ("SELECT name FROM", "syntax", ""), ("DELETE FROM singer", "not read only", "")])
+def test_queries_that_do_not_fit_are_told_before_they_are_run(live, sql, kind, names):
+    with pytest.raises(SqlError) as caught:
+        live.check(sql)
+    assert caught.value.kind == kind
+    assert names in str(caught.value)
+
+
+def test_a_deadline_ends_a_query_and_the_next_one_runs(server):
+    with LiveDatabase(server.reader, 0.5) as live:
+        start = time.monotonic()
+        with pytest.raises(SqlError) as caught:
+            live.run(hostile.HANGS[0])
+        assert time.monotonic() - start < 5
+        assert caught.value.kind == "timeout"
+        assert live.run("SELECT COUNT(*) FROM singer")[0].rows == [(3,)]
+
+
+def test_no_process_is_left(server):
+    before = len(multiprocessing.active_children())
+    with LiveDatabase(server.reader, 5):
+        assert len(multiprocessing.active_children()) == before + 1
+    assert len(multiprocessing.active_children()) == before
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mysql"])
+def test_a_server_that_dies_in_the_middle_of_a_query(kind):
+    if reason := servers.missing(kind):
+        pytest.skip(reason)
+    with servers.MAKERS[kind]() as server, LiveDatabase(server.reader, 30) as live:
+        dies = threading.Timer(0.5, server.process.send_signal, [signal.SIGQUIT if kind == "postgresql" else signal.SIGKILL])
+        dies.start()
+        for _ in range(2):  # while it runs, and once it is gone
+            with pytest.raises(UserError, match="127.0.0.1") as caught:
+                live.run(hostile.HANGS[0])
+            assert servers.PASSWORD not in str(caught.value)
+            assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mysql"])
+def test_who_may_not_come_in(kind, request):
+    server = request.getfixturevalue(f"{kind}_server")
+    told = opened(server.reader.replace(servers.QUOTED, "wr0ng-w0rd"))
+    assert "user" in told
+    assert "check" in told
+    assert "wr0ng-w0rd" not in told
+    assert "nodb" in opened(server.reader.replace("/shop", "/nodb"))
+    assert "127.0.0.1" in opened(server.reader.replace(f":{server.port}/", f":{servers.free_port()}/"))
+    assert "option" in opened(server.reader + "?no_such_option=1")
+    assert "names no database" in opened(server.reader.removesuffix("/shop"))
+
+
+def test_a_schema_without_a_table_that_may_be_read(postgresql_server):
+    assert "there is no table in it" in opened(postgresql_server.reader.replace("/shop", "/postgres"))
+
+
+def test_permission_is_the_databases_to_refuse_too(postgresql_server, mysql_server):
+    for server in (postgresql_server, mysql_server):
+        with LiveDatabase(server.reader, 5) as live, pytest.raises(SqlError, match="denied"):
+            live._call(5, "run", "SELECT * FROM private", 10)
+
+
+@pytest.mark.parametrize(("url", "told"), [
+    ("nofile.sqlite", "no SQLite file"), ("sqlite://", "no SQLite file"), ("sqlite:///nofile.db", "no SQLite file"),
+    ("postgresql://u:pw@h:port/db", "no URL that can be read"), ("postgresql://u:p@s@h/db", "more than one @"),
+    ("postgresql://u:1?s@s@h/db", "more than one @"), ("nonesuch://u:pw@h/db", "does not know"),
+    ("oracle://u:pw@h/db", "pip install 'oracledb'"), ("postgresql://u:pw@nohost.invalid/db", "nohost.invalid")])
+def test_urls_that_lead_nowhere(url, told):
+    assert told in opened(url)
+
+
+def test_files_that_are_no_database(tmp_path):
+    (tmp_path / "text.sqlite").write_text("name,age\n" * 200)
+    (tmp_path / "empty.sqlite").touch()
+    assert "not a database" in opened(str(tmp_path / "text.sqlite"))
+    assert "there is no table in it" in opened(str(tmp_path / "empty.sqlite"))
+    assert (tmp_path / "empty.sqlite").stat().st_size == 0
+
+
+@pytest.mark.parametrize(("url", "driver", "package"), [("postgresql://u:pw@h/db", "psycopg", "psycopg[binary]"),
+                                                        ("mysql://u:pw@h/db", "pymysql", "PyMySQL"),
+                                                        ("mariadb://u:pw@h/db", "pymysql", "PyMySQL")])
+def test_a_driver_that_is_not_there(monkeypatch, url, driver, package):
+    monkeypatch.setitem(sys.modules, driver, None)
+    with pytest.raises(UserError, match="pip install") as caught:
+        address.make_engine(address.parse_url(url))
+    assert f"pip install '{package}'" in str(caught.value)
+
+
+def test_passwords_are_hidden_however_they_are_spelled():
+    url = "postgresql://me:s3cr3t%40x@h/db?sslpassword=other-one"
+    for text in ("s3cr3t@x", "s3cr3t%40x", "other-one"):
+        assert address.hide_secrets(f"said {text}.", url) == "said ***."
+    assert address.hide_secrets("a word and a", "mysql://u:a@h/db") == "*** word and ***"
+    assert "s3cr3t" not in str(UserError("Got unexpected extra argument (mysql://me:s3cr3t/@x@h/db)"))
+
+
+def test_a_view_of_a_table_that_is_gone_hides_no_other(tmp_path):
+    with sqlite3.connect(tmp_path / "db") as connection:
+        connection.executescript("CREATE TABLE a (b INTEGER); CREATE TABLE c (d INTEGER); CREATE VIEW v AS SELECT d FROM c; "
+                                 "DROP TABLE c")
+    with open_database(str(tmp_path / "db"), 5) as live:
+        assert [table.name for table in live.schema.tables] == ["a"]
+        assert list(live.reflected.unreadable) == ["v"]

@@ -1,0 +1,95 @@
+"""Hundreds of hostile statements against each kind of database: none changes a byte, reaches a file or hangs."""
+
+import contextlib
+import socket
+import threading
+import time
+from collections import Counter
+
+import hostile
+import pytest
+import servers
+
+from sqlora.database import GRACE_SECONDS, LiveDatabase
+from sqlora.errors import UserError
+from sqlora.sql import SqlError
+
+DEADLINE = 0.25
+
+
+class Listener:
+    """Counts who connects to a port of this machine."""
+
+    def __init__(self):
+        self.visitors = 0
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        threading.Thread(target=self._count, daemon=True).start()
+
+    def _count(self):
+        with contextlib.suppress(OSError):
+            while True:
+                self.socket.accept()[0].close()
+                self.visitors += 1
+
+
+@pytest.fixture
+def listener():
+    listener = Listener()
+    yield listener
+    listener.socket.close()
+
+
+def refusal(ask, sql):
+    """Why a statement was refused, or None; it ends in time. One that is late has two more tries, for a busy machine."""
+    for _ in range(3):
+        start, error = time.monotonic(), None
+        try:
+            ask(sql)
+        except (SqlError, UserError) as caught:
+            error = caught
+        if time.monotonic() - start <= DEADLINE + 1:
+            return error
+    pytest.fail(f"late: {sql}")
+
+
+def changed(before, after):
+    """The first lines that stand in one dump alone: pytest's own comparison of megabytes would take all memory."""
+    if before == after:
+        return []
+    one, other = (Counter(dump.split(b"\n")) for dump in (before, after))
+    return [line[:300] for line in [*(one - other), *(other - one), b"the order of lines"]][:5]
+
+
+def test_nothing_hostile_passes_the_parse_tree_even_for_one_who_may_do_all(server, listener):
+    statements = hostile.forbidden(server.kind, str(server.out), listener.port)
+    assert len(statements) >= 300
+    before = server.dump()
+    with LiveDatabase(server.root, DEADLINE) as live:
+        passed = [sql for sql in statements if refusal(live.run, sql) is None]
+        assert passed == []
+        assert [sql for sql in statements if refusal(live.check, sql) is None] == []
+        for sql in hostile.exhausting(server.kind, str(server.out), listener.port):
+            refusal(live.run, sql)
+        assert live.run("SELECT name FROM singer ORDER BY name")[0].rows == [("Ann",), ("Bo",), ("Cy",)]
+    assert changed(before, server.dump()) == []
+    assert not list(server.out.iterdir())
+    assert listener.visitors == 0
+
+
+def test_behind_the_parse_tree_the_database_refuses_too(server, listener):
+    """The same statements as if the parse tree had let them through, asked by the owner of the tables."""
+    statements = [*hostile.forbidden(server.kind, str(server.out), listener.port, hostile.PLACES[::3]),
+                  *hostile.exhausting(server.kind, str(server.out), listener.port)]
+    before = server.dump()
+    with LiveDatabase(server.url, DEADLINE) as live:
+        def ask(sql):
+            return live._call(DEADLINE + GRACE_SECONDS, "run", sql, 1000)
+
+        for sql in statements:
+            error = refusal(ask, sql)
+            assert error is None or servers.PASSWORD not in str(error)
+        assert live.run("SELECT name FROM singer ORDER BY name")[0].rows == [("Ann",), ("Bo",), ("Cy",)]
+    assert changed(before, server.dump()) == []
+    assert not list(server.out.iterdir())
+    assert listener.visitors == 0

@@ -1,0 +1,63 @@
+"""Which tables of a large schema a question is about."""
+
+import pytest
+
+from sqlora.errors import UserError
+from sqlora.linking import Linker, few, pick_tables, words
+from sqlora.sql import Column, Schema, Table
+
+
+def schema(**tables):
+    return Schema(tuple(Table(name, tuple(Column(column, "text") for column in columns.split()))
+                        for name, columns in tables.items()))
+
+
+SHOP = schema(
+    Customer="CustomerId FirstName City", Invoice="InvoiceId CustomerId InvoiceDate",
+    InvoiceLine="LineId InvoiceId TrackId Price", Track="TrackId Title AlbumId", Album="AlbumId Name",
+    Employee="EmployeeId HireDate", **{f"log_{i}": "a b c" for i in range(40)})
+LINKS = (("Invoice", "Customer"), ("InvoiceLine", "Invoice"), ("InvoiceLine", "Track"), ("Track", "Album"))
+
+
+def lengths(texts):
+    return [len(text) for text in texts]
+
+
+def chosen(question, characters):
+    return [table.name for table in Linker(SHOP, LINKS, lengths).choose(question, characters).tables]
+
+
+def test_words_of_names():
+    assert words("HTTPStatusCodes customer_id2") == ["http", "status", "code", "custom", "id", "2"]
+
+
+def test_all_tables_where_they_fit():
+    assert Linker(SHOP, LINKS, lengths).choose("anything", 10_000) == SHOP
+
+
+def test_the_tables_that_share_words_with_the_question():
+    assert chosen("In which cities do our customers live?", 90) == ["Customer"]
+    assert chosen("When were the employees hired?", 90) == ["Employee"]
+
+
+def test_two_tables_come_with_what_joins_them():
+    found = chosen("Which customers bought which tracks?", 330)
+    assert {"Customer", "Invoice", "InvoiceLine", "Track"} <= set(found)
+    assert not [name for name in found if name.startswith("log_")]
+
+
+def test_what_does_not_fit_is_left_out_and_nothing_that_fits_is_an_error():
+    with pytest.raises(UserError, match="no table fits"):
+        chosen("Which customers?", 10)
+    assert len(chosen("zzz", 300)) > 2  # nothing tells which
+    names = chosen("Which customers bought which tracks?", 500)
+    assert sum(len(f"; {Schema((SHOP.table(name),)).ddl()}") for name in names) <= 500
+
+
+def test_tables_by_name():
+    assert [table.name for table in pick_tables(SHOP, ["track", "ALBUM"]).tables] == ["Track", "Album"]
+    with pytest.raises(UserError, match="did you mean Customer"):
+        pick_tables(SHOP, ["custommer"])
+    with pytest.raises(UserError, match="Customer, Invoice.* and 26 others"):
+        pick_tables(SHOP, ["zzz"])
+    assert few(["a", "b", "c"], 2) == "a, b and 1 others"

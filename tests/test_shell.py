@@ -1,0 +1,100 @@
+"""--interactive, in a real terminal: asked, agreed to, corrected, kept, refined."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import servers
+import terminal
+
+from sqlora import data
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def command(scholar_folder, tmp_path):
+    def command(url, *flags):
+        return [sys.executable, str(ROOT / "generate.py"), "--base-model", str(scholar_folder), "--low-bit", "none", "--dtype",
+                "float32", "--device", "cpu", "--max-new-tokens", "60", "--checkpoint-dir", str(tmp_path / "run"), "--model-path",
+                str(tmp_path / "saved"), "--database", url, "--interactive", *flags]
+
+    return command
+
+
+def test_a_session(command, postgresql_server, tmp_path):
+    if reason := terminal.missing():
+        pytest.skip(reason)
+    feedback = tmp_path / "feedback.jsonl"
+    before = postgresql_server.dump()
+    started = command(postgresql_server.reader, "--tables", "Song,singer", "--save-feedback", str(feedback))
+    with terminal.terminal(started, tmp_path, HOME=str(tmp_path)) as screen:
+        screen.wait("\\help", last="question>")
+        screen.type("How many singers are there?", "Enter")
+        screen.wait("SELECT COUNT(*) FROM singer", last="run it?")
+        screen.type("y", "Enter")
+        screen.wait("1 row", last="question>")
+
+        screen.type("Who is older than 20?", "Enter")
+        screen.wait("WHERE age > 20", last="run it?")
+        screen.type("n", "Enter")
+        assert "Ann" not in screen.wait("run it? [Y/n/e(dit)] n", last="question>")
+
+        screen.type("\\edit", "Enter")
+        screen.wait(last="sql> SELECT name FROM singer WHERE age > 20")
+        screen.type("", "BSpace", "BSpace")
+        screen.type("16 ORDER BY n")
+        screen.type("", "Tab")  # name, of a column
+        screen.wait(last="sql> SELECT name FROM singer WHERE age > 16 ORDER BY name")
+        screen.type("", "Enter")
+        screen.wait("Bo", "2 rows", "kept in", last="question>")
+
+        screen.type("\\edit", "Enter")
+        screen.wait(last="sql> SELECT name FROM singer WHERE age > 16 ORDER BY name")
+        screen.type(" DESC", "Enter")
+        screen.wait("ORDER BY name DESC", last="question>")
+
+        screen.type("\\refine", "Enter")
+        screen.wait(last="question> Who is older than 20?")
+        screen.type("", "C-c")
+        screen.type("\\refine who sings", "Enter")
+        screen.wait('AND singer_id IN (SELECT singer_id FROM "Song")', last="run it?")
+        screen.type("", "Enter")
+        screen.wait(last="question>")
+
+        screen.type("How tall is Ann?", "Enter")
+        screen.wait("no such column: height", last="edit it?")
+        screen.type("n", "Enter")
+
+        screen.type("\\tables singer", "Enter")
+        screen.wait("- Song (SongId", "the model is not shown", last="question>")
+        screen.type("\\schema", "Enter")
+        screen.wait("CREATE TABLE singer (singer_id INTEGER", last="question>")
+        screen.type("\\schema nix", "Enter")
+        screen.wait("there is no table 'nix'", last="question>")
+        screen.type("\\nonsense", "Enter")
+        screen.wait("\\nonsense is no command", last="question>")
+        screen.type("", "Up", "Up")
+        screen.wait(last="question> \\schema nix")  # the history
+        screen.type("", "C-c")
+        screen.type("\\q", "Enter")
+        assert screen.status() == 0
+        assert servers.PASSWORD not in screen.screen()
+    rows = data.load_rows(str(feedback), "feedback")
+    assert [row["answer"] for row in rows] == ["SELECT name FROM singer WHERE age > 16 ORDER BY name DESC"]
+    assert rows[0]["question"] == "Who is older than 20?"
+    assert "CREATE TABLE singer (" in rows[0]["context"]
+    history = tmp_path / ".sqlora_history"
+    assert "How many singers are there?" in history.read_text()
+    assert history.stat().st_mode & 0o077 == 0
+    assert postgresql_server.dump() == before
+
+
+def test_without_a_terminal(command, sqlite_server):
+    done = subprocess.run(command(sqlite_server.url), capture_output=True, text=True, stdin=subprocess.DEVNULL,
+                          env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: INTERACTIVE (--interactive) needs a terminal")
+    assert done.stderr.count("\n") == 1
