@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ import torch
 from sqlora.errors import UserError
 
 PREFERENCE = ("xpu", "cuda", "cpu")
+# oneDNN compiles a matrix product for each shape and keeps 1024 of them: passes are of many lengths and memory grows.
+KEPT_PRODUCTS = "64"
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ def choose_device(wanted: str, dtype: str) -> Device:
         number, why = _best_dtype(kind)
     if kind == "cpu" and number == torch.float16:
         raise UserError("DTYPE (--dtype) is float16, which trains badly on a CPU; use float32, bfloat16 or auto")
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KEPT_PRODUCTS)  # read by oneDNN at its first product
     return Device(kind, device_name(kind), reason, number, why)
 
 

@@ -41,10 +41,14 @@ class Terminal:
         while time.monotonic() < end:
             screen = self.screen()
             lines = screen.splitlines() or [""]
-            if all(text in screen for text in texts) and lines[-1].startswith(last):
+            if all(text in screen for text in texts) and f"{lines[-1]}\n".startswith(last):
                 return screen
             time.sleep(0.05)
         raise AssertionError(f"{texts} and {last!r} do not stand on the screen:\n{self.screen()}")
+
+    def wait_for_line(self, line: str) -> str:
+        """Waits until the last line is `line` and no more, as after Ctrl-C, where a prompt begins again; gives the screen."""
+        return self.wait(last=f"{line}\n")
 
     def status(self) -> int:
         """The exit status of the command, once it has ended."""

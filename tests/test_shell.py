@@ -59,6 +59,7 @@ def test_a_session(command, postgresql_server, tmp_path):
         screen.type("\\refine", "Enter")
         screen.wait(last="question> Who is older than 20?")
         screen.type("", "C-c")
+        screen.wait_for_line("question>")
         screen.type("\\refine who sings", "Enter")
         screen.wait('AND singer_id IN (SELECT singer_id FROM "Song")', last="run it?")
         screen.type("", "Enter")
@@ -67,6 +68,7 @@ def test_a_session(command, postgresql_server, tmp_path):
         screen.type("How tall is Ann?", "Enter")
         screen.wait("no such column: height", last="edit it?")
         screen.type("n", "Enter")
+        screen.wait_for_line("question>")
 
         screen.type("\\tables singer", "Enter")
         screen.wait("- Song (SongId", "the model is not shown", last="question>")
@@ -79,6 +81,7 @@ def test_a_session(command, postgresql_server, tmp_path):
         screen.type("", "Up", "Up")
         screen.wait(last="question> \\schema nix")  # the history
         screen.type("", "C-c")
+        screen.wait_for_line("question>")
         screen.type("\\q", "Enter")
         assert screen.status() == 0
         assert servers.PASSWORD not in screen.screen()
