@@ -1,6 +1,7 @@
 """A real terminal for tests: a tmux server of the test's own, whose screen is read as a user reads it."""
 
 import contextlib
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -19,6 +20,7 @@ class Terminal:
 
     def __init__(self, socket: Path) -> None:
         self.socket = socket
+        self.ended = socket.with_name("status")  # written by the shell: tmux sometimes misses the end of what it started
 
     def tmux(self, *arguments: str) -> str:
         return subprocess.run(["tmux", "-f", "/dev/null", "-S", str(self.socket), *arguments], check=True, capture_output=True,
@@ -54,8 +56,7 @@ class Terminal:
         """The exit status of the command, once it has ended."""
         end = time.monotonic() + WAIT_SECONDS
         while time.monotonic() < end:
-            dead, _, status = self.tmux("display-message", "-p", "#{pane_dead} #{pane_dead_status}").strip().partition(" ")
-            if dead == "1" and status:
+            if self.ended.exists() and (status := self.ended.read_text().strip()):
                 return int(status)
             time.sleep(0.05)
         raise AssertionError(f"it goes on:\n{self.screen()}")
@@ -67,8 +68,9 @@ def terminal(command: list[str], folder: Path, **environment: str):
     with tempfile.TemporaryDirectory(prefix="sqlora-") as place:
         term = Terminal(Path(place, "tmux"))
         variables = [part for name, value in environment.items() for part in ("-e", f"{name}={value}")]
-        term.tmux("new-session", "-d", "-x", "200", "-y", "50", "-c", str(folder), *variables, *command, ";",
-                  "set-option", "-w", "remain-on-exit", "on")
+        told = f'"$@"; echo $? >{shlex.quote(str(term.ended))}'
+        term.tmux("new-session", "-d", "-x", "200", "-y", "50", "-c", str(folder), *variables, "sh", "-c", told, "sh", *command,
+                  ";", "set-option", "-w", "remain-on-exit", "on")
         try:
             yield term
         finally:
