@@ -132,7 +132,7 @@ def trained_weights(trainer) -> dict[str, torch.Tensor]:
 @needs_package
 @pytest.mark.parametrize("low_bit", ["asym_int4", "sym_int5", "asym_int5", "sym_int8"])
 def test_the_refused_types_really_give_nan(tiny, low_bit):
-    settings = Settings(tiny().as_dict() | {"LOW_BIT": low_bit})
+    settings = Settings(vars(tiny()) | {"LOW_BIT": low_bit})
     device = backend.choose_device(tiny())
     model, missing = bigdl.load_model(Path(settings.BASE_MODEL), settings, device)
     assert missing == []
