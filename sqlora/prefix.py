@@ -7,7 +7,11 @@ the prefix and the rest; positions are counted over the attention mask, so that 
 from __future__ import annotations
 
 import torch
-from transformers import DynamicCache
+
+from sqlora.stack import LEGACY
+
+if not LEGACY:
+    from transformers import DynamicCache
 
 WORTH = 0.5  # share of the prompts' tokens that the prefix must have, to be worth a pass of its own
 
@@ -24,7 +28,7 @@ def shared_length(prompts: list[list[int]]) -> int:
 
 def prefill(model, ids: list[int]) -> DynamicCache | None:
     """The keys and values of a prefix; None where there is no prefix, or the model keeps something else than such a cache."""
-    if not ids:
+    if not ids or LEGACY:  # whose models keep tuples
         return None
     cache = model(input_ids=torch.tensor([ids], device=model.device), use_cache=True, logits_to_keep=1).past_key_values
     if type(cache) is not DynamicCache or any(getattr(layer, "is_sliding", False) for layer in cache.layers):
