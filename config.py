@@ -23,7 +23,7 @@ LOW_BIT = "nf4"  # weights of the frozen base: nf4, fp4 (double quantisation), s
 
 # Fine-tuning.
 MAX_STEPS = 300  # optimiser steps
-BATCH_SIZE = 32  # rows in a micro-batch
+BATCH_SIZE = 32  # rows in a micro-batch, which several processes share out among them
 GRADIENT_ACCUMULATION_STEPS = 4  # micro-batches in an optimiser step
 LEARNING_RATE = 3e-4  # highest learning rate; a cosine takes it to zero
 WARMUP_STEPS = 100  # steps in which the learning rate rises

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
+from sqlora import processes
 from sqlora.errors import hide_passwords
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from sqlora.passes import Form
     from sqlora.settings import Settings
 
-console = Console()
+console = Console(quiet=not processes.is_first())
 
 
 def quiet_libraries() -> None:
@@ -53,7 +54,8 @@ def print_banner(settings: Settings, device: Device) -> None:
         "checkpoints": s.CHECKPOINT_DIR,
         "device": f"{device.type}: {device.name} ({device.reason})",
         "dtype": f"{str(device.dtype).removeprefix('torch.')} ({device.dtype_reason}); base weights {s.LOW_BIT}",
-        "batch size": f"{s.BATCH_SIZE} rows, accumulation {s.GRADIENT_ACCUMULATION_STEPS}",
+        "batch size": f"{s.BATCH_SIZE} rows, accumulation {s.GRADIENT_ACCUMULATION_STEPS}: "
+                      f"{s.BATCH_SIZE * s.GRADIENT_ACCUMULATION_STEPS:,} rows a step{_shared_out()}",
         "steps": f"{s.MAX_STEPS}, warm-up {s.WARMUP_STEPS}",
         "save, eval, log every": f"{s.SAVE_STEPS}, {s.EVAL_STEPS}, {s.LOGGING_STEPS} steps; save limit {s.SAVE_TOTAL_LIMIT}",
         "learning rate": f"{s.LEARNING_RATE}, cosine",
@@ -62,6 +64,13 @@ def print_banner(settings: Settings, device: Device) -> None:
     })
     if s.WARMUP_STEPS >= s.MAX_STEPS:
         note(f"WARMUP_STEPS is {s.WARMUP_STEPS} of {s.MAX_STEPS} steps, so the learning rate never reaches its height")
+
+
+def _shared_out() -> str:
+    here = processes.here()
+    if here.world == 1:
+        return ""
+    return f", over {here.world} processes" + (", which share the base (FSDP2)" if here.sharded else "")
 
 
 def print_generation(settings: Settings, device: Device, rows: int) -> None:

@@ -16,7 +16,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from sqlora import backend, packing, sampling
+from sqlora import backend, packing, processes, sampling
 from sqlora.data import Tokenised
 from sqlora.device import Device, free_memory, peak_memory
 from sqlora.hub import BaseModel
@@ -54,13 +54,15 @@ def estimate(base: BaseModel, train: Tokenised, settings: Settings, device: Devi
                  and not module.weight.requires_grad)
     other = sum(parameter.numel() for parameter in model.parameters()) - trained - linear
     weights = linear * WEIGHT_BYTES.get(settings.LOW_BIT, device.dtype.itemsize) + other * device.dtype.itemsize
+    if processes.here().sharded:
+        weights = _sharded_bytes(config, settings, device, linear, weights)
     fixed = weights + trained * TRAINED_BYTES + (peak_memory("cpu") if device.type == "cpu" else 0)
     most = settings.MAX_TOKENS_PER_PASS or _fitting_tokens(device, fixed, config, settings, form)
     size = settings.BATCH_SIZE
     sampler = sampling.make_sampler(train.rows, form.name, settings)
     rows = [train.rows[i] for i in itertools.islice(sampler, SAMPLE * size)]
-    built = [[one["input_ids"].numel() for one in packing.make_passes(rows[start : start + size], form.name, most)]
-             for start in range(0, len(rows), size)]
+    batches = [processes.share(rows[start : start + size]) for start in range(0, len(rows), size)]
+    built = [[one["input_ids"].numel() for one in packing.make_passes(batch, form.name, most)] for batch in batches if batch]
     longest = max(map(max, built))
     tokens = sum(map(sum, built)) / len(built) * settings.GRADIENT_ACCUMULATION_STEPS
     work = 4 * linear * tokens * (1.5 if settings.GRADIENT_CHECKPOINTING else 1)
@@ -100,9 +102,17 @@ def tokens_per_pass(model, settings: Settings, device: Device, form: Form) -> in
 
 def _fitting_tokens(device: Device, beside: float, config, settings: Settings, form: Form) -> int:
     free = free_memory(device.type)
+    if device.type == "cpu":
+        free //= processes.here().local_world
     room = SHARE * (UNKNOWN_FREE if free is None else free) - beside
     tokens = max(settings.MAX_LENGTH, int(room / token_bytes(config, settings, device.dtype, form)))
     return min(tokens, CPU_TOKENS) if device.type == "cpu" else tokens
+
+
+def _sharded_bytes(config, settings: Settings, device: Device, linear: int, weights: float) -> float:
+    """Of `weights` bytes what a process has in a sharded run (sharding.py): its part, and two layers that are gathered."""
+    spread = linear * (0.5 if settings.LOW_BIT in ("nf4", "fp4") else device.dtype.itemsize)
+    return weights - spread + spread / processes.here().world + 2 * spread / config.num_hidden_layers
 
 
 def matrix_rate(device: Device) -> float:
