@@ -22,8 +22,8 @@ def check_tracker(name: str) -> None:
 def check_batch(size: int) -> None:
     """Raises UserError unless each process gets a row of BATCH_SIZE."""
     if size < processes.here().world:
-        raise UserError(f"BATCH_SIZE (--batch-size) is {size}, which {processes.here().world} processes are to share; raise it to "
-                        f"that number at least")
+        raise UserError(f"BATCH_SIZE (--batch-size) is {size}, which {processes.here().world} processes are to share; raise it "
+                        f"to that number at least")
 
 
 def training_arguments(settings: Settings, device: Device) -> TrainingArguments:

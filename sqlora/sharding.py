@@ -15,6 +15,7 @@ from torch import nn
 from sqlora import processes
 from sqlora.device import Device
 
+QUANTISED = ("compress_statistics", "quant_type")
 
 @contextlib.contextmanager
 def while_loading(device: Device) -> Iterator[None]:
@@ -66,14 +67,14 @@ def _shard(layer: nn.Module, mesh) -> None:
     from torch.distributed.fsdp import fully_shard
 
     linear = [module for module in layer.modules() if isinstance(module, nn.Linear)]
-    described = {}
+    facts = []  # what is looked for in a weight: by transformers, which would else draw it anew, and by PEFT
     for module in linear:
-        if hasattr(module.weight, "quant_state"):  # which bitsandbytes then looks for in the module
-            module.quant_state = module.weight.quant_state
-            described[module] = {name: getattr(module.weight, name) for name in ("compress_statistics", "quant_type")}
+        described = vars(module.weight)
+        facts.append({"_is_hf_initialized": True, **{name: described[name] for name in QUANTISED if name in described}})
+        if "quant_state" in described:  # which bitsandbytes then looks for in the module
+            module.quant_state = described["quant_state"]
         module.weight = nn.Parameter(module.weight.data, requires_grad=False)
     spread = {module.weight for module in linear}
     fully_shard(layer, mesh=mesh, ignored_params={one for one in layer.parameters() if one not in spread})
-    for module, facts in described.items():
-        for name, value in facts.items():  # which PEFT looks for in the weight
-            setattr(module.weight, name, value)
+    for module, known in zip(linear, facts, strict=True):
+        vars(module.weight).update(known)
