@@ -48,15 +48,9 @@ def estimate(base: BaseModel, train: Tokenised, settings: Settings, device: Devi
     """Of a run with these settings; nothing is loaded."""
     model = without_weights(base, settings)
     config = model.config
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    head = model.get_output_embeddings()
-    linear = sum(module.weight.numel() for module in model.modules() if isinstance(module, torch.nn.Linear) and module is not head
-                 and not module.weight.requires_grad)
-    other = sum(parameter.numel() for parameter in model.parameters()) - trained - linear
-    weights = linear * WEIGHT_BYTES.get(settings.LOW_BIT, device.dtype.itemsize) + other * device.dtype.itemsize
-    if processes.here().sharded:
-        weights = _sharded_bytes(config, settings, device, linear, weights)
-    fixed = weights + trained * TRAINED_BYTES + (peak_memory("cpu") if device.type == "cpu" else 0)
+    sharing = processes.here().world if processes.here().sharded else 1
+    weights, trained, linear = model_bytes(model, settings, device.dtype, sharing)
+    fixed = weights + trained + (peak_memory("cpu") if device.type == "cpu" else 0)
     most = settings.MAX_TOKENS_PER_PASS or _fitting_tokens(device, fixed, config, settings, form)
     size = settings.BATCH_SIZE
     sampler = sampling.make_sampler(train.rows, form.name, settings)
@@ -74,6 +68,21 @@ def without_weights(base: BaseModel, settings: Settings) -> PeftModel:
     """The model and its adapter on the meta device, which has shapes alone. Raises UserError for a wrong LORA_TARGETS."""
     with torch.device("meta"):
         return backend.wrap_with_adapter(AutoModelForCausalLM.from_config(backend.check_causal(base)), settings)
+
+
+def model_bytes(model: PeftModel, settings: Settings, dtype: torch.dtype, sharing: int) -> tuple[float, float, int]:
+    """What a process holds of the weights, with the base spread over `sharing` processes (sharding.py); what training the
+    adapter takes; and how many weights the linear layers have."""
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    head = model.get_output_embeddings()
+    linear = sum(module.weight.numel() for module in model.modules() if isinstance(module, torch.nn.Linear) and module is not head
+                 and not module.weight.requires_grad)
+    other = sum(parameter.numel() for parameter in model.parameters()) - trained - linear
+    weights = linear * WEIGHT_BYTES.get(settings.LOW_BIT, dtype.itemsize) + other * dtype.itemsize
+    if sharing > 1:  # beside its part there are two layers that were gathered
+        spread = linear * (0.5 if settings.LOW_BIT in ("nf4", "fp4") else dtype.itemsize)
+        weights += spread * (1 / sharing + 2 / model.config.num_hidden_layers - 1)
+    return weights, trained * TRAINED_BYTES, linear
 
 
 def token_bytes(config, settings: Settings, dtype: torch.dtype, form: Form) -> float:
@@ -107,12 +116,6 @@ def _fitting_tokens(device: Device, beside: float, config, settings: Settings, f
     room = SHARE * (UNKNOWN_FREE if free is None else free) - beside
     tokens = max(settings.MAX_LENGTH, int(room / token_bytes(config, settings, device.dtype, form)))
     return min(tokens, CPU_TOKENS) if device.type == "cpu" else tokens
-
-
-def _sharded_bytes(config, settings: Settings, device: Device, linear: int, weights: float) -> float:
-    """Of `weights` bytes what a process has in a sharded run (sharding.py): its part, and two layers that are gathered."""
-    spread = linear * (0.5 if settings.LOW_BIT in ("nf4", "fp4") else device.dtype.itemsize)
-    return weights - spread + spread / processes.here().world + 2 * spread / config.num_hidden_layers
 
 
 def matrix_rate(device: Device) -> float:

@@ -123,7 +123,7 @@ def begin() -> None:
 def join(device_type: str) -> None:
     """Waits until all processes are there. Raises UserError unless all have the same kind of device."""
     global _control
-    if not several():
+    if not several() or _control is not None:
         return
     import torch.distributed as dist
 
@@ -227,8 +227,8 @@ def one_voice() -> Iterator[None]:
         if not _speaks(error):
             _leave(2 if mendable else 1)
         if isinstance(error, PeerLost):
-            print(f"error: {error}", file=sys.stderr)
-            _leave(2)  # at once: the device may wait for a sum that will not come
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            os._exit(2)  # at once: the device may wait for a sum that will not come
         raise error
     except SystemExit:
         _part()
@@ -243,11 +243,16 @@ def _speaks(error: Exception) -> bool:
     if is_first():
         return True
     # The same may have ended the first process, which tells it; then the launcher ends this one too.
+    return not _ended_by_launcher()
+
+
+def _ended_by_launcher() -> bool:
+    """Whether the launcher ends this process, as it does when another has ended."""
     try:
         time.sleep(LAUNCHER_SECONDS)
     except KeyboardInterrupt:
-        return False
-    return True
+        return True
+    return False
 
 
 def _exchange(status: int, number: int, timeout: timedelta | None = None) -> list[int]:
@@ -296,6 +301,8 @@ def _part() -> None:
 
 
 def _leave(code: int) -> None:
+    """Ends this process once the one that speaks has ended, which the launcher would otherwise cut short."""
+    _ended_by_launcher()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

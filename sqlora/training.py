@@ -38,15 +38,14 @@ DEVICE_LOST = re.compile(r"CUDA error|HIP error|level_zero|UR_RESULT|DEVICE_LOST
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows that go along with a micro-batch, the most tokens that its passes may have, and any row, for a pass that counts
-    for nothing.
+    """This process's rows of a micro-batch, the most tokens that its passes may have, and the micro-batch's last row, whosever.
 
     Not a list, which would be searched for tensors, number by number.
     """
 
     rows: list[packing.Row]
     most_tokens: int
-    spare: packing.Row
+    last: packing.Row
 
 
 class SqlTrainer(Trainer):
@@ -113,7 +112,7 @@ class SqlTrainer(Trainer):
         """A micro-batch: the lengths of its rows and the number of their targets, in all processes; the passes of this one's."""
         share = processes.share(rows)
         return {"lengths": torch.tensor([len(row["input_ids"]) for row in rows]), "targets": packing.count_targets(rows),
-                "passes": self._make_passes(share, self.most_tokens), "rows": Rows(share, self.most_tokens, rows[0])}
+                "passes": self._make_passes(share, self.most_tokens), "rows": Rows(share, self.most_tokens, rows[-1])}
 
     def _make_passes(self, rows: list[packing.Row], most_tokens: int) -> list[packing.Pass]:
         size = self.settings.BATCH_SIZE  # of which a Trainer may bring several at once (see legacy.py)
@@ -225,8 +224,9 @@ class SqlTrainer(Trainer):
             return inputs
         made = inputs["passes"]
         missing = processes.largest(len(made)) - len(made)
-        (spare,) = self._make_passes([inputs["rows"].spare], self.most_tokens)
-        return inputs | {"passes": [*made, *missing * [spare | {"weights": torch.zeros_like(spare["weights"])}]]}
+        (one,) = self._make_passes([inputs["rows"].last], self.most_tokens)
+        empty = one | {"weights": torch.zeros_like(one["weights"])}  # it counts for nothing
+        return inputs | {"passes": [*made, *missing * [empty]]}
 
     def check_losses(self) -> None:
         """Raises UserError at the first loss since the last check that is NaN, infinite or exactly 0.0.
