@@ -15,12 +15,13 @@ import functools
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlora.errors import MENDABLE, UserError
+from sqlora.errors import UserError, as_user_error, interrupt_status, tell, tell_interrupt
 
 if TYPE_CHECKING:
     import torch
@@ -206,8 +207,8 @@ def add_up(tensors: list[torch.Tensor]) -> None:
 def one_voice() -> Iterator[None]:
     """Around all that a process does. What ends one ends all, soon, and is told once.
 
-    The first of those that failed raises what it failed by; the others leave without a word, with 2 for what the user can
-    mend, 130 or 143 after a signal, and 1 for a bug.
+    The first of those that failed tells what it failed by; the others leave without a word. All leave at once, with the status
+    that exit_on_user_error gives: to put torch away could mean to wait, on the device, for one that has ended.
     """
     if not several():
         yield
@@ -218,27 +219,23 @@ def one_voice() -> Iterator[None]:
     except OtherFailed:
         _leave(2)
     except KeyboardInterrupt as error:
-        if not is_first():
-            _leave(128 + getattr(error, "number", 2))
-        raise
+        if is_first():
+            _end(tell_interrupt(error))
+        _leave(interrupt_status(error))
     except Exception as error:
-        error = _named(error)
-        mendable = isinstance(error, UserError) or getattr(error, "errno", None) in MENDABLE
-        if not _speaks(error):
-            _leave(2 if mendable else 1)
-        if isinstance(error, PeerLost):
-            print(f"error: {error}", file=sys.stderr, flush=True)
-            os._exit(2)  # at once: the device may wait for a sum that will not come
-        raise error
-    except SystemExit:
-        _part()
-        raise
+        lost = _peer_lost(error)
+        told = as_user_error(lost or error)
+        if not _speaks(joined=_control is not None and not lost):
+            _leave(2 if told else 1)
+        if told is None:
+            traceback.print_exception(error)
+        _end(tell(told) if told else 1)
 
 
-def _speaks(error: Exception) -> bool:
-    """Whether it is this process that tells the error."""
-    if not isinstance(error, PeerLost) and _control is not None:
-        with contextlib.suppress(PeerLost, OtherFailed):
+def _speaks(joined: bool) -> bool:
+    """Whether it is this process that tells what it failed by; asked of the others, if they are `joined`."""
+    if joined:
+        with contextlib.suppress(PeerLost):
             return FAILED not in _exchange(FAILED, 0, LAST_WORDS)[: here().rank]
     if is_first():
         return True
@@ -282,12 +279,14 @@ def _peers() -> Iterator[None]:
         raise PeerLost from error
 
 
-def _named(error: Exception) -> Exception:
-    """PeerLost for what torch raises where FSDP waits for a process that has ended."""
+def _peer_lost(error: Exception) -> PeerLost | None:
+    """PeerLost, also for what torch raises where FSDP waits for a process that has ended."""
+    if isinstance(error, PeerLost) or _control is None:
+        return error if isinstance(error, PeerLost) else None
     from torch.distributed import DistError
 
-    lost = isinstance(error, DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error).lower())
-    return PeerLost() if lost and _control is not None else error
+    said = isinstance(error, RuntimeError) and "gloo" in str(error).lower()
+    return PeerLost() if said or isinstance(error, DistError) else None
 
 
 def _part() -> None:
@@ -301,8 +300,12 @@ def _part() -> None:
 
 
 def _leave(code: int) -> None:
-    """Ends this process once the one that speaks has ended, which the launcher would otherwise cut short."""
+    """Ends this process, once the one that speaks has ended: the launcher would otherwise cut it short."""
     _ended_by_launcher()
+    _end(code)
+
+
+def _end(code: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from types import MethodType
 
 from torch import nn
 
@@ -71,10 +72,19 @@ def _shard(layer: nn.Module, mesh) -> None:
     for module in linear:
         described = vars(module.weight)
         facts.append({"_is_hf_initialized": True, **{name: described[name] for name in QUANTISED if name in described}})
-        if "quant_state" in described:  # which bitsandbytes then looks for in the module
+        if "quant_state" in described:
             module.quant_state = described["quant_state"]
+            module.forward = MethodType(_forward_4bit, module)
         module.weight = nn.Parameter(module.weight.data, requires_grad=False)
     spread = {module.weight for module in linear}
     fully_shard(layer, mesh=mesh, ignored_params={one for one in layer.parameters() if one not in spread})
     for module, known in zip(linear, facts, strict=True):
         vars(module.weight).update(known)
+
+
+def _forward_4bit(module, inputs):
+    """Linear4bit's own forward would put a weight of its kind in the place of the gathered one, at every call."""
+    from bitsandbytes import matmul_4bit
+
+    bias = None if module.bias is None else module.bias.to(module.compute_dtype)
+    return matmul_4bit(inputs.to(module.compute_dtype), module.weight, module.quant_state, bias=bias).to(inputs.dtype)
