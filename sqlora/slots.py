@@ -38,8 +38,8 @@ class SlotCache:
         self.update = self._keep
 
     def filling(self, slots: torch.Tensor) -> None:
-        """The pass is over rows that follow the prefix, padded on the right. Row i goes to each of `slots` [i]; int64 [rows, copies].
-        """
+        """The pass is over rows that follow the prefix, padded on the right. Row i goes to each of `slots` [i], which is int64
+        [rows, copies]."""
         self.filled = slots
         self.update = self._fill
 
