@@ -33,8 +33,9 @@ class PlainWriter:
         )
         self.ways = [best]
         if settings.NUM_BEAMS == 1 < settings.NUM_CANDIDATES:
-            sampling = {"do_sample": True, "temperature": settings.TEMPERATURE, "top_k": 0}
-            self.ways.append(GenerationConfig(**best.to_diff_dict() | sampling, num_return_sequences=settings.NUM_CANDIDATES - 1))
+            sampling = {"do_sample": True, "temperature": settings.TEMPERATURE, "top_k": 0,
+                        "num_return_sequences": settings.NUM_CANDIDATES - 1}
+            self.ways.append(GenerationConfig(**best.to_diff_dict() | sampling))
 
     @torch.inference_mode()
     def write(self, prompts: list[list[int]], ended: Ended) -> None:
