@@ -8,11 +8,12 @@ import torch
 
 from sqlora.choosing import BeamAnswers, Beams, Ended, SampledAnswers, Samples
 from sqlora.console import note
-from sqlora.decoding import Decoder, slot_attention
+from sqlora.decoding import Decoder, compile_layers, slot_attention
 from sqlora.device import free_memory
 from sqlora.errors import UserError
 from sqlora.settings import Settings
 from sqlora.slots import slot_bytes
+from sqlora.stack import has_triton
 
 MOST_SLOTS = {"cpu": 64, "cuda": 512, "xpu": 512}  # beyond which a batch is hardly faster
 SHARE = 0.8  # of the free memory that slots may take; the rest is for the passes that fill them
@@ -20,6 +21,7 @@ UNKNOWN_FREE = 4e9  # bytes, where a device does not tell its free memory
 ROOM_STEP = 128  # places by which the room of slots grows, so that the next prompts find room too
 LEAST_ROOM = 8  # places beyond a prompt, since rows that are filled are padded
 REFILL = 8  # places are refilled once a part of them, one in so many, is free: a pass for one row costs as much as a step
+COMPILE_FROM = 20_000  # answers; compiling takes as long as it saves on about as many
 WORTH = 8  # tokens that prompts must share for it to be worth a pass of its own
 
 
@@ -32,6 +34,7 @@ class BatchWriter:
         self.way = (Beams if settings.NUM_BEAMS > 1 else Samples)(settings, eos)
         self.most_slots = settings.GENERATION_BATCH_SIZE * self.way.width or MOST_SLOTS[model.device.type]
         self.decoder: Decoder | None = None
+        self.compiled = settings.COMPILE == "off"  # or need not be
 
     @torch.inference_mode()
     def write(self, prompts: list[list[int]], ended: Ended) -> None:
@@ -43,6 +46,9 @@ class BatchWriter:
         shared = shared_length(prompts)
         queue = deque(sorted(range(len(prompts)), key=lambda i: -len(prompts[i])))
         with slot_attention(self.model):
+            if not self.compiled and (self.settings.COMPILE == "on" or self._compiling_pays(len(prompts))):
+                self.compiled = True
+                compile_layers(self.model, self.way.width)
             while queue:
                 room = self._room(prompts[queue[0]])
                 groups = self._fitting(room)
@@ -109,6 +115,9 @@ class BatchWriter:
                 sources |= {start + column: start + parent for column, parent in enumerate(row.parents)}
         decoder.move(sources)
 
+    def _compiling_pays(self, rows: int) -> bool:
+        return rows * self.way.width >= COMPILE_FROM and self.model.device.type != "cpu" and has_triton()
+
     def _decoder(self, groups: int, room: int) -> Decoder:
         old = self.decoder
         if old is None or old.groups != groups or old.room < room:
@@ -130,7 +139,7 @@ class BatchWriter:
         weight = self.model.get_input_embeddings().weight
         free = free_memory(self.model.device.type)
         if self.decoder:
-            free = free and free + self.decoder.bytes()
+            free = free and free + self.decoder.cache.bytes()
         group = self.way.width * (slot_bytes(self.model.config, room, weight.dtype) + 4 * weight.shape[0] * 4)
         return max(1, min(self._wanted(), int(SHARE * (free or UNKNOWN_FREE) / group)))
 

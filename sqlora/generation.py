@@ -10,6 +10,7 @@ from peft import PeftModel
 
 from sqlora import passes, prompt, voting
 from sqlora.console import progress_bar
+from sqlora.device import free_memory
 from sqlora.errors import UserError
 from sqlora.plain import PlainWriter
 from sqlora.settings import Settings
@@ -17,8 +18,10 @@ from sqlora.stack import LEGACY
 from sqlora.voting import Candidate
 
 if not LEGACY:
+    from sqlora import folding
     from sqlora.batching import BatchWriter
 
+FOLDED_FROM = 64  # rows; for fewer the folding takes longer than it saves
 Rows = list[dict[str, str]]
 Advance = Callable[[int], None]
 
@@ -26,9 +29,13 @@ Advance = Callable[[int], None]
 def answer_rows(model, tokenizer, rows: Rows, settings: Settings) -> list[dict[str, str | None]]:
     """Each row's question, context and answer, with the SQL of the base and of the adapter; None for what is not there.
 
-    One model serves both: its adapter, if it has one, is switched off for the base's answers.
+    One model serves both: its adapter, if it has one, is switched off for the base's answers. Where MERGE_FOR_GENERATION comes
+    to it, its 4-bit weights are made plain first, and the adapter folded into them for its own.
     """
     has_adapter = isinstance(model, PeftModel)
+    merges = folding_pays(model, settings, len(rows))
+    if merges:
+        folding.unpack(model, model.get_input_embeddings().weight.dtype)
     askers = {}
     if settings.MODEL != "adapter":
         askers["base"] = model.disable_adapter if has_adapter else contextlib.nullcontext
@@ -38,6 +45,8 @@ def answer_rows(model, tokenizer, rows: Rows, settings: Settings) -> list[dict[s
     with progress_bar("rows") as bar:
         for name, as_asker in askers.items():
             task = bar.add_task(name, total=len(rows))
+            if merges and name == "adapter":
+                model = folding.fold(model)
             with as_asker():
                 answers[name] = SqlWriter(model, tokenizer, settings).write(rows, functools.partial(bar.advance, task))
     return [
@@ -45,6 +54,15 @@ def answer_rows(model, tokenizer, rows: Rows, settings: Settings) -> list[dict[s
         | {name: answers[name][i] if name in answers else None for name in ("base", "adapter")}
         for i, row in enumerate(rows)
     ]
+
+
+def folding_pays(model, settings: Settings, rows: int) -> bool:
+    """What MERGE_FOR_GENERATION comes to: plain weights decode batches faster, where they fit beside the 4-bit ones."""
+    if LEGACY or settings.MERGE_FOR_GENERATION != "auto":
+        return not LEGACY and settings.MERGE_FOR_GENERATION == "on"
+    free = free_memory(model.device.type)
+    plain = model.num_parameters() * model.get_input_embeddings().weight.dtype.itemsize
+    return model.device.type != "cpu" and rows >= FOLDED_FROM and free is not None and plain < free / 2
 
 
 class SqlWriter:

@@ -104,6 +104,7 @@ KINDS: dict[str, Kind] = {
     "MODEL": choice("base", "adapter", "both"),
     "MAX_NEW_TOKENS": whole(1),
     "GENERATION_BATCH_SIZE": whole(0),
+    "MERGE_FOR_GENERATION": choice("auto", "on", "off"),
     "NUM_BEAMS": whole(1),
     "NUM_CANDIDATES": whole(1),
     "TEMPERATURE": real("a number above 0 and at most 2", lambda v: 0 < v <= 2),

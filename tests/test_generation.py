@@ -6,7 +6,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaForCausalLM
 
-from sqlora import generation, prompt
+from sqlora import backend, generation, hub, prompt
 from sqlora.errors import UserError
 
 ROWS = [{"question": "What is " + "the name and " * (i % 4) + f"a{i}?", "context": f"CREATE TABLE t{i} (a{i} INTEGER)"}
@@ -60,6 +60,25 @@ def test_one_model_answers_with_and_without_its_adapter(model, llama_tokenizer, 
     assert [row["adapter"] for row in only] == [row["adapter"] for row in both]
     assert all(row["base"] is None for row in only)
     assert all(row["adapter"] is None for row in plain)
+
+
+@pytest.mark.parametrize("low_bit", ["nf4", "none"])
+def test_with_plain_weights_the_answers_are_the_same(llama_folder, llama_tokenizer, make_settings, asked, low_bit):
+    flags = ("--low-bit", low_bit, "--dtype", "float32")
+    answers = []
+    for merge in ("off", "on", "auto"):
+        settings = make_settings(*flags, "--merge-for-generation", merge)
+        base = hub.find_base_model(str(llama_folder))
+        model = backend.wrap_with_adapter(backend.load_base(base, settings, backend.choose_device(settings), training=False),
+                                          settings)
+        torch.manual_seed(2)
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=0.5)
+        assert generation.folding_pays(model, settings, 1000) == (merge == "on")  # on a CPU
+        answers.append(generation.answer_rows(model, llama_tokenizer, ROWS, settings))
+    assert answers[0] == answers[1] == answers[2]
+    assert [row["base"] for row in answers[0]] != [row["adapter"] for row in answers[0]]
 
 
 def test_a_prompt_that_leaves_no_room(model, llama_tokenizer, make_settings):
