@@ -12,13 +12,13 @@ from sqlora.decoding import Decoder, compile_layers, slot_attention
 from sqlora.device import free_memory
 from sqlora.errors import UserError
 from sqlora.settings import Settings
-from sqlora.slots import slot_bytes
+from sqlora.slots import reads_lengths, shape_of_keys, slot_bytes
 from sqlora.stack import has_triton
 
 MOST_SLOTS = {"cpu": 64, "cuda": 512, "xpu": 512}  # beyond which a batch is hardly faster
 SHARE = 0.8  # of the free memory that slots may take; the rest is for the passes that fill them
 UNKNOWN_FREE = 4e9  # bytes, where a device does not tell its free memory
-ROOM_STEP = 128  # places by which the room of slots grows, so that the next prompts find room too
+ROOM_STEP = 64  # places by which the room of slots grows, so that the next prompts find room too
 LEAST_ROOM = 8  # places beyond a prompt, since rows that are filled are padded
 REFILL = 8  # places are refilled once a part of them, one in so many, is free: a pass for one row costs as much as a step
 COMPILE_FROM = 20_000  # answers; compiling takes as long as it saves on about as many
@@ -44,17 +44,19 @@ class BatchWriter:
         """
         self.model.eval()
         shared = shared_length(prompts)
+        weight = self.model.get_input_embeddings().weight
+        beside = shared if reads_lengths(weight.device, weight.dtype, shape_of_keys(self.model.config)[1]) else 0
         queue = deque(sorted(range(len(prompts)), key=lambda i: -len(prompts[i])))
         with slot_attention(self.model):
             if not self.compiled and (self.settings.COMPILE == "on" or self._compiling_pays(len(prompts))):
                 self.compiled = True
                 compile_layers(self.model, self.way.width)
             while queue:
-                room = self._room(prompts[queue[0]])
+                room = self._room(prompts[queue[0]], beside)
                 groups = self._fitting(room)
                 # Where slots for the longest are too dear for all, it goes first with those that need nearly as much.
                 alike = len(queue) if groups >= min(len(queue), self._wanted()) else sum(
-                    self._room(prompts[i]) > room // 2 for i in queue)
+                    self._room(prompts[i], beside) > room // 2 for i in queue)
                 band = deque(queue.popleft() for _ in range(alike))
                 while band:
                     self._write(band, prompts, shared, min(groups, len(band)), room, ended)
@@ -125,8 +127,9 @@ class BatchWriter:
             self.decoder = Decoder(self.model, groups, self.way.width, room)
         return self.decoder
 
-    def _room(self, prompt: list[int]) -> int:
-        need = len(prompt) + max(self.settings.MAX_NEW_TOKENS, LEAST_ROOM)
+    def _room(self, prompt: list[int], beside: int) -> int:
+        """Places that a slot needs for a prompt, of which `beside` tokens stand beside the slots, and its answer."""
+        need = len(prompt) - beside + max(self.settings.MAX_NEW_TOKENS, LEAST_ROOM)
         return need + -need % ROOM_STEP
 
     def _wanted(self) -> int:
@@ -140,7 +143,7 @@ class BatchWriter:
         free = free_memory(self.model.device.type)
         if self.decoder:
             free = free and free + self.decoder.cache.bytes()
-        group = self.way.width * (slot_bytes(self.model.config, room, weight.dtype) + 4 * weight.shape[0] * 4)
+        group = self.way.width * (slot_bytes(self.model.config, room, weight.device, weight.dtype) + 4 * weight.shape[0] * 4)
         return max(1, min(self._wanted(), int(SHARE * (free or UNKNOWN_FREE) / group)))
 
 
