@@ -16,7 +16,7 @@ from sqlora import processes
 from sqlora.errors import Interrupted, exit_on_user_error
 from sqlora.settings import load_settings
 
-MOST_TOKENS = 150  # that the second process's device holds at once
+MOST_TOKENS = 200  # that the second process's device holds at once
 
 
 def befall(kind: str, rank: int) -> None:

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -57,7 +58,7 @@ def launch(tmp_path):
 
 
 def done(process: subprocess.Popen) -> str:
-    told, _ = process.communicate(timeout=300)
+    told, _ = process.communicate(timeout=500)
     assert process.returncode == 0, told
     return told
 
@@ -94,12 +95,12 @@ def test_two_processes_are_as_one_in_luck_and_out_of_it(launch, flags, make_sett
     runs = [["straight"], ["short of memory"], ["interrupted"], ["straight", "--lora-dropout", "0.1"],
             ["none fits", "--checkpoint-dir", "bad", "--model-path", "bad2"]]
     process = launch(2, PLAIN, tmp_path / "two", "tests/launched.py", json.dumps(runs), *flags)
-    told, _ = process.communicate(timeout=400)
+    told, _ = process.communicate(timeout=500)
     assert process.returncode == 1, told
     folders = [tmp_path / "two" / str(number) for number in range(len(runs))]
 
     assert_alike(alone, folders[0])
-    assert told.count("SQLoRA fine-tuning") == len(runs)
+    assert told.count("SQLoRA fine-tuning") == len(runs), told
     assert "10 rows a step, over 2 processes" in told
     assert {path.name for path in (folders[0] / "saved_model").iterdir()} == {
         ".lock", "README.md", "adapter_config.json", "adapter_model.safetensors", "sqlora.json"}
@@ -114,7 +115,8 @@ def test_two_processes_are_as_one_in_luck_and_out_of_it(launch, flags, make_sett
     assert told.count("SIGINT: the step is ended") == 1
 
     assert told.count("error: a row of ") == 1  # of the second process, which alone fails
-    assert told.count("exitcode  : 2 ") == 1 or told.count("exitcode  : -15") == 1
+    assert "2" in (codes := re.findall(r"exitcode  : (-?\d+)", told))
+    assert {*codes} <= {"2", "143"}  # on a slow machine the launcher may be faster
     assert "Error:" not in told.partition("error: a row of ")[0]
 
     # A process that is killed takes the other with it, soon, and the run goes on from its last whole checkpoint.
