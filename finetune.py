@@ -34,6 +34,7 @@ def main(settings: Settings) -> None:
         report,
         run_folder,
         split,
+        streaming,
         training,
     )
 
@@ -43,7 +44,8 @@ def main(settings: Settings) -> None:
     console.print_banner(settings, chosen)
     checks.quick(chosen, settings)
 
-    rows = data.load_training_rows(settings)
+    source = streaming.Source(settings) if settings.STREAMING else None
+    rows = source.first_rows() if source else data.load_training_rows(settings)
     checked = lint.check_rows(rows, settings)
     kept, overlaps = split.hold_out(checked.rows, settings)
     train, validation, apart = split.split_rows(kept, settings.VALIDATION_ROWS, settings.SEED)
@@ -58,9 +60,12 @@ def main(settings: Settings) -> None:
         console.print_estimate(memory.estimate(base, tokenised.train, settings, chosen, form), settings)
         return
 
+    if source:
+        tokenised = tokenised.with_training(streaming.Stream(source, validation, apart, tokenizer, settings))
     with run_folder.locked(settings):
-        source = {"id": settings.DATA_PATH, "hash": data.data_hash(rows), "rows": len(rows)}
-        fingerprint = adapter.make_fingerprint(base, tokenizer, settings, source)
+        origin = {"id": settings.DATA_PATH, "hash": source.hash(rows) if source else data.data_hash(rows),
+                  "rows": "streamed" if source else len(rows)}
+        fingerprint = adapter.make_fingerprint(base, tokenizer, settings, origin)
         checkpoint = run_folder.begin(settings, fingerprint)
         model = backend.wrap_with_adapter(backend.load_base(base, settings, chosen, training=True), settings)
         run_folder.check_space(model, settings)
@@ -77,6 +82,8 @@ def main(settings: Settings) -> None:
             curve = run / run_folder.CURVE
             report.plot_loss_curve(run / run_folder.METRICS, curve, f"Fine-tuning {model_card.public_name(base.id)}")
     console.print_end(trainer.run_log.metrics(), status, folder, curve)
+    if source:
+        console.print_facts({"stream": tokenised.train.rows})
     if trainer.interrupted:
         raise Interrupted(trainer.stop.signal, console.how_to_resume(trainer.state.global_step))
 
