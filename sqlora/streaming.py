@@ -11,11 +11,13 @@ import itertools
 import os
 import textwrap
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import torch
 from accelerate import PartialState
-from torch.utils.data import IterableDataset
+from accelerate.data_loader import prepare_data_loader
+from torch.utils.data import DataLoader, IterableDataset
 
 from sqlora import data, hub, lint, split
 from sqlora.console import note
@@ -42,13 +44,15 @@ class Source:
             import datasets
 
             datasets.disable_progress_bar()
-            if path.is_file() and path.suffix in READERS:
+            if path.is_file():
+                if path.suffix not in READERS:
+                    raise UserError(f"{self.where}: unknown kind of file {path.suffix!r}; it must be one of {', '.join(READERS)}")
                 builder = datasets.load_dataset_builder(READERS[path.suffix], data_files={"train": [glob.escape(str(path))]})
             elif path.is_dir() or data.looks_like_hub_id(settings.DATA_PATH):
                 builder = data.dataset_builder(settings.DATA_PATH, self.where)
             else:
-                raise UserError(f"{self.where}: no such file; name a {', '.join(READERS)} file, a folder of them, or a hub id such "
-                                f"as owner/name")
+                raise UserError(f"{self.where}: no such file; name a {', '.join(READERS)} file, a folder of them, or a hub id "
+                                f"such as owner/name")
             splits = builder.as_streaming_dataset()
         self.files = [str(file) for file in (builder.config.data_files or {}).get("train", [])]
         self.dataset = data.train_split(splits, self.where).shuffle(settings.SEED, buffer_size=self.most)
@@ -104,6 +108,14 @@ class Stream(IterableDataset):
                             f"{state.num_processes}; start as many, or begin anew without --resume")
         self.place = tuple(places[state.process_index])
 
+    def loader(self, arguments, collate: Callable[[list[dict]], dict]) -> DataLoader:
+        """Its batches on the device of a Trainer's `arguments`. Each process has rows of its own already."""
+        # With a generator, since a resumed run would otherwise draw a random number more than one that ran straight.
+        loader = DataLoader(self, arguments.train_batch_size, collate_fn=collate, pin_memory=arguments.dataloader_pin_memory,
+                            generator=torch.Generator())
+        return prepare_data_loader(loader, arguments.device, num_processes=1, process_index=0, put_on_device=True,
+                                   dispatch_batches=False, non_blocking=arguments.dataloader_pin_memory)
+
     def __iter__(self) -> Iterator[dict]:
         """Raises UserError if a whole epoch gives no row, or if the data cannot be read any more."""
         state = PartialState()
@@ -113,10 +125,12 @@ class Stream(IterableDataset):
             records = self.source.records(epoch, state.process_index, state.num_processes)
             unread = itertools.islice(records, read, None)
             while chunk := list(itertools.islice(unread, CHUNK)):
-                rows = self._prepare(chunk, read + 1)
-                for number, row in enumerate(rows[given:], start=given + 1):
+                rows = self.usable(chunk, read + 1)
+                tokenised = data.tokenise_rows(rows, self.tokenizer, self.settings) if rows else data.Tokenised([], 0)
+                self.counts[lint.TOO_LONG] += tokenised.too_long
+                for number, row in enumerate(tokenised.rows[given:], start=given + 1):
                     yield row | {"place": (epoch, read, number)}
-                found = found or bool(rows)
+                found = found or bool(tokenised.rows)
                 read, given = read + len(chunk), 0
             if whole and not found:
                 raise UserError(f"{self.source.where}: no row of it is left for training ({self})")
@@ -126,19 +140,19 @@ class Stream(IterableDataset):
         left_out = "".join(f"; {name}: {count:,}" for name, count in self.counts.items() if count and name != "read")
         return f"{self.counts['read']:,} rows read{left_out}"
 
-    def _prepare(self, records: list[object], first: int) -> list[dict]:
+    def usable(self, records: list[object], first: int) -> list[Row]:
+        """The rows that may train, repaired if CHECK_DATA says so. The number of the first record is `first`."""
+        self.counts["read"] += len(records)
         rows = [row for number, record in enumerate(records, start=first) if (row := self._whole(record, number))]
         mode = self.settings.CHECK_DATA
         if mode != "off":
             checked = lint.apply(rows, lint.inspect_few(rows), mode)
-            self.counts.update(checked.counts | {"dropped by the check": len(rows) - len(checked.rows), "repaired": checked.repaired})
+            dropped = len(rows) - len(checked.rows)
+            self.counts.update(checked.counts | {"dropped by the check": dropped, "repaired": checked.repaired})
             rows = checked.rows
         reasons = [self.reserved.reason(row) for row in rows]
         self.counts.update(f"with a {reason} of the rows held out" for reason in reasons if reason)
-        rows = [row for row, reason in zip(rows, reasons, strict=True) if not reason]
-        tokenised = data.tokenise_rows(rows, self.tokenizer, self.settings) if rows else data.Tokenised([], 0)
-        self.counts.update({"read": len(records), lint.TOO_LONG: tokenised.too_long})
-        return tokenised.rows
+        return [row for row, reason in zip(rows, reasons, strict=True) if not reason]
 
     def _whole(self, record: object, number: int) -> Row | None:
         try:

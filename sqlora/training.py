@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from accelerate.data_loader import prepare_data_loader
 from accelerate.utils import gather_object
 from peft import PeftModel
 from torch.utils.data import DataLoader
@@ -116,13 +115,8 @@ class SqlTrainer(Trainer):
         return sampling.make_sampler(self.train_dataset, self.form.name, self.settings)
 
     def get_train_dataloader(self) -> DataLoader:
-        if not isinstance(self.train_dataset, Stream):
-            return super().get_train_dataloader()
-        # Each process has rows of its own already. A generator, since a resumed run would otherwise draw a random number more.
-        loader = DataLoader(self.train_dataset, self.args.train_batch_size, collate_fn=self.collate, generator=torch.Generator(),
-                            pin_memory=self.args.dataloader_pin_memory)
-        return prepare_data_loader(loader, self.args.device, num_processes=1, process_index=0, put_on_device=True,
-                                   dispatch_batches=False, non_blocking=self.args.dataloader_pin_memory)
+        streamed = isinstance(self.train_dataset, Stream)
+        return self.train_dataset.loader(self.args, self.collate) if streamed else super().get_train_dataloader()
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | int:
         """Targets in the micro-batches of an optimiser step, over all processes."""
