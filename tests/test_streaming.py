@@ -13,7 +13,7 @@ import torch
 from transformers import TrainerCallback
 
 import finetune
-from sqlora import backend, checkpoints, data, hub, split, sql, streaming
+from sqlora import checkpoints, split, sql, streaming
 from sqlora.errors import UserError
 
 ROWS = [{"question": f"How many {i}?" + " really" * (i % 4), "context": f"CREATE TABLE t{i} (a INTEGER)",
@@ -34,7 +34,8 @@ def write(path, rows=ROWS):
 def no_wait(monkeypatch):
     import datasets
 
-    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)  # 5 s after parquet files, for old versions of pyarrow
+    # It waits 5 s after parquet files, for old versions of pyarrow.
+    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def make_stream(make_settings, llama_tokenizer):
     def make(path, *flags):
         settings = make_settings("--streaming", "--data-path", str(path), "--validation-rows", "4", *flags)
         source = streaming.Source(settings)
-        train, validation, apart = split.split_rows(source.first_rows(), settings.VALIDATION_ROWS, settings.SEED)
+        _, validation, apart = split.split_rows(source.first_rows(), settings.VALIDATION_ROWS, settings.SEED)
         return streaming.Stream(source, validation, apart, llama_tokenizer, settings), validation
 
     return make
@@ -93,7 +94,8 @@ def test_a_single_file(tmp_path, make_settings, name):
 
 
 def test_what_may_not_train_is_left_out_and_counted(tmp_path, make_stream, llama_tokenizer, capsys):
-    unlike = [{**ROWS[0], "answer": "SELECT made_up FROM t0"}, LONG, {"question": "No answer?", "context": "CREATE TABLE n (a INT)"}]
+    textless = {"question": "No answer?", "context": "CREATE TABLE n (a INT)"}
+    unlike = [{**ROWS[0], "answer": "SELECT made_up FROM t0"}, LONG, textless]
     rows = ROWS[:500] + [{**ROWS[i], "answer": f"SELECT a FROM t{i} LIMIT {i + 9}"} for i in range(500)]
     path = write(tmp_path / "rows.jsonl", [*rows, *unlike])
     # The row without an answer is not among the first, which must be whole: with this seed it comes late.
@@ -115,7 +117,7 @@ def test_what_may_not_train_is_left_out_and_counted(tmp_path, make_stream, llama
 
 def test_check_data_fix_repairs_rows_of_a_stream(tmp_path, make_stream, llama_tokenizer):
     twice = [{**row, "context": row["context"] + f"; CREATE TABLE t{i} (b INTEGER)"} for i, row in enumerate(ROWS[:30])]
-    stream, validation = make_stream(write(tmp_path / "rows.jsonl", twice), "--check-data", "fix")
+    stream, _ = make_stream(write(tmp_path / "rows.jsonl", twice), "--check-data", "fix")
     texts = [llama_tokenizer.decode(row["input_ids"]) for row in itertools.islice(stream, 26)]
     assert all("(a INTEGER, b INTEGER)" in text for text in texts)
     assert stream.counts["repaired"] >= 26
@@ -192,7 +194,6 @@ def test_what_cannot_be_streamed_is_told_in_one_error(tmp_path, make_settings, n
 
 
 def test_no_row_is_left(tmp_path, make_stream):
-    # More rows of validation than the rest: all others share its one query.
     path = write(tmp_path / "rows.jsonl", ROWS[:20])
     stream, _ = make_stream(path, "--max-length", "8")
     with pytest.raises(UserError, match="no row of it is left for training.*20 rows read.*longer than MAX_LENGTH"):
@@ -200,7 +201,7 @@ def test_no_row_is_left(tmp_path, make_stream):
 
 
 def test_settings_that_do_not_go_together(make_settings):
-    for flags, word in ((("--extra-data", "x.jsonl"), "EXTRA_DATA"), (("--backend", "bigdl", "--low-bit", "sym_int4"), "BACKEND")):
+    for flags, word in ((("--extra-data", "x.jsonl"), "EXTRA_DATA"), (("--backend", "bigdl"), "BACKEND")):
         with pytest.raises(UserError, match=f"--streaming.*{word}"):
             make_settings("--streaming", *flags)
 
