@@ -86,7 +86,7 @@ def test_a_deadline_ends_a_query_and_the_next_one_runs(server):
         start = time.monotonic()
         with pytest.raises(SqlError) as caught:
             live.run(hostile.HANGS[0])
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 30  # it would take years
         assert caught.value.kind == "timeout"
         assert live.run("SELECT COUNT(*) FROM singer")[0].rows == [(3,)]
 

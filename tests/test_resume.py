@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import filelock
+import patience
 import pytest
 
 import finetune
@@ -51,6 +52,7 @@ def start(llama_folder, tmp_path):
              "save-steps": 10, "device": "cpu", "logging-steps": 7, "validation-rows": 4, "batch-size": 4,
              "gradient-accumulation-steps": 2, "lora-dropout": 0.1,
              "packing": "off"}
+    started = []
 
     def run(folder: Path, *more: str, step: int = 0, number: int = 0) -> subprocess.Popen:
         """With `step`, the signal `number` comes in it, once half of its rows have their gradients."""
@@ -58,13 +60,17 @@ def start(llama_folder, tmp_path):
         given = [part for name, value in flags.items() for part in (f"--{name}", str(value))]
         script = ["-c", SIGNALLED, str(step), str(number), "finetune.py"] if step else [ROOT / "finetune.py"]
         environment = os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "120", "PYTHONPATH": str(ROOT)}
-        return subprocess.Popen([sys.executable, *script, *given, *more], cwd=folder, stdout=subprocess.PIPE,
-                                stderr=subprocess.PIPE, text=True, env=environment)
+        started.append(subprocess.Popen([sys.executable, *script, *given, *more], cwd=folder, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, text=True, env=environment))
+        return started[-1]
 
-    return run
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
-def wait_for(condition, process, seconds=120):
+def wait_for(condition, process, seconds=patience.SECONDS):
     end = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, process.communicate()
@@ -80,29 +86,29 @@ def logged(folder: Path) -> list[tuple]:
 def test_a_run_interrupted_at_step_13_and_killed_at_step_27_ends_as_a_straight_one(start, tmp_path):
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     done = start(straight)
-    _, told = done.communicate(timeout=300)
+    _, told = done.communicate(timeout=patience.SECONDS)
     assert done.returncode == 0, told
 
     first = start(broken, step=13, number=signal.SIGINT)
-    _, told = first.communicate(timeout=300)
+    _, told = first.communicate(timeout=patience.SECONDS)
     assert first.returncode == 130, told
     assert "interrupted after step 13; to go on: python finetune.py" in told
     assert json.loads((broken / "saved_model" / "sqlora.json").read_text())["status"] == "interrupted"
     assert checkpoints.newest(broken / "lora_models").name == "checkpoint-13"
 
     second = start(broken, "--resume", step=27, number=signal.SIGKILL)
-    second.communicate(timeout=300)
+    second.communicate(timeout=patience.SECONDS)
     assert second.returncode == -signal.SIGKILL
     assert checkpoints.newest(broken / "lora_models").name == "checkpoint-20"
     third = start(broken, "--resume")
-    _, told = third.communicate(timeout=300)
+    _, told = third.communicate(timeout=patience.SECONDS)
     assert third.returncode == 0, told
 
     weights = [(folder / "saved_model" / checkpoints.WEIGHTS).read_bytes() for folder in (straight, broken)]
     assert weights[0] == weights[1]
     assert logged(straight) == logged(broken)
     again = start(broken, "--resume")
-    _, told = again.communicate(timeout=120)
+    _, told = again.communicate(timeout=patience.SECONDS)
     assert again.returncode == 2
     assert "--max-steps" in told
 
@@ -112,7 +118,7 @@ def test_sigterm_ends_with_143(start, tmp_path):
     metrics = tmp_path / "run" / "lora_models" / "metrics.jsonl"
     wait_for(lambda: metrics.is_file() and metrics.read_text().count("\n") >= 1, process)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=120)
+    process.communicate(timeout=patience.SECONDS)
     assert process.returncode == 143
 
 
