@@ -55,7 +55,7 @@ REPORT_TO = "none"  # experiment tracker: none, tensorboard, wandb or trackio
 # Generation.
 MODEL = "both"  # whose SQL: base, adapter or both
 MAX_NEW_TOKENS = 128  # most tokens in an answer, the prompt not counted
-GENERATION_BATCH_SIZE = 16  # prompts answered at a time
+GENERATION_BATCH_SIZE = 0  # prompts answered at a time; 0: what the free memory holds
 NUM_BEAMS = 1  # beams in the search; 1 is greedy
 NUM_CANDIDATES = 1  # queries written for each question; above 1 the one is kept whose rows most others give too
 TEMPERATURE = 0.8  # of candidates that are sampled; with NUM_BEAMS the candidates are the best beams
@@ -94,7 +94,6 @@ PRESETS = {
         "LORA_DROPOUT": 0.0,  # drawing it takes a third of a step on a CPU
         "LORA_TARGETS": ["all-linear"],
         "MAX_NEW_TOKENS": 80,
-        "GENERATION_BATCH_SIZE": 50,
         "EVALUATE": True,
     },
 }

@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from sqlora.errors import hide_passwords
@@ -138,10 +147,26 @@ def print_adapter(folder: Path, fingerprint: dict | None, settings: Settings) ->
         note(f"this adapter was trained on {fingerprint.get('quantisation')} weights, and LOW_BIT is {settings.LOW_BIT}")
 
 
-def progress_bar() -> Progress:
-    """A bar of things done out of all, with the time spent and left; nothing where the output is no terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+def progress_bar(unit: str = "") -> Progress:
+    """A bar of things done out of all, with the time spent and left; nothing where the output is no terminal.
+
+    With a `unit`, such as "rows", it tells how many are done a second.
+    """
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()]
+    if unit:
+        columns.append(Speed(unit))
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+class Speed(ProgressColumn):
+    """Things done a second, in the last half minute."""
+
+    def __init__(self, unit: str):
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f} {self.unit}/s" if task.speed else "")
 
 
 def plain(text: str, style: str = "", to: Console | None = None) -> Text:

@@ -103,7 +103,7 @@ KINDS: dict[str, Kind] = {
     "REPORT_TO": choice("none", "tensorboard", "wandb", "trackio"),
     "MODEL": choice("base", "adapter", "both"),
     "MAX_NEW_TOKENS": whole(1),
-    "GENERATION_BATCH_SIZE": whole(1),
+    "GENERATION_BATCH_SIZE": whole(0),
     "NUM_BEAMS": whole(1),
     "NUM_CANDIDATES": whole(1),
     "TEMPERATURE": real("a number above 0 and at most 2", lambda v: 0 < v <= 2),

@@ -1,0 +1,185 @@
+"""A model that writes many rows at once: prompts into slots, then a token for every slot at a time."""
+
+from __future__ import annotations
+
+import contextlib
+
+import torch
+from peft import PeftModel
+
+from sqlora.console import note
+from sqlora.slots import ATTENTION, SlotCache, reads_lengths, shape_of_keys
+
+WINDOW_STEP = 64  # places by which the window grows that attention reads where it does not know the lengths
+FILL_TOKENS = {"cpu": 2_048}  # most tokens of a pass that fills slots
+FILL_TOKENS_ELSEWHERE = 16_384
+LENGTH_STEP = 8  # lengths of padded rows, which matrix units like
+WARM_UPS = 2  # of what is captured in a graph
+
+
+class Decoder:
+    """`groups` rows, each in `width` slots beside each other, that hold `room` tokens.
+
+    On CUDA and XPU a step is captured as a graph once and replayed after, since launching its kernels takes the CPU longer than
+    the device needs for them.
+    """
+
+    def __init__(self, model, groups: int, width: int, room: int):
+        self.model = model
+        self.base = model.get_base_model() if isinstance(model, PeftModel) else model
+        self.device, self.dtype = model.device, self.base.get_input_embeddings().weight.dtype
+        self.width, self.room = width, room
+        self.cache = SlotCache(self.base.config, groups * width, room, self.dtype, self.device)
+        self.tokens = [0] * groups * width  # that each slot is fed next
+        self.lengths = [0] * groups * width  # tokens in each slot; 0 for one that is free
+        self.starts = [0] * groups * width  # of them the prompt
+        self.prefix: list[int] = []
+        self.graphs_work = self.device.type != "cpu"
+        self.knows_lengths = reads_lengths(self.device, self.dtype, shape_of_keys(self.base.config)[1])
+        self._renew()
+
+    @property
+    def groups(self) -> int:
+        return len(self.tokens) // self.width
+
+    def bytes(self) -> int:
+        return sum(states.nbytes for states in (*self.cache.keys, *self.cache.values))
+
+    def _renew(self) -> None:
+        slots = len(self.tokens)
+        self.fed = torch.zeros(slots, dtype=torch.int64, device=self.device)
+        self.places = torch.zeros(slots, dtype=torch.int64, device=self.device)
+        self.graphs: dict[int, tuple[object, torch.Tensor]] = {}
+
+    @torch.inference_mode()
+    def keep_prefix(self, ids: list[int]) -> None:
+        """What all prompts begin with from now on."""
+        self.prefix = ids
+        self.cache.keeping_prefix()
+        if ids:
+            with self._last_alone(torch.tensor([len(ids) - 1])):
+                self.model(input_ids=torch.tensor([ids], device=self.device), past_key_values=self.cache,
+                           position_ids=torch.arange(len(ids), device=self.device)[None], use_cache=True)
+
+    @torch.inference_mode()
+    def fill(self, groups: list[int], prompts: list[list[int]]) -> torch.Tensor:
+        """Puts each prompt into the slots of a group; the logits of what follows it, [prompts, vocabulary], float32 or wider.
+
+        Prompts begin with the prefix and have a token more at least. Those of like length are to stand beside each other.
+        """
+        first, logits = 0, []
+        for last in range(1, len(prompts) + 1):
+            longest = max(map(len, prompts[first : last + 1])) - len(self.prefix)
+            most = FILL_TOKENS.get(self.device.type, FILL_TOKENS_ELSEWHERE)
+            if last == len(prompts) or longest * (last + 1 - first) > most:
+                logits.append(self._fill(groups[first:last], prompts[first:last]))
+                first = last
+        return torch.cat(logits)
+
+    def _fill(self, groups: list[int], prompts: list[list[int]]) -> torch.Tensor:
+        start = len(self.prefix)
+        rests = [ids[start:] for ids in prompts]
+        length = max(map(len, rests))
+        length = min(length + -length % LENGTH_STEP, self.room - start)
+        ids = torch.tensor([rest + [0] * (length - len(rest)) for rest in rests], device=self.device)
+        slots = torch.tensor([[group * self.width + column for column in range(self.width)] for group in groups])
+        for slot, prompt in zip(slots.flatten().tolist(), [ids for ids in prompts for _ in range(self.width)], strict=True):
+            self.lengths[slot] = self.starts[slot] = len(prompt)
+        self.cache.filling(slots.to(self.device))
+        mask = torch.ones(length, start + length, dtype=torch.bool, device=self.device).tril(start)
+        with self._last_alone(torch.tensor([len(rest) - 1 for rest in rests])):
+            return self._logits(input_ids=ids, position_ids=torch.arange(start, start + length, device=self.device)[None],
+                                attention_mask=mask[None, None])
+
+    @torch.inference_mode()
+    def step(self) -> torch.Tensor:
+        """Feeds every slot its token of `tokens`: the logits of what follows, [slots, vocabulary], float32 or wider."""
+        self.fed.copy_(torch.tensor(self.tokens))
+        self.places.copy_(torch.tensor(self.lengths))
+        longest = max(self.lengths) + 1
+        window = self.room if self.knows_lengths else min(self.room, longest + -longest % WINDOW_STEP)
+        self.lengths = [length + 1 if length else 0 for length in self.lengths]
+        if not self.graphs_work:
+            return self._append(window)
+        if window not in self.graphs:
+            try:
+                self.graphs[window] = self._capture(window)
+            except RuntimeError as error:
+                if isinstance(error, torch.OutOfMemoryError):
+                    raise
+                note(f"steps are not captured as graphs, since that does not work here ({str(error).splitlines()[0][:200]})")
+                self.graphs_work = False
+                return self._append(window)
+        graph, logits = self.graphs[window]
+        graph.replay()
+        return logits
+
+    def _capture(self, window: int) -> tuple[object, torch.Tensor]:
+        """The graph of a step, and the tensor that its replay fills. The warm-ups write what the replay will write again."""
+        module = torch.get_device_module(self.device.type)
+        side = module.Stream()
+        side.wait_stream(module.current_stream())
+        with module.stream(side):
+            for _ in range(WARM_UPS):
+                self._append(window)
+        module.current_stream().wait_stream(side)
+        graph = getattr(module, f"{self.device.type.upper()}Graph")()
+        with module.graph(graph):
+            logits = self._append(window)
+        return graph, logits
+
+    def _append(self, window: int) -> torch.Tensor:
+        self.cache.appending(self.places, window)
+        return self._logits(input_ids=self.fed[:, None], position_ids=self.places[:, None], lengths=self.places)
+
+    def _logits(self, **inputs) -> torch.Tensor:
+        logits = self.model(past_key_values=self.cache, use_cache=True, **inputs).logits[:, -1]
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+    @contextlib.contextmanager
+    def _last_alone(self, last: torch.Tensor):
+        """Within it logits are computed for the token `last`, int64 [rows], of each row alone."""
+        last = last.to(self.device)
+
+        def pick(module, arguments):
+            (hidden,) = arguments
+            return hidden[torch.arange(len(last), device=self.device), last][:, None]
+
+        hook = self.base.get_output_embeddings().register_forward_pre_hook(pick)
+        try:
+            yield
+        finally:
+            hook.remove()
+
+    def move(self, sources: dict[int, int]) -> None:
+        """Slots, the keys of `sources`, go on from where the slots that are its values are; they have the same prompt."""
+        moved = {slot: source for slot, source in sources.items() if slot != source}
+        if moved:
+            span = min(self.starts[slot] for slot in moved), max(self.lengths[slot] for slot in moved)
+            targets, origins = (torch.tensor(list(part), device=self.device) for part in (moved.keys(), moved.values()))
+            self.cache.move(targets, origins, *span)
+
+    def free(self, group: int) -> None:
+        """Its row has ended."""
+        for slot in range(group * self.width, (group + 1) * self.width):
+            self.tokens[slot] = self.lengths[slot] = 0
+
+    def keep_groups(self, groups: list[int]) -> None:
+        """Only these go on, numbered anew in this order; a step is the faster for it."""
+        slots = [group * self.width + column for group in groups for column in range(self.width)]
+        for part in (self.tokens, self.lengths, self.starts):
+            part[:] = [part[slot] for slot in slots]
+        self._renew()
+        self.cache.keep_slots(torch.tensor(slots, device=self.device))
+
+
+@contextlib.contextmanager
+def slot_attention(model):
+    """Within it the model's attention is that of slots."""
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    before = base.config._attn_implementation
+    base.set_attn_implementation(ATTENTION)
+    try:
+        yield
+    finally:
+        base.set_attn_implementation(before)
