@@ -185,7 +185,7 @@ def test_a_view_of_a_table_that_is_gone_hides_no_other(tmp_path):
 def test_chinook():
     before = CHINOOK.read_bytes()
     with open_database(str(CHINOOK), 5) as live:
-        assert {"Album", "Artist", "Customer", "Invoice", "PlaylistTrack", "Track"} <= {table.name for table in live.schema.tables}
+        assert {"Album", "Artist", "Invoice", "PlaylistTrack", "Track"} <= {table.name for table in live.schema.tables}
         assert {("Album", "Artist"), ("Track", "Album"), ("PlaylistTrack", "Track")} <= set(live.reflected.links)
         assert "CREATE TABLE Album (AlbumId INTEGER, Title VARCHAR, ArtistId INTEGER)" in live.schema.ddl()
         result, more = live.run("SELECT a.Name, COUNT(*) FROM Artist AS a JOIN Album AS b ON a.ArtistId = b.ArtistId "
