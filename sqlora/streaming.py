@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from accelerate import PartialState
 from accelerate.data_loader import prepare_data_loader
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -57,14 +56,11 @@ class Source:
         self.files = [str(file) for file in (builder.config.data_files or {}).get("train", [])]
         self.dataset = data.train_split(splits, self.where).shuffle(settings.SEED, buffer_size=self.most)
 
-    def records(self, epoch: int = 0, process: int = 0, processes: int = 1) -> Iterator[object]:
-        """What one of several processes reads in an epoch; every record goes to one of them. Raises UserError."""
-        from datasets.distributed import split_dataset_by_node
-
-        part = split_dataset_by_node(self.dataset, process, processes)
-        part.set_epoch(epoch)
+    def records(self, epoch: int = 0) -> Iterator[object]:
+        """What is read in an epoch. Raises UserError."""
+        self.dataset.set_epoch(epoch)
         with data.readable(self.where):
-            yield from part
+            yield from self.dataset
 
     def first_rows(self) -> list[Row]:
         """The first SHUFFLE_BUFFER rows, by which the others are judged. Raises UserError for one that lacks a text."""
@@ -100,16 +96,12 @@ class Stream(IterableDataset):
         self.place: Place = (0, 0, 0)
         self.counts: Counter = Counter()
 
-    def go_on(self, places: list[Place]) -> None:
-        """The next iteration begins where the processes of a run were. Raises UserError if they were more or fewer."""
-        state = PartialState()
-        if len(places) != state.num_processes:
-            raise UserError(f"RESUME (--resume): the run streams its data to {len(places)} processes, and now there are "
-                            f"{state.num_processes}; start as many, or begin anew without --resume")
-        self.place = tuple(places[state.process_index])
+    def go_on(self, place: Place) -> None:
+        """The next iteration begins where a run was."""
+        self.place = tuple(place)
 
     def loader(self, arguments, collate: Callable[[list[dict]], dict]) -> DataLoader:
-        """Its batches on the device of a Trainer's `arguments`. Each process has rows of its own already."""
+        """Its batches on the device of a Trainer's `arguments`."""
         # With a generator, since a resumed run would otherwise draw a random number more than one that ran straight.
         loader = DataLoader(self, arguments.train_batch_size, collate_fn=collate, pin_memory=arguments.dataloader_pin_memory,
                             generator=torch.Generator())
@@ -118,11 +110,10 @@ class Stream(IterableDataset):
 
     def __iter__(self) -> Iterator[dict]:
         """Raises UserError if a whole epoch gives no row, or if the data cannot be read any more."""
-        state = PartialState()
         epoch, read, given = self.place
         while True:
             whole, found = read == 0, False
-            records = self.source.records(epoch, state.process_index, state.num_processes)
+            records = self.source.records(epoch)
             unread = itertools.islice(records, read, None)
             while chunk := list(itertools.islice(unread, CHUNK)):
                 rows = self.usable(chunk, read + 1)

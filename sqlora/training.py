@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from accelerate.utils import gather_object
 from peft import PeftModel
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback
@@ -141,7 +140,7 @@ class SqlTrainer(Trainer):
         if num_items_in_batch is None:  # the batch is all of the step
             num_items_in_batch = inputs["targets"]
         self.rows_seen += len(inputs["lengths"])
-        self.place = inputs["rows"].rows[-1].get("place")
+        self.place = inputs["rows"].last.get("place")
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         before = [None if parameter.grad is None else parameter.grad.clone() for parameter in trained]
 
@@ -284,7 +283,6 @@ class SqlTrainer(Trainer):
         start = time.perf_counter()
         self.run_log.flush()
         step = self.state.global_step
-        places = gather_object([self.place])
         if not all(parameter.isfinite().all() for parameter in self.model.parameters() if parameter.requires_grad):
             raise bad_loss("adapter's weight", math.nan, step)
         folder = self._checkpoint(step)
@@ -304,7 +302,7 @@ class SqlTrainer(Trainer):
                 (partial / _rng_name(rank)).write_bytes(state)
             self.state.save_to_json(str(partial / TRAINER_STATE_NAME))
             progress = {"unlogged": self.unlogged, "rows_seen": self.rows_seen, "seconds": self.run_log.seconds(),
-                        "most_tokens": self.most_tokens, "places": places}
+                        "most_tokens": self.most_tokens, "place": self.place}
             (partial / PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
             checkpoints.seal(partial, self.fingerprint, checkpoints.CHECKPOINT, self.run_log.metrics())
         rotate_checkpoints(output_dir=str(folder.parent), save_total_limit=self.args.save_total_limit,
@@ -329,7 +327,7 @@ class SqlTrainer(Trainer):
         self.unlogged = [tuple(one) for one in progress["unlogged"]]
         self.rows_seen, self.seconds_before = progress["rows_seen"], progress["seconds"]
         if isinstance(self.train_dataset, Stream):
-            self.train_dataset.go_on(progress["places"])
+            self.train_dataset.go_on(progress["place"])
         # The same passes give the same rounding.
         self.most_tokens = self.settings.MAX_TOKENS_PER_PASS or progress["most_tokens"]
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import hub_server
+import patience
 import pytest
 from hub_server import Fault, HubServer
 
@@ -54,7 +55,7 @@ def ask(hub, tmp_path):
         clean = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
         clean |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_DISABLE_TELEMETRY": "1"} | environment
         return subprocess.run([sys.executable, "-c", FIND, kind, name], cwd=ROOT, env=clean, capture_output=True, text=True,
-                              timeout=100)
+                              timeout=patience.SECONDS)
 
     return ask
 
