@@ -66,6 +66,19 @@ def exit_on_user_error() -> Iterator[None]:
         sys.exit(128 + getattr(error, "number", signal.SIGINT))
 
 
+def run_command(command, arguments: list[str] | None) -> object:
+    """What a click command returns for `arguments`, or sys.argv; what the user can mend exits with 2."""
+    import click
+
+    with exit_on_user_error():
+        try:
+            return command.main(args=arguments, standalone_mode=False)
+        except click.UsageError as error:
+            raise UserError(f"{error.format_message()} (--help lists the flags)") from None
+        except click.Abort:
+            raise KeyboardInterrupt from None
+
+
 def _tell(error: UserError) -> int:
     print(f"error: {error}", file=sys.stderr)
     return 2
