@@ -1,4 +1,4 @@
-"""A stream: every row once an epoch and to one process, nothing that validation has, and taken up again at the same row."""
+"""A stream: every row once an epoch, nothing that validation has, and taken up again at the same row."""
 
 import itertools
 import json
@@ -73,14 +73,6 @@ def test_an_epoch_has_every_row_once_in_an_order_of_its_own(folder, make_setting
     assert firsts == {0, 1, 2}, "all three files are read at once"
 
 
-@pytest.mark.parametrize("processes", [2, 3])  # 3 files: each row in turn, and a file each
-def test_every_row_goes_to_one_process(folder, make_settings, processes):
-    source = streaming.Source(make_settings("--streaming", "--data-path", str(folder)))
-    parts = [questions(source.records(1, process, processes)) for process in range(processes)]
-    assert sorted(itertools.chain(*parts)) == sorted(questions(ROWS))
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
-
-
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.csv", "r[o]ws*.parquet"])
 def test_a_single_file(tmp_path, make_settings, name):
     path = tmp_path / name
@@ -137,11 +129,9 @@ def test_a_stream_goes_on_at_any_row(folder, make_stream, after):
     straight, _ = make_stream(folder, *flags)
     rows = list(itertools.islice(straight, after + 30))
     second, _ = make_stream(folder, *flags)
-    second.go_on([json.loads(json.dumps(rows[after - 1]["place"]))])
+    second.go_on(json.loads(json.dumps(rows[after - 1]["place"])))
     assert list(itertools.islice(second, 30)) == rows[after:]
     assert second.counts["read"] < 600, "what was passed over was checked again"
-    with pytest.raises(UserError, match="--resume.*2 processes"):
-        second.go_on([rows[0]["place"]] * 2)
 
 
 def test_an_interrupted_run_ends_as_a_straight_one(folder, make_trainer, make_stream, tmp_path):
