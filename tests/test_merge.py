@@ -41,7 +41,7 @@ def answers(run):
     settings = load_settings([*run, "--model", "adapter"], "")
     base = hub.find_base_model(settings.BASE_MODEL)
     model = adapter.load_adapter(backend.load_base(base, settings, CPU, training=False), adapter.find_adapter(settings))
-    return generation.generate_sql(model, backend.load_tokenizer(base), data.load_samples(settings), settings)
+    return generation.SqlWriter(model, backend.load_tokenizer(base), settings).write(data.load_samples(settings))
 
 
 def compute_flags(flags):
