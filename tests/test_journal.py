@@ -53,8 +53,8 @@ def flags(llama_folder, tmp_path):
     """Of generate.py with the base alone, over 60 rows."""
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    given = {"base-model": llama_folder, "test-data": rows, "model": "base", "device": "cpu", "dtype": "float32", "low-bit": "none",
-             "max-new-tokens": 30, "generation-batch-size": 2, "checkpoint-dir": tmp_path / "run",
+    given = {"base-model": llama_folder, "test-data": rows, "model": "base", "device": "cpu", "dtype": "float32",
+             "low-bit": "none", "max-new-tokens": 30, "generation-batch-size": 2, "checkpoint-dir": tmp_path / "run",
              "model-path": tmp_path / "none", "output": tmp_path / "out.jsonl"}
     return [part for name, value in given.items() for part in (f"--{name}", str(value))]
 
