@@ -79,7 +79,7 @@ def test_plain_transformers_gives_the_same_answers(run, merged, answers, tmp_pat
     done = subprocess.run([sys.executable, "-c", PLAIN, merged[0]], cwd=tmp_path, input=json.dumps(prompts), capture_output=True,
                           text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert [text.strip() for text in json.loads(done.stdout)] == answers
+    assert [prompt.extract_sql(text) for text in json.loads(done.stdout)] == answers
     assert sum(answer.startswith("SELECT") for answer in answers) >= 6  # it has learned something
 
 
@@ -89,6 +89,8 @@ def test_the_drift_is_told(merged):
     for words in ("folded into", "the nf4 weights of training, unpacked to float32", "same likeliest token"):
         assert words in said
         assert words in card
+    assert "100.00%" in said
+    assert "differs by 0.00000 in the mean" in said  # in float32, folding is exact
     assert str(folder.parent) not in card
     assert "library_name: \"transformers\"" in card
 
