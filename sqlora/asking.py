@@ -48,6 +48,7 @@ class Asker:
         self.model = model
         self.tokenizer = tokenizer
         self.settings = settings
+        self.writer = generation.SqlWriter(model, tokenizer, settings)
         self.see(settings.TABLES)
 
     def see(self, names: list[str]) -> None:
@@ -62,7 +63,7 @@ class Asker:
         rows = [{"question": question, "context": schema.ddl()} for question, schema in zip(questions, shown, strict=True)]
         with progress_bar() as bar:
             advance = partial(bar.advance, bar.add_task("writing SQL", total=len(rows)))
-            written = generation.generate_candidates(self.model, self.tokenizer, rows, self.settings, advance)
+            written = self.writer.candidates(rows, advance)
         return [self._answer(row, schema, candidates) for row, schema, candidates in zip(rows, shown, written, strict=True)]
 
     def _choose(self, question: str) -> Schema:

@@ -11,9 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
+from sqlora import processes
 from sqlora.errors import hide_passwords
 
 if TYPE_CHECKING:
@@ -24,7 +34,7 @@ if TYPE_CHECKING:
     from sqlora.passes import Form
     from sqlora.settings import Settings
 
-console = Console()
+console = Console(quiet=not processes.is_first())
 
 
 def quiet_libraries() -> None:
@@ -53,7 +63,8 @@ def print_banner(settings: Settings, device: Device) -> None:
         "checkpoints": s.CHECKPOINT_DIR,
         "device": f"{device.type}: {device.name} ({device.reason})",
         "dtype": f"{str(device.dtype).removeprefix('torch.')} ({device.dtype_reason}); base weights {s.LOW_BIT}",
-        "batch size": f"{s.BATCH_SIZE} rows, accumulation {s.GRADIENT_ACCUMULATION_STEPS}",
+        "batch size": f"{s.BATCH_SIZE} rows, accumulation {s.GRADIENT_ACCUMULATION_STEPS}: "
+                      f"{s.BATCH_SIZE * s.GRADIENT_ACCUMULATION_STEPS:,} rows a step{_shared_out()}",
         "steps": f"{s.MAX_STEPS}, warm-up {s.WARMUP_STEPS}",
         "save, eval, log every": f"{s.SAVE_STEPS}, {s.EVAL_STEPS}, {s.LOGGING_STEPS} steps; save limit {s.SAVE_TOTAL_LIMIT}",
         "learning rate": f"{s.LEARNING_RATE}, cosine",
@@ -62,6 +73,13 @@ def print_banner(settings: Settings, device: Device) -> None:
     })
     if s.WARMUP_STEPS >= s.MAX_STEPS:
         note(f"WARMUP_STEPS is {s.WARMUP_STEPS} of {s.MAX_STEPS} steps, so the learning rate never reaches its height")
+
+
+def _shared_out() -> str:
+    here = processes.here()
+    if here.world == 1:
+        return ""
+    return f", over {here.world} processes" + (", which share the base (FSDP2)" if here.sharded else "")
 
 
 def print_generation(settings: Settings, device: Device, rows: int) -> None:
@@ -79,8 +97,9 @@ def print_rows(read: int, checked: Checked, overlaps: dict[str, int], apart: str
                settings: Settings) -> None:
     """How many rows there are, and what became of them."""
     train, validation = splits.train, splits.validation
+    first = "of a stream, the first " if settings.STREAMING else ""
     print_facts({
-        "rows": f"{read:,} read, {len(train.rows):,} for training, {len(validation.rows):,} for validation",
+        "rows": f"{first}{read:,} read, {len(train.rows):,} for training, {len(validation.rows):,} for validation",
         "validation": f"no {apart} of the training rows",
         "data check": "off" if settings.CHECK_DATA == "off" else f"{settings.CHECK_DATA}: {checked}",
         "rows dropped": f"{train.too_long + validation.too_long:,} longer than {settings.MAX_LENGTH} tokens",
@@ -138,10 +157,26 @@ def print_adapter(folder: Path, fingerprint: dict | None, settings: Settings) ->
         note(f"this adapter was trained on {fingerprint.get('quantisation')} weights, and LOW_BIT is {settings.LOW_BIT}")
 
 
-def progress_bar() -> Progress:
-    """A bar of things done out of all, with the time spent and left; nothing where the output is no terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+def progress_bar(unit: str = "") -> Progress:
+    """A bar of things done out of all, with the time spent and left; nothing where the output is no terminal.
+
+    With a `unit`, such as "rows", it tells how many are done a second.
+    """
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()]
+    if unit:
+        columns.append(Speed(unit))
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+class Speed(ProgressColumn):
+    """Things done a second, in the last half minute."""
+
+    def __init__(self, unit: str):
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f} {self.unit}/s" if task.speed else "")
 
 
 def plain(text: str, style: str = "", to: Console | None = None) -> Text:

@@ -1,4 +1,4 @@
-"""SQL from a model: batches of prompts, sorted by length, padded on the left, decoded to the SQL alone."""
+"""SQL from a model: prompts answered together, decoded to the SQL alone, in the order of the rows."""
 
 from __future__ import annotations
 
@@ -6,34 +6,49 @@ import contextlib
 import functools
 from collections.abc import Callable
 
-import torch
 from peft import PeftModel
-from transformers import GenerationConfig, LogitsProcessor
 
-from sqlora import prefix, prompt, voting
+from sqlora import passes, prompt, voting
 from sqlora.console import progress_bar
+from sqlora.device import free_memory
 from sqlora.errors import UserError
+from sqlora.plain import PlainWriter
 from sqlora.settings import Settings
+from sqlora.stack import LEGACY
 from sqlora.voting import Candidate
 
+if not LEGACY:
+    from sqlora import folding
+    from sqlora.batching import BatchWriter
 
-def answer_rows(model, tokenizer, rows: list[dict[str, str]], settings: Settings) -> list[dict[str, str | None]]:
+FOLDED_FROM = 64  # rows; for fewer the folding takes longer than it saves
+Rows = list[dict[str, str]]
+Advance = Callable[[int], None]
+
+
+def answer_rows(model, tokenizer, rows: Rows, settings: Settings) -> list[dict[str, str | None]]:
     """Each row's question, context and answer, with the SQL of the base and of the adapter; None for what is not there.
 
-    One model serves both: its adapter, if it has one, is switched off for the base's answers.
+    One model serves both: its adapter, if it has one, is switched off for the base's answers. Where MERGE_FOR_GENERATION comes
+    to it, its 4-bit weights are made plain first, and the adapter folded into them for its own.
     """
     has_adapter = isinstance(model, PeftModel)
+    merges = folding_pays(model, settings, len(rows))
+    if merges:
+        folding.unpack(model, model.get_input_embeddings().weight.dtype)
     askers = {}
     if settings.MODEL != "adapter":
         askers["base"] = model.disable_adapter if has_adapter else contextlib.nullcontext
     if has_adapter:
         askers["adapter"] = contextlib.nullcontext
     answers: dict[str, list[str]] = {}
-    with progress_bar() as bar:
+    with progress_bar("rows") as bar:
         for name, as_asker in askers.items():
             task = bar.add_task(name, total=len(rows))
+            if merges and name == "adapter":
+                model = folding.fold(model)
             with as_asker():
-                answers[name] = generate_sql(model, tokenizer, rows, settings, functools.partial(bar.advance, task))
+                answers[name] = SqlWriter(model, tokenizer, settings).write(rows, functools.partial(bar.advance, task))
     return [
         {key: row.get(key) for key in ("question", "context", "answer")}
         | {name: answers[name][i] if name in answers else None for name in ("base", "adapter")}
@@ -41,116 +56,60 @@ def answer_rows(model, tokenizer, rows: list[dict[str, str]], settings: Settings
     ]
 
 
-def generate_sql(model, tokenizer, rows: list[dict[str, str]], settings: Settings,
-                 advance: Callable[[int], None] = lambda done: None) -> list[str]:
-    """The model's SQL for each row's question and context, in the order of `rows`.
-
-    With NUM_CANDIDATES above 1 several are written for each, and `voting.choose` takes one. `advance` is called with the
-    number of rows that each batch answered. Raises UserError for a prompt that leaves the model no room for an answer.
-    """
-    candidates = generate_candidates(model, tokenizer, rows, settings, advance)
-    if settings.NUM_CANDIDATES == 1:
-        return [written[0].sql for written in candidates]
-    return voting.choose([row["context"] for row in rows], candidates)
+def folding_pays(model, settings: Settings, rows: int) -> bool:
+    """What MERGE_FOR_GENERATION comes to: plain weights decode batches faster, where they fit beside the 4-bit ones."""
+    if LEGACY or settings.MERGE_FOR_GENERATION != "auto":
+        return not LEGACY and settings.MERGE_FOR_GENERATION == "on"
+    free = free_memory(model.device.type)
+    plain = model.num_parameters() * model.get_input_embeddings().weight.dtype.itemsize
+    return model.device.type != "cpu" and rows >= FOLDED_FROM and free is not None and plain < free / 2
 
 
-@torch.inference_mode()
-def generate_candidates(model, tokenizer, rows: list[dict[str, str]], settings: Settings,
-                        advance: Callable[[int], None] = lambda done: None) -> list[list[Candidate]]:
-    """NUM_CANDIDATES queries for each row, the likeliest first: the best beams, or the greedy one and samples, by SEED."""
-    prompts = prompt.encode_prompts(tokenizer, rows, settings.PROMPT_ORDER)
-    _check_lengths(prompts, model.config.max_position_embeddings, settings.MAX_NEW_TOKENS)
-    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    best = GenerationConfig(
-        max_new_tokens=settings.MAX_NEW_TOKENS,
-        do_sample=False,
-        num_beams=settings.NUM_BEAMS,
-        num_return_sequences=settings.NUM_CANDIDATES if settings.NUM_BEAMS > 1 else 1,
-        repetition_penalty=settings.REPETITION_PENALTY,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        pad_token_id=pad,
-        return_dict_in_generate=True,
-        output_scores=settings.NUM_BEAMS > 1,
-    )
-    ways = [best]
-    if settings.NUM_BEAMS == 1 < settings.NUM_CANDIDATES:
-        sampling = {"do_sample": True, "temperature": settings.TEMPERATURE, "num_return_sequences": settings.NUM_CANDIDATES - 1}
-        ways.append(GenerationConfig(**best.to_diff_dict() | sampling, top_k=0))
-    model.eval()
-    torch.manual_seed(settings.SEED)
-    answers: list[list[Candidate]] = [[] for _ in rows]
-    longest_first = sorted(range(len(rows)), key=lambda i: -len(prompts[i]))
-    shared = prefix.shared_length(prompts)
-    cache = prefix.prefill(model, prompts[0][:shared])
-    if cache is None:
-        shared = 0
-    for start in range(0, len(rows), settings.GENERATION_BATCH_SIZE):
-        batch = longest_first[start : start + settings.GENERATION_BATCH_SIZE]
-        padded = pad_left([prompts[i] for i in batch], pad, shared)
-        inputs = {key: tensor.to(model.device) for key, tensor in padded.items()}
-        for way in ways:
-            if cache is not None:
-                inputs["past_key_values"] = prefix.repeated(cache, len(batch) * max(way.num_beams, way.num_return_sequences))
-            for place, candidate in enumerate(_answers(model, tokenizer, inputs, way)):
-                answers[batch[place // way.num_return_sequences]].append(candidate)
-        advance(len(batch))
-    return answers
+class SqlWriter:
+    """Writes SQL with a model as it is now, its adapter switched on or off; what it sets up for that serves all later calls."""
 
+    def __init__(self, model, tokenizer, settings: Settings):
+        self.model = model
+        self.tokenizer = tokenizer
+        self.settings = settings
 
-def _answers(model, tokenizer, inputs: dict[str, torch.Tensor], way: GenerationConfig) -> list[Candidate]:
-    """`way.num_return_sequences` answers for each prompt, those of one prompt beside each other, the likeliest first."""
-    likelihood = Likelihood(way.eos_token_id)
-    made = model.generate(**inputs, generation_config=way, logits_processor=[likelihood] if way.do_sample else None)
-    ids = made.sequences[:, inputs["input_ids"].shape[1] :]
-    texts = [prompt.extract_sql(prompt.decode_answer(tokenizer, answer)) for answer in ids.tolist()]
-    if way.do_sample:  # however likely, a sample is one vote
-        scores = likelihood.sums(made.sequences).tolist()
-        order = sorted(range(len(texts)), key=lambda place: (place // way.num_return_sequences, -scores[place]))
-        return [Candidate(texts[place], 1.0) for place in order]
-    if way.num_beams > 1:  # beams are all different, so each counts as often as the model would write it
-        lengths = (ids != way.pad_token_id).sum(dim=1)
-        return [Candidate(*pair) for pair in zip(texts, (made.sequences_scores * lengths).exp().tolist(), strict=True)]
-    return [Candidate(text, 1.0) for text in texts]
+    def write(self, rows: Rows, advance: Advance = lambda done: None) -> list[str]:
+        """The model's SQL for each row's question and context, in the order of `rows`.
 
+        With NUM_CANDIDATES above 1 several are written for each, and `voting.choose` takes one. `advance` is called with the
+        number of rows that were answered since its last call. Raises UserError for a prompt that leaves no room for an answer.
+        """
+        candidates = self.candidates(rows, advance)
+        if self.settings.NUM_CANDIDATES == 1:
+            return [written[0].sql for written in candidates]
+        return voting.choose([row["context"] for row in rows], candidates)
 
-class Likelihood(LogitsProcessor):
-    """Sums the log-probabilities of the tokens that are drawn, without keeping the scores of more than one step."""
+    def candidates(self, rows: Rows, advance: Advance = lambda done: None) -> list[list[Candidate]]:
+        """NUM_CANDIDATES queries for each row, the likeliest first: the best beams, or the greedy one and samples, by SEED."""
+        prompts = prompt.encode_prompts(self.tokenizer, rows, self.settings.PROMPT_ORDER)
+        longest = self._check_lengths(prompts)
+        found: list[list[Candidate]] = [[] for _ in rows]
 
-    def __init__(self, eos_token_id: int):
-        self.eos_token_id = eos_token_id
-        self.total: torch.Tensor | float = 0.0
-        self.last: torch.Tensor | None = None
+        def ended(number: int, written: list[tuple[list[int], float]]) -> None:
+            found[number] = [Candidate(self._sql(ids), weight) for ids, weight in written]
+            advance(1)
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        self.total = self.sums(input_ids)
-        # A row that has ended draws no more.
-        going = torch.ones_like(scores[:, 0]) if self.last is None else self.going * (input_ids[:, -1] != self.eos_token_id)
-        self.last, self.going = scores.log_softmax(dim=-1), going
-        return scores
+        knows = not LEGACY and passes.attends_to_all(self.model.config, longest)
+        (self.batches if knows else PlainWriter(self.model, self.settings, self.tokenizer)).write(prompts, ended)
+        return found
 
-    def sums(self, input_ids: torch.Tensor) -> torch.Tensor | float:
-        """Float [rows], with the last column of `input_ids`, int64 [rows, length], counted in."""
-        if self.last is None:
-            return self.total
-        return self.total + self.last.gather(1, input_ids[:, -1:])[:, 0].nan_to_num(neginf=0.0) * self.going
+    @functools.cached_property
+    def batches(self) -> BatchWriter:
+        return BatchWriter(self.model, self.settings, self.tokenizer.eos_token_id)
 
+    def _sql(self, ids: list[int]) -> str:
+        return prompt.extract_sql(prompt.decode_answer(self.tokenizer, ids))
 
-def pad_left(prompts: list[list[int]], pad: int, shared: int = 0) -> dict[str, torch.Tensor]:
-    """`input_ids` and `attention_mask`, int64 [prompts, length], the prompts' last tokens in one column.
-
-    The padding follows the first `shared` tokens, which stand in the first columns.
-    """
-    gaps = [max(map(len, prompts)) - len(ids) for ids in prompts]
-    return {
-        "input_ids": torch.tensor([ids[:shared] + [pad] * gap + ids[shared:] for ids, gap in zip(prompts, gaps, strict=True)]),
-        "attention_mask": torch.tensor([[1] * shared + [0] * gap + [1] * (len(ids) - shared)
-                                        for ids, gap in zip(prompts, gaps, strict=True)]),
-    }
-
-
-def _check_lengths(prompts: list[list[int]], window: int, new_tokens: int) -> None:
-    for number, ids in enumerate(prompts, start=1):
-        if len(ids) + new_tokens > window:
-            raise UserError(f"row {number}: its prompt has {len(ids)} tokens, and with MAX_NEW_TOKENS (--max-new-tokens) "
-                            f"{new_tokens} it does not fit the model's window of {window}; shorten the context")
+    def _check_lengths(self, prompts: list[list[int]]) -> int:
+        """The tokens of the longest prompt and its answer."""
+        new, window = self.settings.MAX_NEW_TOKENS, self.model.config.max_position_embeddings
+        for number, ids in enumerate(prompts, start=1):
+            if len(ids) + new > window:
+                raise UserError(f"row {number}: its prompt has {len(ids)} tokens, and with MAX_NEW_TOKENS (--max-new-tokens) "
+                                f"{new} it does not fit the model's window of {window}; shorten the context")
+        return max(map(len, prompts), default=0) + new

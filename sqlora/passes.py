@@ -10,7 +10,7 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers.models.llama.modeling_llama import repeat_kv
 
-from sqlora import packing
+from sqlora import packing, processes
 from sqlora.console import note
 from sqlora.device import Device
 from sqlora.errors import UserError
@@ -52,6 +52,8 @@ def choose_form(config, settings: Settings, device: Device) -> Form:
         raise UserError(f"PACKING (--packing) is {name!r}, and {unfit}; set it to auto or off")
     if settings.COMPILE != "auto":
         return Form(name, reason, settings.COMPILE == "on", "as COMPILE asks")
+    if processes.here().sharded:
+        return Form(name, reason, False, "the base is spread over processes")
     return Form(name, reason, triton, "Triton is here" if triton else "no Triton here")
 
 
@@ -63,10 +65,16 @@ def _unfit(config, longest: int) -> str | None:
         return f"a {config.model_type} model is not known to pack exactly"
     if getattr(config, "attention_dropout", 0):
         return "the model has an attention dropout"
-    window = getattr(config, "sliding_window", None)
-    if window and getattr(config, "use_sliding_window", True) and window < longest:
-        return f"the model's attention reaches only {window} tokens, and MAX_LENGTH is {longest}"
+    if not attends_to_all(config, longest):
+        return f"the model's attention reaches only {config.sliding_window} tokens, and MAX_LENGTH is {longest}"
     return None
+
+
+def attends_to_all(config, longest: int) -> bool:
+    """Whether a model is known to attend to all earlier tokens alike, in rows of at most `longest` tokens."""
+    window = getattr(config, "sliding_window", None)
+    narrow = window and getattr(config, "use_sliding_window", True) and window < longest
+    return config.model_type in KNOWN_MODELS and not narrow
 
 
 def prepare(model, form: Form, device: Device) -> Form:

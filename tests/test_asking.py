@@ -33,7 +33,7 @@ def asker(make_settings, llama_tokenizer, server, monkeypatch):
     settings = make_settings("--database", server.reader, "--question", "x", "--tables", "Song,singer")
     with open_database(server.reader, 5) as live:
         asker = asking.Asker(live, None, llama_tokenizer, settings)
-        monkeypatch.setattr(generation, "generate_candidates",
+        monkeypatch.setattr(generation.SqlWriter, "candidates",
                             lambda *_: [[Candidate(sql) for sql in asker.candidates]])
         yield asker
 

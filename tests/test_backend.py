@@ -34,7 +34,7 @@ def test_every_kind_of_causal_model_trains_and_generates(request, make_settings,
     loss.backward()
     assert torch.isfinite(loss)
     assert any(parameter.grad is not None and parameter.grad.norm() > 0 for parameter in model.parameters())
-    assert len(generation.generate_sql(model, tokenizer, ROWS, settings)) == 1
+    assert len(generation.SqlWriter(model, tokenizer, settings).write(ROWS)) == 1
 
 
 def test_the_linear_layers_are_quantised_to_4_bits_and_the_head_is_not(llama_folder, make_settings):

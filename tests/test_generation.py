@@ -6,7 +6,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaForCausalLM
 
-from sqlora import generation, prompt
+from sqlora import backend, generation, hub, prompt
 from sqlora.errors import UserError
 
 ROWS = [{"question": "What is " + "the name and " * (i % 4) + f"a{i}?", "context": f"CREATE TABLE t{i} (a{i} INTEGER)"}
@@ -33,20 +33,20 @@ def asked(monkeypatch):
 
 @pytest.mark.parametrize("flags", [(), ("--num-beams", "3")])
 def test_batches_answer_as_one_at_a_time_in_the_same_order(model, llama_tokenizer, make_settings, asked, flags):
-    alone = generation.generate_sql(model, llama_tokenizer, ROWS, make_settings("--generation-batch-size", "1", *flags))
-    batched = generation.generate_sql(model, llama_tokenizer, ROWS, make_settings("--generation-batch-size", "3", *flags))
+    alone = generation.SqlWriter(model, llama_tokenizer, make_settings("--generation-batch-size", "1", *flags)).write(ROWS)
+    batched = generation.SqlWriter(model, llama_tokenizer, make_settings("--generation-batch-size", "3", *flags)).write(ROWS)
     assert alone == batched
     assert len(set(alone)) > 3
 
 
 def test_the_batch_is_reported_as_it_is_answered(model, llama_tokenizer, make_settings):
     done = []
-    generation.generate_sql(model, llama_tokenizer, ROWS, make_settings("--generation-batch-size", "3"), done.append)
-    assert done == [3, 3, 1]
+    generation.SqlWriter(model, llama_tokenizer, make_settings("--generation-batch-size", "3")).write(ROWS, done.append)
+    assert done == [1] * 7
 
 
 def test_only_new_tokens_count(model, llama_tokenizer, make_settings, asked):
-    short = generation.generate_sql(model, llama_tokenizer, ROWS[:1], make_settings("--max-new-tokens", "1"))
+    short = generation.SqlWriter(model, llama_tokenizer, make_settings("--max-new-tokens", "1")).write(ROWS[:1])
     assert len(llama_tokenizer(short[0], add_special_tokens=False)["input_ids"]) <= 1
 
 
@@ -62,19 +62,38 @@ def test_one_model_answers_with_and_without_its_adapter(model, llama_tokenizer, 
     assert all(row["adapter"] is None for row in plain)
 
 
+@pytest.mark.parametrize("low_bit", ["nf4", "none"])
+def test_with_plain_weights_the_answers_are_the_same(llama_folder, llama_tokenizer, make_settings, asked, low_bit):
+    flags = ("--low-bit", low_bit, "--dtype", "float32")
+    answers = []
+    for merge in ("off", "on", "auto"):
+        settings = make_settings(*flags, "--merge-for-generation", merge)
+        base = hub.find_base_model(str(llama_folder))
+        model = backend.wrap_with_adapter(backend.load_base(base, settings, backend.choose_device(settings), training=False),
+                                          settings)
+        torch.manual_seed(2)
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=0.5)
+        assert generation.folding_pays(model, settings, 1000) == (merge == "on")  # on a CPU
+        answers.append(generation.answer_rows(model, llama_tokenizer, ROWS, settings))
+    assert answers[0] == answers[1] == answers[2]
+    assert [row["base"] for row in answers[0]] != [row["adapter"] for row in answers[0]]
+
+
 def test_a_prompt_that_leaves_no_room(model, llama_tokenizer, make_settings):
     rows = [*ROWS, {"question": "x " * 3000, "context": "CREATE TABLE t (a INT)"}]
     with pytest.raises(UserError, match="row 8.*--max-new-tokens"):
-        generation.generate_sql(model, llama_tokenizer, rows, make_settings())
+        generation.SqlWriter(model, llama_tokenizer, make_settings()).write(rows)
 
 
 @pytest.mark.parametrize("flags", [(), ("--num-beams", "4")])
 def test_candidates_are_the_same_for_the_same_seed_and_begin_with_the_best(model, llama_tokenizer, make_settings, asked, flags):
     settings = make_settings("--num-candidates", "4", "--temperature", "1.5", "--generation-batch-size", "3", *flags)
-    written = generation.generate_candidates(model, llama_tokenizer, ROWS, settings)
+    written = generation.SqlWriter(model, llama_tokenizer, settings).candidates(ROWS)
     assert [len(candidates) for candidates in written] == [4] * len(ROWS)
-    assert written == generation.generate_candidates(model, llama_tokenizer, ROWS, settings)
-    alone = generation.generate_sql(model, llama_tokenizer, ROWS, make_settings("--generation-batch-size", "3", *flags))
+    assert written == generation.SqlWriter(model, llama_tokenizer, settings).candidates(ROWS)
+    alone = generation.SqlWriter(model, llama_tokenizer, make_settings("--generation-batch-size", "3", *flags)).write(ROWS)
     assert [candidates[0].sql for candidates in written] == alone
     assert len({candidate.sql for candidates in written for candidate in candidates}) > 2 * len(ROWS)
     if flags:
@@ -83,7 +102,7 @@ def test_candidates_are_the_same_for_the_same_seed_and_begin_with_the_best(model
 
 def test_samples_are_sorted_by_their_own_likelihood(model, llama_tokenizer, make_settings, asked):
     settings = make_settings("--num-candidates", "6", "--temperature", "1", "--max-new-tokens", "5")
-    (written,) = generation.generate_candidates(model, llama_tokenizer, ROWS[:1], settings)
+    (written,) = generation.SqlWriter(model, llama_tokenizer, settings).candidates(ROWS[:1])
     start = prompt.encode_prompts(llama_tokenizer, ROWS[:1])[0]
     likelihoods = []
     for candidate in written[1:]:
@@ -96,13 +115,9 @@ def test_samples_are_sorted_by_their_own_likelihood(model, llama_tokenizer, make
 
 
 def test_several_candidates_are_voted_on(model, llama_tokenizer, make_settings, monkeypatch):
-    monkeypatch.setattr(generation, "generate_candidates", lambda *_: [
+    monkeypatch.setattr(generation.SqlWriter, "candidates", lambda *_: [
         [generation.Candidate("SELECT nonesuch FROM t0"), generation.Candidate("SELECT a0 FROM t0")]])
-    assert generation.generate_sql(model, llama_tokenizer, ROWS[:1], make_settings("--num-candidates", "2")) == [
+    assert generation.SqlWriter(model, llama_tokenizer, make_settings("--num-candidates", "2")).write(ROWS[:1]) == [
         "SELECT a0 FROM t0"]
 
 
-def test_left_padding():
-    batch = generation.pad_left([[5, 6, 7], [8]], pad=2)
-    assert batch["input_ids"].tolist() == [[5, 6, 7], [2, 2, 8]]
-    assert batch["attention_mask"].tolist() == [[1, 1, 1], [0, 0, 1]]

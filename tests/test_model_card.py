@@ -81,5 +81,5 @@ def test_the_code_on_the_model_card_runs_and_says_what_the_toolkit_says(
     assert row["context"] in code
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(llama_folder), tmp_path).eval()
     settings = load_settings([], "")
-    (sql,) = generation.generate_sql(model, llama_tokenizer, [row], settings)
+    (sql,) = generation.SqlWriter(model, llama_tokenizer, settings).write([row])
     assert prompt.extract_sql(said) == sql

@@ -1,0 +1,101 @@
+"""Prompts answered by transformers' own generate, in batches padded on the left: for models that batching.py does not know."""
+
+from __future__ import annotations
+
+import torch
+from transformers import GenerationConfig, LogitsProcessor
+
+from sqlora.choosing import Ended, Written
+from sqlora.settings import Settings
+
+BATCH = 16  # rows, where GENERATION_BATCH_SIZE leaves it open
+
+
+class PlainWriter:
+    """Does what batching.BatchWriter does."""
+
+    def __init__(self, model, settings: Settings, tokenizer):
+        self.model = model
+        self.size = settings.GENERATION_BATCH_SIZE or BATCH
+        self.seed = settings.SEED
+        self.pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        best = GenerationConfig(
+            max_new_tokens=settings.MAX_NEW_TOKENS,
+            do_sample=False,
+            num_beams=settings.NUM_BEAMS,
+            num_return_sequences=settings.NUM_CANDIDATES if settings.NUM_BEAMS > 1 else 1,
+            repetition_penalty=settings.REPETITION_PENALTY,
+            eos_token_id=tokenizer.eos_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            pad_token_id=self.pad,
+            return_dict_in_generate=True,
+            output_scores=settings.NUM_BEAMS > 1,
+        )
+        self.ways = [best]
+        if settings.NUM_BEAMS == 1 < settings.NUM_CANDIDATES:
+            sampling = {"do_sample": True, "temperature": settings.TEMPERATURE, "top_k": 0,
+                        "num_return_sequences": settings.NUM_CANDIDATES - 1}
+            self.ways.append(GenerationConfig(**best.to_diff_dict() | sampling))
+
+    @torch.inference_mode()
+    def write(self, prompts: list[list[int]], ended: Ended) -> None:
+        """Calls `ended` with a prompt's index and its answers, the likeliest first, as soon as they are written."""
+        self.model.eval()
+        torch.manual_seed(self.seed)
+        order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
+        for start in range(0, len(order), self.size):
+            batch = order[start : start + self.size]
+            padded = pad_left([prompts[i] for i in batch], self.pad)
+            inputs = {key: tensor.to(self.model.device) for key, tensor in padded.items()}
+            written = [self._answers(inputs, way) for way in self.ways]
+            for place, number in enumerate(batch):
+                ended(number, [answer for answers in written for answer in answers[place]])
+
+    def _answers(self, inputs: dict[str, torch.Tensor], way: GenerationConfig) -> list[list[Written]]:
+        """`way.num_return_sequences` answers for each prompt, the likeliest first."""
+        likelihood = Likelihood(way.eos_token_id)
+        made = self.model.generate(**inputs, generation_config=way, logits_processor=[likelihood] if way.do_sample else None)
+        new = made.sequences[:, inputs["input_ids"].shape[1] :]
+        ids = new.tolist()
+        weights = [1.0] * len(ids)
+        order = range(len(ids))
+        count = way.num_return_sequences
+        if way.do_sample:  # however likely, a sample is one vote
+            scores = likelihood.sums(made.sequences).tolist()
+            order = sorted(order, key=lambda place: (place // count, -scores[place]))
+        elif way.num_beams > 1:  # beams are all different, so each counts as often as the model would write it
+            lengths = (new != way.pad_token_id).sum(dim=1)
+            weights = (made.sequences_scores * lengths).exp().tolist()
+        answers = [(ids[place], weights[place]) for place in order]
+        return [answers[start : start + count] for start in range(0, len(answers), count)]
+
+
+class Likelihood(LogitsProcessor):
+    """Sums the log-probabilities of the tokens that are drawn, without keeping the scores of more than one step."""
+
+    def __init__(self, eos_token_id: int):
+        self.eos_token_id = eos_token_id
+        self.total: torch.Tensor | float = 0.0
+        self.last: torch.Tensor | None = None
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self.total = self.sums(input_ids)
+        # A row that has ended draws no more.
+        going = torch.ones_like(scores[:, 0]) if self.last is None else self.going * (input_ids[:, -1] != self.eos_token_id)
+        self.last, self.going = scores.log_softmax(dim=-1), going
+        return scores
+
+    def sums(self, input_ids: torch.Tensor) -> torch.Tensor | float:
+        """Float [rows], with the last column of `input_ids`, int64 [rows, length], counted in."""
+        if self.last is None:
+            return self.total
+        return self.total + self.last.gather(1, input_ids[:, -1:])[:, 0].nan_to_num(neginf=0.0) * self.going
+
+
+def pad_left(prompts: list[list[int]], pad: int) -> dict[str, torch.Tensor]:
+    """`input_ids` and `attention_mask`, int64 [prompts, length], the prompts' last tokens in one column."""
+    gaps = [max(map(len, prompts)) - len(ids) for ids in prompts]
+    return {
+        "input_ids": torch.tensor([[pad] * gap + ids for ids, gap in zip(prompts, gaps, strict=True)]),
+        "attention_mask": torch.tensor([[0] * gap + [1] * len(ids) for ids, gap in zip(prompts, gaps, strict=True)]),
+    }
