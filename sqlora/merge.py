@@ -108,10 +108,12 @@ def _trained_on(fingerprint: dict | None, settings: Settings, into: str) -> str:
 
 def _validation_rows(settings: Settings, fingerprint: dict | None) -> list[dict[str, str]]:
     """The rows that finetune.py held out, if the data and the settings are those of its run; a note says if the data is not."""
-    from sqlora import console, data, lint, split
+    from sqlora import console, data, lint, split, streaming
 
-    rows = data.load_training_rows(settings)
-    if fingerprint and fingerprint.get("data", {}).get("hash") != data.data_hash(rows):
+    source = streaming.Source(settings) if settings.STREAMING else None
+    rows = source.first_rows() if source else data.load_training_rows(settings)
+    found = source.hash(rows) if source else data.data_hash(rows)
+    if fingerprint and fingerprint.get("data", {}).get("hash") != found:
         console.note("DATA_PATH is not the data that the adapter was trained on: the drift is measured on other rows")
     kept, _ = split.hold_out(lint.check_rows(rows, settings).rows, settings)
     return split.split_rows(kept, settings.VALIDATION_ROWS, settings.SEED)[1]
