@@ -8,6 +8,8 @@ from pathlib import Path
 # What is read and written.
 BASE_MODEL = "openlm-research/open_llama_3b"  # foundation model: a hub id, such as codellama/CodeLlama-7b-hf, or a folder
 DATA_PATH = "b-mc2/sql-create-context"  # training rows: a hub id, or a .json, .jsonl, .csv or .parquet file
+STREAMING = False  # read DATA_PATH while it is trained on: for data larger than memory (docs/how-it-works.md)
+SHUFFLE_BUFFER = 10000  # rows of a stream among which the next one is drawn; the first so many give the validation rows
 EXTRA_DATA = ""  # further training rows, such as the file of SAVE_FEEDBACK: what DATA_PATH takes
 EXTRA_WEIGHT = 5  # how often a row of EXTRA_DATA stands in the training data, where one of DATA_PATH stands once
 TEST_DATA = "test_data/samples.jsonl"  # rows that generate.py answers: question and context, answer if known

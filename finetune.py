@@ -37,6 +37,7 @@ def main(settings: Settings) -> None:
         report,
         run_folder,
         split,
+        streaming,
         training,
     )
 
@@ -48,7 +49,8 @@ def main(settings: Settings) -> None:
     console.print_banner(settings, chosen)
     checks.quick(chosen, settings)
 
-    rows = processes.first_on_host(lambda: data.load_training_rows(settings))
+    source = streaming.Source(settings) if settings.STREAMING else None
+    rows = processes.first_on_host(lambda: source.first_rows() if source else data.load_training_rows(settings))
     checked = processes.first_of_all(lambda: lint.check_rows(rows, settings))
     kept, overlaps = split.hold_out(checked.rows, settings)
     train, validation, apart = split.split_rows(kept, settings.VALIDATION_ROWS, settings.SEED)
@@ -63,9 +65,12 @@ def main(settings: Settings) -> None:
         console.print_estimate(memory.estimate(base, tokenised.train, settings, chosen, form), settings)
         return
 
+    if source:
+        tokenised = tokenised.with_training(streaming.Stream(source, validation, apart, tokenizer, settings))
     with run_folder.locked(settings):
-        source = {"id": settings.DATA_PATH, "hash": data.data_hash(rows), "rows": len(rows)}
-        fingerprint = adapter.make_fingerprint(base, tokenizer, settings, source)
+        origin = {"id": settings.DATA_PATH, "hash": source.hash(rows) if source else data.data_hash(rows),
+                  "rows": "streamed" if source else len(rows)}
+        fingerprint = adapter.make_fingerprint(base, tokenizer, settings, origin)
         run_folder.check_alike(fingerprint)
         checkpoint = processes.of_first(lambda: run_folder.begin(settings, fingerprint))
         model = backend.wrap_with_adapter(backend.load_base(base, settings, chosen, training=True), settings)
@@ -88,6 +93,8 @@ def main(settings: Settings) -> None:
 
             processes.of_first(save)
     console.print_end(trainer.run_log.metrics(), status, folder, curve)
+    if source:
+        console.print_facts({"stream": tokenised.train.rows})
     if trainer.interrupted:
         raise Interrupted(trainer.stopped_by, console.how_to_resume(trainer.state.global_step))
 

@@ -49,6 +49,7 @@ def training_arguments(settings: Settings, device: Device) -> TrainingArguments:
         metric_for_best_model="eval_loss",
         greater_is_better=False,
         seed=settings.SEED,
+        ignore_data_skip=settings.STREAMING,  # a stream goes on by itself
         bf16=device.dtype == torch.bfloat16,
         fp16=device.dtype == torch.float16,
         use_cpu=device.type == "cpu",

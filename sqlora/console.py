@@ -97,8 +97,9 @@ def print_rows(read: int, checked: Checked, overlaps: dict[str, int], apart: str
                settings: Settings) -> None:
     """How many rows there are, and what became of them."""
     train, validation = splits.train, splits.validation
+    first = "of a stream, the first " if settings.STREAMING else ""
     print_facts({
-        "rows": f"{read:,} read, {len(train.rows):,} for training, {len(validation.rows):,} for validation",
+        "rows": f"{first}{read:,} read, {len(train.rows):,} for training, {len(validation.rows):,} for validation",
         "validation": f"no {apart} of the training rows",
         "data check": "off" if settings.CHECK_DATA == "off" else f"{settings.CHECK_DATA}: {checked}",
         "rows dropped": f"{train.too_long + validation.too_long:,} longer than {settings.MAX_LENGTH} tokens",

@@ -76,6 +76,19 @@ def tell(error: UserError) -> int:
     return 2
 
 
+def run_command(command, arguments: list[str] | None) -> object:
+    """What a click command returns for `arguments`, or sys.argv; what the user can mend exits with 2."""
+    import click
+
+    with exit_on_user_error():
+        try:
+            return command.main(args=arguments, standalone_mode=False)
+        except click.UsageError as error:
+            raise UserError(f"{error.format_message()} (--help lists the flags)") from None
+        except click.Abort:
+            raise KeyboardInterrupt from None
+
+
 def tell_interrupt(error: KeyboardInterrupt) -> int:
     """Prints what became of the work, and returns the exit status that goes with the signal."""
     print(str(error) or "stopped", file=sys.stderr)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
+from torch.utils.data import DataLoader
 from transformers import PrinterCallback
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import EvalLoopOutput
@@ -30,6 +31,7 @@ from sqlora.run_folder import METRICS
 from sqlora.run_log import RunLog
 from sqlora.settings import Settings
 from sqlora.stack import Trainer, rotate_checkpoints
+from sqlora.streaming import Stream
 
 PROGRESS = "progress.json"  # in a checkpoint: what of the run's state Trainer does not keep
 RNG = "rng_state.pth"  # as Trainer calls the random numbers' state of its one process; those of others have their rank in it
@@ -65,6 +67,7 @@ class SqlTrainer(Trainer):
         self.stop = interrupts.Stop()
         self.stopped_by = 0  # the signal that ended the run, in whichever process it came
         self.rows_seen = 0
+        self.place: tuple | None = None  # in a stream, after the rows that were trained on
         self.seconds_before = 0.0  # of training, before the run was resumed
         self.seconds_aside = 0.0  # spent in evaluations and checkpoints
         self.unchecked: list[tuple[int, torch.Tensor]] = []
@@ -122,6 +125,10 @@ class SqlTrainer(Trainer):
     def _get_train_sampler(self, train_dataset=None) -> sampling.Shuffled:
         return sampling.make_sampler(self.train_dataset, self.form.name, self.settings)
 
+    def get_train_dataloader(self) -> DataLoader:
+        streamed = isinstance(self.train_dataset, Stream)
+        return self.train_dataset.loader(self.args, self.collate) if streamed else super().get_train_dataloader()
+
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | int:
         """Targets in the micro-batches of an optimiser step, over all processes."""
         return sum(batch["targets"] for batch in batch_samples)
@@ -133,6 +140,7 @@ class SqlTrainer(Trainer):
         if num_items_in_batch is None:  # the batch is all of the step
             num_items_in_batch = inputs["targets"]
         self.rows_seen += len(inputs["lengths"])
+        self.place = inputs["rows"].last.get("place")
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         before = [None if parameter.grad is None else parameter.grad.clone() for parameter in trained]
 
@@ -294,7 +302,7 @@ class SqlTrainer(Trainer):
                 (partial / _rng_name(rank)).write_bytes(state)
             self.state.save_to_json(str(partial / TRAINER_STATE_NAME))
             progress = {"unlogged": self.unlogged, "rows_seen": self.rows_seen, "seconds": self.run_log.seconds(),
-                        "most_tokens": self.most_tokens}
+                        "most_tokens": self.most_tokens, "place": self.place}
             (partial / PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
             checkpoints.seal(partial, self.fingerprint, checkpoints.CHECKPOINT, self.run_log.metrics())
         rotate_checkpoints(output_dir=str(folder.parent), save_total_limit=self.args.save_total_limit,
@@ -318,6 +326,8 @@ class SqlTrainer(Trainer):
     def _take_up(self, progress: dict) -> None:
         self.unlogged = [tuple(one) for one in progress["unlogged"]]
         self.rows_seen, self.seconds_before = progress["rows_seen"], progress["seconds"]
+        if isinstance(self.train_dataset, Stream):
+            self.train_dataset.go_on(progress["place"])
         # The same passes give the same rounding.
         self.most_tokens = self.settings.MAX_TOKENS_PER_PASS or progress["most_tokens"]
 

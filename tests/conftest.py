@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported; the hub's tests run in processes of their own
+# Before torch is: on a busy machine, threads that spin while they wait for one another take a hundred times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from sqlora.console import quiet_libraries
 

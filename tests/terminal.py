@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-WAIT_SECONDS = 40
+import patience
 
 
 def missing() -> str:
@@ -39,7 +39,7 @@ class Terminal:
 
     def wait(self, *texts: str, last: str = "") -> str:
         """Waits until all `texts` stand on the screen, and the last line begins with `last`; gives the screen."""
-        end = time.monotonic() + WAIT_SECONDS
+        end = time.monotonic() + patience.SECONDS
         while time.monotonic() < end:
             screen = self.screen()
             lines = screen.splitlines() or [""]
@@ -54,7 +54,7 @@ class Terminal:
 
     def status(self) -> int:
         """The exit status of the command, once it has ended."""
-        end = time.monotonic() + WAIT_SECONDS
+        end = time.monotonic() + patience.SECONDS
         while time.monotonic() < end:
             if self.ended.exists() and (status := self.ended.read_text().strip()):
                 return int(status)

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import patience
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -218,7 +219,8 @@ def run(python, script: str, folder: Path, *flags) -> subprocess.CompletedProces
     done = subprocess.run(
         [str(python), str(ROOT / script), "--preset", "tiny", "--checkpoint-dir", str(folder / "lora_models"),
          "--model-path", str(folder / "saved_model"), *flags],
-        cwd=folder, env=os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "120"}, capture_output=True, text=True, timeout=580)
+        cwd=folder, env=os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "120"}, capture_output=True, text=True,
+        timeout=patience.SECONDS)
     assert done.returncode == 0, done.stdout + done.stderr
     return done
 
@@ -239,16 +241,16 @@ def interrupted(tmp_path_factory):
     flags = ["--preset", "tiny", *BIGDL, "--save-steps", "10", *outputs]
     process = subprocess.Popen([sys.executable, str(ROOT / "finetune.py"), *flags], cwd=folder, stdout=subprocess.DEVNULL)
     checkpoint = folder / "lora_models" / "checkpoint-20"
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + patience.SECONDS
     while not checkpoints.is_whole(checkpoint):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 130
+    assert process.wait(timeout=patience.SECONDS) == 130
     before = [json.loads(line) for line in (folder / "lora_models" / "metrics.jsonl").read_text().splitlines()]
     resumed = [sys.executable, str(ROOT / "finetune.py"), *BIGDL[:2], *outputs, "--resume"]
-    subprocess.run(resumed, cwd=folder, check=True, timeout=580, stdout=subprocess.DEVNULL)
+    subprocess.run(resumed, cwd=folder, check=True, timeout=patience.SECONDS, stdout=subprocess.DEVNULL)
     return folder, before
 
 

@@ -7,6 +7,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+import patience
 import pytest
 import torch
 
@@ -18,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 def run(*flags):
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
     return subprocess.run([sys.executable, "-m", "sqlora.doctor", *flags], cwd=ROOT, env=environment, capture_output=True,
-                          text=True, timeout=300)
+                          text=True, timeout=patience.SECONDS)
 
 
 def exit_status(*flags):
@@ -99,4 +100,4 @@ def test_help_needs_no_torch():
     assert "--json" in done.stdout
     assert "--base-model" in done.stdout
     code = "import sys, sqlora.doctor; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=patience.SECONDS).returncode == 0

@@ -9,6 +9,7 @@ import time
 from itertools import repeat
 from pathlib import Path
 
+import patience
 import pytest
 from hub_server import API_FAULTS, Fault, HubServer
 
@@ -65,7 +66,7 @@ def start(hub, tmp_path):
 
 def whole(process, kind, hub):
     """Waits for a process; whether it ended well, with what the hub has."""
-    out, err = process.communicate(timeout=100)
+    out, err = process.communicate(timeout=patience.SECONDS)
     assert process.returncode == 0, err
     if kind == "dataset":
         return out.splitlines()[-1] == str(len(ROWS))
@@ -75,7 +76,7 @@ def whole(process, kind, hub):
 
 def refusal(process):
     """Waits for a process; the one line in which it refuses."""
-    _, err = process.communicate(timeout=100)
+    _, err = process.communicate(timeout=patience.SECONDS)
     assert process.returncode == 2, err
     assert len(err.splitlines()) == 1, err
     return err
@@ -113,12 +114,12 @@ def test_a_server_that_stalls_ends_in_bounded_time(hub, start):
     hub.faults = {name: repeat(Fault("stall", 20)) for name in ("model.safetensors", "rows.json")}
     began = time.monotonic()
     assert "out of reach (ReadTimeout)" in refusal(start("model"))
-    assert time.monotonic() - began < 60  # six waits of a second and what lies between them
+    assert time.monotonic() - began < 120  # six waits of a second and what lies between them
 
 
 def test_no_request_waits_for_ever(hub, start):
     hub.faults[API_FAULTS] = repeat(Fault("stall"))
-    _, err = start("", STALLED.format(url=hub.url)).communicate(timeout=60)
+    _, err = start("", STALLED.format(url=hub.url)).communicate(timeout=patience.SECONDS)
     assert "ReadTimeout" in err
 
 

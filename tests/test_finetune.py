@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import patience
 import pytest
 
 import finetune
@@ -40,7 +41,7 @@ def test_the_main_job_as_a_user_runs_it(llama_folder, rows_file, tmp_path):
 
     def run(script, *more):
         return subprocess.run([sys.executable, ROOT / script, *map(str, flags), *more], cwd=tmp_path, env=environment,
-                              capture_output=True, text=True, timeout=300)
+                              capture_output=True, text=True, timeout=patience.SECONDS)
 
     trained = run("finetune.py")
     assert trained.returncode == 0, trained.stderr

@@ -15,6 +15,7 @@ from sqlora.errors import UserError
 from sqlora.sql import SqlError
 
 DEADLINE = 0.25
+took: list[float] = []  # seconds of each statement; -s shows the longest
 
 
 class Listener:
@@ -36,8 +37,10 @@ class Listener:
 @pytest.fixture
 def listener():
     listener = Listener()
+    took.clear()
     yield listener
     listener.socket.close()
+    print(f"\n{len(took)} statements, the longest {max(took):.2f} s")
 
 
 def refusal(ask, sql):
@@ -48,7 +51,9 @@ def refusal(ask, sql):
             ask(sql)
         except (SqlError, UserError) as caught:
             error = caught
-        if time.monotonic() - start <= DEADLINE + 1:
+        seconds = time.monotonic() - start
+        if seconds <= DEADLINE + 1:
+            took.append(seconds)
             return error
     pytest.fail(f"late: {sql}")
 

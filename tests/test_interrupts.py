@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 
+import patience
 import pytest
 
 PROGRAM = """
@@ -41,7 +42,7 @@ def test_a_second_signal_ends_it_at_once(start, second, status):
     time.sleep(0.2)
     assert process.poll() is None
     process.send_signal(second)
-    _, told = process.communicate(timeout=20)
+    _, told = process.communicate(timeout=patience.SECONDS)
     assert (process.returncode, told) == (status, "stopped at once\n")
 
 
@@ -51,5 +52,5 @@ def test_afterwards_signals_do_what_they_did_before(start):
     assert "SIGTERM" in process.stdout.readline()
     assert process.stdout.readline() == "ended by itself, after signal 15\n"
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=20)
+    _, told = process.communicate(timeout=patience.SECONDS)
     assert (process.returncode, told) == (130, "stopped\n")

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import bitsandbytes.cextension
+import patience
 import pytest
 import torch
 from hub_server import HubServer
@@ -136,7 +137,7 @@ def test_a_base_model_on_the_hub_in_its_cache_or_out_of_reach(tmp_path, llama_fo
         clean = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
         clean |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_DISABLE_TELEMETRY": "1"}
         done = subprocess.run([sys.executable, "-c", LOOK, name, scratch], cwd=ROOT, env=clean, capture_output=True,
-                              text=True, timeout=100)
+                              text=True, timeout=patience.SECONDS)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
@@ -148,7 +149,7 @@ def test_a_base_model_on_the_hub_in_its_cache_or_out_of_reach(tmp_path, llama_fo
         assert look("owner/gated").startswith("WRONG|owner/gated is gated|accept its terms")
         fetch = f"from sqlora import hub; hub.find_base_model({'owner/llama'!r})"
         environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "0"}
-        subprocess.run([sys.executable, "-c", fetch], cwd=ROOT, env=environment, check=True, timeout=100)
+        subprocess.run([sys.executable, "-c", fetch], cwd=ROOT, env=environment, check=True, timeout=patience.SECONDS)
     assert look("owner/llama").startswith("ok|owner/llama, in the hub's cache||")
     assert look("owner/other").startswith("WRONG|owner/other is not wholly in the cache, and the hub is out of reach|check")
     (weights,) = (tmp_path / "cache").rglob("snapshots/*/model.safetensors")

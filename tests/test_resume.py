@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import filelock
+import patience
 import pytest
 
 import finetune
@@ -17,6 +18,28 @@ from sqlora.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 STEPS = 40
+# finetune.py, to which a signal comes in the middle of a step.
+SIGNALLED = """
+import os, sys
+step, number, *sys.argv = sys.argv[1:]
+import finetune
+from sqlora import training
+from sqlora.errors import exit_on_user_error
+from sqlora.settings import load_settings
+
+rightly = training.SqlTrainer.training_step
+
+def training_step(self, *arguments, **keywords):
+    loss = rightly(self, *arguments, **keywords)
+    if self.state.global_step + 1 == int(step):
+        training.SqlTrainer.training_step = rightly
+        os.kill(os.getpid(), int(number))
+    return loss
+
+training.SqlTrainer.training_step = training_step
+with exit_on_user_error():
+    finetune.main(load_settings(sys.argv[1:], ""))
+"""
 
 
 @pytest.fixture
@@ -29,17 +52,25 @@ def start(llama_folder, tmp_path):
              "save-steps": 10, "device": "cpu", "logging-steps": 7, "validation-rows": 4, "batch-size": 4,
              "gradient-accumulation-steps": 2, "lora-dropout": 0.1,
              "packing": "off"}
+    started = []
 
-    def run(folder: Path, *more: str) -> subprocess.Popen:
+    def run(folder: Path, *more: str, step: int = 0, number: int = 0) -> subprocess.Popen:
+        """With `step`, the signal `number` comes in it, once half of its rows have their gradients."""
         folder.mkdir(exist_ok=True)
         given = [part for name, value in flags.items() for part in (f"--{name}", str(value))]
-        return subprocess.Popen([sys.executable, ROOT / "finetune.py", *given, *more], cwd=folder, stdout=subprocess.PIPE,
-                                stderr=subprocess.PIPE, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "120"})
+        script = ["-c", SIGNALLED, str(step), str(number), "finetune.py"] if step else [ROOT / "finetune.py"]
+        environment = os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "120", "PYTHONPATH": str(ROOT)}
+        started.append(subprocess.Popen([sys.executable, *script, *given, *more], cwd=folder, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, text=True, env=environment))
+        return started[-1]
 
-    return run
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
-def wait_for(condition, process, seconds=120):
+def wait_for(condition, process, seconds=patience.SECONDS):
     end = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, process.communicate()
@@ -52,36 +83,32 @@ def logged(folder: Path) -> list[tuple]:
     return [(entry["step"], entry.get("loss"), entry.get("eval_loss"), entry.get("learning_rate")) for entry in entries]
 
 
-def test_an_interrupted_and_killed_run_ends_as_a_straight_one(start, tmp_path):
+def test_a_run_interrupted_at_step_13_and_killed_at_step_27_ends_as_a_straight_one(start, tmp_path):
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     done = start(straight)
-    _, told = done.communicate(timeout=300)
+    _, told = done.communicate(timeout=patience.SECONDS)
     assert done.returncode == 0, told
 
-    first = start(broken)
-    metrics = broken / "lora_models" / "metrics.jsonl"
-    wait_for(lambda: metrics.is_file() and metrics.read_text().count("\n") >= 1, first)
-    first.send_signal(signal.SIGINT)
-    _, told = first.communicate(timeout=120)
+    first = start(broken, step=13, number=signal.SIGINT)
+    _, told = first.communicate(timeout=patience.SECONDS)
     assert first.returncode == 130, told
-    assert "--resume" in told
+    assert "interrupted after step 13; to go on: python finetune.py" in told
     assert json.loads((broken / "saved_model" / "sqlora.json").read_text())["status"] == "interrupted"
-    stopped_at = checkpoints.step_of(checkpoints.newest(broken / "lora_models"))
-    assert 1 <= stopped_at < STEPS
+    assert checkpoints.newest(broken / "lora_models").name == "checkpoint-13"
 
-    second = start(broken, "--resume")
-    wait_for(lambda: (newest := checkpoints.newest(broken / "lora_models")) and checkpoints.step_of(newest) > stopped_at, second)
-    second.kill()
-    second.communicate()
+    second = start(broken, "--resume", step=27, number=signal.SIGKILL)
+    second.communicate(timeout=patience.SECONDS)
+    assert second.returncode == -signal.SIGKILL
+    assert checkpoints.newest(broken / "lora_models").name == "checkpoint-20"
     third = start(broken, "--resume")
-    _, told = third.communicate(timeout=300)
+    _, told = third.communicate(timeout=patience.SECONDS)
     assert third.returncode == 0, told
 
     weights = [(folder / "saved_model" / checkpoints.WEIGHTS).read_bytes() for folder in (straight, broken)]
     assert weights[0] == weights[1]
     assert logged(straight) == logged(broken)
     again = start(broken, "--resume")
-    _, told = again.communicate(timeout=120)
+    _, told = again.communicate(timeout=patience.SECONDS)
     assert again.returncode == 2
     assert "--max-steps" in told
 
@@ -91,7 +118,7 @@ def test_sigterm_ends_with_143(start, tmp_path):
     metrics = tmp_path / "run" / "lora_models" / "metrics.jsonl"
     wait_for(lambda: metrics.is_file() and metrics.read_text().count("\n") >= 1, process)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=120)
+    process.communicate(timeout=patience.SECONDS)
     assert process.returncode == 143
 
 

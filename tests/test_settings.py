@@ -1,8 +1,8 @@
 """config.py and its flags: layers, checks, and messages that name the flag, the value and the remedy."""
 
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -159,9 +159,9 @@ def test_a_wrong_flag_exits_2_with_one_line(script):
 def test_help_lists_every_setting_without_loading_torch(script):
     run = f"import sys, runpy; sys.argv = ['x', '--help']; runpy.run_path({str(ROOT / script)!r}, run_name='__main__')"
     code = f"try:\n    exec({run!r})\nfinally:\n    import sys; print('torch' in sys.modules)"
-    start = time.perf_counter()
+    before = os.times().children_user
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert time.perf_counter() - start < 5  # well under a second on an idle machine
+    assert os.times().children_user - before < 2  # seconds of a core; a third of one on an idle machine
     assert done.returncode == 0
     assert done.stdout.strip().endswith("False")
     assert all(settings.flag(name) in done.stdout for name in settings.KINDS)
