@@ -9,7 +9,7 @@ accelerate launch finetune.py      on several GPUs, or hosts (docs/scale.md)
 
 from pathlib import Path
 
-from sqlora import processes
+from sqlora import endings, processes
 from sqlora.errors import Interrupted, exit_on_user_error
 from sqlora.settings import Settings, load_settings
 
@@ -51,7 +51,7 @@ def main(settings: Settings) -> None:
 
     source = streaming.Source(settings) if settings.STREAMING else None
     rows = processes.first_on_host(lambda: source.first_rows() if source else data.load_training_rows(settings))
-    checked = processes.first_on_host(lambda: lint.check_rows(rows, settings))
+    checked = processes.first_of_all(lambda: lint.check_rows(rows, settings))
     kept, overlaps = split.hold_out(checked.rows, settings)
     train, validation, apart = split.split_rows(kept, settings.VALIDATION_ROWS, settings.SEED)
     base = processes.first_on_host(lambda: hub.find_base_model(settings.BASE_MODEL))
@@ -100,5 +100,5 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    with exit_on_user_error(), processes.one_voice():
+    with exit_on_user_error(), endings.one_voice():
         main(load_settings(None, __doc__))

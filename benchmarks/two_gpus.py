@@ -37,7 +37,7 @@ SHAPES = {
 }
 PARTS = ("one", "two", "share", "kill")
 DEMO = ROOT / "demo"
-ENVIRONMENT = {"NCCL_NVLS_ENABLE": "0", "HF_HUB_OFFLINE": "1", "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
+ENVIRONMENT = {"NCCL_NVLS_ENABLE": "0", "HF_HUB_OFFLINE": "1"}
 
 
 def make_model(folder: Path, shape: str, tokenizer: Path) -> None:

@@ -13,15 +13,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import sys
-import time
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlora.errors import UserError, as_user_error, interrupt_status, tell, tell_interrupt
+from sqlora.errors import UserError
 
 if TYPE_CHECKING:
     import torch
@@ -38,8 +35,6 @@ HIDDEN = ("ACCELERATE_", "FSDP_")  # how the names of the launcher's further ord
 VISIBLE = ("CUDA_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
 BACKENDS = {"cuda": "cpu:gloo,cuda:nccl", "xpu": "cpu:gloo,xpu:xccl", "cpu": "gloo"}
 TIMEOUT = timedelta(minutes=30)  # for a process that hangs; of one that ends the others hear at once
-LAST_WORDS = timedelta(seconds=10)  # in which a process that fails waits for the others to hear why
-LAUNCHER_SECONDS = 5  # in which a launcher ends the processes that are left when one has failed
 FINE, FAILED = 0, 1
 
 
@@ -167,10 +162,19 @@ def of_first(compute: Callable[[], T]) -> T:
 
 def first_on_host(compute: Callable[[], T]) -> T:
     """What `compute` gives: in each host's first process first, so that the others find what it kept on the disk."""
-    if here().local_rank:
+    return _in_turn(compute, here().local_rank == 0)
+
+
+def first_of_all(compute: Callable[[], T]) -> T:
+    """The same where all hosts see what is kept."""
+    return _in_turn(compute, is_first())
+
+
+def _in_turn(compute: Callable[[], T], goes_first: bool) -> T:
+    if not goes_first:
         agree(0)
     value = compute()
-    if not here().local_rank:
+    if goes_first:
         agree(0)
     return value
 
@@ -203,53 +207,36 @@ def add_up(tensors: list[torch.Tensor]) -> None:
         tensor.copy_(total.view_as(tensor))
 
 
-@contextlib.contextmanager
-def one_voice() -> Iterator[None]:
-    """Around all that a process does. What ends one ends all, soon, and is told once.
+def confess(timeout: timedelta) -> list[int]:
+    """Tells the others, who wait for this process, that it has failed; gives the ranks of all that have.
 
-    The first of those that failed tells what it failed by; the others leave without a word. All leave at once, with the status
-    that exit_on_user_error gives: to put torch away could mean to wait, on the device, for one that has ended.
+    Raises PeerLost if they do not listen within `timeout`.
     """
-    if not several():
-        yield
-        return
-    try:
-        yield
-        _part()
-    except OtherFailed:
-        _leave(2)
-    except KeyboardInterrupt as error:
-        if is_first():
-            _end(tell_interrupt(error))
-        _leave(interrupt_status(error))
-    except Exception as error:
-        lost = _peer_lost(error)
-        told = as_user_error(lost or error)
-        if not _speaks(joined=_control is not None and not lost):
-            _leave(2 if told else 1)
-        if told is None:
-            traceback.print_exception(error)
-        _end(tell(told) if told else 1)
+    return [rank for rank, status in enumerate(_exchange(FAILED, 0, timeout)) if status == FAILED]
 
 
-def _speaks(joined: bool) -> bool:
-    """Whether it is this process that tells what it failed by; asked of the others, if they are `joined`."""
-    if joined:
-        with contextlib.suppress(PeerLost):
-            return FAILED not in _exchange(FAILED, 0, LAST_WORDS)[: here().rank]
-    if is_first():
-        return True
-    # The same may have ended the first process, which tells it; then the launcher ends this one too.
-    return not _ended_by_launcher()
+def is_joined() -> bool:
+    return _control is not None
 
 
-def _ended_by_launcher() -> bool:
-    """Whether the launcher ends this process, as it does when another has ended."""
-    try:
-        time.sleep(LAUNCHER_SECONDS)
-    except KeyboardInterrupt:
-        return True
-    return False
+def peer_lost(error: Exception) -> PeerLost | None:
+    """PeerLost, also for what torch raises where FSDP waits for a process that has ended; None for other errors."""
+    if isinstance(error, PeerLost) or not is_joined():
+        return error if isinstance(error, PeerLost) else None
+    from torch.distributed import DistError
+
+    said = isinstance(error, RuntimeError) and "gloo" in str(error).lower()
+    return PeerLost() if said or isinstance(error, DistError) else None
+
+
+def part() -> None:
+    """Ends what holds the processes together, once all have done their work."""
+    global _control
+    if is_joined():
+        import torch.distributed as dist
+
+        _control = None
+        dist.destroy_process_group()
 
 
 def _exchange(status: int, number: int, timeout: timedelta | None = None) -> list[int]:
@@ -277,35 +264,3 @@ def _peers() -> Iterator[None]:
         yield
     except RuntimeError as error:  # of gloo, and DistBackendError of the others
         raise PeerLost from error
-
-
-def _peer_lost(error: Exception) -> PeerLost | None:
-    """PeerLost, also for what torch raises where FSDP waits for a process that has ended."""
-    if isinstance(error, PeerLost) or _control is None:
-        return error if isinstance(error, PeerLost) else None
-    from torch.distributed import DistError
-
-    said = isinstance(error, RuntimeError) and "gloo" in str(error).lower()
-    return PeerLost() if said or isinstance(error, DistError) else None
-
-
-def _part() -> None:
-    """Ends what holds the processes together."""
-    global _control
-    if _control is not None:
-        import torch.distributed as dist
-
-        _control = None
-        dist.destroy_process_group()
-
-
-def _leave(code: int) -> None:
-    """Ends this process, once the one that speaks has ended: the launcher would otherwise cut it short."""
-    _ended_by_launcher()
-    _end(code)
-
-
-def _end(code: int) -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)

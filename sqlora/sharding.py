@@ -8,6 +8,7 @@ scaled by stand in every process, as the adapter does, which so trains, is saved
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from types import MethodType
 
@@ -16,7 +17,9 @@ from torch import nn
 from sqlora import processes
 from sqlora.device import Device
 
+NO_READING_AHEAD = "HF_DEACTIVATE_ASYNC_LOAD"  # of transformers
 QUANTISED = ("compress_statistics", "quant_type")
+
 
 @contextlib.contextmanager
 def while_loading(device: Device) -> Iterator[None]:
@@ -41,9 +44,11 @@ def while_loading(device: Device) -> Iterator[None]:
 
     core_model_loading.set_param_for_module = put_and_shard
     modeling_utils.caching_allocator_warmup = lambda *_, **__: None  # it takes room for the whole model
+    os.environ[NO_READING_AHEAD] = "1"  # which would fill the device with layers that are not spread yet
     try:
         yield
     finally:
+        del os.environ[NO_READING_AHEAD]
         core_model_loading.set_param_for_module, modeling_utils.caching_allocator_warmup = put, warm_up
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import finetune
-from sqlora import processes
+from sqlora import endings, processes
 from sqlora.errors import Interrupted, exit_on_user_error
 from sqlora.settings import load_settings
 
@@ -63,5 +63,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with exit_on_user_error(), processes.one_voice():
+    with exit_on_user_error(), endings.one_voice():
         main()
