@@ -35,6 +35,7 @@ def main(settings: Settings) -> None:
     if settings.OUTPUT:
         run_folder.check_writable(Path(settings.OUTPUT).parent, "OUTPUT")
     chosen = backend.choose_device(settings)
+    generation.check_processes()
     processes.join(chosen.type)
     folder = None if settings.MODEL == "base" else adapter.find_adapter(settings)
     console.print_generation(settings, chosen, len(rows))

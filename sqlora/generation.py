@@ -88,6 +88,13 @@ def folding_pays(model, settings: Settings, rows: int) -> bool:
     return model.device.type != "cpu" and rows >= FOLDED_FROM and free is not None and plain < free / 2
 
 
+def check_processes() -> None:
+    """Raises UserError for a launcher that asks to spread the base: rows are written by each process at its own pace."""
+    if processes.here().sharded:
+        raise UserError("accelerate's configuration asks for FSDP, and generate.py keeps the whole base on every device; launch it "
+                        "without (docs/scale/one_host.yaml), or without a launcher")
+
+
 class SqlWriter:
     """Writes SQL with a model as it is now, its adapter switched on or off; what it sets up for that serves all later calls."""
 
