@@ -91,8 +91,8 @@ def folding_pays(model, settings: Settings, rows: int) -> bool:
 def check_processes() -> None:
     """Raises UserError for a launcher that asks to spread the base: rows are written by each process at its own pace."""
     if processes.here().sharded:
-        raise UserError("accelerate's configuration asks for FSDP, and generate.py keeps the whole base on every device; launch it "
-                        "without (docs/scale/one_host.yaml), or without a launcher")
+        raise UserError("accelerate's configuration asks for FSDP, and generate.py keeps the whole base on every device; launch "
+                        "it without (docs/scale/one_host.yaml), or without a launcher")
 
 
 class SqlWriter:
