@@ -47,6 +47,7 @@ $(VENV)/.tested: $(VENV)/.installed requirements-test.txt
 .venv-openvino/.installed: requirements-openvino.txt
 	$(PYTHON) -m venv .venv-openvino
 	.venv-openvino/$(notdir $(BIN))/python -m pip install --quiet --disable-pip-version-check -r requirements-openvino.txt
+	.venv-openvino/$(notdir $(BIN))/python -m pip uninstall --quiet --yes torchvision
 	@touch $@
 
 clean:
