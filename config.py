@@ -8,6 +8,8 @@ from pathlib import Path
 # What is read and written.
 BASE_MODEL = "openlm-research/open_llama_3b"  # foundation model: a hub id, such as codellama/CodeLlama-7b-hf, or a folder
 DATA_PATH = "b-mc2/sql-create-context"  # training rows: a hub id, or a .json, .jsonl, .csv or .parquet file
+STREAMING = False  # read DATA_PATH while it is trained on: for data larger than memory (docs/how-it-works.md)
+SHUFFLE_BUFFER = 10000  # rows of a stream among which the next one is drawn; the first so many give the validation rows
 EXTRA_DATA = ""  # further training rows, such as the file of SAVE_FEEDBACK: what DATA_PATH takes
 EXTRA_WEIGHT = 5  # how often a row of EXTRA_DATA stands in the training data, where one of DATA_PATH stands once
 TEST_DATA = "test_data/samples.jsonl"  # rows that generate.py answers: question and context, answer if known
@@ -23,7 +25,7 @@ LOW_BIT = "nf4"  # weights of the frozen base: nf4, fp4 (double quantisation), s
 
 # Fine-tuning.
 MAX_STEPS = 300  # optimiser steps
-BATCH_SIZE = 32  # rows in a micro-batch
+BATCH_SIZE = 32  # rows in a micro-batch, which several processes share out among them
 GRADIENT_ACCUMULATION_STEPS = 4  # micro-batches in an optimiser step
 LEARNING_RATE = 3e-4  # highest learning rate; a cosine takes it to zero
 WARMUP_STEPS = 100  # steps in which the learning rate rises
@@ -48,7 +50,7 @@ EVAL_STEPS = 20  # steps between two evaluations
 SAVE_STEPS = 20  # steps between two checkpoints; a multiple of EVAL_STEPS
 SAVE_TOTAL_LIMIT = 3  # checkpoints kept, the best among them
 SEED = 42  # seed of the split, the order of rows, the adapter and its dropout
-RESUME = False  # go on with the run in CHECKPOINT_DIR, with its own settings, from its newest whole checkpoint
+RESUME = False  # go on with the run in CHECKPOINT_DIR, with its own settings; generate.py: with the answers that are missing
 ESTIMATE = False  # print the predicted peak memory and time per step, load no weights, and stop
 REPORT_TO = "none"  # experiment tracker: none, tensorboard, wandb or trackio
 
@@ -56,6 +58,7 @@ REPORT_TO = "none"  # experiment tracker: none, tensorboard, wandb or trackio
 MODEL = "both"  # whose SQL: base, adapter or both
 MAX_NEW_TOKENS = 128  # most tokens in an answer, the prompt not counted
 GENERATION_BATCH_SIZE = 0  # prompts answered at a time; 0: what the free memory holds
+MERGE_FOR_GENERATION = "auto"  # answer with plain weights, the adapter folded in: auto (many rows, a GPU with room), on or off
 NUM_BEAMS = 1  # beams in the search; 1 is greedy
 NUM_CANDIDATES = 1  # queries written for each question; above 1 the one is kept whose rows most others give too
 TEMPERATURE = 0.8  # of candidates that are sampled; with NUM_BEAMS the candidates are the best beams

@@ -6,6 +6,7 @@ import importlib.util
 
 import torch
 
+from sqlora import processes
 from sqlora.device import Device
 from sqlora.errors import UserError
 from sqlora.settings import Settings
@@ -16,6 +17,13 @@ def check_tracker(name: str) -> None:
     """Raises UserError if the experiment tracker that REPORT_TO names is not installed."""
     if name != "none" and importlib.util.find_spec(name) is None:
         raise UserError(f"REPORT_TO (--report-to) is {name!r}, which is not installed; pip install {name}, or set it to none")
+
+
+def check_batch(size: int) -> None:
+    """Raises UserError unless each process gets a row of BATCH_SIZE."""
+    if size < processes.here().world:
+        raise UserError(f"BATCH_SIZE (--batch-size) is {size}, which {processes.here().world} processes are to share; raise it "
+                        f"to that number at least")
 
 
 def training_arguments(settings: Settings, device: Device) -> TrainingArguments:
@@ -36,11 +44,12 @@ def training_arguments(settings: Settings, device: Device) -> TrainingArguments:
         prediction_loss_only=True,
         save_strategy="steps",
         save_steps=settings.SAVE_STEPS,
-        save_total_limit=settings.SAVE_TOTAL_LIMIT,
+        save_total_limit=settings.SAVE_TOTAL_LIMIT if processes.is_first() else None,  # one alone deletes
         load_best_model_at_end=True,
         metric_for_best_model="eval_loss",
         greater_is_better=False,
         seed=settings.SEED,
+        ignore_data_skip=settings.STREAMING,  # a stream goes on by itself
         bf16=device.dtype == torch.bfloat16,
         fp16=device.dtype == torch.float16,
         use_cpu=device.type == "cpu",
@@ -50,7 +59,7 @@ def training_arguments(settings: Settings, device: Device) -> TrainingArguments:
         accelerator_config={"non_blocking": device.type != "cpu"},  # a copy that is waited for would end the CPU's head start
         remove_unused_columns=False,
         label_names=["labels"],
-        report_to=settings.REPORT_TO,
+        report_to=settings.REPORT_TO if processes.is_first() else "none",
         disable_tqdm=True,
     )
     # One process, one device: a quantised model cannot be copied to further GPUs, as Trainer would do with more in sight.

@@ -23,6 +23,7 @@ from transformers import (
 from transformers.pytorch_utils import Conv1D
 
 from sqlora import device as devices
+from sqlora import sharding
 from sqlora.device import Device
 from sqlora.errors import UserError
 from sqlora.hub import BaseModel
@@ -112,14 +113,16 @@ def load_base(base: BaseModel, settings: Settings, device: Device, training: boo
 
 def _load_model(base: BaseModel, settings: Settings, device: Device):
     """The model, and the names of the weights that its files lack."""
-    model, report = AutoModelForCausalLM.from_pretrained(
-        base.folder,
-        dtype=device.dtype,
-        device_map={"": device.place},
-        attn_implementation="sdpa",
-        quantization_config=_quantisation(settings.LOW_BIT, device),
-        output_loading_info=True,
-    )
+    with sharding.while_loading(device):
+        model, report = AutoModelForCausalLM.from_pretrained(
+            base.folder,
+            dtype=device.dtype,
+            device_map={"": device.place},
+            attn_implementation="sdpa",
+            quantization_config=_quantisation(settings.LOW_BIT, device),
+            output_loading_info=True,
+        )
+    sharding.tie_layers(model, device)
     return model, report["missing_keys"]
 
 

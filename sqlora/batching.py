@@ -8,18 +8,20 @@ import torch
 
 from sqlora.choosing import BeamAnswers, Beams, Ended, SampledAnswers, Samples
 from sqlora.console import note
-from sqlora.decoding import Decoder, slot_attention
+from sqlora.decoding import Decoder, compile_layers, slot_attention
 from sqlora.device import free_memory
 from sqlora.errors import UserError
 from sqlora.settings import Settings
-from sqlora.slots import slot_bytes
+from sqlora.slots import reads_lengths, shape_of_keys, slot_bytes
+from sqlora.stack import has_triton
 
 MOST_SLOTS = {"cpu": 64, "cuda": 512, "xpu": 512}  # beyond which a batch is hardly faster
 SHARE = 0.8  # of the free memory that slots may take; the rest is for the passes that fill them
 UNKNOWN_FREE = 4e9  # bytes, where a device does not tell its free memory
-ROOM_STEP = 128  # places by which the room of slots grows, so that the next prompts find room too
+ROOM_STEP, ROOM_STEP_ALONE = 64, 512  # places by which the room of slots grows, so that the next prompts find room too
 LEAST_ROOM = 8  # places beyond a prompt, since rows that are filled are padded
 REFILL = 8  # places are refilled once a part of them, one in so many, is free: a pass for one row costs as much as a step
+COMPILE_FROM = 20_000  # answers; compiling takes as long as it saves on about as many
 WORTH = 8  # tokens that prompts must share for it to be worth a pass of its own
 
 
@@ -32,6 +34,7 @@ class BatchWriter:
         self.way = (Beams if settings.NUM_BEAMS > 1 else Samples)(settings, eos)
         self.most_slots = settings.GENERATION_BATCH_SIZE * self.way.width or MOST_SLOTS[model.device.type]
         self.decoder: Decoder | None = None
+        self.compiled = settings.COMPILE == "off"  # or need not be
 
     @torch.inference_mode()
     def write(self, prompts: list[list[int]], ended: Ended) -> None:
@@ -41,14 +44,20 @@ class BatchWriter:
         """
         self.model.eval()
         shared = shared_length(prompts)
+        weight = self.model.get_input_embeddings().weight
+        beside = shared if reads_lengths(weight.device, weight.dtype, shape_of_keys(self.model.config)[1]) else 0
         queue = deque(sorted(range(len(prompts)), key=lambda i: -len(prompts[i])))
         with slot_attention(self.model):
+            if not self.compiled and (self.settings.COMPILE == "on" or self._compiling_pays(len(prompts))):
+                self.compiled = True
+                compile_layers(self.model, self.way.width)
             while queue:
-                room = self._room(prompts[queue[0]])
+                # One question at a time: the next ones find slots of the same room, and the graph of a step.
+                room = self._room(prompts[queue[0]], beside, ROOM_STEP if len(prompts) > 1 else ROOM_STEP_ALONE)
                 groups = self._fitting(room)
                 # Where slots for the longest are too dear for all, it goes first with those that need nearly as much.
                 alike = len(queue) if groups >= min(len(queue), self._wanted()) else sum(
-                    self._room(prompts[i]) > room // 2 for i in queue)
+                    self._room(prompts[i], beside) > room // 2 for i in queue)
                 band = deque(queue.popleft() for _ in range(alike))
                 while band:
                     self._write(band, prompts, shared, min(groups, len(band)), room, ended)
@@ -64,7 +73,7 @@ class BatchWriter:
                 free = [group for group in range(decoder.groups) if group not in active]
                 if band and (not active or len(free) * REFILL >= decoder.groups):
                     taken = [(group, band[place]) for place, group in enumerate(free[: len(band)])]
-                    rows = [(i, self.way.begin(i, prompts[i])) for _, i in taken]
+                    rows = [(i, self.way.begin(prompts[i])) for _, i in taken]
                     logits = decoder.fill([group for group, _ in taken], [prompts[i] for i, _ in rows])
                     for (group, _), row in zip(taken, rows, strict=True):
                         active[group] = row
@@ -109,6 +118,9 @@ class BatchWriter:
                 sources |= {start + column: start + parent for column, parent in enumerate(row.parents)}
         decoder.move(sources)
 
+    def _compiling_pays(self, rows: int) -> bool:
+        return rows * self.way.width >= COMPILE_FROM and self.model.device.type != "cpu" and has_triton()
+
     def _decoder(self, groups: int, room: int) -> Decoder:
         old = self.decoder
         if old is None or old.groups != groups or old.room < room:
@@ -116,9 +128,10 @@ class BatchWriter:
             self.decoder = Decoder(self.model, groups, self.way.width, room)
         return self.decoder
 
-    def _room(self, prompt: list[int]) -> int:
-        need = len(prompt) + max(self.settings.MAX_NEW_TOKENS, LEAST_ROOM)
-        return need + -need % ROOM_STEP
+    def _room(self, prompt: list[int], beside: int, step: int = ROOM_STEP) -> int:
+        """Places that a slot needs for a prompt, of which `beside` tokens stand beside the slots, and its answer."""
+        need = len(prompt) - beside + max(self.settings.MAX_NEW_TOKENS, LEAST_ROOM)
+        return need + -need % step
 
     def _wanted(self) -> int:
         return max(1, self.most_slots // self.way.width)
@@ -130,8 +143,8 @@ class BatchWriter:
         weight = self.model.get_input_embeddings().weight
         free = free_memory(self.model.device.type)
         if self.decoder:
-            free = free and free + self.decoder.bytes()
-        group = self.way.width * (slot_bytes(self.model.config, room, weight.dtype) + 4 * weight.shape[0] * 4)
+            free = free and free + self.decoder.cache.bytes()
+        group = self.way.width * (slot_bytes(self.model.config, room, weight.device, weight.dtype) + 4 * weight.shape[0] * 4)
         return max(1, min(self._wanted(), int(SHARE * (free or UNKNOWN_FREE) / group)))
 
 

@@ -10,7 +10,6 @@ import importlib
 import importlib.util
 import json
 import logging
-import os
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -27,6 +26,7 @@ from transformers import (
     PretrainedConfig,
 )
 
+from sqlora import processes
 from sqlora.device import Device, choose_device, is_there
 from sqlora.errors import UserError
 from sqlora.settings import Settings
@@ -43,7 +43,7 @@ SINCE = ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "lora_bias",
 @functools.cache  # ipex-llm pretends to be bigdl once it is imported
 def package() -> str:
     """The name of the installed package. Raises UserError if there is none, and for more than one process."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if processes.several():
         raise UserError("BACKEND (--backend) is 'bigdl', which trains in one process here; start finetune.py without a launcher, "
                         "or set it to bitsandbytes")
     for name in PACKAGES:

@@ -23,6 +23,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from sqlora import processes
 from sqlora.errors import hide_passwords
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from sqlora.passes import Form
     from sqlora.settings import Settings
 
-console = Console()
+console = Console(quiet=not processes.is_first())
 
 
 def quiet_libraries() -> None:
@@ -62,7 +63,8 @@ def print_banner(settings: Settings, device: Device) -> None:
         "checkpoints": s.CHECKPOINT_DIR,
         "device": f"{device.type}: {device.name} ({device.reason})",
         "dtype": f"{str(device.dtype).removeprefix('torch.')} ({device.dtype_reason}); base weights {s.LOW_BIT}",
-        "batch size": f"{s.BATCH_SIZE} rows, accumulation {s.GRADIENT_ACCUMULATION_STEPS}",
+        "batch size": f"{s.BATCH_SIZE} rows, accumulation {s.GRADIENT_ACCUMULATION_STEPS}: "
+                      f"{s.BATCH_SIZE * s.GRADIENT_ACCUMULATION_STEPS:,} rows a step{_shared_out()}",
         "steps": f"{s.MAX_STEPS}, warm-up {s.WARMUP_STEPS}",
         "save, eval, log every": f"{s.SAVE_STEPS}, {s.EVAL_STEPS}, {s.LOGGING_STEPS} steps; save limit {s.SAVE_TOTAL_LIMIT}",
         "learning rate": f"{s.LEARNING_RATE}, cosine",
@@ -71,6 +73,13 @@ def print_banner(settings: Settings, device: Device) -> None:
     })
     if s.WARMUP_STEPS >= s.MAX_STEPS:
         note(f"WARMUP_STEPS is {s.WARMUP_STEPS} of {s.MAX_STEPS} steps, so the learning rate never reaches its height")
+
+
+def _shared_out() -> str:
+    here = processes.here()
+    if here.world == 1:
+        return ""
+    return f", over {here.world} processes" + (", which share the base (FSDP2)" if here.sharded else "")
 
 
 def print_generation(settings: Settings, device: Device, rows: int) -> None:
@@ -88,8 +97,9 @@ def print_rows(read: int, checked: Checked, overlaps: dict[str, int], apart: str
                settings: Settings) -> None:
     """How many rows there are, and what became of them."""
     train, validation = splits.train, splits.validation
+    first = "of a stream, the first " if settings.STREAMING else ""
     print_facts({
-        "rows": f"{read:,} read, {len(train.rows):,} for training, {len(validation.rows):,} for validation",
+        "rows": f"{first}{read:,} read, {len(train.rows):,} for training, {len(validation.rows):,} for validation",
         "validation": f"no {apart} of the training rows",
         "data check": "off" if settings.CHECK_DATA == "off" else f"{settings.CHECK_DATA}: {checked}",
         "rows dropped": f"{train.too_long + validation.too_long:,} longer than {settings.MAX_LENGTH} tokens",
@@ -131,11 +141,11 @@ def print_end(metrics: dict[str, float], status: str, folder: Path, curve: Path)
     })
 
 
-def how_to_resume(step: int) -> str:
-    """What an interrupted run says last."""
+def how_to_resume(done: str) -> str:
+    """What a script that was interrupted says last. `done` is how far it came, such as "after step 20"."""
     again = [argument for argument in sys.argv[1:] if argument != "--resume"]
     command = shlex.join(["python", Path(sys.argv[0]).name, *again, "--resume"])
-    return hide_passwords(f"interrupted after step {step}; to go on: {command}")
+    return hide_passwords(f"interrupted {done}; to go on: {command}")
 
 
 def print_adapter(folder: Path, fingerprint: dict | None, settings: Settings) -> None:

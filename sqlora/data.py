@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import glob
 import hashlib
@@ -9,7 +10,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +19,13 @@ from sqlora.errors import MENDABLE, UserError
 from sqlora.settings import Settings
 
 Row = dict[str, str]  # those of EXTRA_DATA have a whole number beside the texts: weight
+COLUMNS = ("question", "context", "answer")
 SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")
 DESCRIPTIONS = ("README.md", ".huggingface.yaml")  # of a hub dataset: which files are its data
 IGNORED_LABEL = -100  # the target that torch's cross entropy leaves out
 
 
-def load_rows(path: str, setting: str, columns: tuple[str, ...] = ("question", "context", "answer")) -> list[Row]:
+def load_rows(path: str, setting: str, columns: tuple[str, ...] = COLUMNS) -> list[Row]:
     """Rows of a file (json array, jsonl, csv, parquet), of a folder of such files, or of a hub dataset's train split.
 
     Every row has the `columns`, each a non-empty text; an "answer" that is not asked for is kept where it is known.
@@ -33,11 +35,11 @@ def load_rows(path: str, setting: str, columns: tuple[str, ...] = ("question", "
     file = Path(os.path.expanduser(path))
     if file.is_file():
         records = _read_file(file, where)
-    elif file.is_dir() or _looks_like_hub_id(path):
+    elif file.is_dir() or looks_like_hub_id(path):
         records = _read_dataset(path, where)
     else:
         raise UserError(f"{where}: no such file; name a {', '.join(SUFFIXES)} file or a hub id such as owner/name")
-    rows = [_check_row(record, number, columns, where) for number, record in enumerate(records, start=1)]
+    rows = [check_row(record, number, columns, where) for number, record in enumerate(records, start=1)]
     if not rows:
         raise UserError(f"{where}: there is no row in it")
     return rows
@@ -87,7 +89,7 @@ def data_hash(rows: list[Row]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _looks_like_hub_id(path: str) -> bool:
+def looks_like_hub_id(path: str) -> bool:
     return path.count("/") <= 1 and not path.endswith(SUFFIXES) and path[0] not in "./~\\"
 
 
@@ -143,25 +145,46 @@ def _read_parquet(file: Path, where: str) -> list[dict]:
 
 
 def _read_dataset(name: str, where: str) -> Iterable[object]:
+    with readable(where):
+        builder = dataset_builder(name, where)
+        _fetch_data_files(builder.config.data_files or {}, where)
+        builder.download_and_prepare()
+        return train_split(builder.as_dataset(), where)
+
+
+def dataset_builder(name: str, where: str):
+    """The reader of a folder or a hub dataset, in the library datasets; without the hub, of what stands in its cache."""
     import datasets
     import huggingface_hub
-    from huggingface_hub import utils as errors
 
     datasets.disable_progress_bar()
-    try:
-        if Path(os.path.expanduser(name)).is_dir():
-            splits = datasets.load_dataset(name)
-        elif (files := hub.list_files("dataset", name)) is None:
-            # Otherwise datasets would ask for half a minute before it looks into the cache.
+    folder = Path(os.path.expanduser(name))
+    if (folder / datasets.config.DATASET_STATE_JSON_FILENAME).exists():
+        raise UserError(f"{where}: save_to_disk wrote it; write it with to_parquet instead")
+    if not folder.is_dir():
+        files = hub.list_files("dataset", name)
+        if files is None:  # datasets would ask for half a minute before it looks into the cache
             huggingface_hub.constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
-            splits = datasets.load_dataset(name)
-        else:
-            if described := [file for file in files if file in DESCRIPTIONS]:
-                download.fetch(where, "dataset", name, described)
-            builder = datasets.load_dataset_builder(name)
-            _fetch_data_files(builder.config.data_files or {}, where)
-            builder.download_and_prepare()
-            splits = builder.as_dataset()
+        elif described := [file for file in files if file in DESCRIPTIONS]:
+            download.fetch(where, "dataset", name, described)
+    return datasets.load_dataset_builder(name)
+
+
+def train_split(splits: dict, where: str):
+    """Raises UserError if there is none."""
+    if "train" not in splits:
+        raise UserError(f"{where}: it has no train split, only {', '.join(splits)}; save the split as .jsonl and name the file")
+    return splits["train"]
+
+
+@contextlib.contextmanager
+def readable(where: str) -> Iterator[None]:
+    """What datasets raises while it reads, as a UserError that begins with `where`."""
+    import datasets
+    from huggingface_hub import utils as errors
+
+    try:
+        yield
     except (errors.RepositoryNotFoundError, errors.HFValidationError,
             getattr(datasets.exceptions, "DatasetNotFoundError", errors.RepositoryNotFoundError)):
         raise UserError(f"{where}: neither a file or folder nor a public dataset on the hub has this name; correct it") from None
@@ -175,9 +198,6 @@ def _read_dataset(name: str, where: str) -> Iterable[object]:
         if getattr(cause, "errno", None) in MENDABLE:
             raise cause from None
         raise UserError(f"{where}: datasets cannot read it: {type(cause).__name__}: {cause}") from None
-    if "train" not in splits:
-        raise UserError(f"{where}: it has no train split, only {', '.join(splits)}; save the split as .jsonl and name the file")
-    return splits["train"]
 
 
 def _fetch_data_files(data_files: dict[str, list[str]], where: str) -> None:
@@ -192,7 +212,8 @@ def _fetch_data_files(data_files: dict[str, list[str]], where: str) -> None:
         download.fetch(where, "dataset", repo, names, revision=revision)
 
 
-def _check_row(record: object, number: int, columns: tuple[str, ...], where: str) -> Row:
+def check_row(record: object, number: int, columns: tuple[str, ...], where: str) -> Row:
+    """The columns of a record. Raises UserError, which tells the row's number, if one is not there or is no whole text."""
     if not isinstance(record, dict):
         raise UserError(f"{where}: row {number} is a {type(record).__name__}, not an object with {', '.join(columns)}")
     for column in columns:
@@ -223,6 +244,10 @@ class Tokenised:
 class TokenisedSplits:
     train: Tokenised
     validation: Tokenised
+
+    def with_training(self, rows: Iterable[dict]) -> TokenisedSplits:
+        """The same validation rows, and other training rows: those of a stream."""
+        return TokenisedSplits(Tokenised(rows, self.train.too_long), self.validation)
 
 
 def tokenise_splits(train: list[Row], validation: list[Row], tokenizer, settings: Settings) -> TokenisedSplits:

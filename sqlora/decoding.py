@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import time
 
 import torch
 from peft import PeftModel
 
 from sqlora.console import note
-from sqlora.slots import ATTENTION, SlotCache, reads_lengths, shape_of_keys
+from sqlora.slots import APPEND, ATTENTION, FILL, KEEP, Layer, Pass, SlotCache
 
 WINDOW_STEP = 64  # places by which the window grows that attention reads where it does not know the lengths
 FILL_TOKENS = {"cpu": 2_048}  # most tokens of a pass that fills slots
@@ -34,32 +36,31 @@ class Decoder:
         self.lengths = [0] * groups * width  # tokens in each slot; 0 for one that is free
         self.starts = [0] * groups * width  # of them the prompt
         self.prefix: list[int] = []
+        self.beside = 0  # tokens of the prefix that stand beside the slots
         self.graphs_work = self.device.type != "cpu"
-        self.knows_lengths = reads_lengths(self.device, self.dtype, shape_of_keys(self.base.config)[1])
         self._renew()
 
     @property
     def groups(self) -> int:
         return len(self.tokens) // self.width
 
-    def bytes(self) -> int:
-        return sum(states.nbytes for states in (*self.cache.keys, *self.cache.values))
-
     def _renew(self) -> None:
         slots = len(self.tokens)
-        self.fed = torch.zeros(slots, dtype=torch.int64, device=self.device)
-        self.places = torch.zeros(slots, dtype=torch.int64, device=self.device)
-        self.graphs: dict[int, tuple[object, torch.Tensor]] = {}
+        self.fed, self.places = (torch.zeros(slots, dtype=torch.int64, device=self.device) for _ in range(2))
+        self.graphs: dict[int | None, tuple[object, torch.Tensor]] = {}
 
     @torch.inference_mode()
     def keep_prefix(self, ids: list[int]) -> None:
         """What all prompts begin with from now on."""
-        self.prefix = ids
-        self.cache.keeping_prefix()
+        if ids == self.prefix:
+            return
+        self.prefix, self.beside = ids, len(ids) if self.cache.apart else 0
+        self.graphs = {}
+        self.cache.forget_prefix()
         if ids:
             with self._last_alone(torch.tensor([len(ids) - 1])):
-                self.model(input_ids=torch.tensor([ids], device=self.device), past_key_values=self.cache,
-                           position_ids=torch.arange(len(ids), device=self.device)[None], use_cache=True)
+                self._logits(Pass(KEEP), input_ids=torch.tensor([ids], device=self.device),
+                             position_ids=torch.arange(len(ids), device=self.device)[None])
 
     @torch.inference_mode()
     def fill(self, groups: list[int], prompts: list[list[int]]) -> torch.Tensor:
@@ -80,16 +81,15 @@ class Decoder:
         start = len(self.prefix)
         rests = [ids[start:] for ids in prompts]
         length = max(map(len, rests))
-        length = min(length + -length % LENGTH_STEP, self.room - start)
+        length = min(length + -length % LENGTH_STEP, self.room + self.beside - start)
         ids = torch.tensor([rest + [0] * (length - len(rest)) for rest in rests], device=self.device)
         slots = torch.tensor([[group * self.width + column for column in range(self.width)] for group in groups])
         for slot, prompt in zip(slots.flatten().tolist(), [ids for ids in prompts for _ in range(self.width)], strict=True):
-            self.lengths[slot] = self.starts[slot] = len(prompt)
-        self.cache.filling(slots.to(self.device))
+            self.lengths[slot] = self.starts[slot] = len(prompt) - self.beside
         mask = torch.ones(length, start + length, dtype=torch.bool, device=self.device).tril(start)
         with self._last_alone(torch.tensor([len(rest) - 1 for rest in rests])):
-            return self._logits(input_ids=ids, position_ids=torch.arange(start, start + length, device=self.device)[None],
-                                attention_mask=mask[None, None])
+            return self._logits(Pass(FILL, slots.to(self.device)), input_ids=ids, attention_mask=mask[None, None],
+                                position_ids=torch.arange(start, start + length, device=self.device)[None])
 
     @torch.inference_mode()
     def step(self) -> torch.Tensor:
@@ -97,7 +97,7 @@ class Decoder:
         self.fed.copy_(torch.tensor(self.tokens))
         self.places.copy_(torch.tensor(self.lengths))
         longest = max(self.lengths) + 1
-        window = self.room if self.knows_lengths else min(self.room, longest + -longest % WINDOW_STEP)
+        window = None if self.cache.apart else min(self.room, longest + -longest % WINDOW_STEP)
         self.lengths = [length + 1 if length else 0 for length in self.lengths]
         if not self.graphs_work:
             return self._append(window)
@@ -114,7 +114,7 @@ class Decoder:
         graph.replay()
         return logits
 
-    def _capture(self, window: int) -> tuple[object, torch.Tensor]:
+    def _capture(self, window: int | None) -> tuple[object, torch.Tensor]:
         """The graph of a step, and the tensor that its replay fills. The warm-ups write what the replay will write again."""
         module = torch.get_device_module(self.device.type)
         side = module.Stream()
@@ -128,13 +128,27 @@ class Decoder:
             logits = self._append(window)
         return graph, logits
 
-    def _append(self, window: int) -> torch.Tensor:
-        self.cache.appending(self.places, window)
-        return self._logits(input_ids=self.fed[:, None], position_ids=self.places[:, None], lengths=self.places)
+    def _append(self, window: int | None) -> torch.Tensor:
+        return self._logits(Pass(APPEND, lengths=self.places, window=window), input_ids=self.fed[:, None], lengths=self.places,
+                            position_ids=self.places[:, None] + self.beside)
 
-    def _logits(self, **inputs) -> torch.Tensor:
-        logits = self.model(past_key_values=self.cache, use_cache=True, **inputs).logits[:, -1]
+    def _logits(self, now: Pass, **inputs) -> torch.Tensor:
+        vars(self.cache.now).update(vars(now))
+        with self._caches_given():
+            logits = self.model(use_cache=True, **inputs).logits[:, -1]
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+    @contextlib.contextmanager
+    def _caches_given(self):
+        """Within it each layer of the model gets its own layer of the cache, and none has to look for it by number, for which the
+        compiler would make each a program of its own."""
+        layers = zip(self.base.get_decoder().layers, self.cache.layers, strict=True)
+        hooks = [layer.register_forward_pre_hook(functools.partial(_give, own), with_kwargs=True) for layer, own in layers]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     @contextlib.contextmanager
     def _last_alone(self, last: torch.Tensor):
@@ -171,6 +185,35 @@ class Decoder:
             part[:] = [part[slot] for slot in slots]
         self._renew()
         self.cache.keep_slots(torch.tensor(slots, device=self.device))
+
+
+def _give(cache: Layer, module, arguments: tuple, keywords: dict) -> tuple[tuple, dict]:
+    return arguments, keywords | {"past_key_values": cache}
+
+
+def compile_layers(model, width: int) -> None:
+    """Compiles the decoder's layers, once for all lengths. Where the compiler fails they stay as they were; a note says so."""
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    layers = base.get_decoder().layers
+    plain = [layer.forward for layer in layers]
+    start = time.perf_counter()
+    try:
+        for layer in layers:
+            layer.forward = torch.compile(layer.forward, dynamic=True)
+        trial = Decoder(model, 4, width, WINDOW_STEP)
+        trial.graphs_work = False
+        trial.keep_prefix([1, 2, 3, 4])
+        trial.fill([0, 2], [[1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 6]])
+        trial.step()
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever a compiler may raise
+        for layer, forward in zip(layers, plain, strict=True):
+            layer.forward = forward
+        fault = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        note(f"the layers are not compiled, since torch.compile does not work here ({fault})")
+        return
+    note(f"the layers were compiled in {time.perf_counter() - start:.0f} s")
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sqlora.console import console, quiet_libraries
-from sqlora.errors import UserError, exit_on_user_error
+from sqlora.errors import UserError, run_command
 from sqlora.result import OK, SLOW, WRONG, Result, wrong
 from sqlora.settings import Settings, load_settings
 
@@ -132,13 +132,7 @@ def _print(result: Result) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line; exits with 1 if anything is WRONG, and with 2 for a wrong setting."""
-    with exit_on_user_error():
-        try:
-            sys.exit(command.main(args=arguments, standalone_mode=False))
-        except click.UsageError as error:
-            raise UserError(f"{error.format_message()} (--help lists the flags)") from None
-        except click.Abort:
-            raise KeyboardInterrupt from None
+    sys.exit(run_command(command, arguments))
 
 
 if __name__ == "__main__":

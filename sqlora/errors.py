@@ -55,17 +55,45 @@ def exit_on_user_error() -> Iterator[None]:
     signal.signal(signal.SIGTERM, terminate)
     try:
         yield
-    except UserError as error:
-        sys.exit(_tell(error))
-    except OSError as error:
-        if error.errno not in MENDABLE:
+    except (UserError, OSError) as error:
+        if (told := as_user_error(error)) is None:
             raise
-        sys.exit(_tell(UserError(f"{error.filename or error.strerror}: {MENDABLE[error.errno]}")))
+        sys.exit(tell(told))
     except KeyboardInterrupt as error:
-        print(str(error) or "stopped", file=sys.stderr)
-        sys.exit(128 + getattr(error, "number", signal.SIGINT))
+        sys.exit(tell_interrupt(error))
 
 
-def _tell(error: UserError) -> int:
+def as_user_error(error: BaseException) -> UserError | None:
+    """The error, or what a user reads of one of the disk; None for a bug."""
+    if isinstance(error, OSError) and error.errno in MENDABLE:
+        return UserError(f"{error.filename or error.strerror}: {MENDABLE[error.errno]}")
+    return error if isinstance(error, UserError) else None
+
+
+def tell(error: UserError) -> int:
+    """Prints it, and returns the exit status that goes with it."""
     print(f"error: {error}", file=sys.stderr)
     return 2
+
+
+def run_command(command, arguments: list[str] | None) -> object:
+    """What a click command returns for `arguments`, or sys.argv; what the user can mend exits with 2."""
+    import click
+
+    with exit_on_user_error():
+        try:
+            return command.main(args=arguments, standalone_mode=False)
+        except click.UsageError as error:
+            raise UserError(f"{error.format_message()} (--help lists the flags)") from None
+        except click.Abort:
+            raise KeyboardInterrupt from None
+
+
+def tell_interrupt(error: KeyboardInterrupt) -> int:
+    """Prints what became of the work, and returns the exit status that goes with the signal."""
+    print(str(error) or "stopped", file=sys.stderr)
+    return interrupt_status(error)
+
+
+def interrupt_status(error: KeyboardInterrupt) -> int:
+    return 128 + getattr(error, "number", signal.SIGINT)

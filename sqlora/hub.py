@@ -83,8 +83,14 @@ def _content_hash(folder: Path) -> str:
 
     The ends hold a safetensors file's header and its last weights; to read all of 13 GB would take longer than loading it.
     """
-    digest = hashlib.sha256((folder / "config.json").read_bytes())
-    for file in sorted(path for pattern in WEIGHTS for path in folder.glob(pattern)):
+    weights = sorted(path for pattern in WEIGHTS for path in folder.glob(pattern))
+    return files_hash(weights, (folder / "config.json").read_bytes())
+
+
+def files_hash(files: list[Path], more: bytes) -> str:
+    """Sixteen hexadecimal digits over `more` and each file's name, size and ends."""
+    digest = hashlib.sha256(more)
+    for file in files:
         size = file.stat().st_size
         digest.update(f"{file.name} {size}".encode())
         with file.open("rb") as stream:

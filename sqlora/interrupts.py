@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import time
 from collections.abc import Iterator
 
+from sqlora import processes
 from sqlora.errors import Interrupted
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+REPEATED_SECONDS = 3  # in which a launcher passes on to its processes what the terminal has sent them already
 
 
 class Stop:
@@ -24,12 +27,16 @@ def graceful(tell) -> Iterator[Stop]:
     A second one raises Interrupted wherever the program is.
     """
     stop = Stop()
+    since = 0.0
 
     def handle(number: int, frame: object) -> None:
+        nonlocal since
+        if stop.signal and processes.several() and time.monotonic() < since + REPEATED_SECONDS:
+            return
         if stop.signal:
             raise Interrupted(number, "stopped at once")
-        stop.signal = number
-        tell(f"{signal.Signals(number).name}: the step is ended and a checkpoint written; once more stops at once")
+        stop.signal, since = number, time.monotonic()
+        tell(told(number))
 
     before = {number: signal.signal(number, handle) for number in SIGNALS}
     try:
@@ -37,3 +44,7 @@ def graceful(tell) -> Iterator[Stop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def told(number: int) -> str:
+    return f"{signal.Signals(number).name}: the step is ended and a checkpoint written; once more stops at once"

@@ -148,6 +148,13 @@ def inspect_rows(rows: list[Row]) -> list[Finding]:
     return findings
 
 
+def inspect_few(rows: list[Row]) -> list[Finding]:
+    """One finding a row, in this process; whether rows stand twice is not looked at."""
+    pairs = sorted({(row["context"], row["answer"]) for row in rows})
+    found = dict(zip(pairs, _inspect_chunk(pairs), strict=True))
+    return [found[row["context"], row["answer"]] for row in rows]
+
+
 def _inspect_chunk(pairs: list[tuple[str, str]]) -> list[Finding]:
     """Findings of sorted pairs of context and answer; a context's golds run on one database."""
     findings = []

@@ -13,7 +13,7 @@ import config
 from sqlora import data, run_folder
 from sqlora.console import console, print_facts, quiet_libraries
 from sqlora.data import Row
-from sqlora.errors import UserError, exit_on_user_error
+from sqlora.errors import UserError, run_command
 from sqlora.lint import DROPPED, TEXT_NUMBER, TOO_LONG, Finding, apply, inspect_rows
 
 EXAMPLES = 3
@@ -51,13 +51,7 @@ def _rest(fix: str) -> Path:
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line; exits with 2 for what the user can mend."""
-    with exit_on_user_error():
-        try:
-            command.main(args=arguments, standalone_mode=False)
-        except click.UsageError as error:
-            raise UserError(f"{error.format_message()} (--help lists the flags)") from None
-        except click.Abort:
-            raise KeyboardInterrupt from None
+    run_command(command, arguments)
 
 
 def _find_long(rows: list[Row], findings: list[Finding], folder: str) -> list[Finding]:

@@ -16,7 +16,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from sqlora import backend, packing, sampling
+from sqlora import backend, packing, processes, sampling
 from sqlora.data import Tokenised
 from sqlora.device import Device, free_memory, peak_memory
 from sqlora.hub import BaseModel
@@ -48,19 +48,15 @@ def estimate(base: BaseModel, train: Tokenised, settings: Settings, device: Devi
     """Of a run with these settings; nothing is loaded."""
     model = without_weights(base, settings)
     config = model.config
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    head = model.get_output_embeddings()
-    linear = sum(module.weight.numel() for module in model.modules() if isinstance(module, torch.nn.Linear) and module is not head
-                 and not module.weight.requires_grad)
-    other = sum(parameter.numel() for parameter in model.parameters()) - trained - linear
-    weights = linear * WEIGHT_BYTES.get(settings.LOW_BIT, device.dtype.itemsize) + other * device.dtype.itemsize
-    fixed = weights + trained * TRAINED_BYTES + (peak_memory("cpu") if device.type == "cpu" else 0)
+    sharing = processes.here().world if processes.here().sharded else 1
+    weights, trained, linear = model_bytes(model, settings, device.dtype, sharing)
+    fixed = weights + trained + (peak_memory("cpu") if device.type == "cpu" else 0)
     most = settings.MAX_TOKENS_PER_PASS or _fitting_tokens(device, fixed, config, settings, form)
     size = settings.BATCH_SIZE
     sampler = sampling.make_sampler(train.rows, form.name, settings)
     rows = [train.rows[i] for i in itertools.islice(sampler, SAMPLE * size)]
-    built = [[one["input_ids"].numel() for one in packing.make_passes(rows[start : start + size], form.name, most)]
-             for start in range(0, len(rows), size)]
+    batches = [processes.share(rows[start : start + size]) for start in range(0, len(rows), size)]
+    built = [[one["input_ids"].numel() for one in packing.make_passes(batch, form.name, most)] for batch in batches if batch]
     longest = max(map(max, built))
     tokens = sum(map(sum, built)) / len(built) * settings.GRADIENT_ACCUMULATION_STEPS
     work = 4 * linear * tokens * (1.5 if settings.GRADIENT_CHECKPOINTING else 1)
@@ -72,6 +68,21 @@ def without_weights(base: BaseModel, settings: Settings) -> PeftModel:
     """The model and its adapter on the meta device, which has shapes alone. Raises UserError for a wrong LORA_TARGETS."""
     with torch.device("meta"):
         return backend.wrap_with_adapter(AutoModelForCausalLM.from_config(backend.check_causal(base)), settings)
+
+
+def model_bytes(model: PeftModel, settings: Settings, dtype: torch.dtype, sharing: int) -> tuple[float, float, int]:
+    """What a process holds of the weights, with the base spread over `sharing` processes (sharding.py); what training the
+    adapter takes; and how many weights the linear layers have."""
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    head = model.get_output_embeddings()
+    linear = sum(module.weight.numel() for module in model.modules() if isinstance(module, torch.nn.Linear) and module is not head
+                 and not module.weight.requires_grad)
+    other = sum(parameter.numel() for parameter in model.parameters()) - trained - linear
+    weights = linear * WEIGHT_BYTES.get(settings.LOW_BIT, dtype.itemsize) + other * dtype.itemsize
+    if sharing > 1:  # beside its part there are two layers that were gathered
+        spread = linear * (0.5 if settings.LOW_BIT in ("nf4", "fp4") else dtype.itemsize)
+        weights += spread * (1 / sharing + 2 / model.config.num_hidden_layers - 1)
+    return weights, trained * TRAINED_BYTES, linear
 
 
 def token_bytes(config, settings: Settings, dtype: torch.dtype, form: Form) -> float:
@@ -100,6 +111,8 @@ def tokens_per_pass(model, settings: Settings, device: Device, form: Form) -> in
 
 def _fitting_tokens(device: Device, beside: float, config, settings: Settings, form: Form) -> int:
     free = free_memory(device.type)
+    if device.type == "cpu":
+        free //= processes.here().local_world
     room = SHARE * (UNKNOWN_FREE if free is None else free) - beside
     tokens = max(settings.MAX_LENGTH, int(room / token_bytes(config, settings, device.dtype, form)))
     return min(tokens, CPU_TOKENS) if device.type == "cpu" else tokens

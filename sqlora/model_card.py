@@ -1,4 +1,4 @@
-"""The model card of an adapter: what it is, how it is used, and what it was made from and with."""
+"""The model card of an adapter or a merged model: what it is, how it is used, and what it was made from and with."""
 
 from __future__ import annotations
 
@@ -15,43 +15,93 @@ def write_model_card(folder: Path, fingerprint: dict) -> None:
 
     Of a local path, the last part alone is told.
     """
-    base, data, settings = (fingerprint.get(key) or {} for key in ("base_model", "data", "settings"))
-    base_id, revision = base.get("id") or settings.get("BASE_MODEL"), base.get("revision")
-    on_hub = _is_hub_id(base_id, revision)
-    name = public_name(base_id or "unknown")
-    order = settings.get("PROMPT_ORDER", prompt.SEED_ORDER)
+    _, revision, on_hub, name = _base(fingerprint)
+    order = (fingerprint.get("settings") or {}).get("PROMPT_ORDER", prompt.SEED_ORDER)
     flags = "" if order == prompt.SEED_ORDER else f" --prompt-order {order}"
-    head = {
-        "base_model": base_id if on_hub else None,
-        "library_name": "peft",
-        "pipeline_tag": "text-generation",
-        "tags": ["text-to-sql", "lora"],
-        "datasets": [data["id"]] if _is_hub_id(data.get("id")) else None,
-    }
-    about = {
-        "status": fingerprint.get("status"), "base model": name, "revision": revision, "base model hash": base.get("content"),
-        "quantisation in training": fingerprint.get("quantisation"), "training data": data.get("id"),
-        "training rows": data.get("rows"), "training data hash": data.get("hash"),
-        "prompt hash": fingerprint.get("prompt"), "tokenizer hash": fingerprint.get("tokenizer"),
-    }
-    tables = {title: _table(fingerprint.get(title.lower()) or {}) for title in ("Settings", "Metrics", "Versions")}
-    parts = [
-        "---\n" + "".join(f"{key}: {json.dumps(value)}\n" for key, value in head.items() if value) + "---",
+    _write(folder, [
+        _head(fingerprint, "peft", "lora"),
         f"# {name}: SQL adapter",
         "A LoRA adapter that turns a question and the tables of a database into one SQL query, made with SQLoRA.",
-        _table(about),
-        "## Prompt",
-        "The model continues exactly this text and ends with its end-of-sequence token; `{question}` and `{context}`, "
-        "the CREATE TABLE statements, are to be filled in.",
-        f"```text\n{_prompt(order)}```",
+        _table(_origin(fingerprint)),
+        *_prompt_section(order),
         "## Use",
         f"With SQLoRA: `python generate.py --base-model {name} --lora-checkpoint FOLDER{flags}`, with this folder for `FOLDER`"
         + ("." if on_hub else f", and the base model's own for `{name}`."),
         "With transformers and peft alone, started in this folder:",
         f"```python\n{_example(name, revision if on_hub else None, order)}```",
-        *(f"## {title}\n\n{table}" for title, table in tables.items() if table),
-    ]
+        *_tables(fingerprint),
+    ])
+
+
+def write_merged_card(folder: Path, fingerprint: dict, facts: dict[str, object], order: str) -> None:
+    """README.md for the model in `folder` that an adapter was folded into: its adapter's fingerprint, `facts` of the merge.
+
+    `order` is the PROMPT_ORDER of the adapter.
+    """
+    name = _base(fingerprint)[-1]
+    flags = "" if order == prompt.SEED_ORDER else f" --prompt-order {order}"
+    _write(folder, [
+        _head(fingerprint, "transformers", "merged"),
+        f"# {name}, merged with an SQL adapter",
+        "A model that turns a question and the tables of a database into one SQL query, made with SQLoRA.",
+        _table(facts | _origin(fingerprint)),
+        *_prompt_section(order),
+        "## Use",
+        f"With SQLoRA: `python generate.py --model base --low-bit none --base-model FOLDER{flags}`, with this folder for "
+        "`FOLDER`.",
+        "With transformers alone, started in this folder:",
+        f"```python\n{_merged_example(order)}```",
+        *_tables(fingerprint),
+    ])
+
+
+def _write(folder: Path, parts: list[str]) -> None:
     replace_file(folder / "README.md", lambda partial: partial.write_text("\n\n".join(parts) + "\n", encoding="utf-8"))
+
+
+def _base(fingerprint: dict) -> tuple[str | None, str | None, bool, str]:
+    """The base model's id and revision, whether the hub has it, and the name to show."""
+    base, settings = (fingerprint.get(key) or {} for key in ("base_model", "settings"))
+    base_id, revision = base.get("id") or settings.get("BASE_MODEL"), base.get("revision")
+    return base_id, revision, _is_hub_id(base_id, revision), public_name(base_id or "unknown")
+
+
+def _head(fingerprint: dict, library: str, tag: str) -> str:
+    """What a hub reads of the card."""
+    base_id, _, on_hub, _ = _base(fingerprint)
+    data = fingerprint.get("data") or {}
+    head = {
+        "base_model": base_id if on_hub else None,
+        "library_name": library,
+        "pipeline_tag": "text-generation",
+        "tags": ["text-to-sql", tag],
+        "datasets": [data["id"]] if _is_hub_id(data.get("id")) else None,
+    }
+    return "---\n" + "".join(f"{key}: {json.dumps(value)}\n" for key, value in head.items() if value) + "---"
+
+
+def _origin(fingerprint: dict) -> dict[str, object]:
+    base, data = (fingerprint.get(key) or {} for key in ("base_model", "data"))
+    return {
+        "status": fingerprint.get("status"), "base model": _base(fingerprint)[-1], "revision": base.get("revision"),
+        "base model hash": base.get("content"), "quantisation in training": fingerprint.get("quantisation"),
+        "training data": data.get("id"), "training rows": data.get("rows"), "training data hash": data.get("hash"),
+        "prompt hash": fingerprint.get("prompt"), "tokenizer hash": fingerprint.get("tokenizer"),
+    }
+
+
+def _prompt_section(order: str) -> list[str]:
+    return [
+        "## Prompt",
+        "The model continues exactly this text and ends with its end-of-sequence token; `{question}` and `{context}`, "
+        "the CREATE TABLE statements, are to be filled in.",
+        f"```text\n{_prompt(order)}```",
+    ]
+
+
+def _tables(fingerprint: dict) -> list[str]:
+    tables = {title: _table(fingerprint.get(title.lower()) or {}) for title in ("Settings", "Metrics", "Versions")}
+    return [f"## {title}\n\n{table}" for title, table in tables.items() if table]
 
 
 def _prompt(order: str) -> str:
@@ -78,6 +128,22 @@ with torch.inference_mode():
     output = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=128, do_sample=False,
                             pad_token_id=tokenizer.eos_token_id)
 print(tokenizer.decode(output[0, ids.shape[1]:], skip_special_tokens=True))
+'''
+
+
+def _merged_example(order: str) -> str:
+    """Python that answers a question with transformers alone, as SQLoRA does."""
+    return f'''from transformers import AutoModelForCausalLM, AutoTokenizer
+
+PROMPT = {_prompt(order)!r}
+
+tokenizer = AutoTokenizer.from_pretrained(".")
+model = AutoModelForCausalLM.from_pretrained(".", dtype="auto")
+
+text = PROMPT.format(question="How many albums are there?", context="CREATE TABLE album (id INTEGER, title TEXT)")
+prompt = tokenizer(text, return_tensors="pt")
+output = model.generate(**prompt)
+print(tokenizer.decode(output[0, prompt["input_ids"].shape[1]:], skip_special_tokens=True))
 '''
 
 

@@ -10,7 +10,7 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers.models.llama.modeling_llama import repeat_kv
 
-from sqlora import packing
+from sqlora import packing, processes
 from sqlora.console import note
 from sqlora.device import Device
 from sqlora.errors import UserError
@@ -52,6 +52,8 @@ def choose_form(config, settings: Settings, device: Device) -> Form:
         raise UserError(f"PACKING (--packing) is {name!r}, and {unfit}; set it to auto or off")
     if settings.COMPILE != "auto":
         return Form(name, reason, settings.COMPILE == "on", "as COMPILE asks")
+    if processes.here().sharded:
+        return Form(name, reason, False, "the base is spread over processes")
     return Form(name, reason, triton, "Triton is here" if triton else "no Triton here")
 
 

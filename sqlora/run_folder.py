@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import filelock
 
-from sqlora import atomic, checkpoints
+from sqlora import atomic, checkpoints, processes
 from sqlora.console import note, print_facts
 from sqlora.errors import UserError
 from sqlora.settings import Settings, flag
@@ -45,8 +46,11 @@ def check_writable(folder: Path, name: str) -> None:
 def locked(settings: Settings) -> Iterator[None]:
     """Within it no other run writes to the two output folders. The locks end with the process, however it ends.
 
-    Raises UserError if another run holds one.
+    Of several processes the first, which alone writes, holds them. Raises UserError if another run holds one.
     """
+    if not processes.is_first():
+        yield
+        return
     with contextlib.ExitStack() as held:
         for name in ("CHECKPOINT_DIR", "MODEL_PATH"):
             folder = Path(getattr(settings, name))
@@ -68,6 +72,17 @@ def check_space(model, settings: Settings) -> None:
         raise UserError(f"CHECKPOINT_DIR (--checkpoint-dir) is {settings.CHECKPOINT_DIR!r}, whose disk has {free / 1e6:.0f} MB "
                         f"free, and {settings.SAVE_TOTAL_LIMIT + 1} checkpoints need {need / 1e6:.0f} MB; free some space, or "
                         f"lower SAVE_TOTAL_LIMIT (--save-total-limit)")
+
+
+def check_alike(fingerprint: dict) -> None:
+    """Raises UserError unless the processes of all hosts have the same base, tokenizer, prompt, settings and rows."""
+    told = {"BASE_MODEL": fingerprint["base_model"]["content"], "the tokenizer": fingerprint["tokenizer"],
+            "the prompt": fingerprint["prompt"], "DATA_PATH": fingerprint["data"]["hash"],
+            "config.py or the flags": repr(sorted(fingerprint["settings"].items()))}
+    for name, value in told.items():
+        digits = hashlib.sha256(value.encode()).hexdigest()[:15]  # as many as fit a number that is exchanged
+        if len(set(processes.agree(int(digits, 16)))) > 1:
+            raise UserError(f"{name} is not the same for all processes; give every host the same files and the same command")
 
 
 def begin(settings: Settings, fingerprint: dict) -> Path | None:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from transformers import TrainerCallback
 
+from sqlora import interrupts, processes
 from sqlora.atomic import replace_file
-from sqlora.console import console, progress_bar
+from sqlora.console import console, note, progress_bar
 from sqlora.device import Device, peak_memory
 
 
@@ -37,20 +38,26 @@ class RunLog(TrainerCallback):
         self.started = self.mark - self.trainer.seconds_before
         self.rows_at_mark = self.trainer.rows_seen
         self.aside_at_mark = 0.0
+        self.bar = self.progress.add_task("training", total=state.max_steps, completed=state.global_step)
+        if not processes.is_first():
+            return
         lines = self.path.read_text(encoding="utf-8").splitlines() if state.global_step else []
         # What was logged after the checkpoint from which the run goes on is trained again.
         kept = "".join(line + "\n" for line in lines if _step(line) <= state.global_step)
         replace_file(self.path, lambda partial: partial.write_text(kept, encoding="utf-8"))
-        self.bar = self.progress.add_task("training", total=state.max_steps, completed=state.global_step)
 
     def on_step_begin(self, args, state, control, **_) -> None:
         self.flush()
 
     def on_step_end(self, args, state, control, **_) -> None:
         self.progress.update(self.bar, completed=state.global_step)
+        signal = processes.largest(self.trainer.stop.signal)
         if state.global_step >= state.max_steps:
             control.should_log = control.should_evaluate = control.should_save = True
-        elif self.trainer.stop.signal:
+        elif signal:
+            if not self.trainer.stop.signal:  # it came in another process
+                note(interrupts.told(signal))
+            self.trainer.stopped_by = signal
             control.should_save = control.should_training_stop = True
         if control.should_log or control.should_evaluate or control.should_save:
             self.trainer.check_losses()
@@ -62,7 +69,7 @@ class RunLog(TrainerCallback):
             now, aside, rows = time.perf_counter(), self.trainer.seconds_aside, self.trainer.rows_seen
             seconds = now - self.mark - (aside - self.aside_at_mark)
             self.entry["rows_per_second"] = round((rows - self.rows_at_mark) / seconds, 3)
-            self.entry["peak_memory_bytes"] = peak_memory(self.device.type)
+            self.entry["peak_memory_bytes"] = processes.largest(peak_memory(self.device.type))
             self.mark, self.aside_at_mark, self.rows_at_mark = now, aside, rows
 
     def on_train_end(self, args, state, control, **_) -> None:
@@ -70,7 +77,7 @@ class RunLog(TrainerCallback):
         seconds = self.seconds()
         self.last["rows_per_second"] = round(self.trainer.rows_seen / seconds, 3)
         self.last["train_seconds"] = round(seconds, 1)
-        self.last["peak_memory_bytes"] = peak_memory(self.device.type)
+        self.last["peak_memory_bytes"] = processes.largest(peak_memory(self.device.type))
         if not self.trainer.interrupted:
             self.last["best_step"] = state.best_global_step
             self.last["best_eval_loss"] = state.best_metric
@@ -79,8 +86,9 @@ class RunLog(TrainerCallback):
         """Writes what was logged of the last step; before its checkpoint is written, which it must not be without."""
         if "loss" not in self.entry and "eval_loss" not in self.entry:
             return
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(self.entry) + "\n")
+        if processes.is_first():
+            with self.path.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(self.entry) + "\n")
         console.print(_line(self.entry, self.trainer.state.max_steps), highlight=False, soft_wrap=True)
         self.last |= self.entry
         self.entry = {}

@@ -62,6 +62,8 @@ OPTIONAL_NAMES = Kind(NAMES.wants, lambda v: v == [] or NAMES.valid(v), NAMES.pa
 KINDS: dict[str, Kind] = {
     "BASE_MODEL": TEXT,
     "DATA_PATH": TEXT,
+    "STREAMING": SWITCH,
+    "SHUFFLE_BUFFER": whole(1),
     "EXTRA_DATA": OPTIONAL_TEXT,
     "EXTRA_WEIGHT": whole(1),
     "TEST_DATA": TEXT,
@@ -104,6 +106,7 @@ KINDS: dict[str, Kind] = {
     "MODEL": choice("base", "adapter", "both"),
     "MAX_NEW_TOKENS": whole(1),
     "GENERATION_BATCH_SIZE": whole(0),
+    "MERGE_FOR_GENERATION": choice("auto", "on", "off"),
     "NUM_BEAMS": whole(1),
     "NUM_CANDIDATES": whole(1),
     "TEMPERATURE": real("a number above 0 and at most 2", lambda v: 0 < v <= 2),
@@ -124,7 +127,7 @@ KINDS: dict[str, Kind] = {
 SECRET = {"DATABASE"}  # a URL may hold a password: it is never shown or written down
 NOT_SETTINGS = {"DEMO", "PRESETS"}
 # What a run cannot change when it is resumed, since it says which rows train with which gradients.
-FIXED = {"BASE_MODEL", "DATA_PATH", "EXTRA_DATA", "EXTRA_WEIGHT", "DTYPE", "LOW_BIT", "BATCH_SIZE",
+FIXED = {"BASE_MODEL", "DATA_PATH", "STREAMING", "SHUFFLE_BUFFER", "EXTRA_DATA", "EXTRA_WEIGHT", "DTYPE", "LOW_BIT", "BATCH_SIZE",
          "GRADIENT_ACCUMULATION_STEPS", "LEARNING_RATE", "WARMUP_STEPS", "MAX_GRAD_NORM", "LORA_R", "LORA_ALPHA",
          "LORA_DROPOUT", "LORA_TARGETS", "PACKING", "PROMPT_ORDER", "TRAIN_ON_INPUTS", "MAX_LENGTH", "LONG_ROWS", "CHECK_DATA",
          "VALIDATION_ROWS", "HOLDOUT", "SEED"}
@@ -150,10 +153,10 @@ class Settings:
         return {name: value for name, value in self.__dict__.items() if name not in SECRET}
 
 
-def load_settings(arguments: list[str] | None, about: str) -> Settings:
+def load_settings(arguments: list[str] | None, about: str, trains: bool = True) -> Settings:
     """Settings from config.py and the command line (`arguments`, or sys.argv); `about` heads the help page.
 
-    Raises UserError. `--help` prints and exits with 0.
+    With RESUME, for what `trains`, they are those of the run that goes on. Raises UserError. `--help` prints and exits with 0.
     """
     values = constants()
     command = click.Command("", params=_options(), help=about, callback=lambda **flags: flags)
@@ -172,7 +175,7 @@ def load_settings(arguments: list[str] | None, about: str) -> Settings:
         values |= run_settings(Path(run))
     given = {name: _parse(name, text) for name, text in flags.items() if text is not None}
     values |= given
-    return Settings(_resumed(values, given) if values["RESUME"] is True else values)
+    return Settings(_resumed(values, given) if values["RESUME"] is True and trains else values)
 
 
 def _resumed(values: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
@@ -276,6 +279,9 @@ def _check_combinations(s: Settings) -> None:
         )
     if Path(s.CHECKPOINT_DIR).resolve() == Path(s.MODEL_PATH).resolve():
         raise UserError(f"CHECKPOINT_DIR and MODEL_PATH (--model-path) are both {s.MODEL_PATH!r}; give them two folders")
+    if s.STREAMING and (s.EXTRA_DATA or s.BACKEND == "bigdl"):
+        other = "EXTRA_DATA (--extra-data)" if s.EXTRA_DATA else "BACKEND (--backend) bigdl"
+        raise UserError(f"STREAMING (--streaming) does not go together with {other}; leave one out")
     if 1 < s.NUM_BEAMS < s.NUM_CANDIDATES:
         raise UserError(f"NUM_CANDIDATES (--num-candidates) is {s.NUM_CANDIDATES} and NUM_BEAMS (--num-beams) is {s.NUM_BEAMS}; "
                         f"take as many beams at least, or 1 beam to sample the candidates")

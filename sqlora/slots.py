@@ -1,10 +1,13 @@
 """Keys and values of rows that are being answered: a slot for each, of equal room, filled to a length of its own.
 
 A row's tokens stand in its slot from place 0 on, so rows of all lengths go on beside each other, and a slot whose row has ended
-takes the next row. What all prompts begin with is kept once, beside the slots, and copied into each slot that is filled.
+takes the next row. What all prompts begin with, the prefix, is computed once. Where attention can put its share together with
+that of a row's own tokens it stands once, beside the slots; elsewhere it is copied into each slot that is filled.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass, field
 
 import torch
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -13,71 +16,100 @@ from sqlora.stack import AttentionInterface
 
 ATTENTION = "sqlora_slots"
 FLASH_HEAD_STEP = 8  # sizes of heads that FlashAttention takes are multiples of it
+KEEP, FILL, APPEND = "keep", "fill", "append"
 
 
-class SlotCache:
-    """The cache of a Llama-like model of configuration `config`, for `slots` rows of at most `room` tokens.
+@dataclass
+class Pass:
+    """What a forward pass is for, the same for all layers.
 
-    `keys` and `values` are a tensor [slots, room, key heads, head size] for each layer. A forward pass is told what its keys are
-    by one of `keeping_prefix`, `filling` and `appending`, called before it.
+    KEEP: its one row is the prefix. FILL: its rows follow the prefix, padded on the right, and row i goes to each of `slots` [i],
+    int64 [rows, copies]. APPEND: it has a token for each slot, which goes to place `lengths`, int64 [slots]; attention looks at
+    places before `window` alone, or at all with None.
     """
 
-    def __init__(self, config, slots: int, room: int, dtype: torch.dtype, device: torch.device):
-        heads, size = shape_of_keys(config)
-        shape = (slots, room, heads, size)
-        self.room = room
-        # Zeros, since what is not written yet is multiplied with a weight of zero.
-        self.keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_hidden_layers)]
-        self.values = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_hidden_layers)]
-        self.prefix: list[tuple[torch.Tensor, torch.Tensor]] = []
-        self.every = torch.arange(slots, device=device)
+    kind: str = KEEP
+    slots: torch.Tensor | None = None
+    lengths: torch.Tensor | None = None
+    window: int | None = None
 
-    def keeping_prefix(self) -> None:
-        """The pass is over one row, what all prompts begin with; until the next such pass, it precedes the rows of `filling`."""
-        self.prefix = []
-        self.update = self._keep
 
-    def filling(self, slots: torch.Tensor) -> None:
-        """The pass is over rows that follow the prefix, padded on the right. Row i goes to each of `slots` [i], which is int64
-        [rows, copies]."""
-        self.filled = slots
-        self.update = self._fill
+@dataclass
+class Layer:
+    """A decoder layer's `keys` and `values`, [slots, room, key heads, head size], and its prefix's, [1, key heads, tokens, head
+    size]. It is that layer's past_key_values."""
 
-    def appending(self, lengths: torch.Tensor, window: int) -> None:
-        """The pass is over a token for each slot, which goes to place `lengths`, int64 [slots]; none is at `window` or beyond."""
-        self.lengths, self.window = lengths, window
-        self.update = self._append
+    keys: torch.Tensor
+    values: torch.Tensor
+    every: torch.Tensor  # the slots' numbers
+    now: Pass
+    apart: bool  # the prefix stands beside the slots
+    prefix: tuple[torch.Tensor, torch.Tensor] | None = None
 
-    def _keep(self, keys: torch.Tensor, values: torch.Tensor, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
-        self.prefix.append((keys, values))
-        return keys, values
-
-    def _fill(self, keys: torch.Tensor, values: torch.Tensor, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def update(self, keys: torch.Tensor, values: torch.Tensor, *_):
+        """Takes what the layer computed, [rows, key heads, length, head size], and gives what its queries attend to."""
+        keys, values = keys.to(self.keys.dtype), values.to(self.values.dtype)
+        if self.now.kind == KEEP:
+            self.prefix = keys, values
+            return keys, values
+        if self.now.kind == APPEND:
+            self.keys[self.every, self.now.lengths] = keys[:, :, 0]
+            self.values[self.every, self.now.lengths] = values[:, :, 0]
+            first = self.prefix if self.apart and self.prefix else (None, None)
+            keys, values = self.keys, self.values
+            if self.now.window is not None:
+                keys, values = keys[:, : self.now.window], values[:, : self.now.window]
+            return (keys, first[0]), (values, first[1])
+        seen = keys, values
         if self.prefix:
-            rows = len(keys)
-            shared = (states.expand(rows, -1, -1, -1) for states in self.prefix[layer])
-            keys, values = (torch.cat([first, own], dim=2) for first, own in zip(shared, (keys, values), strict=True))
-        for copies in self.filled.unbind(dim=1):
-            self.keys[layer][copies, : keys.shape[2]] = keys.transpose(1, 2)
-            self.values[layer][copies, : keys.shape[2]] = values.transpose(1, 2)
-        return keys, values
+            seen = tuple(torch.cat([first.expand(len(own), -1, -1, -1), own], dim=2)
+                         for first, own in zip(self.prefix, (keys, values), strict=True))
+        kept = (keys, values) if self.apart else seen
+        for slots in self.now.slots.unbind(dim=1):
+            self.keys[slots, : kept[0].shape[2]] = kept[0].transpose(1, 2)
+            self.values[slots, : kept[1].shape[2]] = kept[1].transpose(1, 2)
+        return seen
 
-    def _append(self, keys: torch.Tensor, values: torch.Tensor, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
-        self.keys[layer][self.every, self.lengths] = keys[:, :, 0]
-        self.values[layer][self.every, self.lengths] = values[:, :, 0]
-        return self.keys[layer][:, : self.window], self.values[layer][:, : self.window]
+
+@dataclass
+class SlotCache:
+    """The layers' keys and values, for `slots` rows of at most `room` tokens, of a Llama-like model of configuration `config`."""
+
+    config: object
+    slots: int
+    room: int
+    dtype: torch.dtype
+    device: torch.device
+    now: Pass = field(default_factory=Pass)
+
+    def __post_init__(self) -> None:
+        heads, size = shape_of_keys(self.config)
+        self.apart = reads_lengths(self.device, self.dtype, size)
+        dtype = cache_type(self.device, self.dtype)
+        shape, every = (self.slots, self.room, heads, size), torch.arange(self.slots, device=self.device)
+        # Zeros, since what is not written yet is multiplied with a weight of zero.
+        empty = [[torch.zeros(shape, dtype=dtype, device=self.device) for _ in range(2)]
+                 for _ in range(self.config.num_hidden_layers)]
+        self.layers = [Layer(keys, values, every, self.now, self.apart) for keys, values in empty]
+
+    def bytes(self) -> int:
+        return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.layers)
+
+    def forget_prefix(self) -> None:
+        for layer in self.layers:
+            layer.prefix = None
 
     def move(self, targets: torch.Tensor, sources: torch.Tensor, start: int, end: int) -> None:
         """Slots `targets` get what `sources` have from place `start` to `end`; both are int64 [moved]."""
-        for states in (*self.keys, *self.values):
-            states[targets, start:end] = states[sources, start:end]
+        for layer in self.layers:
+            for states in (layer.keys, layer.values):
+                states[targets, start:end] = states[sources, start:end]
 
     def keep_slots(self, slots: torch.Tensor) -> None:
         """Only these slots, int64 [kept], stay, numbered anew in this order."""
-        self.every = self.every[: len(slots)]
-        for states in (self.keys, self.values):
-            for layer in range(len(states)):
-                states[layer] = states[layer][slots]
+        for layer in self.layers:
+            layer.every = layer.every[: len(slots)]
+            layer.keys, layer.values = layer.keys[slots], layer.values[slots]
 
 
 def shape_of_keys(config) -> tuple[int, int]:
@@ -86,10 +118,15 @@ def shape_of_keys(config) -> tuple[int, int]:
     return heads, getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
 
-def slot_bytes(config, room: int, dtype: torch.dtype) -> int:
+def cache_type(device: torch.device, dtype: torch.dtype) -> torch.dtype:
+    """The type of keys and values in slots: a CPU attends in float32 four times as fast as in bfloat16."""
+    return torch.float32 if device.type == "cpu" and dtype == torch.bfloat16 else dtype
+
+
+def slot_bytes(config, room: int, device: torch.device, dtype: torch.dtype) -> int:
     """Bytes of one slot, all layers."""
     heads, size = shape_of_keys(config)
-    return 2 * config.num_hidden_layers * room * heads * size * dtype.itemsize
+    return 2 * config.num_hidden_layers * room * heads * size * cache_type(device, dtype).itemsize
 
 
 def reads_lengths(device: torch.device, dtype: torch.dtype, head_size: int) -> bool:
@@ -101,24 +138,51 @@ def reads_lengths(device: torch.device, dtype: torch.dtype, head_size: int) -> b
 
 
 def slot_attention(module, query, key, value, attention_mask, scaling=None, lengths=None, **keywords):
-    """Attention of transformers' form. With `lengths`, int64 [slots], one query a slot, [slots, heads, 1, size], sees places 0 to
-    `lengths` of that slot's keys, [slots, window, key heads, size]; otherwise it is SDPA."""
+    """Attention in the form that transformers calls.
+
+    With `lengths`, int64 [slots], there is one query for each slot, [slots, heads, 1, size], and `key` and `value` are each a
+    slot layer's and its prefix's, or None. Without, it is SDPA.
+    """
+    dtype = query.dtype
     if lengths is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **keywords)
-    slots, window, heads, size = key.shape
-    if reads_lengths(key.device, key.dtype, size):
-        starts = torch.arange(slots + 1, device=key.device, dtype=torch.int32)
-        # What torch.nn.attention.varlen calls, which in torch 2.11 does not pass the lengths on.
-        output = torch.ops.aten._flash_attention_forward(
-            query[:, :, 0], key.flatten(0, 1), value.flatten(0, 1), starts, starts * window, 1, window, 0.0, False, False,
-            scale=scaling, seqused_k=(lengths + 1).to(torch.int32))[0]
+        output, _ = sdpa_attention_forward(module, query.to(key.dtype), key, value, attention_mask, scaling=scaling, **keywords)
+        return output.to(dtype), None
+    (key, first_key), (value, first_value) = key, value
+    window, heads = key.shape[1:3]
+    if reads_lengths(key.device, key.dtype, key.shape[3]):
+        output, sums = _flash(query[:, :, 0], key, value, lengths, scaling)
+        if first_key is not None:
+            output = _join(query[:, :, 0], output, sums, first_key[0], first_value[0], scaling)
         return output[:, None], None
     # Queries that share a head of keys stand where several queries of a row would: the keys need not be repeated.
-    query = query.unflatten(1, (heads, -1))[:, :, :, 0]
+    query = query.to(key.dtype).unflatten(1, (heads, -1))[:, :, :, 0]
     mask = torch.arange(window, device=key.device) <= lengths[:, None]
     output = torch.nn.functional.scaled_dot_product_attention(
         query, key.transpose(1, 2), value.transpose(1, 2), attn_mask=mask[:, None, None], scale=scaling)
-    return output.flatten(1, 2)[:, None], None
+    return output.flatten(1, 2)[:, None].to(dtype), None
+
+
+def _flash(query, key, value, lengths, scaling) -> tuple[torch.Tensor, torch.Tensor]:
+    """The output, [slots, heads, size], and the logarithm of the weights' sum, float32 [heads, slots]."""
+    slots, window = key.shape[:2]
+    starts = torch.arange(slots + 1, device=key.device, dtype=torch.int32)
+    # What torch.nn.attention.varlen calls, which in torch 2.11 does not pass the lengths on.
+    return torch.ops.aten._flash_attention_forward(
+        query, key.flatten(0, 1), value.flatten(0, 1), starts, starts * window, 1, window, 0.0, False, False,
+        scale=scaling, seqused_k=(lengths + 1).to(torch.int32))[:2]
+
+
+def _join(query, output, sums, key, value, scaling) -> torch.Tensor:
+    """The output over a row's own keys with that over the prefix's, [key heads, tokens, size], each by the sum of its weights
+    (as in Juravsky et al. 2024, arXiv:2402.05099)."""
+    slots = len(query)
+    by_head = query.unflatten(1, (len(key), -1)).transpose(0, 1).flatten(1, 2)  # [key heads, slots * queries of the head, size]
+    wide = torch.promote_types(query.dtype, torch.float32)
+    scores = (by_head @ key.transpose(1, 2)).to(wide) * scaling
+    first = (scores.softmax(dim=-1).to(value.dtype) @ value).unflatten(1, (slots, -1)).transpose(0, 1).flatten(1, 2)
+    first_sums = scores.logsumexp(dim=-1).unflatten(1, (slots, -1)).transpose(0, 1).flatten(1, 2)  # [slots, heads]
+    share = (sums.transpose(0, 1) - first_sums).sigmoid()[:, :, None]
+    return (output.to(wide) * share + first.to(wide) * (1 - share)).to(output.dtype)
 
 
 AttentionInterface.register(ATTENTION, slot_attention)

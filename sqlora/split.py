@@ -13,6 +13,8 @@ from sqlora.errors import UserError
 from sqlora.settings import Settings
 
 Tie = tuple[str, ...]  # its kind, and what two rows must not share
+TABLE_OR_SQL = "table or SQL"
+COMMENT = re.compile(r"--|/\*|\{#")
 PLACEHOLDER = re.compile(r"table(_name)?(_?\d{1,3})?", re.IGNORECASE)  # names of tables that say nothing
 
 
@@ -23,14 +25,50 @@ def hold_out(rows: list[Row], settings: Settings) -> tuple[list[Row], dict[str, 
     """
     if not settings.HOLDOUT:
         return rows, {}
-    tests = load_rows(settings.HOLDOUT, "HOLDOUT (--holdout)", ("question", "context"))
-    tested = {tie for row in tests for tie in _all_ties(row)}
-    reasons = [next((tie[0] for tie in _all_ties(row) if tie in tested), None) for row in rows]
+    reserved = Reserved(tested_ties(settings))
+    reasons = [reserved.reason(row) for row in rows]
     kept = [row for row, reason in zip(rows, reasons, strict=True) if reason is None]
     if not kept:
         raise UserError(f"HOLDOUT (--holdout) is {settings.HOLDOUT!r}, and every row of the data shares a table, its SQL or its "
                         f"question with it; train on other data, or leave HOLDOUT empty")
     return kept, dict(Counter(reason for reason in reasons if reason))
+
+
+def tested_ties(settings: Settings) -> set[Tie]:
+    """What no training row may share with the file HOLDOUT: nothing, if there is none. Raises UserError as `load_rows` does."""
+    if not settings.HOLDOUT:
+        return set()
+    tests = load_rows(settings.HOLDOUT, "HOLDOUT (--holdout)", ("question", "context"))
+    return {tie for row in tests for tie in _all_ties(row)}
+
+
+def validation_ties(rows: list[Row], apart: str) -> set[Tie]:
+    """What no training row may share with validation `rows` that split_rows has kept `apart`."""
+    return {tie for row in rows for tie in (_ties(row) if apart == TABLE_OR_SQL else _ties(row)[-1:])}
+
+
+class Reserved:
+    """Ties that no training row may have. Most rows have none, which their text tells without being parsed."""
+
+    def __init__(self, ties: set[Tie]):
+        self.ties = ties
+        # Names are whole in a context's text, but for quotes: their longest part is looked for.
+        self.words = {max((word for name in tie[1:] for word in re.findall(r"[a-z0-9_]+", name.lower())), key=len, default="")
+                      for tie in ties if tie[0] == "table"}
+        self.letters = {_letters(tie[1]) for tie in ties if tie[0] == "SQL"}
+
+    def reason(self, row: Row) -> str | None:
+        """The kind of the first of these ties that a row has: table, SQL or question."""
+        answer, context = row.get("answer", ""), row["context"].lower()
+        if (any(word in context for word in self.words) or _letters(answer) in self.letters or COMMENT.search(answer)
+                or _question(row) in self.ties):
+            return next((tie[0] for tie in _all_ties(row) if tie in self.ties), None)
+        return None
+
+
+def _letters(query: str) -> str:
+    """The same for queries of one normal form, unless they have comments."""
+    return re.sub(r"\W", "", query).lower()
 
 
 def split_rows(rows: list[Row], validation_rows: int, seed: int) -> tuple[list[Row], list[Row], str]:
@@ -46,7 +84,7 @@ def split_rows(rows: list[Row], validation_rows: int, seed: int) -> tuple[list[R
     """
     most = max(2 * validation_rows, len(rows) // 5)
     drawn: list[tuple[set[int], str]] = []
-    for told, ties in (("table or SQL", _ties), ("SQL", lambda row: _ties(row)[-1:])):
+    for told, ties in ((TABLE_OR_SQL, _ties), ("SQL", lambda row: _ties(row)[-1:])):
         groups = _groups(rows, ties)
         groups.remove(max(groups, key=len))
         groups = [group for group in groups if not any("weight" in rows[i] for i in group)]
@@ -103,4 +141,8 @@ def _ties(row: Row) -> list[Tie]:
 
 
 def _all_ties(row: Row) -> list[Tie]:
-    return [*_ties(row), ("question", *re.findall(r"\w+", row["question"].lower()))]
+    return [*_ties(row), _question(row)]
+
+
+def _question(row: Row) -> Tie:
+    return ("question", *re.findall(r"\w+", row["question"].lower()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import pickle
@@ -14,10 +13,11 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
+from torch.utils.data import DataLoader
 from transformers import PrinterCallback
-from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import EvalLoopOutput
 
-from sqlora import adapter, atomic, checkpoints, interrupts, memory, packing, passes, sampling
+from sqlora import interrupts, memory, packing, passes, processes, sampling
 from sqlora.arguments import training_arguments
 from sqlora.console import note
 from sqlora.data import TokenisedSplits
@@ -26,26 +26,31 @@ from sqlora.errors import UserError
 from sqlora.hub import BaseModel
 from sqlora.run_folder import METRICS
 from sqlora.run_log import RunLog
+from sqlora.saving import PROGRESS, SavingTrainer, bad_loss
 from sqlora.settings import Settings
-from sqlora.stack import Trainer, rotate_checkpoints
+from sqlora.streaming import Stream
 
-PROGRESS = "progress.json"  # in a checkpoint: what of the run's state Trainer does not keep
 DEVICE_LOST = re.compile(r"CUDA error|HIP error|level_zero|UR_RESULT|DEVICE_LOST|device lost", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows that go along with a micro-batch, and the most tokens that its passes may have.
+    """This process's rows of a micro-batch, the most tokens that its passes may have, and the micro-batch's last row, whosever.
 
     Not a list, which would be searched for tensors, number by number.
     """
 
     rows: list[packing.Row]
     most_tokens: int
+    last: packing.Row
 
 
-class SqlTrainer(Trainer):
-    """transformers' Trainer, with passes that fit the memory, whole checkpoints, and an end where the loss goes bad."""
+class SqlTrainer(SavingTrainer):
+    """transformers' Trainer, with passes that fit the memory, whole checkpoints, and an end where the loss goes bad.
+
+    Of several processes (processes.py) each has one, which takes its share of every micro-batch's rows. Losses and gradients are
+    summed over them, so that all take the same steps; the first process alone writes.
+    """
 
     def __init__(self, model: PeftModel, settings: Settings, device: Device, base: BaseModel, fingerprint: dict,
                  splits: TokenisedSplits, form: passes.Form):
@@ -55,7 +60,9 @@ class SqlTrainer(Trainer):
         self.settings = settings
         self.most_tokens = settings.MAX_TOKENS_PER_PASS or memory.tokens_per_pass(model, settings, device, form)
         self.stop = interrupts.Stop()
+        self.stopped_by = 0  # the signal that ended the run, in whichever process it came
         self.rows_seen = 0
+        self.place: tuple | None = None  # in a stream, after the rows that were trained on
         self.seconds_before = 0.0  # of training, before the run was resumed
         self.seconds_aside = 0.0  # spent in evaluations and checkpoints
         self.unchecked: list[tuple[int, torch.Tensor]] = []
@@ -74,7 +81,7 @@ class SqlTrainer(Trainer):
     @property
     def interrupted(self) -> bool:
         """Whether a signal ended the run before its last step."""
-        return bool(self.stop.signal) and self.state.global_step < self.state.max_steps
+        return bool(self.stopped_by) and self.state.global_step < self.state.max_steps
 
     def train(self, checkpoint: Path | None = None) -> None:
         """Trains to the last step, or until `stop` has a signal, after which `interrupted` is true and a checkpoint written.
@@ -84,6 +91,8 @@ class SqlTrainer(Trainer):
         """
         if checkpoint:
             self._take_up(json.loads((checkpoint / PROGRESS).read_text(encoding="utf-8")))
+        if processes.several():
+            torch.manual_seed(self.settings.SEED + processes.here().rank)  # the rows of each have their own dropout
         with self.run_log.progress:  # which gives the terminal back, however the run ends
             try:
                 super().train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -98,9 +107,10 @@ class SqlTrainer(Trainer):
                                 f"see to the device, then go on with --resume") from error
 
     def collate(self, rows: list[packing.Row]) -> dict[str, object]:
-        """A micro-batch: its passes, how many targets they have, and, first, since Trainer counts them, the rows' lengths."""
+        """A micro-batch: the lengths of its rows and the number of their targets, in all processes; the passes of this one's."""
+        share = processes.share(rows)
         return {"lengths": torch.tensor([len(row["input_ids"]) for row in rows]), "targets": packing.count_targets(rows),
-                "passes": self._make_passes(rows, self.most_tokens), "rows": Rows(rows, self.most_tokens)}
+                "passes": self._make_passes(share, self.most_tokens), "rows": Rows(share, self.most_tokens, rows[-1])}
 
     def _make_passes(self, rows: list[packing.Row], most_tokens: int) -> list[packing.Pass]:
         size = self.settings.BATCH_SIZE  # of which a Trainer may bring several at once (see legacy.py)
@@ -110,17 +120,22 @@ class SqlTrainer(Trainer):
     def _get_train_sampler(self, train_dataset=None) -> sampling.Shuffled:
         return sampling.make_sampler(self.train_dataset, self.form.name, self.settings)
 
+    def get_train_dataloader(self) -> DataLoader:
+        streamed = isinstance(self.train_dataset, Stream)
+        return self.train_dataset.loader(self.args, self.collate) if streamed else super().get_train_dataloader()
+
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | int:
         """Targets in the micro-batches of an optimiser step, over all processes."""
-        count = sum(batch["targets"] for batch in batch_samples)
-        return self.accelerator.gather(torch.tensor(count, device=device)).sum() if self.args.world_size > 1 else count
+        return sum(batch["targets"] for batch in batch_samples)
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
-        """A micro-batch's share of the step's loss, its gradients added to those that are there."""
+        """This process's share of the step's loss, its gradients added to those that are there; after the step's last
+        micro-batch they are those of all processes."""
         model.train()
         if num_items_in_batch is None:  # the batch is all of the step
             num_items_in_batch = inputs["targets"]
         self.rows_seen += len(inputs["lengths"])
+        self.place = inputs["rows"].last.get("place")
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         before = [None if parameter.grad is None else parameter.grad.clone() for parameter in trained]
 
@@ -130,49 +145,66 @@ class SqlTrainer(Trainer):
 
         loss = self._within_memory(inputs, lambda inputs: self._backward(model, inputs, num_items_in_batch), undo)
         self.unchecked.append((self.state.global_step + 1, loss))
+        if processes.several() and self.accelerator.sync_gradients:
+            for parameter in trained:
+                if parameter.grad is None:  # there were fewer rows than processes
+                    parameter.grad = torch.zeros_like(parameter)
+            processes.add_up([parameter.grad for parameter in trained])
         return loss
 
-    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None) -> tuple[torch.Tensor, None, None]:
-        return self._within_memory(inputs, lambda inputs: self._forward(model, inputs)), None, None
+    def evaluation_loop(self, dataloader, description, prediction_loss_only=None, ignore_keys=None,
+                        metric_key_prefix="eval") -> EvalLoopOutput:
+        """The mean loss of a target, over the rows of all processes."""
+        self.model.eval()
+        self.callback_handler.eval_dataloader = dataloader
+        losses, targets, rows = [], 0, 0
+        for inputs in dataloader:
+            losses.append(self._within_memory(inputs, self._forward))
+            targets += inputs["targets"]
+            rows += len(inputs["lengths"])
+        total = torch.stack(losses).sum()
+        processes.add_up([total])
+        return EvalLoopOutput(None, None, {f"{metric_key_prefix}_loss": total.item() / targets}, rows)
 
     def _backward(self, model, inputs, num_items_in_batch) -> torch.Tensor:
         total = torch.zeros((), device=self.args.device)
-        for number, one in enumerate(inputs["passes"], start=1):
-            # Processes may have different numbers of passes, so they wait for each other at the last alone.
-            last = number == len(inputs["passes"])
-            with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
-                loss = passes.loss_sum(model, one, self.model.get_base_model()) / num_items_in_batch
-                # Gradients are averaged over the processes, and here they are to be added.
-                self.accelerator.backward(loss * self.accelerator.num_processes)
+        for one in inputs["passes"]:
+            loss = passes.loss_sum(model, one, self.model.get_base_model()) / num_items_in_batch
+            self.accelerator.backward(loss)
             total += loss.detach()
         return total
 
     @torch.no_grad()
-    def _forward(self, model, inputs) -> torch.Tensor:
-        losses = [passes.loss_sum(model, one, self.model.get_base_model()) for one in inputs["passes"]]
-        return sum(losses) / inputs["targets"]
+    def _forward(self, inputs) -> torch.Tensor:
+        total = torch.zeros((), device=self.args.device)
+        for one in inputs["passes"]:
+            total += passes.loss_sum(self.model, one, self.model.get_base_model())
+        return total
 
     def _within_memory(self, inputs: dict, compute: Callable[[dict], torch.Tensor],
                        undo: Callable[[], None] = lambda: None) -> torch.Tensor:
         """What `compute` gives for a micro-batch.
 
         Where the memory does not hold its passes, `undo` is called and they are made anew, smaller, from the same rows, for
-        the same result. Raises UserError if they have a row each already.
+        the same result. Raises UserError if they have a row each already, or if the base is spread over processes, which go
+        through its layers together.
         """
         if inputs["rows"].most_tokens > self.most_tokens:  # it was made before memory ran out
             inputs = self._with_passes_of(self.most_tokens, inputs)
-        inputs = self._prepare_inputs(inputs)
+        inputs = self._prepare_inputs(self._in_step(inputs))
         failed = 0
         while True:
             try:
                 result = compute(inputs)
                 break
             except torch.OutOfMemoryError:
-                if self.args.world_size > 1:  # the other processes wait for a pass that will not come
-                    raise
+                longest = max(one["input_ids"].numel() for one in inputs["passes"])
+                if processes.here().sharded:
+                    raise UserError(f"a pass of {longest:,} tokens did not fit into the memory of process "
+                                    f"{processes.here().rank}; set MAX_TOKENS_PER_PASS (--max-tokens-per-pass) to less, or turn "
+                                    f"GRADIENT_CHECKPOINTING on; what was saved before is whole: go on with --resume") from None
             # Not where the error is caught, since it holds on to what was computed.
             undo()
-            longest = max(one["input_ids"].numel() for one in inputs["passes"])
             failed = failed or longest
             if len(inputs["passes"]) == len(inputs["rows"].rows):
                 raise UserError(f"a row of {longest} tokens does not fit into the device's memory beside the model; set LOW_BIT "
@@ -189,6 +221,16 @@ class SqlTrainer(Trainer):
         rows = inputs["rows"].rows
         return self._prepare_inputs(inputs | {"passes": self._make_passes(rows, most_tokens)})
 
+    def _in_step(self, inputs: dict) -> dict:
+        """With as many passes as any process has, where they go through the base's layers together."""
+        if not processes.here().sharded:
+            return inputs
+        made = inputs["passes"]
+        missing = processes.largest(len(made)) - len(made)
+        (one,) = self._make_passes([inputs["rows"].last], self.most_tokens)
+        empty = one | {"weights": torch.zeros_like(one["weights"])}  # it counts for nothing
+        return inputs | {"passes": [*made, *missing * [empty]]}
+
     def check_losses(self) -> None:
         """Raises UserError at the first loss since the last check that is NaN, infinite or exactly 0.0.
 
@@ -198,7 +240,9 @@ class SqlTrainer(Trainer):
             return
         steps, losses = zip(*self.unchecked, strict=True)
         self.unchecked = []
-        for step, loss in zip(steps, torch.stack(losses).tolist(), strict=True):
+        total = torch.stack(losses)
+        processes.add_up([total])
+        for step, loss in zip(steps, total.tolist(), strict=True):
             if not math.isfinite(loss) or loss == 0.0:
                 raise bad_loss("loss", loss, step)
             self.unlogged.append((step, loss))
@@ -216,59 +260,3 @@ class SqlTrainer(Trainer):
         if not math.isfinite(metrics["eval_loss"]):
             raise bad_loss("evaluation loss", metrics["eval_loss"], self.state.global_step)
         return metrics
-
-    def _determine_best_metric(self, metrics, trial) -> bool:
-        # An evaluation between two checkpoints cannot be the best that is kept, even if an interrupt adds a checkpoint there.
-        step = self.state.global_step
-        regular = step % self.args.save_steps == 0 or step >= self.state.max_steps
-        return regular and super()._determine_best_metric(metrics, trial)
-
-    def _load_best_model(self) -> None:
-        if not self.interrupted:  # whose adapter is the one so far
-            super()._load_best_model()
-
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        adapter.write_adapter(self.accelerator.unwrap_model(self.model), Path(output_dir or self.args.output_dir), self.base)
-
-    def _save_checkpoint(self, model, trial) -> None:
-        start = time.perf_counter()
-        self.run_log.flush()
-        step = self.state.global_step
-        if not all(parameter.isfinite().all() for parameter in self.model.parameters() if parameter.requires_grad):
-            raise bad_loss("adapter's weight", math.nan, step)
-        folder = self._checkpoint(step)
-        if step == self.state.best_global_step:
-            self.state.best_model_checkpoint = str(folder)
-        with atomic.new_folder(folder) as partial:
-            self.save_model(str(partial), _internal_call=True)
-            self._save_optimizer_and_scheduler(str(partial))
-            self._save_scaler(str(partial))
-            self._save_rng_state(str(partial))
-            self.state.save_to_json(str(partial / TRAINER_STATE_NAME))
-            progress = {"unlogged": self.unlogged, "rows_seen": self.rows_seen, "seconds": self.run_log.seconds(),
-                        "most_tokens": self.most_tokens}
-            (partial / PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
-            checkpoints.seal(partial, self.fingerprint, checkpoints.CHECKPOINT, self.run_log.metrics())
-        rotate_checkpoints(output_dir=str(folder.parent), save_total_limit=self.args.save_total_limit,
-                           best_model_checkpoint=self.state.best_model_checkpoint, use_mtime=True)
-        self.seconds_aside += time.perf_counter() - start
-
-    def _take_up(self, progress: dict) -> None:
-        self.unlogged = [tuple(one) for one in progress["unlogged"]]
-        self.rows_seen, self.seconds_before = progress["rows_seen"], progress["seconds"]
-        # The same passes give the same rounding.
-        self.most_tokens = self.settings.MAX_TOKENS_PER_PASS or progress["most_tokens"]
-
-    def _init_training_state(self, *arguments) -> tuple[int, int]:
-        places = super()._init_training_state(*arguments)
-        if self.state.best_global_step and (best := self._checkpoint(self.state.best_global_step)).is_dir():
-            self.state.best_model_checkpoint = str(best)  # wherever the run's folder was before
-        return places
-
-    def _checkpoint(self, step: int) -> Path:
-        return Path(self.args.output_dir) / f"{checkpoints.PREFIX}{step}"
-
-
-def bad_loss(name: str, value: float, step: int) -> UserError:
-    return UserError(f"the {name} is {value} at step {step}; nothing of it was saved: lower LEARNING_RATE (--learning-rate), "
-                     f"lengthen WARMUP_STEPS (--warmup-steps), or set DTYPE (--dtype) to float32")

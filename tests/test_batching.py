@@ -9,7 +9,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import GenerationConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from sqlora import batching, decoding
+from sqlora import batching, decoding, slots
 from sqlora.batching import BatchWriter, shared_length
 from sqlora.errors import UserError
 
@@ -191,3 +191,43 @@ def test_what_prompts_share_is_worth_it_or_not():
     assert shared_length([[*start, 3], [*start, 3]]) == 8  # one token is left to be continued
     assert shared_length([[1, 2, 3, 4, 5], [1, 6, 7, 8]]) == 0
     assert shared_length([[*start, 3]]) == 0
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral"])
+def test_the_prefix_beside_the_slots(make_settings, monkeypatch, kind):
+    """As on CUDA, with FlashAttention's part written out."""
+    def flash(query, key, value, lengths, scaling):
+        repeats = query.shape[1] // key.shape[2]
+        scores = torch.einsum("shd,swhd->shw", query, key.repeat_interleave(repeats, dim=2)) * scaling
+        scores = scores.masked_fill(torch.arange(key.shape[1]) > lengths[:, None, None], -torch.inf)
+        output = torch.einsum("shw,swhd->shd", scores.softmax(-1), value.repeat_interleave(repeats, dim=2))
+        return output, scores.logsumexp(-1).transpose(0, 1)
+
+    monkeypatch.setattr(slots, "reads_lengths", lambda *_: True)
+    monkeypatch.setattr(slots, "_flash", flash)
+    settings = make_settings("--generation-batch-size", "5", "--max-new-tokens", "25", "--num-beams", "2")
+    assert written(made(kind), settings, prompts(17)) == alone(kind, 17, max_new_tokens=25, num_beams=2)
+
+
+def test_compiled_layers_share_their_programs(make_settings, monkeypatch):
+    from torch._dynamo.testing import CompileCounter
+
+    counter = CompileCounter()
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=counter))
+    torch.manual_seed(6)
+    model = MistralForCausalLM(MistralConfig(**SHAPE | {"num_hidden_layers": 12}, num_key_value_heads=2, sliding_window=None))
+    model, ids = model.double().eval(), prompts(17)
+    expected = one_at_a_time(model, ids, max_new_tokens=9)
+    settings = make_settings("--generation-batch-size", "5", "--max-new-tokens", "9", "--compile", "on")
+    assert written(model, settings, ids) == expected
+    assert 3 <= counter.frame_count < 8  # of twelve layers; torch.compile gives up after eight
+
+
+def test_a_compiler_that_fails_is_done_without(make_settings, monkeypatch, capsys):
+    def fails(*_, **__):
+        raise RuntimeError("no compiler here")
+
+    monkeypatch.setattr(torch, "compile", fails)
+    settings = make_settings("--max-new-tokens", "25", "--compile", "on")
+    assert written(made.__wrapped__("llama"), settings, prompts(17)) == alone("llama", 17, max_new_tokens=25)
+    assert "not compiled" in capsys.readouterr().out

@@ -26,6 +26,10 @@ with exit_on_user_error():
         backend.check_causal(base)
         backend.load_tokenizer(base)
         print(base.id, base.revision, base.content, sorted(path.name for path in base.folder.iterdir()), sep="|")
+    elif sys.argv[1] == "stream":
+        from sqlora import settings, streaming
+        source = streaming.Source(settings.load_settings(["--streaming", "--data-path", sys.argv[2]], ""))
+        print(len(source.first_rows()), source.files)
     else:
         print(len(data.load_rows(sys.argv[2], "DATA_PATH (--data-path)")))
 """
@@ -93,6 +97,17 @@ def test_a_dataset_is_downloaded_once_and_then_found_without_the_hub(hub, ask):
     assert first.stdout.strip() == "8", first.stderr
     hub.stop()
     assert ask("dataset", "owner/rows").stdout.strip() == "8"
+
+
+def test_a_dataset_is_streamed_and_not_kept(hub, ask, tmp_path):
+    done = ask("stream", "owner/rows")
+    assert done.stdout.startswith("8 ['hf://datasets/owner/rows@"), done.stderr
+    assert not list((tmp_path / "cache").rglob("rows.json"))
+    hub.stop()
+    done = ask("stream", "owner/rows")
+    assert done.returncode == 2
+    assert "out of reach" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(("kind", "flag"), [("model", "--base-model"), ("dataset", "--data-path")])

@@ -31,6 +31,17 @@ def test_the_peaks_that_were_measured_on_an_h200(tmp_path, monkeypatch, make_set
     assert found.step_seconds == pytest.approx(4 * 6.48e9 * tokens / 7.6e14 / memory.EFFICIENCY[form.compiled], rel=0.01)
 
 
+def test_processes_that_share_the_base_have_a_part_of_it_each(tmp_path, make_settings):
+    settings = make_settings()
+    SEVEN_B.save_pretrained(tmp_path)
+    model = memory.without_weights(BaseModel(tmp_path, "x", None, ""), settings)
+    (alone, trained, linear), *shared = [memory.model_bytes(model, settings, torch.bfloat16, count) for count in (1, 2, 4)]
+    assert trained == 16 * 16_777_216
+    for count, (weights, *rest) in zip((2, 4), shared, strict=True):
+        assert rest == [trained, linear]
+        assert alone - weights == pytest.approx(linear * 0.5 * (1 - 1 / count - 2 / 32))
+
+
 def test_more_free_memory_lets_more_tokens_through(monkeypatch, make_settings):
     def tokens(free, *flags):
         monkeypatch.setattr(memory, "free_memory", lambda kind: free)

@@ -104,6 +104,20 @@ def test_what_overlaps_a_test_file_is_kept_out(tmp_path):
         split.hold_out(rows, load_settings(["--holdout", str(tmp_path / "nonesuch.jsonl")], ""))
 
 
+def test_what_is_reserved_is_found_as_if_every_row_were_parsed():
+    odd = [row('"My ""best"" Table"'), row("[order]", "SELECT a /* all */ FROM {}"), row("`größe`", columns="ü INT"),
+           row("table_name_7", columns="b1 INT, long_name INT"), {**row("x"), "context": "no  schema"}, row("t", "SELECT  'É'")]
+    ties = {tie for one in [*odd, *DEMO[::40]] for tie in split._all_ties(one)}
+    ties |= {("table", "", "b1", "long_name"), ("SQL", sql.normalise_sql("SELECT a FROM hidden"))}
+    rows = [*odd, *DEMO[:300], row("my", "select a FROM  hidden;"), row("u", "SELECT a -- all\nFROM hidden"), row("GRÖSSE"),
+            row("table_8", "SELECT 1", "LONG_NAME INT, b1 INT"), row('"ORDER"', "SELECT 2"), {**row("x"), "context": "no schema"},
+            {**row("v"), "question": odd[0]["question"].upper()}, row("w", "SELECT 3 FROM {}", question="Other?")]
+    reserved = split.Reserved(ties)
+    slow = [next((tie[0] for tie in split._all_ties(one) if tie in ties), None) for one in rows]
+    assert [reserved.reason(one) for one in rows] == slow
+    assert {None, "table", "SQL", "question"} == set(slow)
+
+
 def test_corrections_always_train():
     rows = [row("mine") | {"weight": 3}, row("mine", "SELECT 2 FROM {}"), *(row(f"t{i}") for i in range(9))]
     for seed in range(8):

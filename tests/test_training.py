@@ -142,8 +142,9 @@ def test_old_checkpoints_go_and_the_best_stays(make_trainer):
 
 def test_the_best_is_the_best_that_was_saved(make_trainer, monkeypatch):
     losses = iter([0.5, 2.0, 0.4, 1.0, 0.3, 1.5])
-    evaluate = training.Trainer.evaluate
-    monkeypatch.setattr(training.Trainer, "evaluate", lambda self, *a, **k: evaluate(self, *a, **k) | {"eval_loss": next(losses)})
+    evaluate = training.SavingTrainer.evaluate
+    monkeypatch.setattr(training.SavingTrainer, "evaluate",
+                        lambda self, *a, **k: evaluate(self, *a, **k) | {"eval_loss": next(losses)})
     trainer = make_trainer("--max-steps", "6", "--eval-steps", "1", "--save-steps", "2", "--save-total-limit", "1")
     trainer.train()
     assert (trainer.state.best_global_step, trainer.state.best_metric) == (4, 1.0)

@@ -1,0 +1,178 @@
+"""`python -m sqlora.merge`: the adapter folded into its base, as an ordinary model that needs neither SQLoRA nor PEFT."""
+
+from __future__ import annotations
+
+import gc
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sqlora import run_folder
+from sqlora.errors import UserError, run_command
+from sqlora.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from sqlora.drift import Drift
+
+ABOUT = """Fold the adapter into its base: an ordinary transformers folder, to be served, converted or exported.
+
+\b
+python -m sqlora.merge --output DIR
+python -m sqlora.merge --output DIR --dtype bf16         type of the saved weights: bf16, fp16 or fp32
+python -m sqlora.merge --output DIR --into unquantised   into the base's own weights, not those of training
+
+By default it is folded into the 4-bit weights that it was trained on, unpacked: the model is then the one that was trained,
+but for rounding. How far the answers drift is measured on the validation rows, and told.
+
+LORA_CHECKPOINT names the adapter. The flags of finetune.py are taken; --output and --dtype mean what stands here.
+"""
+DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+DEQUANTISED, UNQUANTISED = "dequantised", "unquantised"
+
+
+def merge(settings: Settings, output: Path, dtype_name: str, into: str) -> None:
+    """Writes the merged model to `output`; `dtype_name` is one of torch's, `into` DEQUANTISED or UNQUANTISED."""
+    import torch
+
+    from sqlora import adapter, atomic, backend, console, data, drift, export, hub, model_card
+
+    # The type of what is saved is that of the computation too; but float16 is none for a CPU.
+    settings = Settings(vars(settings) | {"DTYPE": "auto" if dtype_name == "float16" else dtype_name})
+    chosen = backend.choose_device(settings)
+    dtype = getattr(torch, dtype_name)
+    folder = adapter.find_adapter(settings)
+    if folder is None:
+        raise UserError(f"there is no adapter to merge: neither {settings.MODEL_PATH} nor {settings.CHECKPOINT_DIR} holds one; "
+                        f"run finetune.py first, or name one with --lora-checkpoint")
+    base = hub.find_base_model(settings.BASE_MODEL)
+    config = backend.check_causal(base)
+    tokenizer = backend.load_tokenizer(base)
+    fingerprint = adapter.check_adapter(folder, base, tokenizer, settings.PROMPT_ORDER)
+    _check_space(config, dtype, output)
+    settings = Settings(vars(settings) | {"LOW_BIT": _trained_on(fingerprint, settings, into), "TRAIN_ON_INPUTS": False})
+
+    console.console.rule("[bold]SQLoRA merge")
+    console.print_adapter(folder, fingerprint, settings)
+    console.print_facts({"foundation model": base.id, "device": f"{chosen.type}: {chosen.name} ({chosen.reason})"})
+    rows = data.tokenise_rows(_validation_rows(settings, fingerprint), tokenizer, settings).rows
+    if not rows:
+        raise UserError(f"every validation row is longer than MAX_LENGTH (--max-length) {settings.MAX_LENGTH} tokens; raise it")
+
+    try:
+        # As in training, so that bitsandbytes leaves the weights as they are; see backend.mend_cpu_kernels.
+        model = adapter.load_adapter(backend.load_base(base, settings, chosen, training=True), folder)
+        before = drift.answer_scores(model, rows)
+        if into == UNQUANTISED:
+            del model
+            gc.collect()
+            unquantised = Settings(vars(settings) | {"LOW_BIT": "none"})
+            model = backend.load_base(base, unquantised, replace(chosen, dtype=dtype), training=False)
+            model = adapter.load_adapter(model, folder)
+        model = _fold(model, dtype)
+        apart = drift.compare(before, drift.answer_scores(model, rows))
+    except torch.OutOfMemoryError:
+        raise UserError(f"the model does not fit into the memory of {chosen.name} in {dtype_name}; merge with "
+                        f"--device cpu") from None
+
+    weights = f"its own {dtype_name} weights" if into == UNQUANTISED or settings.LOW_BIT == "none" else \
+        f"the {settings.LOW_BIT} weights of training, unpacked to {dtype_name}"
+    facts = {"folded into": weights} | _drift_facts(apart, len(rows), settings.LOW_BIT)
+    with atomic.new_folder(output) as partial:
+        export.write_model(partial, model, tokenizer, base, settings)
+        model_card.write_merged_card(partial, fingerprint or {"base_model": vars(base)}, facts, settings.PROMPT_ORDER)
+    console.print_facts(facts | {"merged model": output})
+
+
+def _fold(model, dtype):
+    from sqlora import folding
+
+    folding.unpack(model, dtype)
+    return folding.fold(model)
+
+
+def _trained_on(fingerprint: dict | None, settings: Settings, into: str) -> str:
+    """The LOW_BIT that the adapter was trained with, or that of the settings where it is not known, or bigdl's own."""
+    from sqlora import backend
+
+    trained = (fingerprint or {}).get("quantisation", settings.LOW_BIT)
+    if trained in backend.LOW_BITS:
+        return trained
+    if into == DEQUANTISED:
+        raise UserError(f"this adapter was trained on {trained} weights, which BACKEND bigdl alone has, and nothing can be "
+                        f"folded into them; set --into {UNQUANTISED}")
+    return settings.LOW_BIT
+
+
+def _validation_rows(settings: Settings, fingerprint: dict | None) -> list[dict[str, str]]:
+    """The rows that finetune.py held out, if the data and the settings are those of its run; a note says if the data is not."""
+    from sqlora import console, data, lint, split, streaming
+
+    source = streaming.Source(settings) if settings.STREAMING else None
+    rows = source.first_rows() if source else data.load_training_rows(settings)
+    found = source.hash(rows) if source else data.data_hash(rows)
+    if fingerprint and fingerprint.get("data", {}).get("hash") != found:
+        console.note("DATA_PATH is not the data that the adapter was trained on: the drift is measured on other rows")
+    kept, _ = split.hold_out(lint.check_rows(rows, settings).rows, settings)
+    return split.split_rows(kept, settings.VALIDATION_ROWS, settings.SEED)[1]
+
+
+def _drift_facts(apart: Drift, rows: int, low_bit: str) -> dict[str, str]:
+    before, after = apart.loss
+    return {
+        "drift measured on": f"{apart.tokens:,} answer tokens of {rows:,} validation rows, against {low_bit} base and adapter",
+        "same likeliest token": f"{apart.same:.2%}",
+        "log-probability": f"differs by {apart.mean:.5f} in the mean, by {apart.largest:.4f} at most",
+        "loss": f"{before:.5f} before, {after:.5f} merged",
+    }
+
+
+def _check_output(text: str | None) -> Path:
+    if not text:
+        raise UserError("--output is missing; name the folder for the merged model")
+    output = Path(text)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(f"--output is {text!r}, and something is there; name a folder that is new, or empty this one")
+    run_folder.check_writable(output.parent, "OUTPUT")
+    return output
+
+
+def _check_space(config, dtype, output: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        need = AutoModelForCausalLM.from_config(config).num_parameters() * dtype.itemsize
+    there = next(path for path in output.absolute().parents if path.exists())
+    free = shutil.disk_usage(there).free
+    if free < need * 1.01:
+        raise UserError(f"--output is {str(output)!r}, whose disk has {free / 1e9:.1f} GB free, and the merged model needs "
+                        f"{need / 1e9:.1f} GB; free some space, or choose another folder")
+
+
+@click.command("python -m sqlora.merge", add_help_option=False, context_settings={"ignore_unknown_options": True})
+@click.option("--output")
+@click.option("--dtype", type=click.Choice([*DTYPES, *DTYPES.values()]), default="bf16")
+@click.option("--into", type=click.Choice([DEQUANTISED, UNQUANTISED]), default=DEQUANTISED)
+@click.argument("flags", nargs=-1, type=click.UNPROCESSED)
+def command(output: str | None, dtype: str, into: str, flags: tuple[str, ...]) -> None:
+    settings = load_settings(list(flags), ABOUT)
+    folder = _check_output(output)
+    if settings.BACKEND == "bigdl":
+        raise UserError("BACKEND (--backend) is 'bigdl', into whose weights nothing can be folded; merge with BACKEND "
+                        "bitsandbytes, in the environment of requirements.txt, which takes the same adapters")
+    from sqlora import console
+
+    console.quiet_libraries()
+    merge(settings, folder, DTYPES.get(dtype, dtype), into)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line; exits with 2 for what the user can mend."""
+    run_command(command, arguments)
+
+
+if __name__ == "__main__":
+    main()
