@@ -1,4 +1,5 @@
 # make demo, make test, make pictures: each makes .venv first and installs what it needs there.
+# make test-openvino: a merged model exported to OpenVINO and run there, in an environment of its own, .venv-openvino.
 # make test-bigdl: BACKEND bigdl in an environment of its own, .venv-bigdl; with BIGDL=ipex-llm, .venv-ipex-llm.
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ BIGDL ?= bigdl
 BIGDL_PYTHON ?= python3.11
 BIGDL_BIN := .venv-$(BIGDL)/$(notdir $(BIN))
 
-.PHONY: demo test test-bigdl pictures clean
+.PHONY: demo test test-bigdl test-openvino pictures clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python finetune.py --preset tiny
@@ -21,6 +22,9 @@ test: $(VENV)/.tested
 
 test-bigdl: $(VENV)/.installed .venv-$(BIGDL)/.tested
 	SQLORA_DEFAULT_PYTHON=$(abspath $(BIN)/python) $(BIGDL_BIN)/python -m pytest -q tests/test_bigdl.py
+
+test-openvino: $(VENV)/.tested .venv-openvino/.installed
+	SQLORA_OPENVINO_PYTHON=$(abspath .venv-openvino/$(notdir $(BIN))/python) $(BIN)/python -m pytest -q tests/test_serving.py
 
 pictures: $(VENV)/.installed
 	$(BIN)/python docs/pictures.py
@@ -40,6 +44,11 @@ $(VENV)/.tested: $(VENV)/.installed requirements-test.txt
 	$(BIGDL_BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-$(BIGDL).txt -r requirements-test.txt
 	@touch $@
 
+.venv-openvino/.installed: requirements-openvino.txt
+	$(PYTHON) -m venv .venv-openvino
+	.venv-openvino/$(notdir $(BIN))/python -m pip install --quiet --disable-pip-version-check -r requirements-openvino.txt
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .venv-bigdl .venv-ipex-llm .pytest_cache
+	rm -rf $(VENV) .venv-bigdl .venv-ipex-llm .venv-openvino .pytest_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

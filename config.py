@@ -50,7 +50,7 @@ EVAL_STEPS = 20  # steps between two evaluations
 SAVE_STEPS = 20  # steps between two checkpoints; a multiple of EVAL_STEPS
 SAVE_TOTAL_LIMIT = 3  # checkpoints kept, the best among them
 SEED = 42  # seed of the split, the order of rows, the adapter and its dropout
-RESUME = False  # go on with the run in CHECKPOINT_DIR, with its own settings, from its newest whole checkpoint
+RESUME = False  # go on with the run in CHECKPOINT_DIR, with its own settings; generate.py: with the answers that are missing
 ESTIMATE = False  # print the predicted peak memory and time per step, load no weights, and stop
 REPORT_TO = "none"  # experiment tracker: none, tensorboard, wandb or trackio
 

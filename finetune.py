@@ -96,7 +96,7 @@ def main(settings: Settings) -> None:
     if source:
         console.print_facts({"stream": tokenised.train.rows})
     if trainer.interrupted:
-        raise Interrupted(trainer.stopped_by, console.how_to_resume(trainer.state.global_step))
+        raise Interrupted(trainer.stopped_by, console.how_to_resume(f"after step {trainer.state.global_step}"))
 
 
 if __name__ == "__main__":

@@ -4,22 +4,25 @@
 python generate.py                 every row of TEST_DATA, base and adapter
 python generate.py --preset tiny   the same with the demo's model, on two CPU cores
 python generate.py --evaluate      and does the SQL give the right rows?
+accelerate launch generate.py      on several GPUs; with --resume it goes on where it was cut off
 python generate.py --question "How many albums are there?" --context schema.sql
 python generate.py --database shop.sqlite --interactive    your own database: ask, see the SQL, see the rows
 """
 
 from pathlib import Path
 
+from sqlora import endings, processes
 from sqlora.errors import exit_on_user_error
 from sqlora.settings import Settings, load_settings
 
 
 def main(settings: Settings) -> None:
     # Here, not above: --help and a wrong flag need no torch.
+    processes.begin()
     from sqlora import console
 
     console.quiet_libraries()
-    from sqlora import adapter, backend, data, evaluation, generation, hub, page, report, run_folder
+    from sqlora import adapter, backend, data, evaluation, generation, hub, journal, page, report, run_folder
 
     if settings.DATABASE:
         from sqlora import asking, shell
@@ -32,10 +35,12 @@ def main(settings: Settings) -> None:
     if settings.OUTPUT:
         run_folder.check_writable(Path(settings.OUTPUT).parent, "OUTPUT")
     chosen = backend.choose_device(settings)
+    generation.check_processes()
+    processes.join(chosen.type)
     folder = None if settings.MODEL == "base" else adapter.find_adapter(settings)
     console.print_generation(settings, chosen, len(rows))
 
-    base = hub.find_base_model(settings.BASE_MODEL)
+    base = processes.first_on_host(lambda: hub.find_base_model(settings.BASE_MODEL))
     backend.check_causal(base)
     tokenizer = backend.load_tokenizer(base)
     if folder:
@@ -51,7 +56,10 @@ def main(settings: Settings) -> None:
         answer(asking.Asker(live, model, tokenizer, settings), rows, settings)
         return
 
-    answers = generation.answer_rows(model, tokenizer, rows, settings)
+    with journal.open_journal(rows, base, folder, settings) as kept:
+        answers = generation.answer_rows(model, tokenizer, rows, settings, kept)
+    if answers is None:  # the first of several processes has them
+        return
     judged = evaluation.judge_answers(answers, settings.EVALUATE)
 
     report.print_comparison(answers, judged, console.console)
@@ -67,8 +75,9 @@ def main(settings: Settings) -> None:
         report.write_evaluation(run / run_folder.EVALUATION, answers, judged)
         report.print_card(judged, console.console)
     console.print_facts(facts)
+    kept.remove()
 
 
 if __name__ == "__main__":
-    with exit_on_user_error():
-        main(load_settings(None, __doc__))
+    with exit_on_user_error(), endings.one_voice():
+        main(load_settings(None, __doc__, trains=False))

@@ -6,13 +6,12 @@ import csv
 import json
 import sys
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
 
-from sqlora import data, dialect, generation, prompt, sandbox, voting
+from sqlora import data, dialect, generation, processes, prompt, sandbox, voting
 from sqlora.console import console, note, plain, print_facts, progress_bar
 from sqlora.database import LiveDatabase, open_database
 from sqlora.errors import UserError
@@ -62,8 +61,8 @@ class Asker:
         shown = [self._choose(question) for question in questions]
         rows = [{"question": question, "context": schema.ddl()} for question, schema in zip(questions, shown, strict=True)]
         with progress_bar() as bar:
-            advance = partial(bar.advance, bar.add_task("writing SQL", total=len(rows)))
-            written = self.writer.candidates(rows, advance)
+            task = bar.add_task("writing SQL", total=len(rows))
+            written = self.writer.candidates(rows, lambda place, candidates: bar.advance(task))
         return [self._answer(row, schema, candidates) for row, schema, candidates in zip(rows, shown, written, strict=True)]
 
     def _choose(self, question: str) -> Schema:
@@ -105,6 +104,8 @@ def connect(settings: Settings) -> LiveDatabase:
     """The database that DATABASE names, and a few words about it. Raises UserError."""
     if not (settings.QUESTION or settings.QUESTIONS or settings.INTERACTIVE):
         raise UserError("DATABASE (--database) is given without a question; add --question, --questions FILE or --interactive")
+    if processes.several():
+        raise UserError("DATABASE (--database) is answered by one process; start generate.py without a launcher")
     if settings.FORMAT != "table":
         console.stderr = True  # what is printed beside the rows must not stand among them
     live = open_database(settings.DATABASE, settings.QUERY_SECONDS)

@@ -18,7 +18,7 @@ from sqlora.stack import has_triton
 MOST_SLOTS = {"cpu": 64, "cuda": 512, "xpu": 512}  # beyond which a batch is hardly faster
 SHARE = 0.8  # of the free memory that slots may take; the rest is for the passes that fill them
 UNKNOWN_FREE = 4e9  # bytes, where a device does not tell its free memory
-ROOM_STEP = 64  # places by which the room of slots grows, so that the next prompts find room too
+ROOM_STEP, ROOM_STEP_ALONE = 64, 512  # places by which the room of slots grows, so that the next prompts find room too
 LEAST_ROOM = 8  # places beyond a prompt, since rows that are filled are padded
 REFILL = 8  # places are refilled once a part of them, one in so many, is free: a pass for one row costs as much as a step
 COMPILE_FROM = 20_000  # answers; compiling takes as long as it saves on about as many
@@ -52,7 +52,8 @@ class BatchWriter:
                 self.compiled = True
                 compile_layers(self.model, self.way.width)
             while queue:
-                room = self._room(prompts[queue[0]], beside)
+                # One question at a time: the next ones find slots of the same room, and the graph of a step.
+                room = self._room(prompts[queue[0]], beside, ROOM_STEP if len(prompts) > 1 else ROOM_STEP_ALONE)
                 groups = self._fitting(room)
                 # Where slots for the longest are too dear for all, it goes first with those that need nearly as much.
                 alike = len(queue) if groups >= min(len(queue), self._wanted()) else sum(
@@ -72,7 +73,7 @@ class BatchWriter:
                 free = [group for group in range(decoder.groups) if group not in active]
                 if band and (not active or len(free) * REFILL >= decoder.groups):
                     taken = [(group, band[place]) for place, group in enumerate(free[: len(band)])]
-                    rows = [(i, self.way.begin(i, prompts[i])) for _, i in taken]
+                    rows = [(i, self.way.begin(prompts[i])) for _, i in taken]
                     logits = decoder.fill([group for group, _ in taken], [prompts[i] for i, _ in rows])
                     for (group, _), row in zip(taken, rows, strict=True):
                         active[group] = row
@@ -127,10 +128,10 @@ class BatchWriter:
             self.decoder = Decoder(self.model, groups, self.way.width, room)
         return self.decoder
 
-    def _room(self, prompt: list[int], beside: int) -> int:
+    def _room(self, prompt: list[int], beside: int, step: int = ROOM_STEP) -> int:
         """Places that a slot needs for a prompt, of which `beside` tokens stand beside the slots, and its answer."""
         need = len(prompt) - beside + max(self.settings.MAX_NEW_TOKENS, LEAST_ROOM)
-        return need + -need % ROOM_STEP
+        return need + -need % step
 
     def _wanted(self) -> int:
         return max(1, self.most_slots // self.way.width)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 
 import torch
@@ -28,7 +29,7 @@ def penalised(scores: torch.Tensor, rows: list[SampledAnswers] | list[BeamAnswer
 class Samples:
     """The likeliest tokens in the first of `width` answers to each row, tokens drawn at TEMPERATURE in the others.
 
-    What is drawn hangs on SEED and the row's number alone, whatever other rows are answered with it.
+    What is drawn hangs on SEED and the row's prompt alone, whatever other rows are answered with it.
     """
 
     def __init__(self, settings: Settings, eos: int):
@@ -36,11 +37,10 @@ class Samples:
         self.eos, self.most = eos, settings.MAX_NEW_TOKENS
         self.seed, self.temperature, self.penalty = settings.SEED, settings.TEMPERATURE, settings.REPETITION_PENALTY
 
-    def begin(self, number: int, prompt: list[int]) -> SampledAnswers:
-        """For the row `number`."""
+    def begin(self, prompt: list[int]) -> SampledAnswers:
         chances = None
         if self.width > 1:
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
+            generator = torch.Generator().manual_seed(zlib.crc32(f"{self.seed} {prompt}".encode()))
             chances = torch.rand(self.most, self.width - 1, generator=generator, dtype=torch.float64)
         return SampledAnswers(prompt, self.width, self.eos, self.most, chances)
 
@@ -106,7 +106,7 @@ class Beams:
         self.width, self.kept = settings.NUM_BEAMS, settings.NUM_CANDIDATES
         self.eos, self.most, self.penalty = eos, settings.MAX_NEW_TOKENS, settings.REPETITION_PENALTY
 
-    def begin(self, number: int, prompt: list[int]) -> BeamAnswers:
+    def begin(self, prompt: list[int]) -> BeamAnswers:
         return BeamAnswers(prompt, self.width, self.kept, self.eos, self.most)
 
     def choose(self, logits: torch.Tensor, rows: list[BeamAnswers]) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel
 
 from sqlora import prompt
 from sqlora.errors import UserError
+from sqlora.hub import BaseModel
+from sqlora.settings import Settings
 
 SHARD = "5GB"
 
 
-def write_model(folder: Path, model: PreTrainedModel, tokenizer, settings) -> None:
+def write_model(folder: Path, model: PreTrainedModel, tokenizer, base: BaseModel, settings: Settings) -> None:
     """Weights, configuration and tokenizer into `folder`: a prompt that is tokenised begins with BOS, and generation ends at EOS.
 
     Generation is greedy and writes at most MAX_NEW_TOKENS, as in generate.py with its defaults.
@@ -28,11 +31,11 @@ def write_model(folder: Path, model: PreTrainedModel, tokenizer, settings) -> No
     )
     model.save_pretrained(folder, max_shard_size=SHARD)
     _change(folder / "config.json", _older_names)
-    write_tokenizer(folder, tokenizer)
+    write_tokenizer(folder, tokenizer, base)
 
 
-def write_tokenizer(folder: Path, tokenizer) -> None:
-    """The tokenizer, so that calling it on a prompt gives the ids of training. Changes the one that is given.
+def write_tokenizer(folder: Path, tokenizer, base: BaseModel) -> None:
+    """The base's tokenizer, so that calling it on a prompt gives the ids of training. Changes the one that is given.
 
     Raises UserError where it cannot be written so.
     """
@@ -42,6 +45,8 @@ def write_tokenizer(folder: Path, tokenizer) -> None:
     if tokenizer(text)["input_ids"] != trained:
         tokenizer.add_bos_token, tokenizer.add_eos_token = tokenizer.bos_token_id is not None, False
     tokenizer.save_pretrained(folder)
+    if (base.folder / "tokenizer.model").is_file():
+        shutil.copy(base.folder / "tokenizer.model", folder)  # which llama.cpp would rather read
     # Versions before 5 know no TokenizersBackend; those since take the older name for it. Answers begin behind their prompts.
     _change(folder / "tokenizer_config.json", lambda kept: kept | {"padding_side": "left"} | (
         {"tokenizer_class": "PreTrainedTokenizerFast"} if kept.get("tokenizer_class") == "TokenizersBackend" else {}))

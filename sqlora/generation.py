@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 from collections.abc import Callable
 
 from peft import PeftModel
 
-from sqlora import passes, prompt, voting
+from sqlora import passes, processes, prompt, voting
 from sqlora.console import progress_bar
 from sqlora.device import free_memory
 from sqlora.errors import UserError
+from sqlora.journal import Journal
 from sqlora.plain import PlainWriter
 from sqlora.settings import Settings
 from sqlora.stack import LEGACY
@@ -22,18 +24,22 @@ if not LEGACY:
     from sqlora.batching import BatchWriter
 
 FOLDED_FROM = 64  # rows; for fewer the folding takes longer than it saves
+FOLDED_FROM = 64  # rows; for fewer the folding takes longer than it saves
 Rows = list[dict[str, str]]
-Advance = Callable[[int], None]
+Answered = Callable[[int, list[Candidate]], None]  # is told a row's place and its candidates, as soon as they are written
 
 
-def answer_rows(model, tokenizer, rows: Rows, settings: Settings) -> list[dict[str, str | None]]:
+def answer_rows(model, tokenizer, rows: Rows, settings: Settings, journal: Journal) -> list[dict[str, str | None]] | None:
     """Each row's question, context and answer, with the SQL of the base and of the adapter; None for what is not there.
 
     One model serves both: its adapter, if it has one, is switched off for the base's answers. Where MERGE_FOR_GENERATION comes
-    to it, its 4-bit weights are made plain first, and the adapter folded into them for its own.
+    to it, its 4-bit weights are made plain first, and the adapter folded into them for its own. What `journal` has is not
+    written again. Of several processes each writes its part, and the first gets all, the others None.
     """
+    rank, world = processes.rank_and_world()
+    mine = range(rank, len(rows), world)
     has_adapter = isinstance(model, PeftModel)
-    merges = folding_pays(model, settings, len(rows))
+    merges = folding_pays(model, settings, len(mine))
     if merges:
         folding.unpack(model, model.get_input_embeddings().weight.dtype)
     askers = {}
@@ -41,19 +47,36 @@ def answer_rows(model, tokenizer, rows: Rows, settings: Settings) -> list[dict[s
         askers["base"] = model.disable_adapter if has_adapter else contextlib.nullcontext
     if has_adapter:
         askers["adapter"] = contextlib.nullcontext
-    answers: dict[str, list[str]] = {}
     with progress_bar("rows") as bar:
         for name, as_asker in askers.items():
-            task = bar.add_task(name, total=len(rows))
+            missing = [i for i in mine if (name, i) not in journal.found]
+            task = bar.add_task(name, total=len(mine), completed=len(mine) - len(missing))
             if merges and name == "adapter":
                 model = folding.fold(model)
+
+            def answered(place: int, written: list[Candidate], name=name, missing=missing, task=task) -> None:
+                journal.add(name, missing[place], written)
+                bar.advance(task)
+
             with as_asker():
-                answers[name] = SqlWriter(model, tokenizer, settings).write(rows, functools.partial(bar.advance, task))
+                SqlWriter(model, tokenizer, settings).candidates([rows[i] for i in missing], answered)
+    parts = processes.gather(json.dumps([(name, i, journal.found[name, i]) for name in askers for i in mine]).encode())
+    if parts is None:
+        return None
+    written = {(name, i): [Candidate(*one) for one in found] for part in parts for name, i, found in json.loads(part)}
+    answers = {name: pick(rows, [written[name, i] for i in range(len(rows))]) for name in askers}
     return [
         {key: row.get(key) for key in ("question", "context", "answer")}
         | {name: answers[name][i] if name in answers else None for name in ("base", "adapter")}
         for i, row in enumerate(rows)
     ]
+
+
+def pick(rows: Rows, candidates: list[list[Candidate]]) -> list[str]:
+    """The SQL of each row: its one candidate, or the one that `voting.choose` takes."""
+    if all(len(written) == 1 for written in candidates):
+        return [written[0].sql for written in candidates]
+    return voting.choose([row["context"] for row in rows], candidates)
 
 
 def folding_pays(model, settings: Settings, rows: int) -> bool:
@@ -65,6 +88,13 @@ def folding_pays(model, settings: Settings, rows: int) -> bool:
     return model.device.type != "cpu" and rows >= FOLDED_FROM and free is not None and plain < free / 2
 
 
+def check_processes() -> None:
+    """Raises UserError for a launcher that asks to spread the base: rows are written by each process at its own pace."""
+    if processes.here().sharded:
+        raise UserError("accelerate's configuration asks for FSDP, and generate.py keeps the whole base on every device; launch "
+                        "it without (docs/scale/one_host.yaml), or without a launcher")
+
+
 class SqlWriter:
     """Writes SQL with a model as it is now, its adapter switched on or off; what it sets up for that serves all later calls."""
 
@@ -73,26 +103,22 @@ class SqlWriter:
         self.tokenizer = tokenizer
         self.settings = settings
 
-    def write(self, rows: Rows, advance: Advance = lambda done: None) -> list[str]:
-        """The model's SQL for each row's question and context, in the order of `rows`.
+    def write(self, rows: Rows) -> list[str]:
+        """The model's SQL for each row's question and context, in the order of `rows`; see `candidates`."""
+        return pick(rows, self.candidates(rows))
 
-        With NUM_CANDIDATES above 1 several are written for each, and `voting.choose` takes one. `advance` is called with the
-        number of rows that were answered since its last call. Raises UserError for a prompt that leaves no room for an answer.
+    def candidates(self, rows: Rows, answered: Answered = lambda place, written: None) -> list[list[Candidate]]:
+        """NUM_CANDIDATES queries for each row, the likeliest first: the best beams, or the greedy one and samples, by SEED.
+
+        Raises UserError for a prompt that leaves no room for an answer.
         """
-        candidates = self.candidates(rows, advance)
-        if self.settings.NUM_CANDIDATES == 1:
-            return [written[0].sql for written in candidates]
-        return voting.choose([row["context"] for row in rows], candidates)
-
-    def candidates(self, rows: Rows, advance: Advance = lambda done: None) -> list[list[Candidate]]:
-        """NUM_CANDIDATES queries for each row, the likeliest first: the best beams, or the greedy one and samples, by SEED."""
         prompts = prompt.encode_prompts(self.tokenizer, rows, self.settings.PROMPT_ORDER)
         longest = self._check_lengths(prompts)
         found: list[list[Candidate]] = [[] for _ in rows]
 
         def ended(number: int, written: list[tuple[list[int], float]]) -> None:
             found[number] = [Candidate(self._sql(ids), weight) for ids, weight in written]
-            advance(1)
+            answered(number, found[number])
 
         knows = not LEGACY and passes.attends_to_all(self.model.config, longest)
         (self.batches if knows else PlainWriter(self.model, self.settings, self.tokenizer)).write(prompts, ended)

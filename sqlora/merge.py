@@ -27,7 +27,7 @@ python -m sqlora.merge --output DIR --into unquantised   into the base's own wei
 By default it is folded into the 4-bit weights that it was trained on, unpacked: the model is then the one that was trained,
 but for rounding. How far the answers drift is measured on the validation rows, and told.
 
-LORA_CHECKPOINT names the adapter. The flags of finetune.py are taken, but for --output and --dtype, which mean what stands here.
+LORA_CHECKPOINT names the adapter. The flags of finetune.py are taken; --output and --dtype mean what stands here.
 """
 DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 DEQUANTISED, UNQUANTISED = "dequantised", "unquantised"
@@ -39,6 +39,8 @@ def merge(settings: Settings, output: Path, dtype_name: str, into: str) -> None:
 
     from sqlora import adapter, atomic, backend, console, data, drift, export, hub, model_card
 
+    # The type of what is saved is that of the computation too; but float16 is none for a CPU.
+    settings = Settings(vars(settings) | {"DTYPE": "auto" if dtype_name == "float16" else dtype_name})
     chosen = backend.choose_device(settings)
     dtype = getattr(torch, dtype_name)
     folder = adapter.find_adapter(settings)
@@ -79,7 +81,7 @@ def merge(settings: Settings, output: Path, dtype_name: str, into: str) -> None:
         f"the {settings.LOW_BIT} weights of training, unpacked to {dtype_name}"
     facts = {"folded into": weights} | _drift_facts(apart, len(rows), settings.LOW_BIT)
     with atomic.new_folder(output) as partial:
-        export.write_model(partial, model, tokenizer, settings)
+        export.write_model(partial, model, tokenizer, base, settings)
         model_card.write_merged_card(partial, fingerprint or {"base_model": vars(base)}, facts, settings.PROMPT_ORDER)
     console.print_facts(facts | {"merged model": output})
 
@@ -106,10 +108,12 @@ def _trained_on(fingerprint: dict | None, settings: Settings, into: str) -> str:
 
 def _validation_rows(settings: Settings, fingerprint: dict | None) -> list[dict[str, str]]:
     """The rows that finetune.py held out, if the data and the settings are those of its run; a note says if the data is not."""
-    from sqlora import console, data, lint, split
+    from sqlora import console, data, lint, split, streaming
 
-    rows = data.load_training_rows(settings)
-    if fingerprint and fingerprint.get("data", {}).get("hash") != data.data_hash(rows):
+    source = streaming.Source(settings) if settings.STREAMING else None
+    rows = source.first_rows() if source else data.load_training_rows(settings)
+    found = source.hash(rows) if source else data.data_hash(rows)
+    if fingerprint and fingerprint.get("data", {}).get("hash") != found:
         console.note("DATA_PATH is not the data that the adapter was trained on: the drift is measured on other rows")
     kept, _ = split.hold_out(lint.check_rows(rows, settings).rows, settings)
     return split.split_rows(kept, settings.VALIDATION_ROWS, settings.SEED)[1]

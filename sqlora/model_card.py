@@ -41,7 +41,7 @@ def write_merged_card(folder: Path, fingerprint: dict, facts: dict[str, object],
     name = _base(fingerprint)[-1]
     flags = "" if order == prompt.SEED_ORDER else f" --prompt-order {order}"
     _write(folder, [
-        _head(fingerprint, "transformers", "lora"),
+        _head(fingerprint, "transformers", "merged"),
         f"# {name}, merged with an SQL adapter",
         "A model that turns a question and the tables of a database into one SQL query, made with SQLoRA.",
         _table(facts | _origin(fingerprint)),

@@ -16,9 +16,12 @@ PROMPT_ORDER schema_first puts the context before the input, so that all questio
 
 Token ids are `[BOS] + prompt + SQL + [EOS]`. The prompt and the SQL are tokenised apart, so that the ids that the
 model is asked to continue in generation are exactly those that it was trained to continue.
+
+`python -m sqlora.prompt` prints prompts for other programs, see docs/serving.md.
 """
 
 import hashlib
+import json
 import re
 
 from sqlora.errors import UserError
@@ -119,3 +122,20 @@ def extract_sql(text: str) -> str:
             text = text[: token.start()]
             break
     return text.strip()
+
+
+def main() -> None:
+    """Prints the prompts that generate.py would give the model, each as a JSON string: a shell would eat the last line break."""
+    from sqlora.data import load_samples
+    from sqlora.settings import load_settings
+
+    settings = load_settings(None, "Print the prompt of QUESTION with CONTEXT, or of each row of TEST_DATA, as JSON strings.")
+    for row in load_samples(settings):
+        print(json.dumps(build_prompt(row["question"], row["context"], settings.PROMPT_ORDER)))
+
+
+if __name__ == "__main__":
+    from sqlora.errors import exit_on_user_error
+
+    with exit_on_user_error():
+        main()

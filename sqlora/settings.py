@@ -153,10 +153,10 @@ class Settings:
         return {name: value for name, value in self.__dict__.items() if name not in SECRET}
 
 
-def load_settings(arguments: list[str] | None, about: str) -> Settings:
+def load_settings(arguments: list[str] | None, about: str, trains: bool = True) -> Settings:
     """Settings from config.py and the command line (`arguments`, or sys.argv); `about` heads the help page.
 
-    Raises UserError. `--help` prints and exits with 0.
+    With RESUME, for what `trains`, they are those of the run that goes on. Raises UserError. `--help` prints and exits with 0.
     """
     values = constants()
     command = click.Command("", params=_options(), help=about, callback=lambda **flags: flags)
@@ -175,7 +175,7 @@ def load_settings(arguments: list[str] | None, about: str) -> Settings:
         values |= run_settings(Path(run))
     given = {name: _parse(name, text) for name, text in flags.items() if text is not None}
     values |= given
-    return Settings(_resumed(values, given) if values["RESUME"] is True else values)
+    return Settings(_resumed(values, given) if values["RESUME"] is True and trains else values)
 
 
 def _resumed(values: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

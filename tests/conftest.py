@@ -101,3 +101,20 @@ def make_trainer(llama_folder, llama_tokenizer, make_settings):
         return training.SqlTrainer(model, settings, cpu, base, fingerprint, tokenised(llama_tokenizer, settings), form)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def demo_run(tmp_path_factory):
+    """The flags of a short fine-tuning of the demo's model, whose adapter writes SQL; TEST_DATA has eight questions."""
+    import finetune
+
+    demo, folder = Path(__file__).parent.parent / "demo", tmp_path_factory.mktemp("demo_run")
+    for name, count in (("train", 240), ("test", 8)):
+        lines = (demo / f"{name}.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+        (folder / f"{name}.jsonl").write_text("".join(lines[:count]), encoding="utf-8")
+    flags = ["--preset", "tiny", "--device", "cpu", "--dtype", "float32", "--data-path", str(folder / "train.jsonl"),
+             "--test-data", str(folder / "test.jsonl"), "--checkpoint-dir", str(folder / "lora"), "--no-evaluate",
+             "--model-path", str(folder / "adapter"), "--max-steps", "8", "--eval-steps", "8", "--save-steps", "8",
+             "--warmup-steps", "2", "--batch-size", "12", "--validation-rows", "24"]
+    finetune.main(load_settings(flags, ""))
+    return flags

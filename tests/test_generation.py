@@ -1,12 +1,14 @@
 """Generation: batches give what one at a time gives, in the order of the rows, and the adapter is switched."""
 
+from pathlib import Path
+
 import pytest
 import snapshots
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaForCausalLM
 
-from sqlora import backend, generation, hub, prompt
+from sqlora import backend, generation, hub, journal, prompt
 from sqlora.errors import UserError
 
 ROWS = [{"question": "What is " + "the name and " * (i % 4) + f"a{i}?", "context": f"CREATE TABLE t{i} (a{i} INTEGER)"}
@@ -25,6 +27,11 @@ def model():
     return model
 
 
+def answer(model, tokenizer, rows, settings):
+    with journal.Journal(Path(settings.CHECKPOINT_DIR), "key") as kept:
+        return generation.answer_rows(model, tokenizer, rows, settings, kept)
+
+
 @pytest.fixture
 def asked(monkeypatch):
     """Answers as the text that was generated, so that random weights' answers can be told apart."""
@@ -41,8 +48,10 @@ def test_batches_answer_as_one_at_a_time_in_the_same_order(model, llama_tokenize
 
 def test_the_batch_is_reported_as_it_is_answered(model, llama_tokenizer, make_settings):
     done = []
-    generation.SqlWriter(model, llama_tokenizer, make_settings("--generation-batch-size", "3")).write(ROWS, done.append)
-    assert done == [1] * 7
+    generation.SqlWriter(model, llama_tokenizer, make_settings("--generation-batch-size", "3")).candidates(
+        ROWS, lambda place, written: done.append(place))
+    assert sorted(done) == list(range(7))
+    assert done != sorted(done)  # the shortest prompts are answered last
 
 
 def test_only_new_tokens_count(model, llama_tokenizer, make_settings, asked):
@@ -51,12 +60,12 @@ def test_only_new_tokens_count(model, llama_tokenizer, make_settings, asked):
 
 
 def test_one_model_answers_with_and_without_its_adapter(model, llama_tokenizer, make_settings, asked):
-    both = generation.answer_rows(model, llama_tokenizer, ROWS, make_settings())
+    both = answer(model, llama_tokenizer, ROWS, make_settings())
     assert [row["question"] for row in both] == [row["question"] for row in ROWS]
     assert all(row["answer"] is None for row in both)
     assert [row["base"] for row in both] != [row["adapter"] for row in both]
-    plain = generation.answer_rows(model.get_base_model(), llama_tokenizer, ROWS, make_settings("--model", "base"))
-    only = generation.answer_rows(model, llama_tokenizer, ROWS, make_settings("--model", "adapter"))
+    plain = answer(model.get_base_model(), llama_tokenizer, ROWS, make_settings("--model", "base"))
+    only = answer(model, llama_tokenizer, ROWS, make_settings("--model", "adapter"))
     assert [row["adapter"] for row in only] == [row["adapter"] for row in both]
     assert all(row["base"] is None for row in only)
     assert all(row["adapter"] is None for row in plain)
@@ -76,7 +85,7 @@ def test_with_plain_weights_the_answers_are_the_same(llama_folder, llama_tokeniz
             if "lora_B" in name:
                 torch.nn.init.normal_(parameter, std=0.5)
         assert generation.folding_pays(model, settings, 1000) == (merge == "on")  # on a CPU
-        answers.append(generation.answer_rows(model, llama_tokenizer, ROWS, settings))
+        answers.append(answer(model, llama_tokenizer, ROWS, settings))
     assert answers[0] == answers[1] == answers[2]
     assert [row["base"] for row in answers[0]] != [row["adapter"] for row in answers[0]]
 

@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-import finetune
 from sqlora import adapter, backend, checkpoints, data, device, drift, generation, hub, merge, prompt
 from sqlora.settings import load_settings
 
@@ -21,40 +20,19 @@ CPU = device.choose_device("cpu", "float32")
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """The flags of a short fine-tuning of the demo's model, whose adapter writes SQL."""
-    folder = tmp_path_factory.mktemp("run")
-    for name, count in (("train", 240), ("test", 8)):
-        lines = (ROOT / "demo" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-        (folder / f"{name}.jsonl").write_text("".join(lines[:count]), encoding="utf-8")
-    flags = ["--preset", "tiny", "--device", "cpu", "--dtype", "float32", "--data-path", str(folder / "train.jsonl"),
-             "--test-data", str(folder / "test.jsonl"), "--checkpoint-dir", str(folder / "lora"), "--no-evaluate",
-             "--model-path", str(folder / "adapter"), "--max-steps", "8", "--eval-steps", "8", "--save-steps", "8",
-             "--warmup-steps", "2", "--batch-size", "12", "--validation-rows", "24"]
-    finetune.main(load_settings(flags, ""))
-    return flags
-
-
-@pytest.fixture(scope="module")
-def answers(run):
+def answers(demo_run):
     """What base and adapter answer to the test's questions, as generate.py does it."""
-    settings = load_settings([*run, "--model", "adapter"], "")
+    settings = load_settings([*demo_run, "--model", "adapter"], "")
     base = hub.find_base_model(settings.BASE_MODEL)
     model = adapter.load_adapter(backend.load_base(base, settings, CPU, training=False), adapter.find_adapter(settings))
     return generation.SqlWriter(model, backend.load_tokenizer(base), settings).write(data.load_samples(settings))
 
 
-def compute_flags(flags):
-    """The flags without --dtype, which merge takes for the type of what it saves."""
-    place = flags.index("--dtype")
-    return flags[:place] + flags[place + 2 :]
-
-
 @pytest.fixture(scope="module")
-def merged(run, tmp_path_factory):
+def merged(demo_run, tmp_path_factory):
     """The merged model in float32, and what the command said."""
     folder = tmp_path_factory.mktemp("merged") / "model"
-    command = [sys.executable, "-m", "sqlora.merge", *compute_flags(run), "--output", str(folder), "--dtype", "fp32"]
+    command = [sys.executable, "-m", "sqlora.merge", *demo_run, "--output", str(folder), "--dtype", "fp32"]
     done = subprocess.run(command, cwd=ROOT, env=os.environ | {"COLUMNS": "120"}, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -73,13 +51,13 @@ assert not any(name.startswith(("peft", "bitsandbytes", "sqlora")) for name in s
 """
 
 
-def test_plain_transformers_gives_the_same_answers(run, merged, answers, tmp_path):
-    rows = data.load_samples(load_settings(run, ""))
+def test_plain_transformers_gives_the_same_answers(demo_run, merged, answers, tmp_path):
+    rows = data.load_samples(load_settings(demo_run, ""))
     prompts = [prompt.build_prompt(row["question"], row["context"]) for row in rows]
     done = subprocess.run([sys.executable, "-c", PLAIN, merged[0]], cwd=tmp_path, input=json.dumps(prompts), capture_output=True,
                           text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert [text.strip() for text in json.loads(done.stdout)] == answers
+    assert [prompt.extract_sql(text) for text in json.loads(done.stdout)] == answers
     assert sum(answer.startswith("SELECT") for answer in answers) >= 6  # it has learned something
 
 
@@ -89,6 +67,8 @@ def test_the_drift_is_told(merged):
     for words in ("folded into", "the nf4 weights of training, unpacked to float32", "same likeliest token"):
         assert words in said
         assert words in card
+    assert "100.00%" in said
+    assert "differs by 0.00000 in the mean" in said  # in float32, folding is exact
     assert str(folder.parent) not in card
     assert "library_name: \"transformers\"" in card
 
@@ -120,19 +100,19 @@ def test_the_code_on_the_card_runs(merged, monkeypatch, capsys):
     assert capsys.readouterr().out.startswith("SELECT ")
 
 
-def test_in_bfloat16_into_the_weights_of_training(run, tmp_path, capsys):
-    merge.main([*compute_flags(run), "--output", str(tmp_path / "new" / "model")])
+def test_in_bfloat16_into_the_weights_of_training(demo_run, tmp_path, capsys):
+    merge.main([*demo_run, "--output", str(tmp_path / "new" / "model"), "--dtype", "bf16"])
     said = capsys.readouterr().out
     assert "the nf4 weights of training, unpacked to bfloat16" in said
     assert 80 < float(said.split("same likeliest token")[1].split("%")[0]) <= 100
-    assert error(run, tmp_path / "new" / "model") > 2.0**-7  # four bits were not undone
+    assert error(demo_run, tmp_path / "new" / "model") > 2.0**-7  # four bits were not undone
 
 
-def error(run, folder):
+def error(demo_run, folder):
     """How far a weight of a merged bfloat16 model is from the unquantised base and its adapter, of the largest weight."""
     merged, base, lora = (load_file(file) for file in (
         folder / "model.safetensors", ROOT / "demo" / "tiny-llama" / "model.safetensors",
-        adapter.find_adapter(load_settings(run, "")) / checkpoints.WEIGHTS))
+        adapter.find_adapter(load_settings(demo_run, "")) / checkpoints.WEIGHTS))
     assert {weight.dtype for weight in merged.values()} == {torch.bfloat16}
     name = "model.layers.0.mlp.up_proj"
     down, up = (lora[f"base_model.model.{name}.lora_{letter}.weight"] for letter in "AB")
@@ -177,45 +157,45 @@ def row_logs(model, row):
     (("--output", "full/mine.txt"), "something is there"),
     (("--output", "full/mine.txt/x"), "--output"),
 ])
-def test_what_is_refused_before_a_weight_is_loaded(run, tmp_path, monkeypatch, capsys, flags, words):
+def test_what_is_refused_before_a_weight_is_loaded(demo_run, tmp_path, monkeypatch, capsys, flags, words):
     monkeypatch.setattr(backend, "load_base", None)
     monkeypatch.chdir(tmp_path)
     Path("full").mkdir()
     Path("full", "mine.txt").write_text("keep")
     with pytest.raises(SystemExit) as caught:
-        merge.main([*compute_flags(run), *flags])
+        merge.main([*demo_run, *flags])
     assert caught.value.code == 2
     assert words in capsys.readouterr().err
     assert Path("full", "mine.txt").read_text() == "keep"
     assert not Path("x").exists()
 
 
-def refused(run, tmp_path, *flags):
+def refused(demo_run, tmp_path, *flags):
     with pytest.raises(SystemExit):
-        merge.main([*compute_flags(run), "--output", str(tmp_path / "x"), *flags])
+        merge.main([*demo_run, "--output", str(tmp_path / "x"), *flags])
     assert not list(tmp_path.glob("*x"))
 
 
-def test_without_an_adapter_or_a_disk_there_is_nothing_to_write(run, tmp_path, monkeypatch, capsys):
-    refused(run, tmp_path, "--checkpoint-dir", str(tmp_path / "a"), "--model-path", str(tmp_path / "b"))
+def test_without_an_adapter_or_a_disk_there_is_nothing_to_write(demo_run, tmp_path, monkeypatch, capsys):
+    refused(demo_run, tmp_path, "--checkpoint-dir", str(tmp_path / "a"), "--model-path", str(tmp_path / "b"))
     assert "there is no adapter to merge" in capsys.readouterr().err
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**7, 0, 10**7))
-    refused(run, tmp_path)
+    refused(demo_run, tmp_path)
     assert "has 0.0 GB free" in capsys.readouterr().err
 
 
 @pytest.fixture
-def of_bigdl(run, tmp_path):
+def of_bigdl(demo_run, tmp_path):
     """The adapter, as one that BACKEND bigdl trained."""
-    copy = shutil.copytree(adapter.find_adapter(load_settings(run, "")), tmp_path / "of_bigdl")
+    copy = shutil.copytree(adapter.find_adapter(load_settings(demo_run, "")), tmp_path / "of_bigdl")
     file = copy / checkpoints.FINGERPRINT
     file.write_text(json.dumps(json.loads(file.read_text()) | {"quantisation": "sym_int4"}))
     return ["--lora-checkpoint", str(copy)]
 
 
-def test_an_adapter_of_bigdl_is_folded_into_unquantised_weights_alone(run, of_bigdl, tmp_path, capsys):
-    refused(run, tmp_path, *of_bigdl)
+def test_an_adapter_of_bigdl_is_folded_into_unquantised_weights_alone(demo_run, of_bigdl, tmp_path, capsys):
+    refused(demo_run, tmp_path, *of_bigdl)
     assert "--into unquantised" in capsys.readouterr().err
-    merge.main([*compute_flags(run), "--output", str(tmp_path / "x"), "--into", "unquantised", *of_bigdl])
+    merge.main([*demo_run, "--output", str(tmp_path / "x"), "--dtype", "bf16", "--into", "unquantised", *of_bigdl])
     assert "its own bfloat16 weights" in capsys.readouterr().out
-    assert error(run, tmp_path / "x") < 2.0**-8
+    assert error(demo_run, tmp_path / "x") < 2.0**-8

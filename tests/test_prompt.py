@@ -1,5 +1,10 @@
 """The prompt contract: BOS and EOS once, SQL there and back exactly, one prompt in training and generation."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
@@ -7,6 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from sqlora import prompt
 from sqlora.data import tokenise_rows
 
+ROOT = Path(__file__).parent.parent
 KINDS = ["llama", "openllama", "codellama", "mistral", "qwen2"]
 QUERIES = [
     "SELECT COUNT(*) FROM singer",
@@ -169,3 +175,14 @@ def test_a_tokenizer_that_loses_text_is_refused(normalizer):
 ])
 def test_extract_sql(text, sql):
     assert prompt.extract_sql(text) == sql
+
+
+def test_the_command_prints_what_the_model_is_given(tmp_path):
+    (tmp_path / "s.sql").write_text("CREATE TABLE t\n  (a INTEGER)\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "sqlora.prompt", "--question", "Wie viele Bücher?", "--context", str(tmp_path / "s.sql"),
+         "--prompt-order", "schema_first"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    expected = prompt.build_prompt("Wie viele Bücher?", "CREATE TABLE t\n (a INTEGER)", "schema_first")
+    assert json.loads(done.stdout) == expected
+    assert expected.endswith("### Response:\n")

@@ -1,0 +1,79 @@
+"""Answers kept on the disk as they are written, so that generate.py, cut off, goes on with those that are missing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+from pathlib import Path
+
+from sqlora import console, processes
+from sqlora.checkpoints import WEIGHTS, file_hash
+from sqlora.data import Row
+from sqlora.errors import Interrupted, UserError
+from sqlora.hub import BaseModel
+from sqlora.settings import Settings
+from sqlora.voting import Candidate
+
+FOLDER = ".answers"  # in CHECKPOINT_DIR
+# Settings that say what is answered. Others, such as the size of a batch, may change where a run goes on.
+DECIDING = ("LOW_BIT", "DTYPE", "PROMPT_ORDER", "MAX_NEW_TOKENS", "NUM_BEAMS", "NUM_CANDIDATES", "TEMPERATURE",
+            "REPETITION_PENALTY", "SEED")
+
+
+class Journal:
+    """`found` has the candidates of each asker, base or adapter, to each row. Within it an interrupt tells how to go on.
+
+    Each of several processes writes a file of its own, and reads those of all.
+    """
+
+    def __init__(self, folder: Path, key: str, resume: bool = False):
+        """Takes up what is in `folder` under `key` if `resume` asks for it. Raises UserError if there is nothing."""
+        self.folder = folder
+        self.found: dict[tuple[str, int], list[Candidate]] = {}
+        files = sorted(folder.glob(f"{key}.*.jsonl")) if resume else []
+        if resume and not files and processes.is_first():
+            raise UserError(f"RESUME (--resume) is set, and {folder} has no answers of this model to these questions with these "
+                            f"settings; begin without --resume")
+        for file in files:
+            self._read(file)
+        folder.mkdir(parents=True, exist_ok=True)
+        rank, _ = processes.rank_and_world()
+        self.file = (folder / f"{key}.{rank}.jsonl").open("a" if resume else "w", encoding="utf-8")
+        self.file.write("\n")  # the last line may be half written
+
+    def _read(self, file: Path) -> None:
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                asker, row, written = json.loads(line)
+                self.found[asker, row] = [Candidate(sql, weight) for sql, weight in written]
+            except (ValueError, TypeError):  # cut off while it was written
+                continue
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        self.file.close()
+        if isinstance(error, KeyboardInterrupt):
+            raise Interrupted(getattr(error, "number", signal.SIGINT),
+                              console.how_to_resume(f"after {len(self.found):,} answers")) from error
+
+    def add(self, asker: str, row: int, written: list[Candidate]) -> None:
+        self.found[asker, row] = written
+        self.file.write(json.dumps([asker, row, written], ensure_ascii=False) + "\n")
+        self.file.flush()
+
+    def remove(self) -> None:
+        """All is answered, and kept elsewhere."""
+        for file in self.folder.glob("*.jsonl"):
+            file.unlink(missing_ok=True)
+
+
+def open_journal(rows: list[Row], base: BaseModel, adapter: Path | None, settings: Settings) -> Journal:
+    """The journal of these questions to this model; its key changes with what is asked, who answers, and how."""
+    weights = file_hash(adapter / WEIGHTS) if adapter else None
+    parts = [[(row["question"], row["context"]) for row in rows], base.content, weights,
+             [getattr(settings, name) for name in DECIDING]]
+    key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+    return Journal(Path(settings.CHECKPOINT_DIR) / FOLDER, key, settings.RESUME)

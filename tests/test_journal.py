@@ -1,0 +1,135 @@
+"""Answers that are kept as they are written: found again after any end, and by nobody else."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import generate
+from sqlora import generation, hub, journal
+from sqlora.errors import Interrupted, UserError
+from sqlora.journal import Journal
+from sqlora.voting import Candidate
+
+ROOT = Path(__file__).parent.parent
+ROWS = [{"question": f"Is it {i}" + " or so" * (i % 5) + "?", "context": f"CREATE TABLE t{i} (a INTEGER)"} for i in range(60)]
+
+
+def test_what_was_written_is_found(tmp_path):
+    with Journal(tmp_path, "key") as first:
+        first.add("base", 3, [Candidate("SELECT 'ä\n'", 0.5), Candidate("SELECT 2")])
+        first.add("adapter", 3, [Candidate("x")])
+    file = tmp_path / "key.0.jsonl"
+    with file.open("a") as stream:
+        stream.write('["base", 4, [["SELECT')  # a killed process's last line
+    with Journal(tmp_path, "key", resume=True) as second:
+        assert second.found == first.found
+        second.add("base", 5, [Candidate("SELECT 5")])
+    with Journal(tmp_path, "key", resume=True) as third:
+        assert third.found == first.found | {("base", 5): [Candidate("SELECT 5")]}
+    assert Journal(tmp_path, "key").found == {}
+    with pytest.raises(UserError, match="--resume.*no answers"):
+        Journal(tmp_path, "other", resume=True)
+
+
+def test_an_interrupt_tells_how_to_go_on(tmp_path):
+    def cut_off():
+        with Journal(tmp_path, "key") as kept:
+            kept.add("base", 0, [Candidate("x")])
+            raise Interrupted(15)
+
+    with pytest.raises(Interrupted, match="interrupted after 1 answers.*--resume") as raised:
+        cut_off()
+    assert raised.value.number == 15
+
+
+@pytest.fixture
+def flags(llama_folder, tmp_path):
+    """Of generate.py with the base alone, over 60 rows."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    given = {"base-model": llama_folder, "test-data": rows, "model": "base", "device": "cpu", "dtype": "float32",
+             "low-bit": "none", "max-new-tokens": 30, "generation-batch-size": 2, "checkpoint-dir": tmp_path / "run",
+             "model-path": tmp_path / "none", "output": tmp_path / "out.jsonl"}
+    return [part for name, value in given.items() for part in (f"--{name}", str(value))]
+
+
+def test_other_questions_models_and_ways_have_other_keys(flags, make_settings, llama_folder, mistral_folder):
+    def key(rows=ROWS, folder=llama_folder, *more):
+        with journal.open_journal(rows, hub.find_base_model(str(folder)), None, make_settings(*flags, *more)) as kept:
+            return Path(kept.file.name).name
+
+    assert key() == key()
+    others = [key(ROWS[1:]), key(ROWS, mistral_folder),
+              key(ROWS, llama_folder, "--num-beams", "2"), key(ROWS, llama_folder, "--seed", "1")]
+    assert len({key(), *others}) == 5
+    assert key(ROWS, llama_folder, "--generation-batch-size", "7") == key()
+
+
+def start(*command: str) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, *command], cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for_lines(folder: Path, least: int, process: subprocess.Popen) -> None:
+    end = time.monotonic() + 120
+    while sum(len(file.read_text().splitlines()) for file in folder.glob("*.jsonl")) < least:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_generation_that_was_cut_off_goes_on(flags, tmp_path, monkeypatch, number):
+    kept, output = tmp_path / "run" / journal.FOLDER, tmp_path / "out.jsonl"
+    process = start("generate.py", *flags)
+    wait_for_lines(kept, 8, process)
+    process.send_signal(number)
+    told, _ = process.communicate(timeout=60)
+    assert not output.exists(), "it was done before the signal came"
+    if number == signal.SIGINT:
+        assert process.returncode == 130
+        assert "answers; to go on: python generate.py" in told
+    before = sum(line.startswith("[") for line in (kept / next(kept.iterdir()).name).read_text().splitlines())
+    asked = []
+    write = generation.SqlWriter.candidates
+    monkeypatch.setattr(generation.SqlWriter, "candidates",
+                        lambda self, rows, *more: asked.extend(rows) or write(self, rows, *more))
+    generate.main(generate.load_settings([*flags, "--resume"], "", trains=False))
+    assert len(ROWS) - before <= len(asked) <= len(ROWS) - before + 1
+    assert [*kept.iterdir()] == []
+    goes_on = output.read_text()
+    generate.main(generate.load_settings(flags, "", trains=False))
+    assert output.read_text() == goes_on
+    assert len(goes_on.splitlines()) == len(ROWS)
+
+
+def test_two_processes_write_one_output_and_lose_no_row(flags, tmp_path):
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
+              "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "generate.py", *flags]
+    generate.main(generate.load_settings(flags, "", trains=False))
+    alone = (tmp_path / "out.jsonl").read_text()
+    (tmp_path / "out.jsonl").unlink()
+    process = start(*launch)
+    wait_for_lines(tmp_path / "run" / journal.FOLDER, 8, process)
+    import psutil
+
+    ranks = {child.environ().get("RANK"): child for child in psutil.Process(process.pid).children(recursive=True)}
+    ranks["1"].kill()
+    began = time.monotonic()
+    process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert time.monotonic() - began < 60
+    assert not (tmp_path / "out.jsonl").exists()
+    kept = [line for file in (tmp_path / "run" / journal.FOLDER).iterdir() for line in file.read_text().splitlines() if line]
+    assert len(kept) >= 6
+    process = start(*launch, "--resume")
+    told, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, told
+    assert (tmp_path / "out.jsonl").read_text() == alone
+    assert told.count("SQLoRA generation") == 1
