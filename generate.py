@@ -11,7 +11,7 @@ python generate.py --database shop.sqlite --interactive    your own database: as
 
 from pathlib import Path
 
-from sqlora import processes
+from sqlora import endings, processes
 from sqlora.errors import exit_on_user_error
 from sqlora.settings import Settings, load_settings
 
@@ -79,5 +79,5 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    with exit_on_user_error(), processes.one_voice():
+    with exit_on_user_error(), endings.one_voice():
         main(load_settings(None, __doc__, trains=False))
