@@ -197,7 +197,8 @@ def readable(where: str) -> Iterator[None]:
         cause = error.__cause__ or error
         if getattr(cause, "errno", None) in MENDABLE:
             raise cause from None
-        raise UserError(f"{where}: datasets cannot read it: {type(cause).__name__}: {cause}") from None
+        raise UserError(f"{where}: datasets cannot read it: {type(cause).__name__}: {cause}; mend it (of a single .jsonl or .csv "
+                        f"file, python -m sqlora.data FILE tells the line)") from None
 
 
 def _fetch_data_files(data_files: dict[str, list[str]], where: str) -> None:
