@@ -72,7 +72,8 @@ def load_samples(settings: Settings) -> list[Row]:
         try:
             context = Path(context).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"CONTEXT (--context) is {context!r}, which cannot be read as UTF-8 text: {error}") from None
+            raise UserError(f"CONTEXT (--context) is {context!r}, which cannot be read as UTF-8 text: {error}; name a .sql "
+                            f"file that is there, or give CREATE TABLE text") from None
     return [{"question": settings.QUESTION, "context": context}]
 
 
