@@ -144,8 +144,9 @@ def print_end(metrics: dict[str, float], status: str, folder: Path, curve: Path)
 def how_to_resume(done: str) -> str:
     """What a script that was interrupted says last. `done` is how far it came, such as "after step 20"."""
     again = [argument for argument in sys.argv[1:] if argument != "--resume"]
-    command = shlex.join(["python", Path(sys.argv[0]).name, *again, "--resume"])
-    return hide_passwords(f"interrupted {done}; to go on: {command}")
+    started = "accelerate launch ..." if processes.several() else "python"
+    command = shlex.join([Path(sys.argv[0]).name, *again, "--resume"])
+    return hide_passwords(f"interrupted {done}; to go on: {started} {command}")
 
 
 def print_adapter(folder: Path, fingerprint: dict | None, settings: Settings) -> None:

@@ -72,7 +72,8 @@ def load_samples(settings: Settings) -> list[Row]:
         try:
             context = Path(context).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"CONTEXT (--context) is {context!r}, which cannot be read as UTF-8 text: {error}") from None
+            raise UserError(f"CONTEXT (--context) is {context!r}, which cannot be read as UTF-8 text: {error}; name a .sql "
+                            f"file that is there, or give CREATE TABLE text") from None
     return [{"question": settings.QUESTION, "context": context}]
 
 
@@ -197,7 +198,8 @@ def readable(where: str) -> Iterator[None]:
         cause = error.__cause__ or error
         if getattr(cause, "errno", None) in MENDABLE:
             raise cause from None
-        raise UserError(f"{where}: datasets cannot read it: {type(cause).__name__}: {cause}") from None
+        raise UserError(f"{where}: datasets cannot read it: {type(cause).__name__}: {cause}; mend it (of a single .jsonl or .csv "
+                        f"file, python -m sqlora.data FILE tells the line)") from None
 
 
 def _fetch_data_files(data_files: dict[str, list[str]], where: str) -> None:

@@ -13,8 +13,10 @@ import torch
 from sqlora.errors import UserError
 
 PREFERENCE = ("xpu", "cuda", "cpu")
-# oneDNN compiles a matrix product for each shape and keeps 1024 of them: passes are of many lengths and memory grows.
-KEPT_PRODUCTS = "64"
+# A matrix product is compiled for each shape, and oneDNN keeps 1024 of them, and torch's ideep above it as many again: passes are
+# of many lengths, and memory grows by a megabyte with each.
+KEPT_PRODUCTS = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+MOST_KEPT = "64"
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ def choose_device(wanted: str, dtype: str) -> Device:
         number, why = _best_dtype(kind)
     if kind == "cpu" and number == torch.float16:
         raise UserError("DTYPE (--dtype) is float16, which trains badly on a CPU; use float32, bfloat16 or auto")
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KEPT_PRODUCTS)  # read by oneDNN at its first product
+    for name in KEPT_PRODUCTS:  # read at the first product
+        os.environ.setdefault(name, MOST_KEPT)
     return Device(kind, device_name(kind), reason, number, why)
 
 

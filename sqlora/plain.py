@@ -64,8 +64,9 @@ class PlainWriter:
             scores = likelihood.sums(made.sequences).tolist()
             order = sorted(order, key=lambda place: (place // count, -scores[place]))
         elif way.num_beams > 1:  # beams are all different, so each counts as often as the model would write it
-            lengths = (new != way.pad_token_id).sum(dim=1)
-            weights = (made.sequences_scores * lengths).exp().tolist()
+            # Not sequences_scores, which transformers 4.34 divides by the prompt's tokens too.
+            scores = self.model.compute_transition_scores(made.sequences, made.scores, made.beam_indices)
+            weights = scores.sum(dim=1).exp().tolist()
         answers = [(ids[place], weights[place]) for place in order]
         return [answers[start : start + count] for start in range(0, len(answers), count)]
 

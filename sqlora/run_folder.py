@@ -33,6 +33,8 @@ def check_outputs(settings: Settings) -> None:
 
 def check_writable(folder: Path, name: str) -> None:
     """Makes `folder`, and raises UserError, naming the setting `name`, unless a file can be written there."""
+    if folder.is_file():
+        raise UserError(f"{name} ({flag(name)}) is {str(folder)!r}, a file; name a folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as probe:

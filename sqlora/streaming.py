@@ -46,6 +46,8 @@ class Source:
             if path.is_file():
                 if path.suffix not in READERS:
                     raise UserError(f"{self.where}: unknown kind of file {path.suffix!r}; it must be one of {', '.join(READERS)}")
+                if path.stat().st_size == 0:
+                    raise UserError(f"{self.where}: the file is empty")
                 builder = datasets.load_dataset_builder(READERS[path.suffix], data_files={"train": [glob.escape(str(path))]})
             elif path.is_dir() or data.looks_like_hub_id(settings.DATA_PATH):
                 builder = data.dataset_builder(settings.DATA_PATH, self.where)

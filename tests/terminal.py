@@ -40,7 +40,9 @@ class Terminal:
     def wait(self, *texts: str, last: str = "") -> str:
         """Waits until all `texts` stand on the screen, and the last line begins with `last`; gives the screen."""
         end = time.monotonic() + patience.SECONDS
-        while time.monotonic() < end:
+        has_ended = False
+        while time.monotonic() < end and not has_ended:
+            has_ended = self.ended.exists()
             screen = self.screen()
             lines = screen.splitlines() or [""]
             if all(text in screen for text in texts) and f"{lines[-1]}\n".startswith(last):

@@ -242,12 +242,15 @@ def interrupted(tmp_path_factory):
     process = subprocess.Popen([sys.executable, str(ROOT / "finetune.py"), *flags], cwd=folder, stdout=subprocess.DEVNULL)
     checkpoint = folder / "lora_models" / "checkpoint-20"
     deadline = time.monotonic() + patience.SECONDS
-    while not checkpoints.is_whole(checkpoint):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=patience.SECONDS) == 130
+    try:
+        while not checkpoints.is_whole(checkpoint):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=patience.SECONDS) == 130
+    finally:
+        process.kill()
     before = [json.loads(line) for line in (folder / "lora_models" / "metrics.jsonl").read_text().splitlines()]
     resumed = [sys.executable, str(ROOT / "finetune.py"), *BIGDL[:2], *outputs, "--resume"]
     subprocess.run(resumed, cwd=folder, check=True, timeout=patience.SECONDS, stdout=subprocess.DEVNULL)

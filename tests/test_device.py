@@ -1,5 +1,8 @@
 """The choice of a device, with torch's device layer replaced: no XPU is at hand where the tests run."""
 
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -7,6 +10,8 @@ import torch
 
 from sqlora import device
 from sqlora.errors import UserError
+
+ROOT = Path(__file__).parent.parent
 
 
 def pretend(monkeypatch, *kinds, bfloat16=True):
@@ -63,3 +68,25 @@ def test_peak_memory_of_a_device_and_of_this_process(monkeypatch):
     assert 10e6 < device.peak_memory("cpu") < 100e9
     pretend(monkeypatch, "xpu")
     assert device.peak_memory("xpu") == 123
+
+
+LENGTHS = """
+import resource
+import torch
+from sqlora import device
+
+torch.set_num_threads(1)
+device.choose_device("cpu", "bfloat16")
+layer = torch.nn.Linear(64, 64, dtype=torch.bfloat16)
+peaks = []
+for length in range(1000, 1300):
+    layer(torch.zeros(length, 64, dtype=torch.bfloat16)).float().sum().backward()
+    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(peaks[-1] - peaks[99])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="measures memory as Linux counts it")
+def test_products_of_many_lengths_do_not_fill_the_memory():
+    done = subprocess.run([sys.executable, "-c", LENGTHS], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 20, "MB, for 200 lengths"

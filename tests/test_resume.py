@@ -8,12 +8,11 @@ import sys
 import time
 from pathlib import Path
 
-import filelock
 import patience
 import pytest
 
 import finetune
-from sqlora import checkpoints
+from sqlora import checkpoints, run_folder
 from sqlora.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -39,6 +38,19 @@ def training_step(self, *arguments, **keywords):
 training.SqlTrainer.training_step = training_step
 with exit_on_user_error():
     finetune.main(load_settings(sys.argv[1:], ""))
+"""
+
+# A run, as far as its folders are concerned.
+WRITES = """
+import sys
+from sqlora import run_folder
+from sqlora.settings import load_settings
+
+settings = load_settings(sys.argv[1:], "")
+run_folder.check_outputs(settings)
+with run_folder.locked(settings):
+    print("locked", flush=True)
+    sys.stdin.read()
 """
 
 
@@ -122,17 +134,23 @@ def test_sigterm_ends_with_143(start, tmp_path):
     assert process.returncode == 143
 
 
-def test_two_runs_on_one_folder_and_a_flag_that_may_not_change(llama_folder, tmp_path, make_settings):
+def test_two_runs_on_one_folder(tmp_path, make_settings):
     settings = make_settings()
-    folder = Path(settings.CHECKPOINT_DIR)
-    folder.mkdir()
-    from sqlora import run_folder
+    run_folder.check_outputs(settings)
+    flags = ["--checkpoint-dir", settings.CHECKPOINT_DIR, "--model-path", str(tmp_path / "elsewhere")]
+    other = subprocess.Popen([sys.executable, "-c", WRITES, *flags], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert other.stdout.readline() == b"locked\n"
+        with pytest.raises(UserError, match="--checkpoint-dir.*another run"), run_folder.locked(settings):
+            pass
+    finally:
+        other.kill()
+        other.communicate()
+    with run_folder.locked(settings):  # a lock dies with its process
+        pass
 
-    with filelock.FileLock(folder / run_folder.LOCK), pytest.raises(UserError, match="--checkpoint-dir.*another run"), \
-            run_folder.locked(settings):
-        pass
-    with run_folder.locked(make_settings()):
-        pass
+
+def test_there_is_nothing_to_resume(make_settings):
     with pytest.raises(UserError, match="--resume.*no whole checkpoint"):
         make_settings("--resume")
 

@@ -172,6 +172,7 @@ def test_the_hash_tells_the_data(folder, make_settings):
 @pytest.mark.parametrize(("name", "rows", "words"), [
     ("rows.jsonl", [{"question": "a", "sql": "b", "context": "c"}], ["row 1", "'answer'", "'sql': 'b'"]),
     ("rows.jsonl", [{"question": "a", "answer": None, "context": "c"}], ["row 1", "answer is None"]),
+    ("rows.jsonl", [], ["empty"]),
     ("rows.txt", ROWS, ["unknown kind", ".jsonl"]),
     ("test.jsonl/test.jsonl", ROWS, ["no train split"]),
 ])
