@@ -33,15 +33,13 @@ def check_outputs(settings: Settings) -> None:
 
 def check_writable(folder: Path, name: str) -> None:
     """Makes `folder`, and raises UserError, naming the setting `name`, unless a file can be written there."""
-    if folder.is_file():
-        raise UserError(f"{name} ({flag(name)}) is {str(folder)!r}, a file; name a folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(b"x")
     except OSError as error:
-        raise UserError(f"{name} ({flag(name)}): nothing can be written to {str(folder)!r} ({error.strerror}); choose another "
-                        f"folder, or free some space") from None
+        remedy = "name a folder" if folder.is_file() else "choose another folder, or free some space"
+        raise UserError(f"{name} ({flag(name)}): nothing can be written to {str(folder)!r} ({error.strerror}); {remedy}") from None
 
 
 @contextlib.contextmanager
