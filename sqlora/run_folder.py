@@ -38,8 +38,9 @@ def check_writable(folder: Path, name: str) -> None:
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(b"x")
     except OSError as error:
-        remedy = "name a folder" if folder.is_file() else "choose another folder, or free some space"
-        raise UserError(f"{name} ({flag(name)}): nothing can be written to {str(folder)!r} ({error.strerror}); {remedy}") from None
+        otherwise = "since this is a file" if folder.is_file() else "or free some space"
+        raise UserError(f"{name} ({flag(name)}): nothing can be written to {str(folder)!r} ({error.strerror}); choose another "
+                        f"folder, {otherwise}") from None
 
 
 @contextlib.contextmanager
