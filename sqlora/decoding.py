@@ -130,7 +130,7 @@ class Decoder:
 
     def _append(self, window: int | None) -> torch.Tensor:
         return self._logits(Pass(APPEND, lengths=self.places, window=window), input_ids=self.fed[:, None], lengths=self.places,
-                            position_ids=self.places[:, None] + self.beside)
+                            position_ids=self.places[:, None] + self.beside, reads_lengths=self.cache.apart)
 
     def _logits(self, now: Pass, **inputs) -> torch.Tensor:
         vars(self.cache.now).update(vars(now))

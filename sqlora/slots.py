@@ -15,7 +15,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from sqlora.stack import AttentionInterface
 
 ATTENTION = "sqlora_slots"
-FLASH_HEAD_STEP = 8  # sizes of heads that FlashAttention takes are multiples of it
+FLASH_HEAD_STEP, FLASH_HEAD_MOST = 8, 256  # sizes of heads that FlashAttention takes: multiples of the one, up to the other
+FLASH_SINCE = (8, 0)  # compute capability of the first NVIDIA GPUs that it runs on
 KEEP, FILL, APPEND = "keep", "fill", "append"
 
 
@@ -134,14 +135,16 @@ def reads_lengths(device: torch.device, dtype: torch.dtype, head_size: int) -> b
 
     Elsewhere all slots are read up to one window, and what is beyond a row is masked.
     """
-    return device.type == "cuda" and dtype in (torch.bfloat16, torch.float16) and head_size % FLASH_HEAD_STEP == 0
+    if device.type != "cuda" or torch.version.hip or torch.cuda.get_device_capability(device) < FLASH_SINCE:
+        return False
+    return dtype in (torch.bfloat16, torch.float16) and head_size % FLASH_HEAD_STEP == 0 and head_size <= FLASH_HEAD_MOST
 
 
-def slot_attention(module, query, key, value, attention_mask, scaling=None, lengths=None, **keywords):
+def slot_attention(module, query, key, value, attention_mask, scaling=None, lengths=None, reads_lengths=False, **keywords):
     """Attention in the form that transformers calls.
 
     With `lengths`, int64 [slots], there is one query for each slot, [slots, heads, 1, size], and `key` and `value` are each a
-    slot layer's and its prefix's, or None. Without, it is SDPA.
+    slot layer's and its prefix's, or None; `reads_lengths` is what the function of that name gives. Without, it is SDPA.
     """
     dtype = query.dtype
     if lengths is None:
@@ -149,7 +152,7 @@ def slot_attention(module, query, key, value, attention_mask, scaling=None, leng
         return output.to(dtype), None
     (key, first_key), (value, first_value) = key, value
     window, heads = key.shape[1:3]
-    if reads_lengths(key.device, key.dtype, key.shape[3]):
+    if reads_lengths:
         output, sums = _flash(query[:, :, 0], key, value, lengths, scaling)
         if first_key is not None:
             output = _join(query[:, :, 0], output, sums, first_key[0], first_value[0], scaling)

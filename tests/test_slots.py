@@ -21,7 +21,9 @@ def attended(device: str, dtype: torch.dtype, heads: int, key_heads: int, size: 
     first = [torch.randn(1, key_heads, prefix, size, dtype=cache or dtype) for _ in range(2)]
     lengths = torch.tensor([0, 5, 63, 64, 100, 190])
     given = [(kept.to(device), shared.to(device) if prefix else None) for kept, shared in zip(own, first, strict=True)]
-    found, _ = slots.slot_attention(None, query.to(device), *given, None, scaling=size**-0.5, lengths=lengths.to(device))
+    reads_lengths = slots.reads_lengths(torch.device(device), dtype, size)
+    found, _ = slots.slot_attention(None, query.to(device), *given, None, scaling=size**-0.5, lengths=lengths.to(device),
+                                    reads_lengths=reads_lengths)
     assert found.dtype == dtype
     expected = []
     for row, length in enumerate(lengths.tolist()):
@@ -81,3 +83,19 @@ def test_graphs_write_what_steps_without_them_do(dtype, monkeypatch):
         alone = [model.generate(input_ids=torch.tensor([ids], device=kind), attention_mask=torch.ones(1, len(ids), device=kind),
                                 generation_config=way)[0, len(ids) :].tolist() for ids in prompts]
         assert with_graphs == [ids[: ids.index(2)] if 2 in ids else ids for ids in alone]
+
+
+@pytest.mark.parametrize(("capability", "hip", "dtype", "size", "reads"), [
+    ((8, 0), None, torch.bfloat16, 128, True),
+    ((9, 0), None, torch.float16, 64, True),
+    ((7, 5), None, torch.float16, 128, False),  # FlashAttention needs Ampere
+    ((9, 0), "6.4", torch.bfloat16, 128, False),
+    ((9, 0), None, torch.float32, 128, False),
+    ((9, 0), None, torch.bfloat16, 100, False),  # OpenLLaMA-3B's heads
+])
+def test_where_flash_attention_is(monkeypatch, capability, hip, dtype, size, reads):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.version, "hip", hip)
+    assert slots.reads_lengths(torch.device("cuda"), dtype, size) is reads
+    assert not slots.reads_lengths(torch.device("xpu"), dtype, size)
+    assert not slots.reads_lengths(torch.device("cpu"), dtype, size)
