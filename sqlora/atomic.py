@@ -40,10 +40,12 @@ def new_folder(target: Path) -> Iterator[Path]:
             yield partial
             for path in [*partial.iterdir(), partial]:
                 _sync(path)
-        if target.exists():
-            shutil.rmtree(target)
+        before = target.with_name(PARTIAL + "before-" + target.name)
+        if target.exists():  # set aside first, so that the place is empty for a moment alone
+            target.rename(before)
         partial.rename(target)
         _sync(target.parent)
+        shutil.rmtree(before, ignore_errors=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

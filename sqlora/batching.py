@@ -9,7 +9,7 @@ import torch
 from sqlora.choosing import BeamAnswers, Beams, Ended, SampledAnswers, Samples
 from sqlora.console import note
 from sqlora.decoding import Decoder, compile_layers, slot_attention
-from sqlora.device import free_memory
+from sqlora.device import UNKNOWN_FREE, free_memory
 from sqlora.errors import UserError
 from sqlora.settings import Settings
 from sqlora.slots import reads_lengths, shape_of_keys, slot_bytes
@@ -17,7 +17,6 @@ from sqlora.stack import has_triton
 
 MOST_SLOTS = {"cpu": 64, "cuda": 512, "xpu": 512}  # beyond which a batch is hardly faster
 SHARE = 0.8  # of the free memory that slots may take; the rest is for the passes that fill them
-UNKNOWN_FREE = 4e9  # bytes, where a device does not tell its free memory
 ROOM_STEP, ROOM_STEP_ALONE = 64, 512  # places by which the room of slots grows, so that the next prompts find room too
 LEAST_ROOM = 8  # places beyond a prompt, since rows that are filled are padded
 REFILL = 8  # places are refilled once a part of them, one in so many, is free: a pass for one row costs as much as a step
@@ -142,10 +141,11 @@ class BatchWriter:
             return self._wanted()
         weight = self.model.get_input_embeddings().weight
         free = free_memory(self.model.device.type)
-        if self.decoder:
-            free = free and free + self.decoder.cache.bytes()
+        free = UNKNOWN_FREE if free is None else free
+        if self.decoder:  # which gives way to the next
+            free += self.decoder.cache.bytes()
         group = self.way.width * (slot_bytes(self.model.config, room, weight.device, weight.dtype) + 4 * weight.shape[0] * 4)
-        return max(1, min(self._wanted(), int(SHARE * (free or UNKNOWN_FREE) / group)))
+        return max(1, min(self._wanted(), int(SHARE * free / group)))
 
 
 def shared_length(prompts: list[list[int]]) -> int:

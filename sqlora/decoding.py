@@ -10,12 +10,12 @@ import torch
 from peft import PeftModel
 
 from sqlora.console import note
+from sqlora.packing import LENGTH_STEP
 from sqlora.slots import APPEND, ATTENTION, FILL, KEEP, Layer, Pass, SlotCache
 
 WINDOW_STEP = 64  # places by which the window grows that attention reads where it does not know the lengths
 FILL_TOKENS = {"cpu": 2_048}  # most tokens of a pass that fills slots
 FILL_TOKENS_ELSEWHERE = 16_384
-LENGTH_STEP = 8  # lengths of padded rows, which matrix units like
 WARM_UPS = 2  # of what is captured in a graph
 
 

@@ -12,6 +12,7 @@ import torch
 
 from sqlora.errors import UserError
 
+UNKNOWN_FREE = 4e9  # bytes, where a device does not tell its free memory
 PREFERENCE = ("xpu", "cuda", "cpu")
 # A matrix product is compiled for each shape, and oneDNN keeps 1024 of them, and torch's ideep above it as many again: passes are
 # of many lengths, and memory grows by a megabyte with each.

@@ -18,13 +18,12 @@ from transformers import AutoModelForCausalLM
 
 from sqlora import backend, packing, processes, sampling
 from sqlora.data import Tokenised
-from sqlora.device import Device, free_memory, peak_memory
+from sqlora.device import UNKNOWN_FREE, Device, free_memory, peak_memory
 from sqlora.hub import BaseModel
 from sqlora.passes import Form
 from sqlora.settings import Settings
 
 CPU_TOKENS = 16_384  # most in a pass on a CPU, whose speed grows little beyond
-UNKNOWN_FREE = 4e9  # bytes, where a device does not tell its free memory
 SHARE = 0.85  # of the free memory that passes may take; the rest is for what the allocator cannot use
 WEIGHT_BYTES = {"nf4": 0.5 + 0.127 / 8, "fp4": 0.5 + 0.127 / 8,  # with double quantisation (Dettmers et al. 2023, section 3)
                 "sym_int4": 34 / 64}  # a float16 for 64 weights, in bigdl-llm's library
