@@ -7,9 +7,9 @@ import functools
 import time
 
 import torch
-from peft import PeftModel
 
 from sqlora.console import note
+from sqlora.folding import base_of
 from sqlora.packing import LENGTH_STEP
 from sqlora.slots import APPEND, ATTENTION, FILL, KEEP, Layer, Pass, SlotCache
 
@@ -28,7 +28,7 @@ class Decoder:
 
     def __init__(self, model, groups: int, width: int, room: int):
         self.model = model
-        self.base = model.get_base_model() if isinstance(model, PeftModel) else model
+        self.base = base_of(model)
         self.device, self.dtype = model.device, self.base.get_input_embeddings().weight.dtype
         self.width, self.room = width, room
         self.cache = SlotCache(self.base.config, groups * width, room, self.dtype, self.device)
@@ -193,7 +193,7 @@ def _give(cache: Layer, module, arguments: tuple, keywords: dict) -> tuple[tuple
 
 def compile_layers(model, width: int) -> None:
     """Compiles the decoder's layers, once for all lengths. Where the compiler fails they stay as they were; a note says so."""
-    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    base = base_of(model)
     layers = base.get_decoder().layers
     plain = [layer.forward for layer in layers]
     start = time.perf_counter()
@@ -221,7 +221,7 @@ def compile_layers(model, width: int) -> None:
 @contextlib.contextmanager
 def slot_attention(model):
     """Within it the model's attention is that of slots."""
-    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    base = base_of(model)
     before = base.config._attn_implementation
     base.set_attn_implementation(ATTENTION)
     try:

@@ -11,6 +11,11 @@ from sqlora.errors import UserError
 FLAGS = ("is_quantized", "is_loaded_in_4bit", "quantization_method", "hf_quantizer")  # set by transformers
 
 
+def base_of(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
+    """The causal language model itself, whether or not an adapter is wrapped around it."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
 @torch.no_grad()
 def unpack(model: PreTrainedModel | PeftModel, dtype: torch.dtype) -> None:
     """Makes `model` plain, in place: each 4-bit layer a torch.nn.Linear with the weights that it computed with, in `dtype`.
@@ -28,7 +33,7 @@ def unpack(model: PreTrainedModel | PeftModel, dtype: torch.dtype) -> None:
     for name, parameter in model.named_parameters():
         if parameter.is_floating_point() and not any(part.startswith("lora_") for part in name.split(".")):
             parameter.data = parameter.data.to(dtype)
-    plain = model.get_base_model() if isinstance(model, PeftModel) else model
+    plain = base_of(model)
     for module in plain.modules():
         for flag in FLAGS:
             module.__dict__.pop(flag, None)
