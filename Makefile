@@ -6,6 +6,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
+# torch brings it where there is a GPU; elsewhere its interpreter runs the one kernel that is ours.
+TRITON := 'triton; sys_platform == "linux"'
+
 BIGDL ?= bigdl
 BIGDL_PYTHON ?= python3.11
 BIGDL_BIN := .venv-$(BIGDL)/$(notdir $(BIN))
@@ -36,7 +39,7 @@ $(VENV)/.installed: requirements.txt
 	@touch $@
 
 $(VENV)/.tested: $(VENV)/.installed requirements-test.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt $(TRITON)
 	@touch $@
 
 .venv-$(BIGDL)/.tested: requirements-$(BIGDL).txt requirements-test.txt

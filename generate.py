@@ -69,7 +69,7 @@ def main(settings: Settings) -> None:
     curve = run / run_folder.CURVE
     facts = report.answer_facts(answers, judged, base.id, folder)
     page.write_page(run / run_folder.PAGE, answers, judged, curve if curve.is_file() else None, facts)
-    facts |= {"before/after page": str(run / run_folder.PAGE)}
+    facts |= {"answers written": kept.pace(), "before/after page": str(run / run_folder.PAGE)}
     if settings.EVALUATE and any(judged):
         facts |= {"evaluation": str(run / run_folder.EVALUATION)}
         report.write_evaluation(run / run_folder.EVALUATION, answers, judged)

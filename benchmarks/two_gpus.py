@@ -1,6 +1,6 @@
-"""finetune.py on two GPUs of one host: speed, losses and memory beside one GPU's, a process that is killed, and a shared base.
+"""Two GPUs of one host beside one: speed, losses and memory of finetune.py, a process that is killed, a shared base; generate.py.
 
-    python benchmarks/two_gpus.py --rows ROWS.jsonl --tokenizer TOKENIZER.model [--parts one two share kill] [--seconds 100]
+    python benchmarks/two_gpus.py --rows ROWS.jsonl --tokenizer TOKENIZER.model [--parts one two ...] [--seconds 100]
     python benchmarks/two_gpus.py --shape tiny          on two CPU processes, the demo's model: the same steps, no speed
 
 The parts, each of which prints a line of JSON as it ends, and is ended after --timeout seconds:
@@ -9,6 +9,7 @@ The parts, each of which prints a line of JSON as it ends, and is ended after --
     two     in two (NCCL, without NVLink multicast), with as many rows a step
     share   a 34B shape whose base two processes share (FSDP2): some steps, a checkpoint, and --resume
     kill    the demo's model: the second process is killed in mid-run, then --resume
+    answers generate.py in one process and in two: the shape's base, 40 tokens to each row; the demo's in float32
 
 Weights are random, right for speed and memory. They are written in 4 bits, since 34B parameters in 16 would fill the disk.
 """
@@ -16,6 +17,7 @@ Weights are random, right for speed and memory. They are written in 4 bits, sinc
 import argparse
 import json
 import os
+import re
 import shutil
 import signal
 import statistics
@@ -35,8 +37,8 @@ SHAPES = {
     "codellama-34b": {"hidden_size": 8192, "intermediate_size": 22016, "num_hidden_layers": 48, "num_attention_heads": 64,
                       "num_key_value_heads": 8, "vocab_size": 32000, "max_position_embeddings": 16384, "rope_theta": 1e6},
 }
-PARTS = ("one", "two", "share", "kill")
-DEMO = ROOT / "demo"
+PARTS = ("one", "two", "share", "kill", "answers")
+ERROR = re.compile(r"^(error|note|\w*(Error|Exception)): ")
 ENVIRONMENT = {"NCCL_NVLS_ENABLE": "0", "HF_HUB_OFFLINE": "1"}
 
 
@@ -90,7 +92,7 @@ def make_model(folder: Path, shape: str, tokenizer: Path) -> None:
 
 
 class Bench:
-    """The runs of finetune.py, in a folder, within so many seconds in all."""
+    """The runs of the scripts, in a folder, within so many seconds in all."""
 
     def __init__(self, arguments, work: Path):
         self.arguments = arguments
@@ -118,21 +120,24 @@ class Bench:
             tell("model", {"shape": shape, "seconds": round(time.monotonic() - start, 1)})
         return ["--base-model", str(folder), "--data-path", str(self.arguments.rows.resolve())]
 
-    def start(self, run: str, count: int, flags: list[str], shared: bool = False) -> subprocess.Popen:
-        a = self.arguments
+    def train(self, run: str, count: int, flags: list[str], shared: bool = False) -> subprocess.Popen:
+        return self.start("finetune.py", run, count, [
+            *flags, "--check-data", "off", "--lora-dropout", "0", "--gradient-accumulation-steps", "1", "--validation-rows", "16",
+            "--packing", self.arguments.packing], shared)
+
+    def start(self, script: str, run: str, count: int, flags: list[str], shared: bool = False) -> subprocess.Popen:
         common = ["--checkpoint-dir", self.work / run / "lora_models", "--model-path", self.work / run / "saved_model",
-                  "--check-data", "off", "--lora-dropout", "0", "--gradient-accumulation-steps", "1", "--validation-rows", "16",
-                  "--compile", a.compile, "--packing", a.packing, *(["--device", "cpu"] if a.cpu else [])]
+                  "--compile", self.arguments.compile, *(["--device", "cpu"] if self.arguments.cpu else [])]
         how = ["--use_fsdp", "--fsdp_version", "2"] if shared else ["--multi_gpu"]
         launcher = ["-m", "accelerate.commands.launch", *how, "--num_processes", count, "--num_machines", "1",
                     "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"] if count > 1 else []
-        command = [sys.executable, *launcher, ROOT / "finetune.py", *flags, *common]
+        command = [sys.executable, *launcher, ROOT / script, *flags, *common]
         log = (self.work / f"{run}.log").open("a")
         return subprocess.Popen(list(map(str, command)), env=os.environ | ENVIRONMENT, stdout=log, stderr=log,
                                 start_new_session=True)
 
     def finish(self, run: str, process: subprocess.Popen) -> None:
-        """Waits for a run. Raises what subprocess.run raises, with the end of its log told."""
+        """Waits for a run. Raises what subprocess.run raises, with the errors in its log told."""
         try:
             code = process.wait(max(1, self.seconds_left()))
         except subprocess.TimeoutExpired:
@@ -140,8 +145,9 @@ class Bench:
             process.wait()
             raise
         finally:
-            if process.returncode:
-                print((self.work / f"{run}.log").read_text()[-3000:], file=sys.stderr, flush=True)
+            if process.returncode:  # the launcher's own trace comes last, and says nothing
+                log = (self.work / f"{run}.log").read_text()
+                print("\n".join(line[:300] for line in log.splitlines() if ERROR.search(line)), file=sys.stderr, flush=True)
         if code:
             raise subprocess.CalledProcessError(code, process.args)
 
@@ -161,7 +167,7 @@ class Bench:
 
     def whole(self, run: str, count: int, flags: list[str], shared: bool = False) -> dict:
         start = time.monotonic()
-        self.finish(run, self.start(run, count, flags, shared))
+        self.finish(run, self.train(run, count, flags, shared))
         return self.figures(run) | {"seconds": round(time.monotonic() - start, 1)}
 
     def one(self) -> dict:
@@ -194,7 +200,7 @@ class Bench:
         import psutil
 
         flags = [*self.model("tiny"), *self.steps(400, 5, 5)]
-        process = self.start("kill", 2, flags)
+        process = self.train("kill", 2, flags)
         run = self.work / "kill" / "lora_models"
         while not (run / "checkpoint-10").is_dir():
             if process.poll() is not None or self.seconds_left() <= 0:
@@ -215,6 +221,29 @@ class Bench:
         steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
         return {"other_ended_after_seconds": round(other, 1), "resumed_after_step": newest, "steps_logged_once":
                 len(steps) == len(set(steps)), "last_step": steps[-1], "resume_seconds": found["seconds"]}
+
+    def answers(self) -> dict:
+        """The speed of two processes, and how many of their answers are those of one."""
+        demo = ["--preset", "tiny", "--model", "base", "--dtype", "float32", "--low-bit", "none"]
+        found = {"demo_alike": self.both("demo", demo)["alike"]}
+        if self.tiny:
+            return found
+        rows = self.work / "questions.jsonl"
+        rows.write_text(self.arguments.rows.read_text() * 2)
+        return found | self.both("answers", [*self.model(self.arguments.shape), "--test-data", str(rows), "--model", "base",
+                                             "--max-new-tokens", "40"])
+
+    def both(self, name: str, flags: list[str]) -> dict:
+        written, paces = [], []
+        for count in (1, 2):
+            run = f"{name}-{count}"
+            output = self.work / f"{run}.jsonl"
+            self.finish(run, self.start("generate.py", run, count, [*flags, "--output", str(output)]))
+            written.append([json.loads(line)["base"] for line in output.read_text().splitlines()])
+            paces.append(float(re.findall(r"answers written .* ([\d.]+) a second", (self.work / f"{run}.log").read_text())[-1]))
+            tell(run, {"answers_per_second": paces[-1]})
+        alike = sum(one == other for one, other in zip(*written, strict=True))
+        return {"alike": f"{alike} of {len(written[0])}", "speed_up": round(paces[1] / paces[0], 2), "answers_per_second": paces}
 
 
 def tell(part: str, found: dict) -> None:
@@ -237,7 +266,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--folder", type=Path, help="where models and runs are made, and stay; otherwise a temporary folder")
     parser.add_argument("--seconds", type=float, default=100, help="in all; a part for which none are left is not begun")
-    parser.add_argument("--timeout", type=float, default=90, help="seconds for a run of finetune.py")
+    parser.add_argument("--timeout", type=float, default=90, help="seconds for a run of a script")
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--batch-size", type=int, help="rows of a step, of all processes (7B: 128, tiny: 16)")
     parser.add_argument("--share-steps", type=int, default=3, help="steps of share before, and again after, its resumption")

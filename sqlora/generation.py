@@ -34,7 +34,7 @@ def answer_rows(model, tokenizer, rows: Rows, settings: Settings, journal: Journ
 
     One model serves both: its adapter, if it has one, is switched off for the base's answers. Where MERGE_FOR_GENERATION comes
     to it, its 4-bit weights are made plain first, and the adapter folded into them for its own. What `journal` has is not
-    written again. Of several processes each writes its part, and the first gets all, the others None.
+    written again. Of several processes each writes its part, and the first gets all, as its journal does, the others None.
     """
     rank, world = processes.rank_and_world()
     mine = range(rank, len(rows), world)
@@ -63,8 +63,8 @@ def answer_rows(model, tokenizer, rows: Rows, settings: Settings, journal: Journ
     parts = processes.gather(json.dumps([(name, i, journal.found[name, i]) for name in askers for i in mine]).encode())
     if parts is None:
         return None
-    written = {(name, i): [Candidate(*one) for one in found] for part in parts for name, i, found in json.loads(part)}
-    answers = {name: pick(rows, [written[name, i] for i in range(len(rows))]) for name in askers}
+    journal.found |= {(name, i): [Candidate(*one) for one in found] for part in parts for name, i, found in json.loads(part)}
+    answers = {name: pick(rows, [journal.found[name, i] for i in range(len(rows))]) for name in askers}
     return [
         {key: row.get(key) for key in ("question", "context", "answer")}
         | {name: answers[name][i] if name in answers else None for name in ("base", "adapter")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
+import time
 from pathlib import Path
 
 from sqlora import console, processes
@@ -24,7 +25,7 @@ DECIDING = ("LOW_BIT", "DTYPE", "PROMPT_ORDER", "MAX_NEW_TOKENS", "NUM_BEAMS", "
 class Journal:
     """`found` has the candidates of each asker, base or adapter, to each row. Within it an interrupt tells how to go on.
 
-    Each of several processes writes a file of its own, and reads those of all.
+    Each of several processes writes a file of its own, and reads those of all. `seconds` is the time spent within it.
     """
 
     def __init__(self, folder: Path, key: str, resume: bool = False):
@@ -37,6 +38,7 @@ class Journal:
                             f"settings; begin without --resume")
         for file in files:
             self._read(file)
+        self.before = len(self.found)
         folder.mkdir(parents=True, exist_ok=True)
         rank, _ = processes.rank_and_world()
         self.file = (folder / f"{key}.{rank}.jsonl").open("a" if resume else "w", encoding="utf-8")
@@ -51,9 +53,11 @@ class Journal:
                 continue
 
     def __enter__(self) -> Journal:
+        self.start = time.perf_counter()
         return self
 
     def __exit__(self, kind, error, trace) -> None:
+        self.seconds = time.perf_counter() - self.start
         self.file.close()
         if isinstance(error, KeyboardInterrupt):
             raise Interrupted(getattr(error, "number", signal.SIGINT),
@@ -63,6 +67,11 @@ class Journal:
         self.found[asker, row] = written
         self.file.write(json.dumps([asker, row, written], ensure_ascii=False) + "\n")
         self.file.flush()
+
+    def pace(self) -> str:
+        """How many answers this run wrote, and how fast."""
+        written = len(self.found) - self.before
+        return f"{written:,} in {self.seconds:.1f} s, {written / self.seconds:.1f} a second"
 
     def remove(self) -> None:
         """All is answered, and kept elsewhere."""

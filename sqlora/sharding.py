@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from types import MethodType
 
+import torch
 from torch import nn
 
 from sqlora import processes
@@ -80,11 +81,17 @@ def _shard(layer: nn.Module, mesh) -> None:
         if "quant_state" in described:
             module.quant_state = described["quant_state"]
             module.forward = MethodType(_forward_4bit, module)
-        module.weight = nn.Parameter(module.weight.data, requires_grad=False)
+        module.weight = nn.Parameter(_as_floats(module.weight.data), requires_grad=False)
     spread = {module.weight for module in linear}
     fully_shard(layer, mesh=mesh, ignored_params={one for one in layer.parameters() if one not in spread})
     for module, known in zip(linear, facts, strict=True):
         vars(module.weight).update(known)
+
+
+def _as_floats(weight: torch.Tensor) -> torch.Tensor:
+    """Bytes two at a time as numbers that they are not, [bytes / 2, 1], since FSDP2 refuses integers in torch 2.11; floats as
+    they are."""
+    return weight.view(-1, 2).view(torch.bfloat16) if weight.dtype == torch.uint8 else weight
 
 
 def _forward_4bit(module, inputs):
@@ -92,4 +99,5 @@ def _forward_4bit(module, inputs):
     from bitsandbytes import matmul_4bit
 
     bias = None if module.bias is None else module.bias.to(module.compute_dtype)
-    return matmul_4bit(inputs.to(module.compute_dtype), module.weight, module.quant_state, bias=bias).to(inputs.dtype)
+    weight = module.weight.view(torch.uint8).view(-1, 1)
+    return matmul_4bit(inputs.to(module.compute_dtype), weight, module.quant_state, bias=bias).to(inputs.dtype)

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 import torch
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from sqlora.stack import AttentionInterface
+from sqlora.stack import AttentionInterface, has_triton
 
 ATTENTION = "sqlora_slots"
-FLASH_HEAD_STEP, FLASH_HEAD_MOST = 8, 256  # sizes of heads that FlashAttention takes: multiples of the one, up to the other
-FLASH_SINCE = (8, 0)  # compute capability of the first NVIDIA GPUs that it runs on
+KERNEL_SINCE = (8, 0)  # compute capability of the first NVIDIA GPUs whose shared memory holds the tiles of slot_kernel
+KERNEL_HEAD_MOST = 128  # size of heads up to which they do
 KEEP, FILL, APPEND = "keep", "fill", "append"
 
 
@@ -131,13 +131,13 @@ def slot_bytes(config, room: int, device: torch.device, dtype: torch.dtype) -> i
 
 
 def reads_lengths(device: torch.device, dtype: torch.dtype, head_size: int) -> bool:
-    """Whether attention over slots reads no more of each than its row's length: FlashAttention on CUDA.
+    """Whether attention over slots reads no more of each than its row's length: sqlora.slot_kernel on NVIDIA's GPUs.
 
     Elsewhere all slots are read up to one window, and what is beyond a row is masked.
     """
-    if device.type != "cuda" or torch.version.hip or torch.cuda.get_device_capability(device) < FLASH_SINCE:
+    if device.type != "cuda" or torch.version.hip or torch.cuda.get_device_capability(device) < KERNEL_SINCE or not has_triton():
         return False
-    return dtype in (torch.bfloat16, torch.float16) and head_size % FLASH_HEAD_STEP == 0 and head_size <= FLASH_HEAD_MOST
+    return dtype in (torch.bfloat16, torch.float16) and head_size <= KERNEL_HEAD_MOST
 
 
 def slot_attention(module, query, key, value, attention_mask, scaling=None, lengths=None, reads_lengths=False, **keywords):
@@ -153,39 +153,16 @@ def slot_attention(module, query, key, value, attention_mask, scaling=None, leng
     (key, first_key), (value, first_value) = key, value
     window, heads = key.shape[1:3]
     if reads_lengths:
-        output, sums = _flash(query[:, :, 0], key, value, lengths, scaling)
-        if first_key is not None:
-            output = _join(query[:, :, 0], output, sums, first_key[0], first_value[0], scaling)
-        return output[:, None], None
+        from sqlora.slot_kernel import attend_slots  # which needs Triton
+
+        first = (None, None) if first_key is None else (first_key[0], first_value[0])
+        return attend_slots(query[:, :, 0], key, value, lengths, *first, scaling)[:, None], None
     # Queries that share a head of keys stand where several queries of a row would: the keys need not be repeated.
     query = query.to(key.dtype).unflatten(1, (heads, -1))[:, :, :, 0]
     mask = torch.arange(window, device=key.device) <= lengths[:, None]
     output = torch.nn.functional.scaled_dot_product_attention(
         query, key.transpose(1, 2), value.transpose(1, 2), attn_mask=mask[:, None, None], scale=scaling)
     return output.flatten(1, 2)[:, None].to(dtype), None
-
-
-def _flash(query, key, value, lengths, scaling) -> tuple[torch.Tensor, torch.Tensor]:
-    """The output, [slots, heads, size], and the logarithm of the weights' sum, float32 [heads, slots]."""
-    slots, window = key.shape[:2]
-    starts = torch.arange(slots + 1, device=key.device, dtype=torch.int32)
-    # What torch.nn.attention.varlen calls, which in torch 2.11 does not pass the lengths on.
-    return torch.ops.aten._flash_attention_forward(
-        query, key.flatten(0, 1), value.flatten(0, 1), starts, starts * window, 1, window, 0.0, False, False,
-        scale=scaling, seqused_k=(lengths + 1).to(torch.int32))[:2]
-
-
-def _join(query, output, sums, key, value, scaling) -> torch.Tensor:
-    """The output over a row's own keys with that over the prefix's, [key heads, tokens, size], each by the sum of its weights
-    (as in Juravsky et al. 2024, arXiv:2402.05099)."""
-    slots = len(query)
-    by_head = query.unflatten(1, (len(key), -1)).transpose(0, 1).flatten(1, 2)  # [key heads, slots * queries of the head, size]
-    wide = torch.promote_types(query.dtype, torch.float32)
-    scores = (by_head @ key.transpose(1, 2)).to(wide) * scaling
-    first = (scores.softmax(dim=-1).to(value.dtype) @ value).unflatten(1, (slots, -1)).transpose(0, 1).flatten(1, 2)
-    first_sums = scores.logsumexp(dim=-1).unflatten(1, (slots, -1)).transpose(0, 1).flatten(1, 2)  # [slots, heads]
-    share = (sums.transpose(0, 1) - first_sums).sigmoid()[:, :, None]
-    return (output.to(wide) * share + first.to(wide) * (1 - share)).to(output.dtype)
 
 
 AttentionInterface.register(ATTENTION, slot_attention)

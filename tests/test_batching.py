@@ -2,6 +2,8 @@
 
 import functools
 import random
+import sys
+from types import SimpleNamespace
 
 import pytest
 import snapshots
@@ -195,16 +197,17 @@ def test_what_prompts_share_is_worth_it_or_not():
 
 @pytest.mark.parametrize("kind", ["llama", "mistral"])
 def test_the_prefix_beside_the_slots(make_settings, monkeypatch, kind):
-    """As on CUDA, with FlashAttention's part written out."""
-    def flash(query, key, value, lengths, scaling):
-        repeats = query.shape[1] // key.shape[2]
-        scores = torch.einsum("shd,swhd->shw", query, key.repeat_interleave(repeats, dim=2)) * scaling
-        scores = scores.masked_fill(torch.arange(key.shape[1]) > lengths[:, None, None], -torch.inf)
-        output = torch.einsum("shw,swhd->shd", scores.softmax(-1), value.repeat_interleave(repeats, dim=2))
-        return output, scores.logsumexp(-1).transpose(0, 1)
+    """As on NVIDIA's GPUs, with the kernel's part written out, in float64."""
+    def attend_slots(query, keys, values, lengths, first_keys, first_values, scaling):
+        slots, room, repeats = len(query), keys.shape[1], query.shape[1] // keys.shape[2]
+        keys, values = (torch.cat([first.transpose(0, 1).expand(slots, -1, -1, -1), own], dim=1).repeat_interleave(repeats, dim=2)
+                        for first, own in ((first_keys, keys), (first_values, values)))
+        scores = torch.einsum("shd,swhd->shw", query, keys) * scaling
+        beyond = torch.arange(-first_keys.shape[1], room) > lengths[:, None, None]
+        return torch.einsum("shw,swhd->shd", scores.masked_fill(beyond, -torch.inf).softmax(-1), values)
 
     monkeypatch.setattr(slots, "reads_lengths", lambda *_: True)
-    monkeypatch.setattr(slots, "_flash", flash)
+    monkeypatch.setitem(sys.modules, "sqlora.slot_kernel", SimpleNamespace(attend_slots=attend_slots))
     settings = make_settings("--generation-batch-size", "5", "--max-new-tokens", "25", "--num-beams", "2")
     assert written(made(kind), settings, prompts(17)) == alone(kind, 17, max_new_tokens=25, num_beams=2)
 

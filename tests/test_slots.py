@@ -1,4 +1,4 @@
-"""Attention over slots, against the same in float64; on a GPU, FlashAttention's part and graphs too."""
+"""Attention over slots, against the same in float64; on a GPU, the kernel's and graphs too."""
 
 import pytest
 import torch
@@ -85,17 +85,19 @@ def test_graphs_write_what_steps_without_them_do(dtype, monkeypatch):
         assert with_graphs == [ids[: ids.index(2)] if 2 in ids else ids for ids in alone]
 
 
-@pytest.mark.parametrize(("capability", "hip", "dtype", "size", "reads"), [
-    ((8, 0), None, torch.bfloat16, 128, True),
-    ((9, 0), None, torch.float16, 64, True),
-    ((7, 5), None, torch.float16, 128, False),  # FlashAttention needs Ampere
-    ((9, 0), "6.4", torch.bfloat16, 128, False),
-    ((9, 0), None, torch.float32, 128, False),
-    ((9, 0), None, torch.bfloat16, 100, False),  # OpenLLaMA-3B's heads
+@pytest.mark.parametrize(("capability", "hip", "triton", "dtype", "size", "reads"), [
+    ((8, 0), None, True, torch.bfloat16, 128, True),
+    ((9, 0), None, True, torch.float16, 100, True),  # OpenLLaMA-3B's heads
+    ((7, 5), None, True, torch.float16, 128, False),  # whose shared memory is too small
+    ((9, 0), "6.4", True, torch.bfloat16, 128, False),
+    ((9, 0), None, False, torch.bfloat16, 128, False),
+    ((9, 0), None, True, torch.float32, 128, False),
+    ((9, 0), None, True, torch.bfloat16, 256, False),
 ])
-def test_where_flash_attention_is(monkeypatch, capability, hip, dtype, size, reads):
+def test_where_the_kernel_runs(monkeypatch, capability, hip, triton, dtype, size, reads):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr(torch.version, "hip", hip)
+    monkeypatch.setattr(slots, "has_triton", lambda: triton)
     assert slots.reads_lengths(torch.device("cuda"), dtype, size) is reads
     assert not slots.reads_lengths(torch.device("xpu"), dtype, size)
     assert not slots.reads_lengths(torch.device("cpu"), dtype, size)

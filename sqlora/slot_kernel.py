@@ -1,0 +1,98 @@
+"""Attention of one query a row over slots that are filled to lengths of their own: a Triton kernel.
+
+A row's keys are read once, up to its length, and what all rows begin with is read by many rows together: the state of the
+softmax that the shared part leaves is what a row's own part goes on from (online softmax: Milakov and Gimelshein 2018,
+arXiv:1805.02867; the shared part apart: Juravsky et al. 2024, arXiv:2402.05099).
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+TILE = 16  # queries that the smallest matrix product takes
+SHARED_TILE = 64  # queries that read the prefix together
+PLACES = 64  # keys of a turn of the loop
+WARPS, STAGES = 4, 2
+LOG2_E = 1.4426950408889634
+
+
+@triton.jit
+def _attend(query, keys, values, lengths, begun, begun_sums, output, sums, slots, scaling,
+            query_slot, query_head, key_slot, key_place, key_head,  # strides; values have those of keys
+            GROUP: tl.constexpr, SIZE: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, QUERIES: tl.constexpr,
+            PLACES: tl.constexpr, SHARED: tl.constexpr, BEGUN: tl.constexpr):
+    """A program takes ROWS rows and a head of keys, with the GROUP heads of queries that share it. `lengths` is a number with
+    SHARED, else a tensor. `sums` and `begun_sums` are logarithms to the base 2 of the sums of the softmax."""
+    first, head = tl.program_id(0) * ROWS, tl.program_id(1)
+    number, part = tl.arange(0, QUERIES), tl.arange(0, WIDTH)
+    slot, query_at = first + number // GROUP, head * GROUP + number % GROUP
+    real = (number < ROWS * GROUP) & (slot < slots)
+    within = part < SIZE
+    ours = real[:, None] & within[None, :]
+    q = tl.load(query + slot[:, None] * query_slot + query_at[:, None] * query_head + part[None, :], mask=ours, other=0.0)
+    row = slot * tl.num_programs(1) * GROUP + query_at  # of output and sums
+    if BEGUN:
+        most = tl.load(begun_sums + row, mask=real, other=0.0)
+        total = tl.full([QUERIES], 1.0, tl.float32)
+        result = tl.load(begun + row[:, None] * SIZE + part[None, :], mask=ours, other=0.0).to(tl.float32)
+    else:
+        most = tl.full([QUERIES], -float("inf"), tl.float32)
+        total = tl.zeros([QUERIES], tl.float32)
+        result = tl.zeros([QUERIES, WIDTH], tl.float32)
+    start = head * key_head
+    if SHARED:
+        length = lengths
+    else:
+        length = tl.load(lengths + first) + 1
+        start += first.to(tl.int64) * key_slot
+    for place in range(0, length, PLACES):
+        places = place + tl.arange(0, PLACES)
+        there = places < length
+        k = tl.load(keys + start + places[None, :] * key_place + part[:, None], mask=there[None, :] & within[:, None], other=0.0)
+        scores = tl.where(there[None, :], tl.dot(q, k, input_precision="ieee") * scaling, -float("inf"))
+        higher = tl.maximum(most, tl.max(scores, axis=1))
+        weights = tl.exp2(scores - higher[:, None])
+        decay = tl.exp2(most - higher)
+        total = total * decay + tl.sum(weights, axis=1)
+        v = tl.load(values + start + places[:, None] * key_place + part[None, :], mask=there[:, None] & within[None, :],
+                    other=0.0)
+        result = result * decay[:, None] + tl.dot(weights.to(v.dtype), v, input_precision="ieee")
+        most = higher
+    tl.store(output + row[:, None] * SIZE + part[None, :], (result / total[:, None]).to(output.dtype.element_ty), mask=ours)
+    if SHARED:
+        tl.store(sums + row, most + tl.log2(total), mask=real)
+
+
+@torch.library.custom_op("sqlora::attend_slots", mutates_args=())
+def attend_slots(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, lengths: torch.Tensor,
+                 first_keys: torch.Tensor | None, first_values: torch.Tensor | None, scaling: float) -> torch.Tensor:
+    """The output, [slots, heads, size], of queries of that shape over `keys` and `values`, [slots, room, key heads, size], up to
+    place `lengths`, int64 [slots], and, where given, over the prefix's before, [key heads, tokens, size]. All are of one dtype,
+    float32 or shorter; sums are kept in float32 (where the kernel fits: slots.reads_lengths)."""
+    query = query if query.stride(-1) == 1 else query.contiguous()
+    slots, heads, size = query.shape
+    key_heads = keys.shape[2]
+    group = heads // key_heads
+    output = query.new_empty(query.shape)
+    shared, sums = None, None
+    kernel = {"GROUP": group, "SIZE": size, "WIDTH": max(TILE, triton.next_power_of_2(size)), "PLACES": PLACES,
+              "num_warps": WARPS, "num_stages": STAGES}
+    if first_keys is not None:
+        shared, sums = torch.empty_like(output), output.new_empty((slots, heads), dtype=torch.float32)
+        rows = max(1, SHARED_TILE // group)
+        _attend[(triton.cdiv(slots, rows), key_heads)](
+            query, first_keys, first_values, first_keys.shape[1], None, None, shared, sums, slots, scaling * LOG2_E,
+            query.stride(0), query.stride(1), 0, first_keys.stride(1), first_keys.stride(0), ROWS=rows,
+            QUERIES=max(TILE, triton.next_power_of_2(rows * group)), SHARED=True, BEGUN=False, **kernel)
+    _attend[(slots, key_heads)](
+        query, keys, values, lengths, shared, sums, output, None, slots, scaling * LOG2_E,
+        query.stride(0), query.stride(1), keys.stride(0), keys.stride(1), keys.stride(2), ROWS=1,
+        QUERIES=max(TILE, triton.next_power_of_2(group)), SHARED=False, BEGUN=shared is not None, **kernel)
+    return output
+
+
+@attend_slots.register_fake
+def _(query, keys, values, lengths, first_keys, first_values, scaling):
+    return torch.empty_like(query, memory_format=torch.contiguous_format)
