@@ -147,8 +147,8 @@ def ways(bench: Bench, number: int, few: int, batch: int) -> dict:
                                          lambda: bench.continuous(min(number, 512))),
         "alone": one_by_one,
         "ours": lambda: ours("ours", number),
-        "compiled": lambda: ours("ours, compiled", number, "--compile", "on"),
         "beams": lambda: ours("ours, 5 beams, repetition penalty 1.2", min(number, 256), *seed),
+        "compiled": lambda: ours("ours, compiled", number, "--compile", "on"),  # last, since the layers stay so
     }
 
 
@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, help="a Llama's tokenizer.model of 32,000 pieces")
     parser.add_argument("--model", type=Path, help="the folder of a model made before, or where it is to be made")
     parser.add_argument("--weights", choices=("nf4", "bf16"), default="nf4")
-    parser.add_argument("--ways", default="seed,single,plain,continuous,alone,ours,compiled,beams")
+    parser.add_argument("--ways", default="seed,single,plain,continuous,alone,ours,beams,compiled")
     parser.add_argument("--number", type=int, default=2048, help="answers of the ways that take batches")
     parser.add_argument("--few", type=int, default=6, help="answers of those that take one at a time")
     parser.add_argument("--batch", type=int, default=256, help="rows at a time for generate")
