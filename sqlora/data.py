@@ -10,6 +10,7 @@ import io
 import json
 import os
 import re
+import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,13 +34,14 @@ def load_rows(path: str, setting: str, columns: tuple[str, ...] = COLUMNS) -> li
     """
     where = f"{setting} ({path})"
     file = Path(os.path.expanduser(path))
+    check = check_row
     if file.is_file():
         records = _read_file(file, where)
     elif file.is_dir() or looks_like_hub_id(path):
-        records = _read_dataset(path, where)
+        records, check = _read_dataset(path, where), check_row_of_many
     else:
         raise UserError(f"{where}: no such file; name a {', '.join(SUFFIXES)} file or a hub id such as owner/name")
-    rows = [check_row(record, number, columns, where) for number, record in enumerate(records, start=1)]
+    rows = [check(record, number, columns, where) for number, record in enumerate(records, start=1)]
     if not rows:
         raise UserError(f"{where}: there is no row in it")
     return rows
@@ -232,6 +234,18 @@ def check_row(record: object, number: int, columns: tuple[str, ...], where: str)
         if re.search("[\ud800-\udfff]", value):  # JSON can spell it; no file, terminal or tokenizer takes it
             raise UserError(f"{where}: row {number}: {column} is {value!r}, which holds half of a surrogate pair; mend the text")
     return kept
+
+
+def check_row_of_many(record: object, number: int, columns: tuple[str, ...], where: str) -> Row:
+    """The same for a row of several files, which is shown, since its number does not tell in which it is."""
+    try:
+        return check_row(record, number, columns, where)
+    except UserError as error:
+        raise UserError(f"{error}; rows are numbered as they are read, and this one is {shortened(record)}") from None
+
+
+def shortened(record: object) -> str:
+    return textwrap.shorten(repr(record), 300, placeholder=" …")
 
 
 @dataclass(frozen=True)

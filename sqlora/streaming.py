@@ -9,7 +9,6 @@ from __future__ import annotations
 import glob
 import itertools
 import os
-import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -66,12 +65,8 @@ class Source:
 
     def first_rows(self) -> list[Row]:
         """The first SHUFFLE_BUFFER rows, by which the others are judged. Raises UserError for one that lacks a text."""
-        rows = []
-        for number, record in enumerate(itertools.islice(self.records(), self.most), start=1):
-            try:
-                rows.append(data.check_row(record, number, data.COLUMNS, self.where))
-            except UserError as error:
-                raise UserError(f"{error}; rows are numbered as they are read, and this one is {_shortened(record)}") from None
+        records = enumerate(itertools.islice(self.records(), self.most), start=1)
+        rows = [data.check_row_of_many(record, number, data.COLUMNS, self.where) for number, record in records]
         if not rows:
             raise UserError(f"{self.where}: there is no row in it")
         return rows
@@ -153,9 +148,5 @@ class Stream(IterableDataset):
         except UserError as error:  # hours into a run, perhaps; what is wrong with all rows was seen in the first
             self.counts["without a text"] += 1
             if self.counts["without a text"] <= SHOWN:
-                note(f"{error}; left out: {_shortened(record)}")
+                note(f"{error}; left out: {data.shortened(record)}")
             return None
-
-
-def _shortened(record: object) -> str:
-    return textwrap.shorten(repr(record), 300, placeholder=" …")
