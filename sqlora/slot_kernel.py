@@ -20,7 +20,7 @@ LOG2_E = 1.4426950408889634
 
 @triton.jit
 def _attend(query, keys, values, lengths, begun, begun_sums, output, sums, slots, scaling,
-            query_slot, query_head, key_slot, key_place, key_head,  # strides; values have those of keys
+            query_slot, query_head, key_slot, key_place, key_head, value_slot, value_place, value_head,  # strides
             GROUP: tl.constexpr, SIZE: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, QUERIES: tl.constexpr,
             PLACES: tl.constexpr, SHARED: tl.constexpr, BEGUN: tl.constexpr):
     """A program takes ROWS rows and a head of keys, with the GROUP heads of queries that share it. `lengths` is a number with
@@ -41,23 +41,24 @@ def _attend(query, keys, values, lengths, begun, begun_sums, output, sums, slots
         most = tl.full([QUERIES], -float("inf"), tl.float32)
         total = tl.zeros([QUERIES], tl.float32)
         result = tl.zeros([QUERIES, WIDTH], tl.float32)
-    start = head * key_head
+    keys += head * key_head
+    values += head * value_head
     if SHARED:
         length = lengths
     else:
         length = tl.load(lengths + first) + 1
-        start += first.to(tl.int64) * key_slot
+        keys += first.to(tl.int64) * key_slot
+        values += first.to(tl.int64) * value_slot
     for place in range(0, length, PLACES):
         places = place + tl.arange(0, PLACES)
         there = places < length
-        k = tl.load(keys + start + places[None, :] * key_place + part[:, None], mask=there[None, :] & within[:, None], other=0.0)
+        k = tl.load(keys + places[None, :] * key_place + part[:, None], mask=there[None, :] & within[:, None], other=0.0)
         scores = tl.where(there[None, :], tl.dot(q, k, input_precision="ieee") * scaling, -float("inf"))
         higher = tl.maximum(most, tl.max(scores, axis=1))
         weights = tl.exp2(scores - higher[:, None])
         decay = tl.exp2(most - higher)
         total = total * decay + tl.sum(weights, axis=1)
-        v = tl.load(values + start + places[:, None] * key_place + part[None, :], mask=there[:, None] & within[None, :],
-                    other=0.0)
+        v = tl.load(values + places[:, None] * value_place + part[None, :], mask=there[:, None] & within[None, :], other=0.0)
         result = result * decay[:, None] + tl.dot(weights.to(v.dtype), v, input_precision="ieee")
         most = higher
     tl.store(output + row[:, None] * SIZE + part[None, :], (result / total[:, None]).to(output.dtype.element_ty), mask=ours)
@@ -69,8 +70,11 @@ def _attend(query, keys, values, lengths, begun, begun_sums, output, sums, slots
 def attend_slots(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, lengths: torch.Tensor,
                  first_keys: torch.Tensor | None, first_values: torch.Tensor | None, scaling: float) -> torch.Tensor:
     """The output, [slots, heads, size], of queries of that shape over `keys` and `values`, [slots, room, key heads, size], up to
-    place `lengths`, int64 [slots], and, where given, over the prefix's before, [key heads, tokens, size]. All are of one dtype,
-    float32 or shorter; sums are kept in float32 (where the kernel fits: slots.reads_lengths)."""
+    place `lengths`, int64 [slots], and, where given, over the prefix's before, [key heads, tokens, size].
+
+    All are of one dtype, float32 or shorter, with the numbers of a head side by side; sums are kept in float32. Where the kernel
+    fits: slots.reads_lengths.
+    """
     query = query if query.stride(-1) == 1 else query.contiguous()
     slots, heads, size = query.shape
     key_heads = keys.shape[2]
@@ -81,15 +85,15 @@ def attend_slots(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, 
               "num_warps": WARPS, "num_stages": STAGES}
     if first_keys is not None:
         shared, sums = torch.empty_like(output), output.new_empty((slots, heads), dtype=torch.float32)
-        rows = max(1, SHARED_TILE // group)
+        rows, first = max(1, SHARED_TILE // group), [states.transpose(0, 1)[None] for states in (first_keys, first_values)]
         _attend[(triton.cdiv(slots, rows), key_heads)](
-            query, first_keys, first_values, first_keys.shape[1], None, None, shared, sums, slots, scaling * LOG2_E,
-            query.stride(0), query.stride(1), 0, first_keys.stride(1), first_keys.stride(0), ROWS=rows,
-            QUERIES=max(TILE, triton.next_power_of_2(rows * group)), SHARED=True, BEGUN=False, **kernel)
+            query, *first, first_keys.shape[1], None, None, shared, sums, slots, scaling * LOG2_E,
+            *query.stride()[:2], *first[0].stride()[:3], *first[1].stride()[:3],
+            ROWS=rows, QUERIES=max(TILE, triton.next_power_of_2(rows * group)), SHARED=True, BEGUN=False, **kernel)
     _attend[(slots, key_heads)](
         query, keys, values, lengths, shared, sums, output, None, slots, scaling * LOG2_E,
-        query.stride(0), query.stride(1), keys.stride(0), keys.stride(1), keys.stride(2), ROWS=1,
-        QUERIES=max(TILE, triton.next_power_of_2(group)), SHARED=False, BEGUN=shared is not None, **kernel)
+        *query.stride()[:2], *keys.stride()[:3], *values.stride()[:3],
+        ROWS=1, QUERIES=max(TILE, triton.next_power_of_2(group)), SHARED=False, BEGUN=shared is not None, **kernel)
     return output
 
 
