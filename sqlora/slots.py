@@ -7,16 +7,19 @@ that of a row's own tokens it stands once, beside the slots; elsewhere it is cop
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 
 import torch
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from sqlora.console import note
 from sqlora.stack import AttentionInterface, has_triton
 
 ATTENTION = "sqlora_slots"
 KERNEL_SINCE = (8, 0)  # compute capability of the first NVIDIA GPUs whose shared memory holds the tiles of slot_kernel
 KERNEL_HEAD_MOST = 128  # size of heads up to which they do
+TRIED = 16  # slots and places of a try: numbers for which the kernel is compiled as for larger ones
 KEEP, FILL, APPEND = "keep", "fill", "append"
 
 
@@ -137,7 +140,24 @@ def reads_lengths(device: torch.device, dtype: torch.dtype, head_size: int) -> b
     """
     if device.type != "cuda" or torch.version.hip or torch.cuda.get_device_capability(device) < KERNEL_SINCE or not has_triton():
         return False
-    return dtype in (torch.bfloat16, torch.float16) and head_size <= KERNEL_HEAD_MOST
+    return dtype in (torch.bfloat16, torch.float16) and head_size <= KERNEL_HEAD_MOST and _kernel_works(device, dtype, head_size)
+
+
+@functools.cache
+def _kernel_works(device: torch.device, dtype: torch.dtype, head_size: int) -> bool:
+    """Whether a small try goes well, which needs a C compiler too. A note says what went wrong."""
+    from sqlora.slot_kernel import attend_slots
+
+    try:
+        states = torch.zeros(TRIED, TRIED, 1, head_size, device=device, dtype=dtype)
+        attend_slots(states[:, 0], states, states, torch.zeros(TRIED, device=device, dtype=torch.int64), None, None, 1.0)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever a compiler may raise
+        fault = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        note(f"attention takes longer in large batches than it need, since Triton does not work here ({fault})")
+        return False
+    return True
 
 
 def slot_attention(module, query, key, value, attention_mask, scaling=None, lengths=None, reads_lengths=False, **keywords):

@@ -1,5 +1,8 @@
 """Attention over slots, against the same in float64; on a GPU, the kernel's and graphs too."""
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
@@ -98,6 +101,21 @@ def test_where_the_kernel_runs(monkeypatch, capability, hip, triton, dtype, size
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr(torch.version, "hip", hip)
     monkeypatch.setattr(slots, "has_triton", lambda: triton)
+    monkeypatch.setattr(slots, "_kernel_works", lambda *_: True)
     assert slots.reads_lengths(torch.device("cuda"), dtype, size) is reads
     assert not slots.reads_lengths(torch.device("xpu"), dtype, size)
     assert not slots.reads_lengths(torch.device("cpu"), dtype, size)
+
+
+def test_a_kernel_that_does_not_work_is_done_without(monkeypatch, capsys):
+    def no_compiler(*_):
+        raise RuntimeError("Failed to find C compiler.\nPlease specify")
+
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(slots, "has_triton", lambda: True)
+    monkeypatch.setitem(sys.modules, "sqlora.slot_kernel", SimpleNamespace(attend_slots=no_compiler))
+    works = slots._kernel_works.__wrapped__
+    monkeypatch.setattr(slots, "_kernel_works", lambda device, *kind: works(torch.device("cpu"), *kind))
+    assert not slots.reads_lengths(torch.device("cuda"), torch.bfloat16, 128)
+    assert "Triton does not work here (RuntimeError: Failed to find C compiler.)" in capsys.readouterr().out
