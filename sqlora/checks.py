@@ -19,6 +19,7 @@ from sqlora.settings import Settings
 SMALL_SHAPES = ((1, 320, 1280), (512, 512, 512))  # rows, inputs, outputs: wrong on some Battlemage cards
 LARGE_SHAPES = (*SMALL_SHAPES, (40, 2048, 8192), (128, 4096, 4096))  # wrong there too
 HEAD_SIZES = (64, 100, 128)  # 100: OpenLLaMA-3B's, no multiple of 8
+SLOT_LENGTHS, SLOT_PREFIX = (0, 15, 63, 64, 150, 191), 37  # of answers in the making: places before the last token
 INPUTS, OUTPUTS = 1024, 256  # of a 4-bit layer; the wrong gemv was right up to 256 inputs
 WORST_CODE = 1.02  # double quantisation of the scales adds a thousandth to the error of the nearest 4-bit values
 VOCABULARY = 256
@@ -100,6 +101,35 @@ def attention(device: Device, masked: bool, head_sizes: tuple[int, ...]) -> Resu
     remedy = ("leave PACKING (--packing) on auto with Triton installed, or set it to off: neither needs a mask" if masked else
               "torch 2.11 or newer has a flash kernel for training on XPU, in bfloat16 and float16")
     return Result(result.name, SLOW, f"{detail}; all scores are kept, [length, length], for heads of {', '.join(slow)}", remedy)
+
+
+def slot_attention(device: Device) -> Result:
+    """generate.py's: a query a row over keys of unlike lengths, and, where its kernel runs, over a prefix that all rows share."""
+    from sqlora import slots  # which BACKEND bigdl's transformers cannot
+
+    place, rows, ways = torch.device(device.place), len(SLOT_LENGTHS), set()
+    lengths, places = torch.tensor(SLOT_LENGTHS), torch.arange(-SLOT_PREFIX, max(SLOT_LENGTHS) + 1)
+
+    def measure() -> dict[str, Error]:
+        errors = {}
+        for size in HEAD_SIZES:
+            query, *states = drawn(device.dtype, (rows, 4, 1, size), *[(rows, max(SLOT_LENGTHS) + 1, 2, size)] * 2,
+                                   *[(1, 2, SLOT_PREFIX, size)] * 2)
+            reads = slots.reads_lengths(place, device.dtype, size)
+            ways.add("its own kernel" if reads else "SDPA")
+            *own, keys, values = (state.to(place, slots.cache_type(place, device.dtype)) for state in states)
+            given = zip(own, (keys, values) if reads else (None, None), strict=True)
+            got, _ = slots.slot_attention(None, query.to(place), *given, None, scaling=size**-0.5, lengths=lengths.to(place),
+                                          reads_lengths=reads)
+            seen = (places <= lengths[:, None]) & (reads | (places >= 0))
+            whole = (torch.cat([first.expand(rows, -1, -1, -1), own.transpose(1, 2)], dim=2).double().repeat_interleave(2, dim=1)
+                     for own, first in zip(states[:2], states[2:], strict=True))
+            want = attention_by_definition(query.double(), *whole, seen[:, None, None])
+            errors[f"heads of {size}"] = error_of(got[:, 0], want[:, :, 0], device.dtype, len(places))
+        return errors
+
+    result = judge(f"slot attention, {short(device.dtype)}", f"{UPDATE}; {_ways_round(device)}", measure)
+    return replace(result, detail=f"{' and '.join(sorted(ways))}, {result.detail}")
 
 
 def attention_by_definition(query, key, value, mask: torch.Tensor) -> torch.Tensor:

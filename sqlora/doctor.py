@@ -77,6 +77,7 @@ def examine_numbers(chosen: Device, settings: Settings) -> Iterator[Result]:
         yield checks.attention(chosen, masked, checks.HEAD_SIZES)
     if settings.BACKEND == "bigdl":  # which has weights of its own, and no packing
         return
+    yield checks.slot_attention(chosen)
     if settings.LOW_BIT != "none":
         yield machine.native_library(chosen.type)
         yield from checks.four_bit(chosen, settings.LOW_BIT)

@@ -6,7 +6,7 @@ from bitsandbytes.functional import has_avx512bf16
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import finetune
-from sqlora import backend, checks, device, packing, passes
+from sqlora import backend, checks, device, packing, passes, slots
 from sqlora.errors import UserError
 from sqlora.result import OK, SLOW, WRONG
 
@@ -28,6 +28,7 @@ def every_check(chosen):
     yield checks.matrix_products(chosen, checks.LARGE_SHAPES[:3])
     yield checks.attention(chosen, False, checks.HEAD_SIZES)
     yield checks.attention(chosen, True, checks.HEAD_SIZES)
+    yield checks.slot_attention(chosen)
     yield from checks.four_bit(chosen, "nf4")
     yield from checks.four_bit(chosen, "fp4")
 
@@ -36,7 +37,7 @@ def every_check(chosen):
 def test_right_numbers_are_ok(chosen):
     state = torch.get_rng_state()
     results = list(every_check(chosen))
-    assert [(result.status, result.remedy) for result in results] == [(OK, "")] * 9, results
+    assert [(result.status, result.remedy) for result in results] == [(OK, "")] * 10, results
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -157,6 +158,18 @@ def test_wrong_attention(monkeypatch, fault, told, masked):
     assert told in result.detail
     assert "\n" not in result.detail
     assert ("PACKING" in result.remedy) == masked
+
+
+def test_attention_over_slots_that_looks_beyond_a_row(monkeypatch):
+    right = slots.slot_attention
+
+    def one_too_many(*arguments, lengths, **keywords):
+        return right(*arguments, lengths=(lengths + 1).clamp(max=191), **keywords)
+
+    monkeypatch.setattr(slots, "slot_attention", one_too_many)
+    result = checks.slot_attention(BFLOAT16)
+    assert result.status == WRONG
+    assert "SDPA, heads of 64: error" in result.detail
 
 
 def test_the_kernel_that_ran_is_told_and_math_is_slow_on_a_gpu():

@@ -40,7 +40,7 @@ def test_this_machine_is_able_and_right(tmp_path):
     for name in ("versions", "libraries", "device cpu", "chosen device", "matrix products, float16", "bitsandbytes library",
                  "nf4 round trip", "packed pass, prefix", "FlexAttention", "torch.compile", "base model", "memory", "disk"):
         assert name in names
-    assert sum(name.startswith(("attention, ", "4-bit ")) for name in names) == 4
+    assert sum(name.startswith(("attention, ", "slot attention, ", "4-bit ")) for name in names) == 5
     assert not (tmp_path / "run").exists()
 
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from sqlora import batching, slots
+from sqlora import batching, checks, device, slots
+from sqlora.result import OK
 from sqlora.settings import load_settings
 
 EOS = 2
@@ -58,6 +59,13 @@ def test_it_attends_to_each_row_and_to_the_prefix(heads, key_heads, size, prefix
         keys, values = (states.repeat_interleave(heads // key_heads, dim=0) for states in (keys, values))
         expected = torch.nn.functional.scaled_dot_product_attention(query[row].double()[:, None], keys, values)[:, 0]
         assert (found[row] - expected).abs().max() < CLOSE[dtype]
+
+
+@pytest.mark.skipif(not INTERPRETS, reason="a GPU's doctor does that")
+def test_the_doctor_s_check_of_it(monkeypatch):
+    monkeypatch.setattr(slots, "reads_lengths", lambda *_: True)
+    result = checks.slot_attention(device.Device("cpu", "a CPU", "", torch.float16, ""))
+    assert (result.status, result.detail.partition(",")[0]) == (OK, "its own kernel")
 
 
 @pytest.mark.skipif(not INTERPRETS, reason="a GPU's own test is in test_slots.py")
