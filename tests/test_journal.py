@@ -30,6 +30,7 @@ def test_what_was_written_is_found(tmp_path):
     with Journal(tmp_path, "key", resume=True) as second:
         assert second.found == first.found
         second.add("base", 5, [Candidate("SELECT 5")])
+    assert second.pace().startswith("1 in ")  # of its own
     with Journal(tmp_path, "key", resume=True) as third:
         assert third.found == first.found | {("base", 5): [Candidate("SELECT 5")]}
     assert Journal(tmp_path, "key").found == {}
