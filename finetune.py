@@ -25,6 +25,7 @@ def main(settings: Settings) -> None:
         arguments,
         atomic,
         backend,
+        banner,
         checkpoints,
         checks,
         data,
@@ -46,7 +47,7 @@ def main(settings: Settings) -> None:
     arguments.check_batch(settings.BATCH_SIZE)
     chosen = backend.choose_device(settings)
     processes.join(chosen.type)
-    console.print_banner(settings, chosen)
+    banner.print_training(settings, chosen)
     checks.quick(chosen, settings)
 
     source = streaming.Source(settings) if settings.STREAMING else None
@@ -58,11 +59,11 @@ def main(settings: Settings) -> None:
     form = passes.choose_form(backend.check_causal(base, settings.MAX_LENGTH), settings, chosen)
     tokenizer = backend.load_tokenizer(base)
     tokenised = data.tokenise_splits(train, validation, tokenizer, settings)
-    console.print_rows(len(rows), checked, overlaps, apart, tokenised, settings)
-    console.print_form(form)
+    banner.print_rows(len(rows), checked, overlaps, apart, tokenised, settings)
+    banner.print_form(form)
 
     if settings.ESTIMATE:
-        console.print_estimate(memory.estimate(base, tokenised.train, settings, chosen, form), settings)
+        banner.print_estimate(memory.estimate(base, tokenised.train, settings, chosen, form), settings)
         return
 
     if source:
@@ -92,7 +93,7 @@ def main(settings: Settings) -> None:
                 report.plot_loss_curve(run / run_folder.METRICS, curve, f"Fine-tuning {model_card.public_name(base.id)}")
 
             processes.of_first(save)
-    console.print_end(trainer.run_log.metrics(), status, folder, curve)
+    banner.print_end(trainer.run_log.metrics(), status, folder, curve)
     if source:
         console.print_facts({"stream": tokenised.train.rows})
     if trainer.interrupted:

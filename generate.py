@@ -22,7 +22,7 @@ def main(settings: Settings) -> None:
     from sqlora import console
 
     console.quiet_libraries()
-    from sqlora import adapter, backend, data, evaluation, generation, hub, journal, page, report, run_folder
+    from sqlora import adapter, backend, banner, data, evaluation, generation, hub, journal, page, report, run_folder
 
     if settings.DATABASE:
         from sqlora import asking, shell
@@ -38,13 +38,13 @@ def main(settings: Settings) -> None:
     generation.check_processes()
     processes.join(chosen.type)
     folder = None if settings.MODEL == "base" else adapter.find_adapter(settings)
-    console.print_generation(settings, chosen, len(rows))
+    banner.print_generation(settings, chosen, len(rows))
 
     base = processes.first_on_host(lambda: hub.find_base_model(settings.BASE_MODEL))
     backend.check_causal(base)
     tokenizer = backend.load_tokenizer(base)
     if folder:
-        console.print_adapter(folder, adapter.check_adapter(folder, base, tokenizer, settings.PROMPT_ORDER), settings)
+        banner.print_adapter(folder, adapter.check_adapter(folder, base, tokenizer, settings.PROMPT_ORDER), settings)
     elif settings.MODEL == "both":
         console.note("there is no adapter yet, so only the base model answers; python finetune.py trains one")
     model = backend.load_base(base, settings, chosen, training=False)

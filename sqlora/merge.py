@@ -37,7 +37,7 @@ def merge(settings: Settings, output: Path, dtype_name: str, into: str) -> None:
     """Writes the merged model to `output`; `dtype_name` is one of torch's, `into` DEQUANTISED or UNQUANTISED."""
     import torch
 
-    from sqlora import adapter, atomic, backend, console, data, drift, export, hub, model_card
+    from sqlora import adapter, atomic, backend, banner, console, data, drift, export, hub, model_card
 
     # The type of what is saved is that of the computation too; but float16 is none for a CPU.
     settings = Settings(vars(settings) | {"DTYPE": "auto" if dtype_name == "float16" else dtype_name})
@@ -55,7 +55,7 @@ def merge(settings: Settings, output: Path, dtype_name: str, into: str) -> None:
     settings = Settings(vars(settings) | {"LOW_BIT": _trained_on(fingerprint, settings, into), "TRAIN_ON_INPUTS": False})
 
     console.console.rule("[bold]SQLoRA merge")
-    console.print_adapter(folder, fingerprint, settings)
+    banner.print_adapter(folder, fingerprint, settings)
     console.print_facts({"foundation model": base.id, "device": f"{chosen.type}: {chosen.name} ({chosen.reason})"})
     rows = data.tokenise_rows(_validation_rows(settings, fingerprint), tokenizer, settings).rows
     if not rows:
