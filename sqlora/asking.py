@@ -17,8 +17,9 @@ from sqlora.database import LiveDatabase, open_database
 from sqlora.errors import UserError
 from sqlora.linking import Linker, few, pick_tables
 from sqlora.sandbox import Result
+from sqlora.schema import Schema
 from sqlora.settings import Settings
-from sqlora.sql import Schema, SqlError
+from sqlora.sql import SqlError
 from sqlora.voting import Candidate
 
 SHOWN_ROWS = 50

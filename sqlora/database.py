@@ -11,7 +11,8 @@ import multiprocessing
 from sqlora import connection, readonly
 from sqlora.errors import UserError
 from sqlora.sandbox import Result
-from sqlora.sql import Schema, SqlError
+from sqlora.schema import Schema
+from sqlora.sql import SqlError
 
 REFLECTION_SECONDS = 60
 GRACE_SECONDS = 0.5  # after the deadline, for the database to tell that it is over

@@ -12,7 +12,8 @@ from sqlglot import exp
 from sqlglot.errors import ErrorLevel, SqlglotError
 from sqlglot.optimizer.scope import Scope, traverse_scope
 
-from sqlora.sql import Schema, SqlError, quote_name, tell
+from sqlora.schema import Schema, quote_name
+from sqlora.sql import SqlError, tell
 
 Names = dict[str, exp.Identifier]  # names as they are to be written, by their lower-case forms
 

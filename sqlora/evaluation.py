@@ -21,8 +21,9 @@ from sqlglot import exp
 from sqlora.answers import Allowed, Gold
 from sqlora.errors import UserError, exit_on_user_error
 from sqlora.sandbox import Database, Result, Value, prepare
+from sqlora.schema import Column, Schema, Table
 from sqlora.scorecard import WHOSE, Difference, Judgement, Verdict, card, compare, metrics, of_each, query_kinds
-from sqlora.sql import Column, Schema, SqlError, Table, exact_match, parse_query, parse_schema
+from sqlora.sql import SqlError, exact_match, parse_query, parse_schema
 from sqlora.synthetic import Rows, Synthesiser
 from sqlora.workers import spread
 

@@ -11,7 +11,7 @@ import bm25s
 import snowballstemmer
 
 from sqlora.errors import UserError
-from sqlora.sql import Schema, Table
+from sqlora.schema import Schema, Table
 
 NAME_WEIGHT = 3  # a table's own name counts as much as so many of its columns
 # CustomerID2 has the words customer, id and 2; HTTPStatus has http and status.

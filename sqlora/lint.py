@@ -22,6 +22,7 @@ from sqlora import atomic, data, quotes, sandbox, sql
 from sqlora.console import progress_bar
 from sqlora.data import Row
 from sqlora.errors import UserError
+from sqlora.schema import Schema
 from sqlora.settings import Settings
 from sqlora.workers import spread
 
@@ -169,7 +170,7 @@ def _inspect_chunk(pairs: list[tuple[str, str]]) -> list[Finding]:
     return findings
 
 
-def inspect(answer: str, schema: sql.Schema, database: sandbox.Database) -> Finding:
+def inspect(answer: str, schema: Schema, database: sandbox.Database) -> Finding:
     """What is wrong with a gold over `schema`, whose empty database this is."""
     faults, query, text = {}, None, answer
     if schema.merged:
@@ -209,7 +210,7 @@ def _requote(answer: str, query: exp.Expression) -> str:
     return "".join(pieces) + answer[end:]
 
 
-def _text_compared_with_number(query: exp.Expression, schema: sql.Schema) -> str | None:
+def _text_compared_with_number(query: exp.Expression, schema: Schema) -> str | None:
     """The first column compared with a number that is text in every table that has it."""
     types: dict[str, set[str]] = {}
     for column in (column for table in schema.tables for column in table.columns):

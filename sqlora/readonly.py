@@ -10,7 +10,8 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from sqlora.sql import MAX_CHARACTERS, Schema, SqlError, tell
+from sqlora.schema import Schema
+from sqlora.sql import MAX_CHARACTERS, SqlError, tell
 
 PARTS = {getattr(exp, name) for name in (
     "Select From Join Where Group Having Order Ordered Limit Offset Distinct Union Except Intersect Subquery With CTE Values "

@@ -12,7 +12,7 @@ from sqlglot.dialects import Dialect
 
 from sqlora.address import first_line, shown
 from sqlora.errors import UserError
-from sqlora.sql import Column, Schema, Table
+from sqlora.schema import Column, Schema, Table
 
 PARSED_AS = {"postgresql": "postgres", "mariadb": "mysql", "mssql": "tsql"}  # sqlglot's names, where they are others
 IGNORES_CASE = {"sqlite", "mysql", "mariadb", "mssql"}  # others take a name in capitals for it only if it is quoted

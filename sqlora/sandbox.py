@@ -11,7 +11,8 @@ from types import TracebackType
 
 from sqlglot import exp
 
-from sqlora.sql import MAX_CHARACTERS, Kind, Schema, SqlError, parse_query, to_sqlite
+from sqlora.schema import Schema
+from sqlora.sql import MAX_CHARACTERS, Kind, SqlError, parse_query, to_sqlite
 
 Value = None | int | float | str | bytes
 # A text column takes what looks like a number for one, in comparisons, sorting and joins, as the authors of queries over

@@ -16,8 +16,9 @@ from sqlora.asking import Answer, Asker, print_answer, print_rows
 from sqlora.atomic import replace_file
 from sqlora.console import console, note, plain
 from sqlora.errors import UserError
+from sqlora.schema import Schema, quote_name
 from sqlora.settings import Settings
-from sqlora.sql import Schema, SqlError, parse_schema, quote_name
+from sqlora.sql import SqlError, parse_schema
 
 HISTORY = Path("~/.sqlora_history")
 HELP = {

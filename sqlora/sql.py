@@ -1,4 +1,4 @@
-"""SQL as text: the normal form in which two queries are compared, schemas from CREATE TABLE text, and queries read over them."""
+"""SQL as text: the normal form in which two queries are compared, schemas read from CREATE TABLE text, and queries over them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sqlglot.errors import SqlglotError
 from sqlglot.tokens import TokenType
 
 from sqlora.quotes import COMPARISONS, resolve_double_quotes
+from sqlora.schema import Column, Schema, Table
 
 # sqlglot warns of statements that it keeps as they are; here they are passed over or refused.
 logging.getLogger("sqlglot").setLevel(logging.ERROR)
@@ -31,16 +32,8 @@ TYPES = {  # a column's type, as the families of sqlglot's types spell it
     "timestamp": exp.DataType.TEMPORAL_TYPES,
     "boolean": {exp.DataType.Type.BOOLEAN},
 }
-SPELLING = {"text": "VARCHAR"}  # in DDL; every other type is spelled as it is called
 WRITES = (exp.DML, exp.DDL, exp.Command, exp.Into, exp.Pragma, exp.Attach, exp.Detach, exp.Drop, exp.Alter, exp.Transaction,
           exp.Set, exp.Lock)
-PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-RESERVED = frozenset(  # names that SQLite, or most other databases, take for a word of the language unless they are quoted
-    "ADD ALL ALTER AND AS BETWEEN BY CASE CHECK COLLATE COMMIT CONSTRAINT CREATE CROSS DEFAULT DELETE DESC DISTINCT DROP ELSE "
-    "END ESCAPE EXCEPT EXISTS FOREIGN FROM FULL GROUP HAVING IN INDEX INNER INSERT INTERSECT INTO IS ISNULL JOIN LEFT LIKE "
-    "LIMIT NATURAL NOT NOTNULL NULL ON OR ORDER OUTER PRIMARY REFERENCES RETURNING RIGHT SELECT SET TABLE THEN TO TRANSACTION "
-    "UNION UNIQUE UPDATE USING VALUES WHEN WHERE WITH".split()
-)
 
 
 class SqlError(ValueError):
@@ -52,37 +45,6 @@ class SqlError(ValueError):
 
     def __reduce__(self):
         return type(self), (self.kind, str(self))  # else it could not come back from a worker process
-
-
-@dataclass(frozen=True)
-class Column:
-    name: str
-    type: str  # text, integer, real, date, time, timestamp or boolean
-
-
-@dataclass(frozen=True)
-class Table:
-    name: str
-    columns: tuple[Column, ...]
-
-
-@dataclass(frozen=True)
-class Schema:
-    """Tables by their first CREATE TABLE; `merged` names those that were created more than once."""
-
-    tables: tuple[Table, ...]
-    merged: tuple[str, ...] = ()
-
-    def ddl(self) -> str:
-        """CREATE TABLE text, one statement a table, in the style of sql-create-context; names are quoted only at need."""
-        return "; ".join(
-            f"CREATE TABLE {quote_name(table.name)} ("
-            + ", ".join(f"{quote_name(c.name)} {SPELLING.get(c.type, c.type.upper())}" for c in table.columns) + ")"
-            for table in self.tables
-        )
-
-    def table(self, name: str) -> Table | None:
-        return next((table for table in self.tables if table.name.lower() == name.lower()), None)
 
 
 @dataclass(frozen=True)
@@ -119,11 +81,6 @@ def normalise_sql(sql: str) -> str:
 def exact_match(prediction: str | None, answer: str | None) -> bool:
     """Whether both are there and have the same normal form."""
     return prediction is not None and answer is not None and normalise_sql(prediction) == normalise_sql(answer)
-
-
-def quote_name(name: str) -> str:
-    plain = PLAIN_NAME.fullmatch(name) and name.upper() not in RESERVED
-    return name if plain else '"' + name.replace('"', '""') + '"'
 
 
 @functools.lru_cache(maxsize=4096)

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from sqlglot import exp
 
 from sqlora.sandbox import Value
-from sqlora.sql import Literal, Schema, Table, literals
+from sqlora.schema import Schema, Table
+from sqlora.sql import Literal, literals
 
 Rows = dict[str, list[tuple[Value, ...]]]
 

@@ -4,7 +4,7 @@ import pytest
 
 from sqlora import dialect, sandbox
 from sqlora.database import LiveDatabase
-from sqlora.sql import Column, Schema, Table
+from sqlora.schema import Column, Schema, Table
 
 QUERIES = {  # as a model writes them, with the rows that every database gives
     "SELECT COUNT(*) FROM singer": [(3,)],

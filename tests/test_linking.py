@@ -4,7 +4,7 @@ import pytest
 
 from sqlora.errors import UserError
 from sqlora.linking import Linker, few, pick_tables, words
-from sqlora.sql import Column, Schema, Table
+from sqlora.schema import Column, Schema, Table
 
 
 def schema(**tables):

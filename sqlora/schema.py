@@ -1,0 +1,51 @@
+"""What a database looks like to a query: its tables and their columns, and how their names are spelled."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+SPELLING = {"text": "VARCHAR"}  # in DDL; every other type is spelled as it is called
+PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+RESERVED = frozenset(  # names that SQLite, or most other databases, take for a word of the language unless they are quoted
+    "ADD ALL ALTER AND AS BETWEEN BY CASE CHECK COLLATE COMMIT CONSTRAINT CREATE CROSS DEFAULT DELETE DESC DISTINCT DROP ELSE "
+    "END ESCAPE EXCEPT EXISTS FOREIGN FROM FULL GROUP HAVING IN INDEX INNER INSERT INTERSECT INTO IS ISNULL JOIN LEFT LIKE "
+    "LIMIT NATURAL NOT NOTNULL NULL ON OR ORDER OUTER PRIMARY REFERENCES RETURNING RIGHT SELECT SET TABLE THEN TO TRANSACTION "
+    "UNION UNIQUE UPDATE USING VALUES WHEN WHERE WITH".split()
+)
+
+
+@dataclass(frozen=True)
+class Column:
+    name: str
+    type: str  # text, integer, real, date, time, timestamp or boolean
+
+
+@dataclass(frozen=True)
+class Table:
+    name: str
+    columns: tuple[Column, ...]
+
+
+@dataclass(frozen=True)
+class Schema:
+    """Tables by their first CREATE TABLE; `merged` names those that were created more than once."""
+
+    tables: tuple[Table, ...]
+    merged: tuple[str, ...] = ()
+
+    def ddl(self) -> str:
+        """CREATE TABLE text, one statement a table, in the style of sql-create-context; names are quoted only at need."""
+        return "; ".join(
+            f"CREATE TABLE {quote_name(table.name)} ("
+            + ", ".join(f"{quote_name(c.name)} {SPELLING.get(c.type, c.type.upper())}" for c in table.columns) + ")"
+            for table in self.tables
+        )
+
+    def table(self, name: str) -> Table | None:
+        return next((table for table in self.tables if table.name.lower() == name.lower()), None)
+
+
+def quote_name(name: str) -> str:
+    plain = PLAIN_NAME.fullmatch(name) and name.upper() not in RESERVED
+    return name if plain else '"' + name.replace('"', '""') + '"'
