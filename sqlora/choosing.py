@@ -6,10 +6,13 @@ import zlib
 from collections.abc import Callable
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from sqlora.settings import Settings
 
 Written = tuple[list[int], float]  # an answer's ids, without EOS, and its weight in a vote
+Beam = tuple[float, int, list[int]]  # the sum of its log-probabilities, the slot that it goes on from, its ids
+NONE = -1  # no token
 Ended = Callable[[int, list[Written]], None]  # is told a prompt's index and its answers, the likeliest first
 
 
@@ -18,9 +21,13 @@ def penalised(scores: torch.Tensor, rows: list[SampledAnswers] | list[BeamAnswer
     (Keskar et al. 2019, arXiv:1909.05858, as transformers has it)."""
     if penalty == 1:
         return scores
-    seen = [row.prompt + answer for row in rows for answer in row.answers[: scores.shape[1]]]
-    longest = max(map(len, seen))
-    places = torch.tensor([ids + ids[:1] * (longest - len(ids)) for ids in seen], device=scores.device)
+    columns = scores.shape[1]
+    answers = [answer for row in rows for answer in row.answers[:columns]]
+    longest = max(map(len, answers))
+    written = torch.tensor([answer + [NONE] * (longest - len(answer)) for answer in answers], dtype=torch.int64)
+    prompts = pad_sequence([row.prompt for row in rows], batch_first=True, padding_value=NONE).repeat_interleave(columns, dim=0)
+    places = torch.cat([prompts, written], dim=1)
+    places = torch.where(places == NONE, places[:, :1], places).to(scores.device)
     flat = scores.flatten(0, 1)
     found = flat.gather(1, places)
     return flat.scatter(1, places, torch.where(found < 0, found * penalty, found / penalty)).view_as(scores)
@@ -67,7 +74,7 @@ class SampledAnswers:
     parents = None  # each slot goes on with its own answer
 
     def __init__(self, prompt: list[int], width: int, eos: int, most: int, chances: torch.Tensor | None):
-        self.prompt = prompt
+        self.prompt = torch.tensor(prompt)
         self.eos, self.most, self.chances = eos, most, chances
         self.answers: list[list[int]] = [[] for _ in range(width)]
         self.scores = [0.0] * width
@@ -125,7 +132,7 @@ class BeamAnswers:
     """The beams of one row, and the best answers that have ended, each with its score for each token, EOS counted."""
 
     def __init__(self, prompt: list[int], width: int, kept: int, eos: int, most: int):
-        self.prompt = prompt
+        self.prompt = torch.tensor(prompt)
         self.width, self.kept, self.eos, self.most = width, kept, eos, most
         self.answers: list[list[int]] = [[] for _ in range(width)]
         self.scores = [0.0] * width
@@ -150,10 +157,21 @@ class BeamAnswers:
                 self.ended.append((score / self.length, ids, score))
         self.ended = sorted(self.ended, key=lambda one: -one[0])[: self.width]
         if not last:
-            self.scores, self.parents, self.answers = map(list, zip(*going[: self.width], strict=True))
+            self.scores, self.parents, self.answers = map(list, zip(*self._in_slots(going[: self.width]), strict=True))
         # No beam is expected to be better than the worst that has ended, at the length that it has now.
         full = len(self.ended) == self.width
-        self.done = last or (full and self.scores[0] / self.length <= self.ended[-1][0])
+        self.done = last or (full and max(self.scores) / self.length <= self.ended[-1][0])
+
+    def _in_slots(self, beams: list[Beam]) -> list[Beam]:
+        """The beams, likeliest first, by slot. A parent's likeliest child stays in its slot: its keys and values need no move."""
+        slots: list[Beam | None] = [None] * self.width
+        others = []
+        for beam in beams:
+            if slots[beam[1]] is None:
+                slots[beam[1]] = beam
+            else:
+                others.append(beam)
+        return [beam or others.pop(0) for beam in slots]
 
     def written(self) -> list[Written]:
         """The best, each as often as the model would write it."""
