@@ -21,6 +21,7 @@ INTERPRETS = os.environ.get("TRITON_INTERPRET") == "1"
 runs = pytest.mark.skipif(DEVICE == "cpu" and not INTERPRETS, reason="run by test_by_the_interpreter, where there is Triton")
 SHAPES = [(2, 2, 128, 0), (4, 2, 64, 97), (2, 2, 100, 70), (16, 1, 32, 5)]
 CLOSE = {torch.float32: 5e-6, torch.float16: 2e-3}
+DTYPES = CLOSE if DEVICE == "cpu" else [torch.float16]  # the tiles of float32 are too large for many GPUs
 
 
 @pytest.mark.skipif(DEVICE != "cpu" or INTERPRETS or not importlib.util.find_spec("triton"), reason="no Triton, or a GPU")
@@ -32,7 +33,7 @@ def test_by_the_interpreter():
 
 
 @runs
-@pytest.mark.parametrize("dtype", CLOSE)
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("heads", "key_heads", "size", "prefix"), SHAPES)
 def test_it_attends_to_each_row_and_to_the_prefix(heads, key_heads, size, prefix, dtype):
     from sqlora.slot_kernel import attend_slots
