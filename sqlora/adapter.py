@@ -54,7 +54,7 @@ def write_adapter(model: PeftModel, folder: Path, base: BaseModel) -> None:
     # PEFT's own search of the hub for a changed vocabulary is not needed: the embeddings are never trained.
     model.peft_config["default"].base_model_name_or_path = base.id
     model.save_pretrained(folder, save_embedding_layers=False, safe_serialization=True)
-    (folder / "README.md").unlink()  # a template of PEFT's; report.py writes the model card
+    (folder / "README.md").unlink()  # a template of PEFT's; model_card.py writes the card
 
 
 def find_adapter(settings: Settings) -> Path | None:

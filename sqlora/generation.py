@@ -24,7 +24,6 @@ if not LEGACY:
     from sqlora.batching import BatchWriter
 
 FOLDED_FROM = 64  # rows; for fewer the folding takes longer than it saves
-FOLDED_FROM = 64  # rows; for fewer the folding takes longer than it saves
 Rows = list[dict[str, str]]
 Answered = Callable[[int, list[Candidate]], None]  # is told a row's place and its candidates, as soon as they are written
 
