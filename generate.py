@@ -33,7 +33,7 @@ def main(settings: Settings) -> None:
         rows = data.load_samples(settings)
     run_folder.check_writable(Path(settings.CHECKPOINT_DIR), "CHECKPOINT_DIR")
     if settings.OUTPUT:
-        run_folder.check_writable(Path(settings.OUTPUT).parent, "OUTPUT")
+        run_folder.check_output_file(Path(settings.OUTPUT), "OUTPUT")
     chosen = backend.choose_device(settings)
     generation.check_processes()
     processes.join(chosen.type)

@@ -44,7 +44,7 @@ def training_arguments(settings: Settings, device: Device) -> TrainingArguments:
         prediction_loss_only=True,
         save_strategy="steps",
         save_steps=settings.SAVE_STEPS,
-        save_total_limit=settings.SAVE_TOTAL_LIMIT if processes.is_first() else None,  # one alone deletes
+        save_total_limit=None,  # saving.py deletes; with a limit of 1 Trainer would delete what an interrupt has written
         load_best_model_at_end=True,
         metric_for_best_model="eval_loss",
         greater_is_better=False,

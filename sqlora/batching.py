@@ -6,6 +6,7 @@ from collections import deque
 
 import torch
 
+from sqlora import processes
 from sqlora.choosing import BeamAnswers, Beams, Ended, SampledAnswers, Samples
 from sqlora.console import note
 from sqlora.decoding import Decoder, compile_layers, slot_attention
@@ -59,7 +60,8 @@ class BatchWriter:
                     self._room(prompts[i], beside) > room // 2 for i in queue)
                 band = deque(queue.popleft() for _ in range(alike))
                 while band:
-                    self._write(band, prompts, shared, min(groups, len(band)), room, ended)
+                    groups = min(groups, len(band))
+                    self._write(band, prompts, shared, groups, room, ended)
                     groups = max(1, groups // 2)  # if there is a next time, memory ran out
 
     def _write(self, band: deque[int], prompts: list[list[int]], shared: int, groups: int, room: int, ended: Ended) -> None:
@@ -142,6 +144,8 @@ class BatchWriter:
         weight = self.model.get_input_embeddings().weight
         free = free_memory(self.model.device.type)
         free = UNKNOWN_FREE if free is None else free
+        if self.model.device.type == "cpu":  # which the processes of a host share
+            free //= processes.here().local_world
         if self.decoder:  # which gives way to the next
             free += self.decoder.cache.bytes()
         group = self.way.width * (slot_bytes(self.model.config, room, weight.device, weight.dtype) + 4 * weight.shape[0] * 4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from peft import PeftModel
 
@@ -58,7 +58,7 @@ def answer_rows(model, tokenizer, rows: Rows, settings: Settings, journal: Journ
                 bar.advance(task)
 
             with as_asker():
-                SqlWriter(model, tokenizer, settings).candidates([rows[i] for i in missing], answered)
+                SqlWriter(model, tokenizer, settings).candidates([rows[i] for i in missing], answered, missing)
     parts = processes.gather(json.dumps([(name, i, journal.found[name, i]) for name in askers for i in mine]).encode())
     if parts is None:
         return None
@@ -106,13 +106,14 @@ class SqlWriter:
         """The model's SQL for each row's question and context, in the order of `rows`; see `candidates`."""
         return pick(rows, self.candidates(rows))
 
-    def candidates(self, rows: Rows, answered: Answered = lambda place, written: None) -> list[list[Candidate]]:
+    def candidates(self, rows: Rows, answered: Answered = lambda place, written: None,
+                   places: Sequence[int] | None = None) -> list[list[Candidate]]:
         """NUM_CANDIDATES queries for each row, the likeliest first: the best beams, or the greedy one and samples, by SEED.
 
-        Raises UserError for a prompt that leaves no room for an answer.
+        Raises UserError for a prompt that leaves no room for an answer, with its row's place among `places`, if they are given.
         """
         prompts = prompt.encode_prompts(self.tokenizer, rows, self.settings.PROMPT_ORDER)
-        longest = self._check_lengths(prompts)
+        longest = self._check_lengths(prompts, range(len(rows)) if places is None else places)
         found: list[list[Candidate]] = [[] for _ in rows]
 
         def ended(number: int, written: list[tuple[list[int], float]]) -> None:
@@ -130,11 +131,11 @@ class SqlWriter:
     def _sql(self, ids: list[int]) -> str:
         return prompt.extract_sql(prompt.decode_answer(self.tokenizer, ids))
 
-    def _check_lengths(self, prompts: list[list[int]]) -> int:
+    def _check_lengths(self, prompts: list[list[int]], places: Sequence[int]) -> int:
         """The tokens of the longest prompt and its answer."""
         new, window = self.settings.MAX_NEW_TOKENS, self.model.config.max_position_embeddings
-        for number, ids in enumerate(prompts, start=1):
+        for place, ids in zip(places, prompts, strict=True):
             if len(ids) + new > window:
-                raise UserError(f"row {number}: its prompt has {len(ids)} tokens, and with MAX_NEW_TOKENS (--max-new-tokens) "
+                raise UserError(f"row {place + 1}: its prompt has {len(ids)} tokens, and with MAX_NEW_TOKENS (--max-new-tokens) "
                                 f"{new} it does not fit the model's window of {window}; shorten the context")
         return max(map(len, prompts), default=0) + new

@@ -30,7 +30,7 @@ class Journal:
 
     def __init__(self, folder: Path, key: str, resume: bool = False):
         """Takes up what is in `folder` under `key` if `resume` asks for it. Raises UserError if there is nothing."""
-        self.folder = folder
+        self.folder, self.key = folder, key
         self.found: dict[tuple[str, int], list[Candidate]] = {}
         files = sorted(folder.glob(f"{key}.*.jsonl")) if resume else []
         if resume and not files and processes.is_first():
@@ -74,8 +74,8 @@ class Journal:
         return f"{written:,} in {self.seconds:.1f} s, {written / self.seconds:.1f} a second"
 
     def remove(self) -> None:
-        """All is answered, and kept elsewhere."""
-        for file in self.folder.glob("*.jsonl"):
+        """All is answered, and kept elsewhere. What other runs keep stays."""
+        for file in self.folder.glob(f"{self.key}.*.jsonl"):
             file.unlink(missing_ok=True)
 
 

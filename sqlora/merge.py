@@ -132,7 +132,7 @@ def _drift_facts(apart: Drift, rows: int, low_bit: str) -> dict[str, str]:
 def _check_output(text: str | None) -> Path:
     if not text:
         raise UserError("--output is missing; name the folder for the merged model")
-    output = Path(text)
+    output = Path(text).resolve()  # of "." too the name is needed
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"--output is {text!r}, and something is there; name a folder that is new, or empty this one")
     run_folder.check_writable(output.parent, "OUTPUT")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
+from peft import PeftModel
 from transformers import GenerationConfig, LogitsProcessor
 
 from sqlora.choosing import Ended, Written
@@ -54,7 +57,8 @@ class PlainWriter:
     def _answers(self, inputs: dict[str, torch.Tensor], way: GenerationConfig) -> list[list[Written]]:
         """`way.num_return_sequences` answers for each prompt, the likeliest first."""
         likelihood = Likelihood(way.eos_token_id)
-        made = self.model.generate(**inputs, generation_config=way, logits_processor=[likelihood] if way.do_sample else None)
+        with _no_other_way(self.model):
+            made = self.model.generate(**inputs, generation_config=way, logits_processor=[likelihood] if way.do_sample else None)
         new = made.sequences[:, inputs["input_ids"].shape[1] :]
         ids = new.tolist()
         weights = [1.0] * len(ids)
@@ -69,6 +73,17 @@ class PlainWriter:
             weights = scores.sum(dim=1).exp().tolist()
         answers = [(ids[place], weights[place]) for place in order]
         return [answers[start : start + count] for start in range(0, len(answers), count)]
+
+
+@contextlib.contextmanager
+def _no_other_way(model):
+    """Within it the model has no generation_config of its own, from which generate takes what it is not told: top_p, say."""
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    before, base.generation_config = base.generation_config, GenerationConfig()
+    try:
+        yield
+    finally:
+        base.generation_config = before
 
 
 class Likelihood(LogitsProcessor):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -34,7 +35,8 @@ NAMES = {
 HIDDEN = ("ACCELERATE_", "FSDP_")  # how the names of the launcher's further orders begin
 VISIBLE = ("CUDA_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
 BACKENDS = {"cuda": "cpu:gloo,cuda:nccl", "xpu": "cpu:gloo,xpu:xccl", "cpu": "gloo"}
-TIMEOUT = timedelta(minutes=30)  # for a process that hangs; of one that ends the others hear at once
+TIMEOUT = timedelta(minutes=30)  # for a process that hangs in training; of one that ends the others hear at once
+PATIENCE = timedelta(days=30)  # for one that does what takes as long as it takes: a download, its part of the answers
 FINE, FAILED = 0, 1
 
 
@@ -101,15 +103,16 @@ def begin() -> None:
 
     Raises UserError for an order to accelerate that would not be carried out.
     """
-    if not several():
-        return
     if here().sharded and os.environ.get("FSDP_VERSION", "2") != "2":
         raise UserError("accelerate's configuration has fsdp_version 1; set it to 2 (docs/scale.md)")
     if here().sharded and os.environ.get("FSDP_OFFLOAD_PARAMS", "").lower() == "true":
         raise UserError("accelerate's configuration has fsdp_offload_params, which is not done here; set it to false")
-    for name in VISIBLE:
+    for name in VISIBLE if several() else ():
         devices = os.environ.get(name, "").split(",")
-        os.environ[name] = devices[here().local_rank] if here().local_rank < len(devices) > 1 else str(here().local_rank)
+        if name not in os.environ:
+            os.environ[name] = str(here().local_rank)
+        elif len(devices) > 1:  # of a list; one alone is this process's by its scheduler, and none is none
+            os.environ[name] = devices[here().local_rank] if here().local_rank < len(devices) else ""
     names = [name for kind in NAMES.values() for name in kind]
     for name in [*os.environ]:
         if name in names or name.startswith(HIDDEN):
@@ -117,7 +120,7 @@ def begin() -> None:
 
 
 def join(device_type: str) -> None:
-    """Waits until all processes are there. Raises UserError unless all have the same kind of device."""
+    """Waits until all processes are there. Raises UserError unless all have the same kind of device, each its own."""
     global _control
     if not several() or _control is not None:
         return
@@ -126,21 +129,32 @@ def join(device_type: str) -> None:
     if "MASTER_ADDR" not in os.environ or "MASTER_PORT" not in os.environ:
         raise UserError("the launcher set no MASTER_ADDR and MASTER_PORT; start with accelerate launch (docs/scale.md)")
     dist.init_process_group(BACKENDS[device_type], rank=here().rank, world_size=here().world, timeout=TIMEOUT)
-    _control = dist.new_group(backend="gloo", timeout=TIMEOUT)
+    _control = dist.new_group(backend="gloo", timeout=PATIENCE)
     kinds = [*BACKENDS]
     found = agree(kinds.index(device_type))
     if len(set(found)) > 1:
         counted = ", ".join(f"{found.count(number)} on {kinds[number]}" for number in sorted(set(found)))
         raise UserError(f"of the {here().world} processes {counted}; start as many on a host as it has GPUs (--num_processes of "
                         f"accelerate launch counts all hosts'), or set DEVICE (--device) to cpu")
+    if len(set(found := agree(_device_number(device_type)))) < len(found):
+        raise UserError("two processes have the same GPU; start no more on a host than CUDA_VISIBLE_DEVICES or ZE_AFFINITY_MASK "
+                        "gives them, or leave these unset")
 
 
-def agree(number: int) -> list[int]:
-    """Every process's number, in order of rank.
+def _device_number(device_type: str) -> int:
+    """A number that this process's device alone has, where that can be known."""
+    import torch
+
+    uuid = None if device_type == "cpu" else getattr(torch.get_device_module(device_type).get_device_properties(0), "uuid", None)
+    return here().rank if uuid is None else int.from_bytes(hashlib.sha256(str(uuid).encode()).digest()[:7], "big")
+
+
+def agree(number: int, patience: timedelta = TIMEOUT) -> list[int]:
+    """Every process's number, in order of rank, which are waited for so long.
 
     Raises OtherFailed if one has failed, and PeerLost if one has ended.
     """
-    return [number] if not several() else _exchange(FINE, number)
+    return [number] if not several() else _exchange(FINE, number, patience)
 
 
 def largest(number: int) -> int:
@@ -154,7 +168,7 @@ def of_first(compute: Callable[[], T]) -> T:
     import torch.distributed as dist
 
     value = [compute() if is_first() else None]
-    agree(0)
+    agree(0, PATIENCE)
     with _peers():
         dist.broadcast_object_list(value, src=0, group=_control)
     return value[0]
@@ -172,10 +186,10 @@ def first_of_all(compute: Callable[[], T]) -> T:
 
 def _in_turn(compute: Callable[[], T], goes_first: bool) -> T:
     if not goes_first:
-        agree(0)
+        agree(0, PATIENCE)
     value = compute()
     if goes_first:
-        agree(0)
+        agree(0, PATIENCE)
     return value
 
 
@@ -185,7 +199,7 @@ def gather(value: bytes) -> list[bytes] | None:
         return [value]
     import torch.distributed as dist
 
-    agree(0)
+    agree(0, PATIENCE)
     values = [b""] * here().world if is_first() else None
     with _peers():
         dist.gather_object(value, values, dst=0, group=_control)
@@ -239,7 +253,7 @@ def part() -> None:
         dist.destroy_process_group()
 
 
-def _exchange(status: int, number: int, timeout: timedelta | None = None) -> list[int]:
+def _exchange(status: int, number: int, timeout: timedelta) -> list[int]:
     """Every process's number; or, of a process that failed, every process's status."""
     import torch
     import torch.distributed as dist
@@ -247,8 +261,7 @@ def _exchange(status: int, number: int, timeout: timedelta | None = None) -> lis
     mine = torch.tensor([status, number], dtype=torch.int64)
     all_ = [torch.empty_like(mine) for _ in range(here().world)]
     with _peers():
-        work = dist.all_gather(all_, mine, group=_control, async_op=True)
-        work.wait(timeout) if timeout else work.wait()
+        dist.all_gather(all_, mine, group=_control, async_op=True).wait(timeout)
     statuses, numbers = zip(*(pair.tolist() for pair in all_), strict=True)
     if status == FAILED:
         return list(statuses)

@@ -81,6 +81,8 @@ def encode_answer(tokenizer, sql: str) -> list[int]:
 
 
 def _encode(tokenizer, texts: list[str]) -> list[list[int]]:
+    if not texts:  # which tokenizers do not take
+        return []
     # split_special_tokens: text that spells a special token, such as "</s>", stays text.
     return tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
 

@@ -43,6 +43,13 @@ def check_writable(folder: Path, name: str) -> None:
                         f"folder, {otherwise}") from None
 
 
+def check_output_file(file: Path, name: str) -> None:
+    """Raises UserError, naming the setting `name`, unless `file` can be written."""
+    if file.is_dir():
+        raise UserError(f"{name} ({flag(name)}) is {str(file)!r}, which is a folder; name a file")
+    check_writable(file.parent, name)
+
+
 @contextlib.contextmanager
 def locked(settings: Settings) -> Iterator[None]:
     """Within it no other run writes to the two output folders. The locks end with the process, however it ends.

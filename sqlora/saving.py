@@ -62,7 +62,7 @@ class SavingTrainer(Trainer):
                         "most_tokens": self.most_tokens, "place": self.place}
             (partial / PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
             checkpoints.seal(partial, self.fingerprint, checkpoints.CHECKPOINT, self.run_log.metrics())
-        rotate_checkpoints(output_dir=str(folder.parent), save_total_limit=self.args.save_total_limit,
+        rotate_checkpoints(output_dir=str(folder.parent), save_total_limit=self.settings.SAVE_TOTAL_LIMIT,
                            best_model_checkpoint=self.state.best_model_checkpoint, use_mtime=True)
 
     def _gather_rng_states(self) -> list[bytes] | None:

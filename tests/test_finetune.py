@@ -140,6 +140,8 @@ def test_a_folder_that_cannot_be_written(short_run, tmp_path):
         finetune.main(short_run("--model-path", str(tmp_path / "file" / "x")))
     with pytest.raises(UserError, match="OUTPUT.*nothing can be written"):
         generate.main(short_run("--output", str(tmp_path / "file" / "x.jsonl")))
+    with pytest.raises(UserError, match="OUTPUT.*a folder; name a file"):
+        generate.main(short_run("--output", str(tmp_path)))
 
 
 @pytest.fixture

@@ -38,6 +38,14 @@ def test_what_was_written_is_found(tmp_path):
         Journal(tmp_path, "other", resume=True)
 
 
+def test_what_other_runs_keep_stays(tmp_path):
+    with Journal(tmp_path, "mine") as mine, Journal(tmp_path, "theirs") as theirs:
+        for one in (mine, theirs):
+            one.add("base", 0, [Candidate("SELECT 1")])
+    mine.remove()
+    assert [path.name for path in tmp_path.iterdir()] == ["theirs.0.jsonl"]
+
+
 def test_an_interrupt_tells_how_to_go_on(tmp_path):
     def cut_off():
         with Journal(tmp_path, "key") as kept:
@@ -108,6 +116,16 @@ def test_generation_that_was_cut_off_goes_on(flags, tmp_path, monkeypatch, numbe
     generate.main(generate.load_settings(flags, "", trains=False))
     assert output.read_text() == goes_on
     assert len(goes_on.splitlines()) == len(ROWS)
+
+
+def test_a_run_that_had_only_its_output_to_write_goes_on(flags, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "remove", lambda self: None)
+        generate.main(generate.load_settings(flags, "", trains=False))
+    written = (tmp_path / "out.jsonl").read_text()
+    (tmp_path / "out.jsonl").unlink()
+    generate.main(generate.load_settings([*flags, "--resume"], "", trains=False))
+    assert (tmp_path / "out.jsonl").read_text() == written
 
 
 def test_two_processes_write_one_output_and_lose_no_row(flags, tmp_path):

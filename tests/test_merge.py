@@ -170,6 +170,11 @@ def test_what_is_refused_before_a_weight_is_loaded(demo_run, tmp_path, monkeypat
     assert not Path("x").exists()
 
 
+def test_an_empty_folder_may_be_named_by_a_dot(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert merge._check_output(".") == tmp_path
+
+
 def refused(demo_run, tmp_path, *flags):
     with pytest.raises(SystemExit):
         merge.main([*demo_run, "--output", str(tmp_path / "x"), *flags])

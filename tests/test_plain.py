@@ -40,6 +40,17 @@ def test_samples_come_after_the_greedy_answer(llama_folder, llama_tokenizer, mak
     assert all(weight == 1.0 for row in sampled for _, weight in row)
 
 
+def test_a_model_s_own_generation_config_has_no_say(llama_folder, llama_tokenizer, make_settings):
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(llama_folder)
+    writer = PlainWriter(model, make_settings("--num-candidates", "4", "--temperature", "1.5"), llama_tokenizer)
+    before = answers(writer)
+    model.generation_config.top_p, model.generation_config.suppress_tokens = 0.05, list(range(3, 300))
+    assert answers(writer) == before
+    assert model.generation_config.top_p == 0.05
+
+
 def test_a_model_of_another_kind_is_answered_by_it(llama_tokenizer, make_settings):
     model = GPT2LMHeadModel(GPT2Config(vocab_size=400, n_embd=32, n_layer=1, n_head=2, n_positions=512, bos_token_id=1,
                                        eos_token_id=2))

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -174,17 +175,64 @@ def test_shares_hold_every_row_once(monkeypatch, world):
      (3, 4, 1, 2, True)),
     ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_LOCAL_RANK": "1",
       "OMPI_COMM_WORLD_LOCAL_SIZE": "2"}, (1, 2, 1, 2, False)),
-    ({"ACCELERATE_USE_FSDP": "true"}, (0, 1, 0, 1, False)),
+    ({"ACCELERATE_USE_FSDP": "true", "RANK": "0", "WORLD_SIZE": "1"}, (0, 1, 0, 1, False)),
 ])
 def test_launchers_are_understood_and_hidden(names, found):
     environment = {name: value for name, value in os.environ.items() if "RANK" not in name and "WORLD" not in name}
-    program = ("import os, sys; from sqlora import processes; h = processes.here(); processes.begin(); "
-               "print((h.rank, h.world, h.local_rank, h.local_world, h.sharded), 'RANK' in os.environ, "
+    program = ("import os, sys; from sqlora import processes; h = processes.here(); processes.begin(); known = {*os.environ}; "
+               "print((h.rank, h.world, h.local_rank, h.local_world, h.sharded), known & {'RANK', 'ACCELERATE_USE_FSDP'}, "
                "os.environ.get('CUDA_VISIBLE_DEVICES'), 'torch' in sys.modules)")
     told = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment | names | {"CUDA_VISIBLE_DEVICES": "5,7"},
                           capture_output=True, text=True, check=True).stdout
     device = "5,7" if found[1] == 1 else "7"
-    assert told == f"{found} False {device} False\n"
+    assert told == f"{found} set() {device} False\n"
+
+
+@pytest.mark.parametrize(("given", "local_rank", "left"), [
+    (None, 1, "1"), ("5,7", 1, "7"), ("5,7", 2, ""), ("5", 0, "5"), ("GPU-a", 1, "GPU-a"), ("", 1, ""), ("-1", 1, "-1")])
+def test_a_process_gets_a_device_of_those_that_it_may_have(monkeypatch, given, local_rank, left):
+    for name in processes.VISIBLE:
+        monkeypatch.delenv(name, raising=False)
+        if given is not None:
+            monkeypatch.setenv(name, given)
+    monkeypatch.setattr(processes, "here", lambda: processes.Here(local_rank, 4, local_rank, 4, False))
+    processes.begin()
+    assert [os.environ[name] for name in processes.VISIBLE] == [left, left]
+    for name in processes.VISIBLE:
+        monkeypatch.delenv(name)
+
+
+WAITS = """
+import sys, time
+from datetime import timedelta
+from sqlora import processes
+
+processes.TIMEOUT = timedelta(seconds=2)
+processes.begin()
+processes.join("cpu")
+if not processes.is_first():
+    time.sleep(5)
+print(processes.gather(b"x"), flush=True)
+if not processes.is_first():
+    time.sleep(8)
+try:
+    processes.agree(0, processes.TIMEOUT)
+except processes.PeerLost:
+    print("lost", flush=True)
+"""
+
+
+def test_who_works_is_waited_for_and_who_hangs_in_training_is_not():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+                                "PYTHONPATH": str(ROOT)}
+    started = [subprocess.Popen([sys.executable, "-c", WAITS], env=environment | {"RANK": rank, "LOCAL_RANK": rank},
+                                stdout=subprocess.PIPE, text=True) for rank in ("0", "1")]
+    told = [process.communicate(timeout=120)[0] for process in started]
+    assert told[0] == "[b'x', b'x']\nlost\n"
+    assert told[1].startswith("None\n")
 
 
 def test_orders_to_accelerate_that_would_not_be_carried_out_are_refused():

@@ -186,3 +186,7 @@ def test_the_command_prints_what_the_model_is_given(tmp_path):
     expected = prompt.build_prompt("Wie viele Bücher?", "CREATE TABLE t\n (a INTEGER)", "schema_first")
     assert json.loads(done.stdout) == expected
     assert expected.endswith("### Response:\n")
+
+
+def test_no_rows_have_no_prompts(llama_tokenizer):
+    assert prompt.encode_prompts(llama_tokenizer, []) == []

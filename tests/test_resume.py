@@ -125,6 +125,13 @@ def test_a_run_interrupted_at_step_13_and_killed_at_step_27_ends_as_a_straight_o
     assert "--max-steps" in told
 
 
+def test_an_interrupt_s_checkpoint_stays_whatever_the_limit(start, tmp_path):
+    run = start(tmp_path / "run", "--save-total-limit", "1", step=13, number=signal.SIGINT)
+    _, told = run.communicate(timeout=patience.SECONDS)
+    assert run.returncode == 130, told
+    assert {path.name for path in (tmp_path / "run" / "lora_models").glob("checkpoint-*")} == {"checkpoint-10", "checkpoint-13"}
+
+
 def test_sigterm_ends_with_143(start, tmp_path):
     process = start(tmp_path / "run")
     metrics = tmp_path / "run" / "lora_models" / "metrics.jsonl"
