@@ -6,11 +6,10 @@ from collections import deque
 
 import torch
 
-from sqlora import processes
 from sqlora.choosing import BeamAnswers, Beams, Ended, SampledAnswers, Samples
 from sqlora.console import note
 from sqlora.decoding import Decoder, compile_layers, slot_attention
-from sqlora.device import UNKNOWN_FREE, free_memory
+from sqlora.device import available_memory
 from sqlora.errors import UserError
 from sqlora.settings import Settings
 from sqlora.slots import reads_lengths, shape_of_keys, slot_bytes
@@ -142,10 +141,7 @@ class BatchWriter:
         if self.settings.GENERATION_BATCH_SIZE:
             return self._wanted()
         weight = self.model.get_input_embeddings().weight
-        free = free_memory(self.model.device.type)
-        free = UNKNOWN_FREE if free is None else free
-        if self.model.device.type == "cpu":  # which the processes of a host share
-            free //= processes.here().local_world
+        free = available_memory(self.model.device.type)
         if self.decoder:  # which gives way to the next
             free += self.decoder.cache.bytes()
         group = self.way.width * (slot_bytes(self.model.config, room, weight.device, weight.dtype) + 4 * weight.shape[0] * 4)

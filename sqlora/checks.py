@@ -122,14 +122,14 @@ def slot_attention(device: Device) -> Result:
             got, _ = slots.slot_attention(None, query.to(place), *given, None, scaling=size**-0.5, lengths=lengths.to(place),
                                           reads_lengths=reads)
             seen = (places <= lengths[:, None]) & (reads | (places >= 0))
-            whole = (torch.cat([first.expand(rows, -1, -1, -1), own.transpose(1, 2)], dim=2).double().repeat_interleave(2, dim=1)
-                     for own, first in zip(states[:2], states[2:], strict=True))
+            whole = (torch.cat([first.expand(rows, -1, -1, -1), kept.transpose(1, 2)], dim=2).double().repeat_interleave(2, dim=1)
+                     for kept, first in zip(states[:2], states[2:], strict=True))
             want = attention_by_definition(query.double(), *whole, seen[:, None, None])
             errors[f"heads of {size}"] = error_of(got[:, 0], want[:, :, 0], device.dtype, len(places))
         return errors
 
     result = judge(f"slot attention, {short(device.dtype)}", f"{UPDATE}; {_ways_round(device)}", measure)
-    return replace(result, detail=f"{' and '.join(sorted(ways))}, {result.detail}")
+    return replace(result, detail=", ".join([*sorted(ways), result.detail]))
 
 
 def attention_by_definition(query, key, value, mask: torch.Tensor) -> torch.Tensor:

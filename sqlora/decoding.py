@@ -11,6 +11,7 @@ import torch
 from sqlora.console import note
 from sqlora.folding import base_of
 from sqlora.packing import LENGTH_STEP
+from sqlora.result import one_line
 from sqlora.slots import APPEND, ATTENTION, FILL, KEEP, Layer, Pass, SlotCache
 
 WINDOW_STEP = 64  # places by which the window grows that attention reads where it does not know the lengths
@@ -212,8 +213,7 @@ def compile_layers(model, width: int) -> None:
     except Exception as error:  # whatever a compiler may raise
         for layer, forward in zip(layers, plain, strict=True):
             layer.forward = forward
-        fault = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        note(f"the layers are not compiled, since torch.compile does not work here ({fault})")
+        note(f"the layers are not compiled, since torch.compile does not work here ({one_line(error)})")
         return
     note(f"the layers were compiled in {time.perf_counter() - start:.0f} s")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from sqlora import processes
 from sqlora.errors import UserError
 
 UNKNOWN_FREE = 4e9  # bytes, where a device does not tell its free memory
@@ -105,6 +106,14 @@ def free_memory(kind: str) -> int | None:
         return module.get_device_properties().total_memory - module.memory_allocated()
     except (RuntimeError, AttributeError, TypeError):
         return None
+
+
+def available_memory(kind: str) -> float:
+    """Bytes of it for this process, whose host's processes share a CPU's; UNKNOWN_FREE where nobody can tell."""
+    free = free_memory(kind)
+    if free is None:
+        return UNKNOWN_FREE
+    return free // processes.here().local_world if kind == "cpu" else free
 
 
 def peak_memory(kind: str) -> int:

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM
 
 from sqlora import backend, packing, processes, sampling
 from sqlora.data import Tokenised
-from sqlora.device import UNKNOWN_FREE, Device, free_memory, peak_memory
+from sqlora.device import Device, available_memory, peak_memory
 from sqlora.hub import BaseModel
 from sqlora.passes import Form
 from sqlora.settings import Settings
@@ -109,10 +109,7 @@ def tokens_per_pass(model, settings: Settings, device: Device, form: Form) -> in
 
 
 def _fitting_tokens(device: Device, beside: float, config, settings: Settings, form: Form) -> int:
-    free = free_memory(device.type)
-    if device.type == "cpu":
-        free //= processes.here().local_world
-    room = SHARE * (UNKNOWN_FREE if free is None else free) - beside
+    room = SHARE * available_memory(device.type) - beside
     tokens = max(settings.MAX_LENGTH, int(room / token_bytes(config, settings, device.dtype, form)))
     return min(tokens, CPU_TOKENS) if device.type == "cpu" else tokens
 

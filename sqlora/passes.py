@@ -14,6 +14,7 @@ from sqlora import packing, processes
 from sqlora.console import note
 from sqlora.device import Device
 from sqlora.errors import UserError
+from sqlora.result import one_line
 from sqlora.settings import Settings
 from sqlora.stack import LEGACY, AttentionInterface, has_triton
 
@@ -203,7 +204,7 @@ def _fault(model, form: Form) -> str | None:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever a compiler may raise
-        return f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        return one_line(error)
     return None
 
 

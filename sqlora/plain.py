@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 
 import torch
-from peft import PeftModel
 from transformers import GenerationConfig, LogitsProcessor
 
 from sqlora.choosing import Ended, Written
+from sqlora.folding import base_of
 from sqlora.settings import Settings
 
 BATCH = 16  # rows, where GENERATION_BATCH_SIZE leaves it open
@@ -78,7 +78,7 @@ class PlainWriter:
 @contextlib.contextmanager
 def _no_other_way(model):
     """Within it the model has no generation_config of its own, from which generate takes what it is not told: top_p, say."""
-    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    base = base_of(model)
     before, base.generation_config = base.generation_config, GenerationConfig()
     try:
         yield

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 import triton
 import triton.language as tl
+from torch import library
 
 TILE = 16  # queries that the smallest matrix product takes
 SHARED_TILE = 64  # queries that read the prefix together
@@ -66,7 +67,7 @@ def _attend(query, keys, values, lengths, begun, begun_sums, output, sums, slots
         tl.store(sums + row, most + tl.log2(total), mask=real)
 
 
-@torch.library.custom_op("sqlora::attend_slots", mutates_args=())
+@library.custom_op("sqlora::attend_slots", mutates_args=())
 def attend_slots(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, lengths: torch.Tensor,
                  first_keys: torch.Tensor | None, first_values: torch.Tensor | None, scaling: float) -> torch.Tensor:
     """The output, [slots, heads, size], of queries of that shape over `keys` and `values`, [slots, room, key heads, size], up to

@@ -14,6 +14,7 @@ import torch
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from sqlora.console import note
+from sqlora.result import one_line
 from sqlora.stack import AttentionInterface, has_triton
 
 ATTENTION = "sqlora_slots"
@@ -154,8 +155,7 @@ def _kernel_works(device: torch.device, dtype: torch.dtype, head_size: int) -> b
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever a compiler may raise
-        fault = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        note(f"attention takes longer in large batches than it need, since Triton does not work here ({fault})")
+        note(f"attention takes longer in large batches than it need, since Triton does not work here ({one_line(error)})")
         return False
     return True
 

@@ -12,7 +12,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import GenerationConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from sqlora import batching, decoding, slots
+from sqlora import batching, decoding, device, slots
 from sqlora.batching import BatchWriter, shared_length
 from sqlora.errors import UserError
 
@@ -147,7 +147,7 @@ def test_a_long_prompt_does_not_take_room_for_all(make_settings, monkeypatch):
     real = decoding.Decoder.__init__
     monkeypatch.setattr(decoding.Decoder, "__init__", lambda self, model, groups, width, room: (
         rooms.append((groups, room)) or real(self, model, groups, width, room)))
-    monkeypatch.setattr(batching, "free_memory", lambda kind: 3e6)
+    monkeypatch.setattr(device, "free_memory", lambda kind: 3e6)
     answers = written(model, make_settings("--max-new-tokens", "9"), ids)
     assert answers == one_at_a_time(model, ids, max_new_tokens=9)
     assert rooms[0][1] > 1500

@@ -44,12 +44,12 @@ def test_processes_that_share_the_base_have_a_part_of_it_each(tmp_path, make_set
 
 def test_more_free_memory_lets_more_tokens_through(monkeypatch, make_settings):
     def tokens(free, *flags):
-        monkeypatch.setattr(memory, "free_memory", lambda kind: free)
+        monkeypatch.setattr(device, "free_memory", lambda kind: free)
         return memory._fitting_tokens(GPU, 0.0, SEVEN_B, make_settings(*flags), PLAIN)
 
     assert tokens(0) == 512  # a row of MAX_LENGTH must go through
     assert 512 < tokens(8e9) < tokens(16e9) < tokens(None, "--gradient-checkpointing")
-    monkeypatch.setattr(memory, "free_memory", lambda kind: 1e12)
+    monkeypatch.setattr(device, "free_memory", lambda kind: 1e12)
     assert memory._fitting_tokens(CPU, 0.0, SEVEN_B, make_settings(), PLAIN) == memory.CPU_TOKENS
 
 
