@@ -1,6 +1,6 @@
 """Every setting of SQLoRA. Edit a value here, or pass the flag of the same name: BATCH_SIZE is --batch-size.
 
-A later layer wins: these constants, then --preset, then --from-run (the settings of a finished run), then flags.
+A later layer wins: these constants, then --preset, then --from-run (how a finished run prompted and trained), then flags.
 """
 
 from pathlib import Path

@@ -24,6 +24,7 @@ def main(settings: Settings) -> None:
     console.quiet_libraries()
     from sqlora import adapter, backend, banner, data, evaluation, generation, hub, journal, page, report, run_folder
 
+    run_folder.check_answers(settings)
     if settings.DATABASE:
         from sqlora import asking, shell
 
@@ -31,9 +32,6 @@ def main(settings: Settings) -> None:
         rows = asking.load_questions(settings)
     else:
         rows = data.load_samples(settings)
-    run_folder.check_writable(Path(settings.CHECKPOINT_DIR), "CHECKPOINT_DIR")
-    if settings.OUTPUT:
-        run_folder.check_output_file(Path(settings.OUTPUT), "OUTPUT")
     chosen = backend.choose_device(settings)
     generation.check_processes()
     processes.join(chosen.type)

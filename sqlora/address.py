@@ -11,6 +11,7 @@ import sqlalchemy
 from sqlalchemy import exc
 
 from sqlora.errors import UserError
+from sqlora.paths import expand
 
 DRIVERS = {  # of the databases that queries are run on: what connects to them, and the package that brings it
     "sqlite": ("sqlite", "sqlite3", ""),
@@ -36,7 +37,7 @@ def parse_url(text: str) -> sqlalchemy.URL:
                             f"password") from None
     name = url.get_backend_name()
     if name == "sqlite":
-        path = Path(url.database or "").expanduser()
+        path = Path(expand(url.database or "", where))
         if not url.database or not path.is_file():
             raise UserError(f"{where}: there is no SQLite file {url.database or ''!r}; write {example}")
         return url.set(database=str(path.resolve()))
@@ -46,6 +47,18 @@ def parse_url(text: str) -> sqlalchemy.URL:
     if name in DRIVERS and not url.database:
         raise UserError(f"{where} {shown(url)} names no database; add it: {name}://user@host/name")
     return url.set(drivername=DRIVERS[name][0]) if name in DRIVERS else url
+
+
+def sqlite_file(text: str) -> str | None:
+    """The path of the file that DATABASE names, be it there or not; None for another kind of database, or no readable URL."""
+    if "://" not in text:
+        return text
+    try:
+        url = sqlalchemy.make_url(text)
+    except (exc.ArgumentError, ValueError):
+        return None
+    is_file = url.get_backend_name() == "sqlite" and url.database
+    return expand(url.database, "DATABASE (--database)") if is_file else None
 
 
 def make_engine(url: sqlalchemy.URL) -> sqlalchemy.Engine:

@@ -127,7 +127,7 @@ def load_questions(settings: Settings) -> list[data.Row]:
     if not settings.QUESTIONS:
         return [{"question": settings.QUESTION}] if settings.QUESTION else []
     where = f"QUESTIONS (--questions) ({settings.QUESTIONS})"
-    path = Path(settings.QUESTIONS).expanduser()
+    path = Path(settings.QUESTIONS)
     if path.suffix != ".txt":
         return data.load_rows(settings.QUESTIONS, "QUESTIONS (--questions)", ("question",))
     try:

@@ -8,7 +8,6 @@ import glob
 import hashlib
 import io
 import json
-import os
 import re
 import textwrap
 from collections.abc import Iterable, Iterator
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sqlora import download, hub, prompt
+from sqlora.atomic import replace_file
 from sqlora.errors import MENDABLE, UserError
 from sqlora.settings import Settings
 
@@ -33,7 +33,7 @@ def load_rows(path: str, setting: str, columns: tuple[str, ...] = COLUMNS) -> li
     Raises UserError, naming `setting`, for a file that is missing, empty or malformed and for a row that lacks text.
     """
     where = f"{setting} ({path})"
-    file = Path(os.path.expanduser(path))
+    file = Path(path)
     check = check_row
     if file.is_file():
         records = _read_file(file, where)
@@ -80,8 +80,9 @@ def load_samples(settings: Settings) -> list[Row]:
 
 
 def write_rows(path: Path, rows: list[dict]) -> None:
-    """One JSON object a line, in UTF-8."""
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    """One JSON object a line, in UTF-8; whole, or the file stays as it was."""
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    replace_file(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 def data_hash(rows: list[Row]) -> str:
@@ -161,7 +162,7 @@ def dataset_builder(name: str, where: str):
     import huggingface_hub
 
     datasets.disable_progress_bar()
-    folder = Path(os.path.expanduser(name))
+    folder = Path(name)
     if (folder / datasets.config.DATASET_STATE_JSON_FILENAME).exists():
         raise UserError(f"{where}: save_to_disk wrote it; write it with to_parquet instead")
     if not folder.is_dir():

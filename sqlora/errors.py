@@ -10,9 +10,12 @@ from collections.abc import Iterator
 MENDABLE = {
     errno.ENOSPC: "the disk is full; free some space",
     errno.EDQUOT: "the disk quota is used up; free some space",
+    errno.EFBIG: "no file may be so large; raise the limit (ulimit -f), or choose another file system",
+    errno.EIO: "the disk fails; choose another",
     errno.EACCES: "permission denied; choose a folder that you may write to",
     errno.EPERM: "not permitted; choose a folder that you may write to",
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
+    errno.ELOOP: "its links lead in a circle; mend them, or choose another path",
     errno.EROFS: "the file system is read-only; choose another folder",
 }
 

@@ -18,8 +18,11 @@ from pathlib import Path
 from rich.console import Console
 from sqlglot import exp
 
+from sqlora import outputs
 from sqlora.answers import Allowed, Gold
+from sqlora.atomic import replace_file
 from sqlora.errors import UserError, exit_on_user_error
+from sqlora.paths import expand
 from sqlora.sandbox import Database, Result, Value, prepare
 from sqlora.schema import Column, Schema, Table
 from sqlora.scorecard import WHOSE, Difference, Judgement, Verdict, card, compare, metrics, of_each, query_kinds
@@ -211,19 +214,20 @@ def _read_predictions(path: Path) -> list[dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m sqlora.evaluation", description=__doc__.splitlines()[0])
-    parser.add_argument("predictions", type=Path, metavar="PREDICTIONS.jsonl", help="rows of context, answer and prediction")
-    parser.add_argument("--json", type=Path, metavar="OUT", help="write the metrics and every row's verdict there")
+    parser.add_argument("predictions", metavar="PREDICTIONS.jsonl", help="rows of context, answer and prediction")
+    parser.add_argument("--json", metavar="OUT", help="write the metrics and every row's verdict there")
     arguments = parser.parse_args()
     with exit_on_user_error():
-        verdicts = score(_read_predictions(arguments.predictions))
+        predictions = Path(expand(arguments.predictions, "PREDICTIONS.jsonl"))
+        out = Path(expand(arguments.json, "--json")) if arguments.json else None
+        if out:
+            outputs.check({"PREDICTIONS.jsonl": predictions}, outputs.File("--json", out, outputs.VERDICTS))
+        verdicts = score(_read_predictions(predictions))
         found = metrics(verdicts)
-        Console().print(card({arguments.predictions.stem: found}))
-        if arguments.json:
+        if out:
             text = json.dumps({"metrics": found, "rows": [verdict.as_dict() for verdict in verdicts]}, ensure_ascii=False)
-            try:
-                arguments.json.write_text(text + "\n", encoding="utf-8", errors="replace")
-            except OSError as error:
-                raise UserError(f"--json {arguments.json}: it cannot be written: {error.strerror}; choose another path") from None
+            replace_file(out, lambda partial: partial.write_text(text + "\n", encoding="utf-8", errors="replace"))
+        Console().print(card({predictions.stem: found}))
 
 
 if __name__ == "__main__":

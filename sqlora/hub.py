@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +25,7 @@ class BaseModel:
 
 def find_base_model(name: str) -> BaseModel:
     """The model `name`, a folder or a hub id, downloaded if it is not in the cache. Raises UserError if it is nowhere."""
-    folder = Path(os.path.expanduser(name))
+    folder = Path(name)
     if folder.is_dir():
         revision = None
     elif folder.exists():

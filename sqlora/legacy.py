@@ -117,7 +117,8 @@ class Trainer(transformers.Trainer):
 
 def rotate_checkpoints(output_dir: str, save_total_limit: int, best_model_checkpoint: str | None, use_mtime: bool) -> None:
     """Deletes the oldest checkpoints beyond the limit, but not the best."""
-    saved = sorted(Path(output_dir).glob("checkpoint-*"), key=lambda folder: folder.stat().st_mtime)
+    folders = [path for path in Path(output_dir).glob("checkpoint-*") if path.is_dir()]
+    saved = sorted(folders, key=lambda folder: folder.stat().st_mtime)
     others = [folder for folder in saved[:-1] if str(folder) != best_model_checkpoint]
     for folder in others[: max(0, len(saved) - save_total_limit)]:
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)

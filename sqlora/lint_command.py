@@ -10,11 +10,12 @@ from pathlib import Path
 import click
 
 import config
-from sqlora import data, run_folder
+from sqlora import data, outputs
 from sqlora.console import console, print_facts, quiet_libraries
 from sqlora.data import Row
 from sqlora.errors import UserError, run_command
 from sqlora.lint import DROPPED, TEXT_NUMBER, TOO_LONG, Finding, apply, inspect_rows
+from sqlora.paths import expand
 
 EXAMPLES = 3
 
@@ -25,12 +26,15 @@ EXAMPLES = 3
 @click.option("--tokenizer", metavar="FOLDER", help="count the rows that are longer than MAX_LENGTH of its tokens")
 def command(rows: str, fix: str | None, tokenizer: str | None) -> None:
     """Runs every gold of a dataset on the schema of its context, and tells what is wrong with which rows."""
+    rows = expand(rows, "FILE_OR_HUB_ID")
+    tokenizer = tokenizer and expand(tokenizer, "--tokenizer")
     if fix:
+        fix = expand(fix, "--fix")
         if Path(fix).suffix != ".jsonl" or Path(fix).is_dir():
             raise UserError(f"--fix is {fix!r}; it must be a .jsonl file, such as fixed.jsonl")
-        run_folder.check_writable(Path(fix).parent, "FIX")
-        if Path(rows).resolve() in (Path(fix).resolve(), _rest(fix).resolve()):
-            raise UserError(f"--fix is {fix!r}, which would write over the rows that are read; name another file")
+        reads = {"the rows that are read": rows} | ({"--tokenizer": tokenizer} if tokenizer else {})
+        outputs.check(reads, outputs.File("--fix", Path(fix), outputs.TRAINING_ROWS),
+                      outputs.File("--fix's file of dropped rows", _rest(fix), outputs.DROPPED_ROWS))
     found = data.load_rows(rows, "FILE_OR_HUB_ID")
     findings = inspect_rows(found)
     if tokenizer:

@@ -120,7 +120,7 @@ def base_model(name: str, scratch: Path) -> tuple[Result, Path | None]:
     try:
         folder = _cached(name)
         where = "in the hub's cache" if folder else "a folder"
-        if not folder and (Path(name).expanduser().exists() or name.count("/") > 1 or name[0] in "./~\\"):
+        if not folder and (Path(name).exists() or name.count("/") > 1 or name[0] in "./~\\"):
             folder = hub.find_base_model(name).folder
     except UserError as error:
         return wrong("base model", error), None
@@ -138,7 +138,7 @@ def _cached(name: str) -> Path | None:
     from huggingface_hub import utils as errors
 
     try:
-        config_file = None if Path(name).expanduser().exists() else try_to_load_from_cache(name, "config.json")
+        config_file = None if Path(name).exists() else try_to_load_from_cache(name, "config.json")
     except errors.HFValidationError:  # no name that the hub could have
         return None
     folder = Path(config_file).parent if isinstance(config_file, str) else None
@@ -208,12 +208,12 @@ def fits(folder: Path, settings: Settings, device) -> Result:
 
 def disk(folder: Path | None, settings: Settings) -> Result:
     """Whether checkpoints can be written to CHECKPOINT_DIR, and fit there if the base model is known."""
-    from sqlora import hub, memory, run_folder
+    from sqlora import hub, memory, outputs, run_folder
 
     target = Path(settings.CHECKPOINT_DIR).absolute()
     there = next(path for path in (target, *target.parents) if path.exists())
     try:
-        run_folder.check_writable(there, "CHECKPOINT_DIR")
+        outputs.check_writable(there, "CHECKPOINT_DIR (--checkpoint-dir)")
         if folder:
             model = memory.without_weights(hub.BaseModel(folder, settings.BASE_MODEL, None, ""), settings)
             run_folder.check_space(model, Settings(vars(settings) | {"CHECKPOINT_DIR": str(there)}))

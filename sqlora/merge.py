@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sqlora import run_folder
+from sqlora import outputs, run_folder
 from sqlora.errors import UserError, run_command
+from sqlora.paths import expand
 from sqlora.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -129,13 +131,15 @@ def _drift_facts(apart: Drift, rows: int, low_bit: str) -> dict[str, str]:
     }
 
 
-def _check_output(text: str | None) -> Path:
+def _check_output(text: str | None, settings: Settings | None = None) -> Path:
+    """The folder to write. Raises UserError if it may not be written, or CHECKPOINT_DIR, where the data's check is kept."""
     if not text:
         raise UserError("--output is missing; name the folder for the merged model")
-    output = Path(text).resolve()  # of "." too the name is needed
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"--output is {text!r}, and something is there; name a folder that is new, or empty this one")
-    run_folder.check_writable(output.parent, "OUTPUT")
+    output = Path(os.path.realpath(expand(text, "--output")))  # of "." too the name is needed
+    others = [outputs.Folder("CHECKPOINT_DIR (--checkpoint-dir)", Path(settings.CHECKPOINT_DIR), patterns=(outputs.LINT,))
+              ] if settings else []
+    outputs.check(run_folder.reads(settings) if settings else {}, outputs.Folder("--output", output, patterns=("*",), new=True),
+                  *others)
     return output
 
 
@@ -159,7 +163,7 @@ def _check_space(config, dtype, output: Path) -> None:
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED)
 def command(output: str | None, dtype: str, into: str, flags: tuple[str, ...]) -> None:
     settings = load_settings(list(flags), ABOUT)
-    folder = _check_output(output)
+    folder = _check_output(output, settings)
     if settings.BACKEND == "bigdl":
         raise UserError("BACKEND (--backend) is 'bigdl', into whose weights nothing can be folded; merge with BACKEND "
                         "bitsandbytes, in the environment of requirements.txt, which takes the same adapters")

@@ -4,50 +4,61 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
+import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
 import filelock
 
-from sqlora import atomic, checkpoints, processes
+from sqlora import atomic, checkpoints, outputs, processes
 from sqlora.console import note, print_facts
 from sqlora.errors import UserError
-from sqlora.settings import Settings, flag
+from sqlora.outputs import CURVE, EARLIER, EVALUATION, METRICS, PAGE
+from sqlora.settings import READ, Settings, flag
 
-METRICS = "metrics.jsonl"
-CURVE = "loss.png"
-PAGE = "before_after.html"
-EVALUATION = "evaluation.json"
-EARLIER = "earlier"
 LOCK = ".lock"
+ADAPTER = {"adapter_config.json": None, checkpoints.WEIGHTS: None, "README.md": outputs.CARD, checkpoints.FINGERPRINT: None,
+           LOCK: None}
+RUN = {METRICS: outputs.LOGGED_STEPS, CURVE: None, PAGE: outputs.WEB_PAGE, EVALUATION: outputs.VERDICTS, LOCK: None}
 
 
 def check_outputs(settings: Settings) -> None:
-    """Raises UserError unless both output folders can be made and written to."""
-    for name in ("CHECKPOINT_DIR", "MODEL_PATH"):
-        check_writable(Path(getattr(settings, name)), name)
+    """Raises UserError unless finetune.py may write to both its folders, and can; see outputs.py."""
+    run, model = _named(settings, "CHECKPOINT_DIR", "MODEL_PATH")
+    outputs.check(reads(settings), outputs.Folder(*run, RUN, (EARLIER, outputs.LINT, checkpoints.PREFIX + "*")),
+                  outputs.Folder(*model, ADAPTER))
 
 
-def check_writable(folder: Path, name: str) -> None:
-    """Makes `folder`, and raises UserError, naming the setting `name`, unless a file can be written there."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as probe:
-            probe.write(b"x")
-    except OSError as error:
-        otherwise = "since this is a file" if folder.is_file() else "or free some space"
-        raise UserError(f"{name} ({flag(name)}): nothing can be written to {str(folder)!r} ({error.strerror}); choose another "
-                        f"folder, {otherwise}") from None
+def check_answers(settings: Settings) -> None:
+    """The same for what generate.py writes."""
+    run, answers, feedback = _named(settings, "CHECKPOINT_DIR", "OUTPUT", "SAVE_FEEDBACK")
+    files = []
+    if settings.OUTPUT:
+        files.append(outputs.File(*answers, outputs.DATABASE_ANSWERS if settings.DATABASE else outputs.ANSWERS))
+    if settings.SAVE_FEEDBACK:
+        files.append(outputs.File(*feedback, outputs.TRAINING_ROWS))
+    written = {name: RUN[name] for name in (PAGE, EVALUATION)}
+    outputs.check(reads(settings), outputs.Folder(*run, written, (outputs.ANSWERS_KEPT,)), *files)
 
 
-def check_output_file(file: Path, name: str) -> None:
-    """Raises UserError, naming the setting `name`, unless `file` can be written."""
-    if file.is_dir():
-        raise UserError(f"{name} ({flag(name)}) is {str(file)!r}, which is a folder; name a file")
-    check_writable(file.parent, name)
+def reads(settings: Settings) -> dict[str, Path]:
+    """What the settings name that is read, by what messages call it. Of an SQLite file its log too."""
+    found = dict(_named(settings, *(name for name in READ if getattr(settings, name))))
+    if settings.DATABASE:
+        from sqlora.address import sqlite_file  # imports SQLAlchemy
+
+        ((name, _),) = _named(settings, "DATABASE")
+        del found[name]
+        if file := sqlite_file(settings.DATABASE):
+            found |= {name: Path(file)} | {f"{more} of {name}": Path(file + more) for more in ("-wal", "-shm", "-journal")}
+    return found
+
+
+def _named(settings: Settings, *names: str) -> list[tuple[str, Path]]:
+    return [(f"{name} ({flag(name)})", Path(getattr(settings, name))) for name in names]
 
 
 @contextlib.contextmanager
@@ -80,6 +91,10 @@ def check_space(model, settings: Settings) -> None:
         raise UserError(f"CHECKPOINT_DIR (--checkpoint-dir) is {settings.CHECKPOINT_DIR!r}, whose disk has {free / 1e6:.0f} MB "
                         f"free, and {settings.SAVE_TOTAL_LIMIT + 1} checkpoints need {need / 1e6:.0f} MB; free some space, or "
                         f"lower SAVE_TOTAL_LIMIT (--save-total-limit)")
+    largest = trained * 4 * 2  # bytes of the optimiser's file
+    if (limit := atomic.largest_file()) < largest:
+        raise UserError(f"a checkpoint has a file of {largest / 1e6:.1f} MB, and no file may be larger than {limit / 1e6:.1f} MB "
+                        f"here; raise the limit (ulimit -f)")
 
 
 def check_alike(fingerprint: dict) -> None:
@@ -127,12 +142,22 @@ def _set_earlier_run_aside(settings: Settings) -> Path | None:
     """
     folder = Path(settings.CHECKPOINT_DIR)
     made = (METRICS, CURVE, PAGE, EVALUATION)
-    left = [*folder.glob(checkpoints.PREFIX + "*"), *(folder / name for name in made if (folder / name).exists())]
+    left = [*folder.glob(checkpoints.PREFIX + "*"), *(folder / name for name in made if os.path.lexists(folder / name))]
     if not left:
         return None
-    newest = max(path.stat().st_mtime for path in left)
-    aside = folder / EARLIER / datetime.fromtimestamp(newest).strftime("%Y-%m-%d_%H-%M-%S")
-    aside.mkdir(parents=True, exist_ok=True)
+    newest = max(path.lstat().st_mtime for path in left)  # of a link itself, which may lead nowhere
+    aside = _new_folder(folder / EARLIER / datetime.fromtimestamp(newest).strftime("%Y-%m-%d_%H-%M-%S"))
     for path in left:
         path.rename(aside / path.name)
     return aside
+
+
+def _new_folder(wanted: Path) -> Path:
+    """Makes `wanted`, or, where something is there, as after a run was copied back from it, a folder beside it with a number."""
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(2):
+        try:
+            wanted.mkdir()
+            return wanted
+        except FileExistsError:
+            wanted = wanted.with_name(f"{wanted.name.partition('+')[0]}+{number}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from transformers import TrainerCallback
 
 from sqlora import interrupts, processes
-from sqlora.atomic import replace_file
+from sqlora.atomic import replace_file, writing
 from sqlora.console import console, note, progress_bar
 from sqlora.device import Device, peak_memory
 
@@ -87,7 +87,7 @@ class RunLog(TrainerCallback):
         if "loss" not in self.entry and "eval_loss" not in self.entry:
             return
         if processes.is_first():
-            with self.path.open("a", encoding="utf-8") as stream:
+            with writing(self.path), self.path.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(self.entry) + "\n")
         console.print(_line(self.entry, self.trainer.state.max_steps), highlight=False, soft_wrap=True)
         self.last |= self.entry

@@ -45,7 +45,8 @@ class SavingTrainer(Trainer):
         folder = self._checkpoint(step)
         if step == self.state.best_global_step:
             self.state.best_model_checkpoint = str(folder)
-        states = self._gather_rng_states()
+        with atomic.writing(folder):
+            states = self._gather_rng_states()
         if processes.is_first():
             self._write_checkpoint(folder, states)
         self.seconds_aside += time.perf_counter() - start
@@ -67,7 +68,7 @@ class SavingTrainer(Trainer):
 
     def _gather_rng_states(self) -> list[bytes] | None:
         """The files in which Trainer keeps the state of the random numbers, one for each process; in the first alone."""
-        with tempfile.TemporaryDirectory() as folder:
+        with self._scratch() as folder:
             self._save_rng_state(folder)
             return processes.gather(Path(folder, RNG).read_bytes())
 
@@ -76,9 +77,13 @@ class SavingTrainer(Trainer):
         if checkpoint is None or rank == 0:
             super()._load_rng_state(checkpoint)
         elif (own := Path(checkpoint, _rng_name(rank))).is_file():  # the run may have had fewer processes
-            with tempfile.TemporaryDirectory() as folder:
+            with self._scratch() as folder:
                 shutil.copy(own, Path(folder, RNG))
                 super()._load_rng_state(folder)
+
+    def _scratch(self) -> tempfile.TemporaryDirectory:
+        """A folder for a moment, where the checkpoints go: the system's own for such may be full, or small."""
+        return tempfile.TemporaryDirectory(dir=self.args.output_dir, prefix=atomic.PARTIAL)
 
     def _take_up(self, progress: dict) -> None:
         self.unlogged = [tuple(one) for one in progress["unlogged"]]

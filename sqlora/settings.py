@@ -10,7 +10,7 @@ import re
 import sys
 import tokenize
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import click
 import config
 from sqlora import checkpoints, database_settings
 from sqlora.errors import UserError
+from sqlora.paths import expand, same
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Kind:
     wants: str
     valid: Callable[[Any], bool]
     parse: Callable[[str], Any] = str
+    is_path: bool = False
 
 
 LARGEST = (1 << 31) - 1  # no count is larger
@@ -52,6 +54,7 @@ def is_text(value: Any) -> bool:
 SWITCH = Kind("True or False", lambda v: type(v) is bool, {"true": True, "false": False}.__getitem__)
 TEXT = Kind("a non-empty text of whole characters", lambda v: is_text(v) and bool(v.strip()))
 OPTIONAL_TEXT = Kind("a text of whole characters", is_text)
+PATH, OPTIONAL_PATH = replace(TEXT, is_path=True), replace(OPTIONAL_TEXT, is_path=True)  # or a hub id, a URL, a schema's text
 NAMES = Kind(
     "a list of names, with commas between them on the command line",
     lambda v: type(v) is list and bool(v) and all(is_text(name) and name for name in v),
@@ -60,16 +63,16 @@ NAMES = Kind(
 OPTIONAL_NAMES = Kind(NAMES.wants, lambda v: v == [] or NAMES.valid(v), NAMES.parse)
 
 KINDS: dict[str, Kind] = {
-    "BASE_MODEL": TEXT,
-    "DATA_PATH": TEXT,
+    "BASE_MODEL": PATH,
+    "DATA_PATH": PATH,
     "STREAMING": SWITCH,
     "SHUFFLE_BUFFER": whole(1),
-    "EXTRA_DATA": OPTIONAL_TEXT,
+    "EXTRA_DATA": OPTIONAL_PATH,
     "EXTRA_WEIGHT": whole(1),
-    "TEST_DATA": TEXT,
-    "CHECKPOINT_DIR": TEXT,
-    "MODEL_PATH": TEXT,
-    "LORA_CHECKPOINT": TEXT,
+    "TEST_DATA": PATH,
+    "CHECKPOINT_DIR": PATH,
+    "MODEL_PATH": PATH,
+    "LORA_CHECKPOINT": PATH,
     "DEVICE": choice("auto", "xpu", "cuda", "cpu"),
     "DTYPE": choice("auto", "bfloat16", "float16", "float32"),
     "BACKEND": choice("bitsandbytes", "bigdl"),
@@ -94,7 +97,7 @@ KINDS: dict[str, Kind] = {
     "LONG_ROWS": choice("drop", "raise"),
     "CHECK_DATA": choice("off", "warn", "drop", "fix"),
     "VALIDATION_ROWS": whole(1),
-    "HOLDOUT": OPTIONAL_TEXT,
+    "HOLDOUT": OPTIONAL_PATH,
     "LOGGING_STEPS": whole(1),
     "EVAL_STEPS": whole(1),
     "SAVE_STEPS": whole(1),
@@ -112,18 +115,21 @@ KINDS: dict[str, Kind] = {
     "TEMPERATURE": real("a number above 0 and at most 2", lambda v: 0 < v <= 2),
     "REPETITION_PENALTY": real("a number above 0", lambda v: v > 0),
     "QUESTION": OPTIONAL_TEXT,
-    "CONTEXT": OPTIONAL_TEXT,
-    "OUTPUT": OPTIONAL_TEXT,
+    "CONTEXT": OPTIONAL_PATH,
+    "OUTPUT": OPTIONAL_PATH,
     "EVALUATE": SWITCH,
-    "DATABASE": OPTIONAL_TEXT,
-    "QUESTIONS": OPTIONAL_TEXT,
+    "DATABASE": OPTIONAL_PATH,
+    "QUESTIONS": OPTIONAL_PATH,
     "TABLES": OPTIONAL_NAMES,
     "EXECUTE": SWITCH,
     "FORMAT": choice("table", "csv", "json"),
     "QUERY_SECONDS": real("a number above 0 and at most 86400", lambda v: 0 < v <= 86400),
     "INTERACTIVE": SWITCH,
-    "SAVE_FEEDBACK": OPTIONAL_TEXT,
+    "SAVE_FEEDBACK": OPTIONAL_PATH,
 }
+# What is a path is read or written; LORA_CHECKPOINT, which is ours, may be in a folder that is written to.
+READ = ("BASE_MODEL", "DATA_PATH", "EXTRA_DATA", "HOLDOUT", "TEST_DATA", "QUESTIONS", "CONTEXT", "DATABASE")
+WRITTEN = ("CHECKPOINT_DIR", "MODEL_PATH", "OUTPUT", "SAVE_FEEDBACK")
 SECRET = {"DATABASE"}  # a URL may hold a password: it is never shown or written down
 NOT_SETTINGS = {"DEMO", "PRESETS"}
 # What a run cannot change when it is resumed, since it says which rows train with which gradients.
@@ -131,6 +137,10 @@ FIXED = {"BASE_MODEL", "DATA_PATH", "STREAMING", "SHUFFLE_BUFFER", "EXTRA_DATA",
          "GRADIENT_ACCUMULATION_STEPS", "LEARNING_RATE", "WARMUP_STEPS", "MAX_GRAD_NORM", "LORA_R", "LORA_ALPHA",
          "LORA_DROPOUT", "LORA_TARGETS", "PACKING", "PROMPT_ORDER", "TRAIN_ON_INPUTS", "MAX_LENGTH", "LONG_ROWS", "CHECK_DATA",
          "VALIDATION_ROWS", "HOLDOUT", "SEED"}
+# What --from-run takes of a run, which may be a stranger's: how to prompt and train, and not what to ask or where to write.
+FROM_RUN = FIXED | {"BACKEND", "MAX_STEPS", "GRADIENT_CHECKPOINTING", "COMPILE", "MAX_TOKENS_PER_PASS", "LOGGING_STEPS",
+                    "EVAL_STEPS", "SAVE_STEPS", "SAVE_TOTAL_LIMIT"}
+RESUMED = FROM_RUN | {"MODEL_PATH", "DEVICE", "REPORT_TO"}  # what a run that goes on takes of itself
 
 
 class Settings:
@@ -142,7 +152,7 @@ class Settings:
     def __init__(self, values: Mapping[str, Any]):
         for name, value in values.items():
             _check(name, value)
-        self.__dict__.update(values)
+        self.__dict__.update(_expanded(values))
         _check_combinations(self)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -172,7 +182,7 @@ def load_settings(arguments: list[str] | None, about: str, trains: bool = True) 
     if preset:
         values |= config.PRESETS[preset]
     if run:
-        values |= run_settings(Path(run))
+        values |= run_settings(Path(expand(run, "--from-run")), FROM_RUN)
     given = {name: _parse(name, text) for name, text in flags.items() if text is not None}
     values |= given
     return Settings(_resumed(values, given) if values["RESUME"] is True and trains else values)
@@ -180,12 +190,13 @@ def load_settings(arguments: list[str] | None, about: str, trains: bool = True) 
 
 def _resumed(values: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """The settings of the run in CHECKPOINT_DIR, with the flags that may change. Raises UserError for one that may not."""
+    values, given = _expanded(values), _expanded(given)
     run = Path(str(values["CHECKPOINT_DIR"]))
     checkpoint = checkpoints.newest(run)
     if checkpoint is None:
         raise UserError(f"RESUME (--resume) is set, and CHECKPOINT_DIR (--checkpoint-dir) {str(run)!r} has no whole checkpoint; "
                         f"name the run's folder, or begin without --resume")
-    saved = values | run_settings(checkpoint)  # a setting that is newer than the run has today's value
+    saved = _expanded(values | run_settings(checkpoint, RESUMED))  # a setting that is newer than the run has today's value
     for name in FIXED & given.keys():
         if given[name] != saved[name]:
             raise UserError(f"{name} ({flag(name)}) is {given[name]!r}, and the run in {str(run)!r} has {saved[name]!r}; leave "
@@ -203,15 +214,24 @@ def constants() -> dict[str, Any]:
     return found
 
 
-def run_settings(path: Path) -> dict[str, Any]:
-    """The settings of a finished run: its sqlora.json, or the folder that holds it. Raises UserError."""
+def run_settings(path: Path, wanted: set[str]) -> dict[str, Any]:
+    """Those `wanted` of the settings of a run: its sqlora.json, or the folder that holds it. Raises UserError."""
     path = path / "sqlora.json" if path.is_dir() else path
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))["settings"]
-        return dict(saved)
+        saved = dict(saved)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"--from-run {path}: no settings of a run are there ({type(error).__name__}); "
                         f"name a folder with a sqlora.json, such as {config.MODEL_PATH}") from None
+    for name in saved.keys() - KINDS.keys():
+        raise _unknown(name)
+    return {name: saved[name] for name in wanted & saved.keys()}
+
+
+def _expanded(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with every ~ of a path written out. Raises UserError for one of an unknown user."""
+    paths = [name for name, value in values.items() if name in KINDS and KINDS[name].is_path and isinstance(value, str)]
+    return {**values, **{name: expand(values[name], f"{name} ({flag(name)})") for name in paths}}
 
 
 def flag(name: str) -> str:
@@ -222,7 +242,7 @@ def flag(name: str) -> str:
 def _options() -> list[click.Parameter]:
     options: list[click.Parameter] = [
         click.Option(["--preset"], type=click.Choice(list(config.PRESETS)), help="settings for a purpose; tiny: the demo"),
-        click.Option(["--from-run"], metavar="PATH", help="take the settings of a finished run from its sqlora.json"),
+        click.Option(["--from-run"], metavar="PATH", help="prompt and train as a finished run did, by its sqlora.json"),
     ]
     for name, text in _descriptions().items():
         default = getattr(config, name)
@@ -277,7 +297,7 @@ def _check_combinations(s: Settings) -> None:
             f"SAVE_STEPS (--save-steps) is {s.SAVE_STEPS} and EVAL_STEPS (--eval-steps) is {s.EVAL_STEPS}; SAVE_STEPS must "
             f"be a multiple of EVAL_STEPS, since the best checkpoint is chosen by its evaluation"
         )
-    if Path(s.CHECKPOINT_DIR).resolve() == Path(s.MODEL_PATH).resolve():
+    if same(s.CHECKPOINT_DIR, s.MODEL_PATH):
         raise UserError(f"CHECKPOINT_DIR and MODEL_PATH (--model-path) are both {s.MODEL_PATH!r}; give them two folders")
     if s.STREAMING and (s.EXTRA_DATA or s.BACKEND == "bigdl"):
         other = "EXTRA_DATA (--extra-data)" if s.EXTRA_DATA else "BACKEND (--backend) bigdl"

@@ -192,7 +192,7 @@ def _open_history() -> History:
 def _open_feedback(name: str) -> Path | None:
     if not name:
         return None
-    path = Path(name).expanduser()
+    path = Path(name)
     if path.suffix != ".jsonl":
         raise UserError(f"SAVE_FEEDBACK (--save-feedback) is {name!r}; name a .jsonl file")
     try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import glob
 import itertools
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,7 +36,7 @@ class Source:
         """Raises UserError if DATA_PATH is not there, cannot be read, or has no train split."""
         self.where = f"DATA_PATH (--data-path) ({settings.DATA_PATH})"
         self.most = settings.SHUFFLE_BUFFER
-        path = Path(os.path.expanduser(settings.DATA_PATH))
+        path = Path(settings.DATA_PATH)
         with data.readable(self.where):
             import datasets
 

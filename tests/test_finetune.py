@@ -177,7 +177,7 @@ def test_a_disk_that_fills_while_saving_costs_nothing_saved_before(short_run, sm
 def test_a_disk_with_too_little_room_is_told_before_training(short_run, small_disk):
     (small_disk / "ballast").write_bytes(b"x" * (_free(small_disk) - 100_000))
     with pytest.raises(UserError, match="--checkpoint-dir.*MB free"):
-        finetune.main(short_run("--checkpoint-dir", str(small_disk)))
+        finetune.main(short_run("--checkpoint-dir", str(small_disk / "run")))
 
 
 def _free(folder: Path) -> int:
