@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from sqlora import console
+from sqlora.atomic import replace_file
 from sqlora.errors import UserError
 
 TRIES = 3
@@ -130,7 +131,7 @@ def _delete_damaged(kind: str, repo: str, folder: Path, names: list[str], offlin
     known |= {name: stamps[name] for name in hashes if name not in damaged}
     if os.access(constants.HF_HOME, os.W_OK):  # a cache that somebody else keeps is checked each time
         record.parent.mkdir(parents=True, exist_ok=True)
-        record.write_text(json.dumps(known), encoding="utf-8")
+        replace_file(record, lambda partial: partial.write_text(json.dumps(known), encoding="utf-8"))
     return damaged
 
 

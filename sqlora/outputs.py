@@ -139,7 +139,11 @@ def check(reads: dict[str, Path | str], *outputs: File | Folder) -> None:
     for output in outputs:
         for name, path in reads.items():
             _check_apart(name, path, output)
-        output.check()
+        try:
+            output.check()
+        except OSError as error:
+            raise UserError(f"{output.name} is {str(output.path)!r}, which cannot be looked at ({error.strerror}: "
+                            f"{error.filename}); name another") from None
     for one, other in itertools.combinations(outputs, 2):
         if _within(one, other) or _within(other, one):
             raise UserError(f"{one.name} is {str(one.path)!r} and {other.name} is {str(other.path)!r}, and one would be written "
@@ -183,10 +187,8 @@ def _check_file(what: str, remedy: str, path: Path, kind: Kind | None, may_be_li
     """Raises UserError, from `what` to `remedy`, unless a file of the kind, an empty one or none is at `path`."""
     try:
         found = path.stat() if may_be_link else path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError):  # `make` tells of the latter
         return
-    except OSError as error:
-        raise UserError(f"{what} cannot be looked at ({error.strerror}); {remedy}") from None
     if stat.S_ISDIR(found.st_mode):
         raise UserError(f"{what} is a folder; name a file" if may_be_link else f"{what} is a folder; {remedy}")
     if not stat.S_ISREG(found.st_mode):
@@ -215,7 +217,7 @@ def _not_ours(folder: Path, depth: int = DEEPEST) -> Path | None:
         if entry.name in IGNORED or entry.name.startswith(PARTIAL):
             continue
         if entry.is_dir():
-            ours = depth > 0 and _not_ours(entry, depth - 1) is None
+            ours = depth > 0 and (_is_merged(entry) or _not_ours(entry, depth - 1) is None)
         elif entry.is_file():
             ours = not entry.stat().st_size or any(kind.fits(entry) for kind in (ANSWERS, DATABASE_ANSWERS, VERDICTS, WEB_PAGE))
         else:
@@ -223,6 +225,11 @@ def _not_ours(folder: Path, depth: int = DEEPEST) -> Path | None:
         if not ours:
             return entry
     return None
+
+
+def _is_merged(folder: Path) -> bool:
+    """Whether sqlora.merge made it. Nothing else may be written there, but runs may be beside it."""
+    return (folder / "README.md").is_file() and CARD.fits(folder / "README.md")
 
 
 def _has_run(folder: Path) -> bool:

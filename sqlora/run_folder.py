@@ -53,7 +53,8 @@ def reads(settings: Settings) -> dict[str, Path]:
         ((name, _),) = _named(settings, "DATABASE")
         del found[name]
         if file := sqlite_file(settings.DATABASE):
-            found |= {name: Path(file)} | {f"{more} of {name}": Path(file + more) for more in ("-wal", "-shm", "-journal")}
+            logs = {f"the {more} file of {name}": Path(file + more) for more in ("-wal", "-shm", "-journal")}
+            found |= {name: Path(file)} | logs
     return found
 
 
@@ -113,11 +114,13 @@ def begin(settings: Settings, fingerprint: dict) -> Path | None:
 
     Raises UserError if the run has done its steps, or if base, tokenizer or data are no longer those that it began with.
     """
+    folder = Path(settings.CHECKPOINT_DIR)
     if not settings.RESUME:
-        if aside := _set_earlier_run_aside(settings):
-            note(f"what an earlier run left in {settings.CHECKPOINT_DIR} is in {aside} now")
+        made = [folder / name for name in (METRICS, CURVE, PAGE, EVALUATION)]
+        left = [*folder.glob(checkpoints.PREFIX + "*"), *filter(os.path.lexists, made)]
+        _set_aside(folder, left, "what an earlier run left")  # whose metrics and checkpoints would be lost
         return None
-    checkpoint = checkpoints.newest(Path(settings.CHECKPOINT_DIR))
+    checkpoint = checkpoints.newest(folder)
     began = checkpoints.read_fingerprint(checkpoint)
     where = f"the run in {settings.CHECKPOINT_DIR!r}"
     for key, part, told in (("base_model", "content", "BASE_MODEL's files"), ("data", "hash", "DATA_PATH's rows")):
@@ -132,24 +135,20 @@ def begin(settings: Settings, fingerprint: dict) -> Path | None:
     if step >= settings.MAX_STEPS:
         raise UserError(f"RESUME (--resume): {where} has done its {step} steps; raise MAX_STEPS (--max-steps) to train on")
     print_facts({"resumed": f"after step {step}, from {checkpoint}"})
+    strange = [path for path in folder.glob(checkpoints.PREFIX + "*") if not (path / checkpoints.FINGERPRINT).is_file()]
+    _set_aside(folder, strange, "what is no checkpoint of ours")  # which would be deleted, or written over
     return checkpoint
 
 
-def _set_earlier_run_aside(settings: Settings) -> Path | None:
-    """Moves what an earlier run left in CHECKPOINT_DIR into a folder of its own there, and returns that folder.
-
-    A new run would otherwise overwrite its metrics and rotate its checkpoints away.
-    """
-    folder = Path(settings.CHECKPOINT_DIR)
-    made = (METRICS, CURVE, PAGE, EVALUATION)
-    left = [*folder.glob(checkpoints.PREFIX + "*"), *(folder / name for name in made if os.path.lexists(folder / name))]
+def _set_aside(folder: Path, left: list[Path], told: str) -> None:
+    """Moves what is `left` in CHECKPOINT_DIR into a folder of its own there, and says so."""
     if not left:
-        return None
+        return
     newest = max(path.lstat().st_mtime for path in left)  # of a link itself, which may lead nowhere
     aside = _new_folder(folder / EARLIER / datetime.fromtimestamp(newest).strftime("%Y-%m-%d_%H-%M-%S"))
     for path in left:
         path.rename(aside / path.name)
-    return aside
+    note(f"{told} in {folder} is in {aside} now")
 
 
 def _new_folder(wanted: Path) -> Path:

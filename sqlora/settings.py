@@ -219,11 +219,12 @@ def run_settings(path: Path, wanted: set[str]) -> dict[str, Any]:
     path = path / "sqlora.json" if path.is_dir() else path
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))["settings"]
-        saved = dict(saved)
+        if not isinstance(saved, dict):
+            raise TypeError
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"--from-run {path}: no settings of a run are there ({type(error).__name__}); "
                         f"name a folder with a sqlora.json, such as {config.MODEL_PATH}") from None
-    for name in saved.keys() - KINDS.keys():
+    for name in sorted(saved.keys() - KINDS.keys()):
         raise _unknown(name)
     return {name: saved[name] for name in wanted & saved.keys()}
 

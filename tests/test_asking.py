@@ -8,7 +8,7 @@ import scholar
 import servers
 
 import generate
-from sqlora import asking, data, generation
+from sqlora import asking, data, generation, outputs
 from sqlora.console import console
 from sqlora.database import open_database
 from sqlora.errors import UserError
@@ -46,6 +46,7 @@ def test_questions_of_a_file(ask, server, tmp_path, capsys):
     told = capsys.readouterr()
     rows = {row["question"]: row for row in data.load_rows(str(output), "", ("question", "context"))}
     records = {record["question"]: record for record in map(json.loads, output.read_text(encoding="utf-8").splitlines())}
+    assert outputs.DATABASE_ANSWERS.fits(output)
     assert list(rows) == list(scholar.LEARNED)
     assert all(row["context"] == scholar.CONTEXT for row in rows.values())
     one, two, three, four, five = records.values()

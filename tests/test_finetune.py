@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import patience
@@ -11,7 +12,7 @@ import pytest
 
 import finetune
 import generate
-from sqlora import adapter, checkpoints
+from sqlora import adapter, atomic, checkpoints, outputs
 from sqlora.errors import UserError, exit_on_user_error
 
 ROOT = Path(__file__).parent.parent
@@ -49,6 +50,7 @@ def test_the_main_job_as_a_user_runs_it(llama_folder, rows_file, tmp_path):
         assert fact in trained.stdout
     assert trained.stderr == ""
     finished = tmp_path / "saved_model"
+    assert outputs.CARD.fits(finished / "README.md")
     assert {path.name for path in finished.iterdir()} == {
         ".lock", "README.md", "adapter_config.json", "adapter_model.safetensors", "sqlora.json"}
     assert json.loads((finished / "sqlora.json").read_text())["status"] == "finished"
@@ -63,6 +65,9 @@ def test_the_main_job_as_a_user_runs_it(llama_folder, rows_file, tmp_path):
     assert [row["question"] for row in answers] == [row["question"] for row in given]
     assert all(answer.keys() == {"question", "context", "answer", "base", "adapter"} for answer in answers)
     assert "execution match" in (tmp_path / "lora_models" / "before_after.html").read_text()
+    for kind, name in ((outputs.ANSWERS, "answers.jsonl"), (outputs.LOGGED_STEPS, "lora_models/metrics.jsonl"),
+                       (outputs.WEB_PAGE, "lora_models/before_after.html"), (outputs.VERDICTS, "lora_models/evaluation.json")):
+        assert kind.fits(tmp_path / name), name
     assert "execution match, adapter" in answered.stdout
     evaluation = json.loads((tmp_path / "lora_models" / "evaluation.json").read_text())
     assert evaluation["metrics"]["adapter"]["n"] == evaluation["adapter_against_base"]["n"] == 24
@@ -178,6 +183,21 @@ def test_a_disk_with_too_little_room_is_told_before_training(short_run, small_di
     (small_disk / "ballast").write_bytes(b"x" * (_free(small_disk) - 100_000))
     with pytest.raises(UserError, match="--checkpoint-dir.*MB free"):
         finetune.main(short_run("--checkpoint-dir", str(small_disk / "run")))
+
+
+def test_a_full_temporary_folder_costs_nothing(short_run, small_disk, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+    (small_disk / "ballast").write_bytes(b"x" * _free(small_disk))
+    settings = short_run("--max-steps", "2")
+    finetune.main(settings)
+    finetune.main(short_run("--max-steps", "4", "--resume"))
+    assert checkpoints.is_whole(Path(settings.MODEL_PATH))
+
+
+def test_a_limit_on_the_size_of_files_is_told_before_training(short_run, monkeypatch):
+    monkeypatch.setattr(atomic, "largest_file", lambda: 20_000)
+    with pytest.raises(UserError, match="no file may be larger than 0.0 MB.*ulimit -f"):
+        finetune.main(short_run())
 
 
 def _free(folder: Path) -> int:

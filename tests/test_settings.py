@@ -1,5 +1,6 @@
 """config.py and its flags: layers, checks, and messages that name the flag, the value and the remedy."""
 
+import json
 import os
 import subprocess
 import sys
@@ -141,6 +142,72 @@ def test_a_run_file_with_an_unknown_name_is_refused(tmp_path):
     (tmp_path / "sqlora.json").write_text('{"settings": {"MAX_STEP": 7}}')
     with pytest.raises(UserError, match="MAX_STEP.*MAX_STEPS"):
         load("--from-run", str(tmp_path))
+
+
+ASKS_OR_WRITES = {  # what a run does not hand on: see settings.FROM_RUN
+    "TEST_DATA", "CHECKPOINT_DIR", "MODEL_PATH", "LORA_CHECKPOINT", "DEVICE", "RESUME", "ESTIMATE", "REPORT_TO", "MODEL",
+    "MAX_NEW_TOKENS", "GENERATION_BATCH_SIZE", "MERGE_FOR_GENERATION", "NUM_BEAMS", "NUM_CANDIDATES", "TEMPERATURE",
+    "REPETITION_PENALTY", "QUESTION", "CONTEXT", "OUTPUT", "EVALUATE", "DATABASE", "QUESTIONS", "TABLES", "EXECUTE", "FORMAT",
+    "QUERY_SECONDS", "INTERACTIVE", "SAVE_FEEDBACK"}
+
+
+def test_for_every_setting_it_is_decided_whether_a_run_hands_it_on():
+    assert settings.FROM_RUN | ASKS_OR_WRITES == set(settings.KINDS)
+    assert not settings.FROM_RUN & (ASKS_OR_WRITES | set(settings.WRITTEN) | settings.SECRET)
+    assert settings.FIXED < settings.FROM_RUN < settings.RESUMED
+
+
+def test_a_stranger_s_run_says_how_to_train_and_not_where_to_write(tmp_path):
+    saved = {name: "evil" for name in ASKS_OR_WRITES} | {"MAX_STEPS": 7, "PROMPT_ORDER": "schema_first", "BASE_MODEL": "a/b"}
+    (tmp_path / "sqlora.json").write_text(json.dumps({"settings": saved}))
+    taken = vars(load("--from-run", str(tmp_path)))
+    assert taken == settings.constants() | {"MAX_STEPS": 7, "PROMPT_ORDER": "schema_first", "BASE_MODEL": "a/b"}
+    (tmp_path / "sqlora.json").write_text('{"settings": [[5, 7]]}')
+    with pytest.raises(UserError, match="no settings of a run"):
+        load("--from-run", str(tmp_path))
+
+
+def test_for_every_setting_it_is_decided_whether_it_is_a_path():
+    paths = {name for name, kind in settings.KINDS.items() if kind.is_path}
+    assert paths == {*settings.READ, *settings.WRITTEN, "LORA_CHECKPOINT"}
+    assert {name for name in settings.KINDS if name.endswith(("_DIR", "_PATH"))} < paths
+
+
+@pytest.mark.parametrize("name", [name for name, kind in settings.KINDS.items() if kind.is_path])
+def test_a_home_folder_in_any_path(monkeypatch, name):
+    monkeypatch.setenv("HOME", "/home/me")
+    more = {"CONTEXT": ["--question", "x"], "DATABASE": ["--question", "x"], "QUESTIONS": ["--database", "d"],
+            "SAVE_FEEDBACK": ["--database", "d", "--interactive"]}.get(name, [])
+    assert getattr(load(settings.flag(name), "~/x.sql", *more), name) == "/home/me/x.sql"
+    with pytest.raises(UserError, match=rf"{name} \({settings.flag(name)}\) is '~nosuchuser/x'"):
+        load(settings.flag(name), "~nosuchuser/x", *more)
+    if not more:
+        monkeypatch.setattr(config, name, "~/x.sql")
+        assert getattr(load(), name) == "/home/me/x.sql"
+
+
+def test_a_home_folder_in_the_paths_of_the_command_line(monkeypatch, tmp_path, capsys):
+    from sqlora import evaluation, lint_command, merge
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sqlora.json").write_text('{"settings": {"MAX_STEPS": 7}}')
+    row = {"question": "How many?", "context": "CREATE TABLE t (a INT)", "answer": "SELECT a FROM t", "prediction": "SELECT a FROM t"}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    assert load("--from-run", "~").MAX_STEPS == 7
+    assert merge._check_output("~/merged") == tmp_path / "merged"
+    lint_command.main(["~/rows.jsonl", "--fix", "~/fixed.jsonl"])
+    monkeypatch.setattr(sys, "argv", ["evaluation", "~/rows.jsonl", "--json", "~/verdicts.json"])
+    evaluation.main()
+    assert {path.name for path in tmp_path.iterdir()} == {"sqlora.json", "rows.jsonl", "fixed.jsonl", "fixed.dropped.jsonl",
+                                                         "verdicts.json"}
+    for arguments in (["~nosuchuser/a"], ["rows.jsonl", "--fix", "~nosuchuser/a.jsonl"], ["rows.jsonl", "--tokenizer", "~nosuchuser"]):
+        with pytest.raises(SystemExit):
+            lint_command.main(arguments)
+        assert "'~nosuchuser' is not known" in capsys.readouterr().err
+    for call in (lambda: merge._check_output("~nosuchuser/m"), lambda: load("--from-run", "~nosuchuser/run")):
+        with pytest.raises(UserError, match="'~nosuchuser' is not known"):
+            call()
 
 
 def test_settings_are_read_only():
