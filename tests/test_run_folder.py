@@ -98,7 +98,8 @@ def test_a_run_that_goes_on_takes_its_folders_and_nothing_to_ask(run, make_setti
     _, folder = run
     file = folder / "checkpoint-4" / checkpoints.FINGERPRINT
     sealed = json.loads(file.read_text())
-    sealed["settings"] |= {"OUTPUT": "/etc/passwd", "QUESTION": "evil", "LORA_CHECKPOINT": "evil", "MODEL_PATH": str(tmp_path / "m")}
+    evil = {"OUTPUT": "/etc/passwd", "QUESTION": "evil", "LORA_CHECKPOINT": "evil"}
+    sealed["settings"] |= evil | {"MODEL_PATH": str(tmp_path / "m")}
     file.write_text(json.dumps(sealed))
     resumed = load_settings(["--resume", "--checkpoint-dir", str(folder)], "")
     assert (resumed.OUTPUT, resumed.QUESTION, resumed.LORA_CHECKPOINT) == ("", "", "latest")

@@ -158,7 +158,7 @@ def test_for_every_setting_it_is_decided_whether_a_run_hands_it_on():
 
 
 def test_a_stranger_s_run_says_how_to_train_and_not_where_to_write(tmp_path):
-    saved = {name: "evil" for name in ASKS_OR_WRITES} | {"MAX_STEPS": 7, "PROMPT_ORDER": "schema_first", "BASE_MODEL": "a/b"}
+    saved = dict.fromkeys(ASKS_OR_WRITES, "evil") | {"MAX_STEPS": 7, "PROMPT_ORDER": "schema_first", "BASE_MODEL": "a/b"}
     (tmp_path / "sqlora.json").write_text(json.dumps({"settings": saved}))
     taken = vars(load("--from-run", str(tmp_path)))
     assert taken == settings.constants() | {"MAX_STEPS": 7, "PROMPT_ORDER": "schema_first", "BASE_MODEL": "a/b"}
@@ -192,7 +192,7 @@ def test_a_home_folder_in_the_paths_of_the_command_line(monkeypatch, tmp_path, c
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sqlora.json").write_text('{"settings": {"MAX_STEPS": 7}}')
-    row = {"question": "How many?", "context": "CREATE TABLE t (a INT)", "answer": "SELECT a FROM t", "prediction": "SELECT a FROM t"}
+    row = dict.fromkeys(("question", "answer", "prediction"), "SELECT a FROM t") | {"context": "CREATE TABLE t (a INT)"}
     (tmp_path / "rows.jsonl").write_text(json.dumps(row))
     assert load("--from-run", "~").MAX_STEPS == 7
     assert merge._check_output("~/merged") == tmp_path / "merged"
@@ -201,7 +201,7 @@ def test_a_home_folder_in_the_paths_of_the_command_line(monkeypatch, tmp_path, c
     evaluation.main()
     assert {path.name for path in tmp_path.iterdir()} == {"sqlora.json", "rows.jsonl", "fixed.jsonl", "fixed.dropped.jsonl",
                                                          "verdicts.json"}
-    for arguments in (["~nosuchuser/a"], ["rows.jsonl", "--fix", "~nosuchuser/a.jsonl"], ["rows.jsonl", "--tokenizer", "~nosuchuser"]):
+    for arguments in (["~nosuchuser/a"], ["rows.jsonl", "--fix", "~nosuchuser/a"], ["rows.jsonl", "--tokenizer", "~nosuchuser"]):
         with pytest.raises(SystemExit):
             lint_command.main(arguments)
         assert "'~nosuchuser' is not known" in capsys.readouterr().err
