@@ -14,7 +14,7 @@ import click
 from sqlora import outputs, run_folder
 from sqlora.errors import UserError, run_command
 from sqlora.paths import expand
-from sqlora.settings import Settings, load_settings
+from sqlora.settings import TRAINED_ON, Settings, load_settings
 
 if TYPE_CHECKING:
     from sqlora.drift import Drift
@@ -138,8 +138,8 @@ def _check_output(text: str | None, settings: Settings | None = None) -> Path:
     output = Path(os.path.realpath(expand(text, "--output")))  # of "." too the name is needed
     others = [outputs.Folder("CHECKPOINT_DIR (--checkpoint-dir)", Path(settings.CHECKPOINT_DIR), patterns=(outputs.LINT,))
               ] if settings else []
-    outputs.check(run_folder.reads(settings) if settings else {}, outputs.Folder("--output", output, patterns=("*",), new=True),
-                  *others)
+    reads = run_folder.reads(settings, TRAINED_ON) if settings else {}
+    outputs.check(reads, outputs.Folder("--output", output, patterns=("*",), new=True), *others)
     return output
 
 

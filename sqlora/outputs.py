@@ -200,8 +200,11 @@ def _check_file(what: str, remedy: str, path: Path, kind: Kind | None, may_be_li
 
 
 def _first_row(file: Path) -> object:
-    """The value of the first line that is not blank; None if it is no JSON."""
+    """The object in the first line that is not blank; None if it is none."""
     with file.open("rb") as stream:
+        if not stream.read(HEAD).lstrip().startswith(b"{"):  # perhaps gigabytes without a line
+            return None
+        stream.seek(0)
         line = next((line for line in iter(lambda: stream.readline(LONGEST_ROW), b"") if line.strip()), b"")
     try:
         return json.loads(line)

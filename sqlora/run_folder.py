@@ -17,7 +17,7 @@ from sqlora import atomic, checkpoints, outputs, processes
 from sqlora.console import note, print_facts
 from sqlora.errors import UserError
 from sqlora.outputs import CURVE, EARLIER, EVALUATION, METRICS, PAGE
-from sqlora.settings import READ, Settings, flag
+from sqlora.settings import ANSWERED, TRAINED_ON, Settings, flag
 
 LOCK = ".lock"
 ADAPTER = {"adapter_config.json": None, checkpoints.WEIGHTS: None, "README.md": outputs.CARD, checkpoints.FINGERPRINT: None,
@@ -28,7 +28,7 @@ RUN = {METRICS: outputs.LOGGED_STEPS, CURVE: None, PAGE: outputs.WEB_PAGE, EVALU
 def check_outputs(settings: Settings) -> None:
     """Raises UserError unless finetune.py may write to both its folders, and can; see outputs.py."""
     run, model = _named(settings, "CHECKPOINT_DIR", "MODEL_PATH")
-    outputs.check(reads(settings), outputs.Folder(*run, RUN, (EARLIER, outputs.LINT, checkpoints.PREFIX + "*")),
+    outputs.check(reads(settings, TRAINED_ON), outputs.Folder(*run, RUN, (EARLIER, outputs.LINT, checkpoints.PREFIX + "*")),
                   outputs.Folder(*model, ADAPTER))
 
 
@@ -41,21 +41,22 @@ def check_answers(settings: Settings) -> None:
     if settings.SAVE_FEEDBACK:
         files.append(outputs.File(*feedback, outputs.TRAINING_ROWS))
     written = {name: RUN[name] for name in (PAGE, EVALUATION)}
-    outputs.check(reads(settings), outputs.Folder(*run, written, (outputs.ANSWERS_KEPT,)), *files)
+    outputs.check(reads(settings, ANSWERED), outputs.Folder(*run, written, (outputs.ANSWERS_KEPT,)), *files)
 
 
-def reads(settings: Settings) -> dict[str, Path]:
-    """What the settings name that is read, by what messages call it. Of an SQLite file its log too."""
-    found = dict(_named(settings, *(name for name in READ if getattr(settings, name))))
-    if settings.DATABASE:
-        from sqlora.address import sqlite_file  # imports SQLAlchemy
+def reads(settings: Settings, names: tuple[str, ...]) -> dict[str, Path]:
+    """What the settings `names` read, by what messages call it, and folders that others read. Of an SQLite file its logs too."""
+    given = {name: getattr(settings, name) for name in dict.fromkeys(TRAINED_ON + ANSWERED) if getattr(settings, name)}
+    found = [name for name, path in given.items() if name != "DATABASE" and (name in names or os.path.isdir(path))]
+    return dict(_named(settings, *found)) | (_database_files(settings.DATABASE) if settings.DATABASE else {})
 
-        ((name, _),) = _named(settings, "DATABASE")
-        del found[name]
-        if file := sqlite_file(settings.DATABASE):
-            logs = {f"the {more} file of {name}": Path(file + more) for more in ("-wal", "-shm", "-journal")}
-            found |= {name: Path(file)} | logs
-    return found
+
+def _database_files(database: str) -> dict[str, Path]:
+    from sqlora.address import sqlite_file  # imports SQLAlchemy
+
+    name, file = f"DATABASE ({flag('DATABASE')})", sqlite_file(database)
+    logs = {f"the {more} file of {name}": Path(f"{file}{more}") for more in ("-wal", "-shm", "-journal")}
+    return {name: Path(file)} | logs if file else {}
 
 
 def _named(settings: Settings, *names: str) -> list[tuple[str, Path]]:

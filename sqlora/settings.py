@@ -127,8 +127,9 @@ KINDS: dict[str, Kind] = {
     "INTERACTIVE": SWITCH,
     "SAVE_FEEDBACK": OPTIONAL_PATH,
 }
-# What is a path is read or written; LORA_CHECKPOINT, which is ours, may be in a folder that is written to.
-READ = ("BASE_MODEL", "DATA_PATH", "EXTRA_DATA", "HOLDOUT", "TEST_DATA", "QUESTIONS", "CONTEXT", "DATABASE")
+# What is a path is read, in training or to be answered, or written; LORA_CHECKPOINT may be in a folder that is written to.
+TRAINED_ON = ("BASE_MODEL", "DATA_PATH", "EXTRA_DATA", "HOLDOUT")
+ANSWERED = ("BASE_MODEL", "TEST_DATA", "QUESTIONS", "CONTEXT", "DATABASE")
 WRITTEN = ("CHECKPOINT_DIR", "MODEL_PATH", "OUTPUT", "SAVE_FEEDBACK")
 SECRET = {"DATABASE"}  # a URL may hold a password: it is never shown or written down
 NOT_SETTINGS = {"DEMO", "PRESETS"}

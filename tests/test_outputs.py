@@ -96,8 +96,8 @@ TALKED = ("--database", "shop.sqlite", "--interactive")
     (answers, ("--output", "data/../test.jsonl"), "write over TEST_DATA"),
     (answers, ("--database", "shop.sqlite", "--questions", "q.txt", "--output", "q.txt"), "write over QUESTIONS"),
     (answers, ("--question", "x", "--context", "schema.sql", "--output", "schema.sql"), "write over CONTEXT"),
-    (answers, ("--extra-data", "mine.jsonl", "--output", "mine.jsonl"), "write over EXTRA_DATA"),
-    (answers, (*TALKED, "--save-feedback", "rows.jsonl"), "write over DATA_PATH"),
+    (answers, ("--data-path", "data", "--output", "data/answers.jsonl"), "DATA_PATH"),
+    (answers, (*TALKED, "--save-feedback", "shop.sqlite"), "write over DATABASE"),
     (answers, ("--output", "base/answers.jsonl"), "BASE_MODEL"),
     (answers, ("--test-data", "data", "--output", "data/answers.jsonl"), "TEST_DATA"),
     (answers, ("--checkpoint-dir", "base/run"), "BASE_MODEL"),
@@ -254,6 +254,7 @@ def test_outputs_beside_and_within_each_other(here):
     write("run/more.jsonl", json.dumps(ROW))
     trains("--checkpoint-dir", "run", "--extra-data", "run/more.jsonl")  # nothing is written there
     answers("--checkpoint-dir", "run", "--lora-checkpoint", "run/checkpoint-2", "--output", "run/answers.jsonl")
+    answers(*TALKED, "--save-feedback", "rows.jsonl", "--extra-data", "rows.jsonl")  # which training will read
     (here / "link.jsonl").symlink_to("new.jsonl")
     answers("--output", "link.jsonl")
     assert not Path("new.jsonl").exists()

@@ -169,7 +169,7 @@ def test_a_stranger_s_run_says_how_to_train_and_not_where_to_write(tmp_path):
 
 def test_for_every_setting_it_is_decided_whether_it_is_a_path():
     paths = {name for name, kind in settings.KINDS.items() if kind.is_path}
-    assert paths == {*settings.READ, *settings.WRITTEN, "LORA_CHECKPOINT"}
+    assert paths == {*settings.TRAINED_ON, *settings.ANSWERED, *settings.WRITTEN, "LORA_CHECKPOINT"}
     assert {name for name in settings.KINDS if name.endswith(("_DIR", "_PATH"))} < paths
 
 
