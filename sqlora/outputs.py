@@ -66,7 +66,7 @@ TRAINING_ROWS = _rows("rows of question, context and answer", {"question", "cont
 DROPPED_ROWS = _rows("rows that --fix dropped", {"question", "context", "answer", "reason", "why"}, set())
 LOGGED_STEPS = _rows("the logged steps of a run", {"step"},
                      {"loss", "eval_loss", "learning_rate", "rows_per_second", "peak_memory_bytes"})
-VERDICTS = _headed("an evaluation of SQLoRA", '{"metrics"')
+VERDICTS = _headed("an evaluation of SQLoRA", '{"metrics"', '"exact_match"')
 WEB_PAGE = _headed("a before/after page", "<!doctype html>", "<title>SQLoRA")
 CARD = _headed("a model card of SQLoRA", "---", "SQLoRA")
 

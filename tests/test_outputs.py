@@ -197,7 +197,7 @@ def test_folders_that_are_ours(here):
     write("above/merged/model.safetensors", "x")
     write("answered/answers.jsonl", json.dumps(ANSWER))
     write("answered/before_after.html", "<!doctype html>\n<title>SQLoRA: before and after")
-    write("answered/evaluation.json", '{"metrics": {}}')
+    write("answered/evaluation.json", '{"metrics": {"base": {"exact_match": {}}}}')
     for name in ("new", "new/below", "a", "b", "killed", "half", "moved", "above", "answered"):
         answers("--checkpoint-dir", name)
         trains("--checkpoint-dir", name)
