@@ -136,10 +136,11 @@ def _check_output(text: str | None, settings: Settings | None = None) -> Path:
     if not text:
         raise UserError("--output is missing; name the folder for the merged model")
     output = Path(os.path.realpath(expand(text, "--output")))  # of "." too the name is needed
-    others = [outputs.Folder("CHECKPOINT_DIR (--checkpoint-dir)", Path(settings.CHECKPOINT_DIR), patterns=(outputs.LINT,))
-              ] if settings else []
-    reads = run_folder.reads(settings, TRAINED_ON) if settings else {}
-    outputs.check(reads, outputs.Folder("--output", output, patterns=("*",), new=True), *others)
+    merged = outputs.Folder("--output", output, patterns=("*",), new=True)
+    if settings:
+        outputs.check(run_folder.reads(settings, TRAINED_ON), merged, run_folder.run_output(settings))
+    else:
+        outputs.check({}, merged)
     return output
 
 

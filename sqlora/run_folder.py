@@ -27,21 +27,22 @@ RUN = {METRICS: outputs.LOGGED_STEPS, CURVE: None, PAGE: outputs.WEB_PAGE, EVALU
 
 def check_outputs(settings: Settings) -> None:
     """Raises UserError unless finetune.py may write to both its folders, and can; see outputs.py."""
-    run, model = _named(settings, "CHECKPOINT_DIR", "MODEL_PATH")
-    outputs.check(reads(settings, TRAINED_ON), outputs.Folder(*run, RUN, (EARLIER, outputs.LINT, checkpoints.PREFIX + "*")),
-                  outputs.Folder(*model, ADAPTER))
+    ((name, path),) = _named(settings, "MODEL_PATH")
+    outputs.check(reads(settings, TRAINED_ON), run_output(settings), outputs.Folder(name, path, ADAPTER))
 
 
 def check_answers(settings: Settings) -> None:
     """The same for what generate.py writes."""
-    run, answers, feedback = _named(settings, "CHECKPOINT_DIR", "OUTPUT", "SAVE_FEEDBACK")
-    files = []
-    if settings.OUTPUT:
-        files.append(outputs.File(*answers, outputs.DATABASE_ANSWERS if settings.DATABASE else outputs.ANSWERS))
-    if settings.SAVE_FEEDBACK:
-        files.append(outputs.File(*feedback, outputs.TRAINING_ROWS))
-    written = {name: RUN[name] for name in (PAGE, EVALUATION)}
-    outputs.check(reads(settings, ANSWERED), outputs.Folder(*run, written, (outputs.ANSWERS_KEPT,)), *files)
+    kinds = {"OUTPUT": outputs.DATABASE_ANSWERS if settings.DATABASE else outputs.ANSWERS, "SAVE_FEEDBACK": outputs.TRAINING_ROWS}
+    files = _named(settings, *(name for name in kinds if getattr(settings, name)))
+    outputs.check(reads(settings, ANSWERED), run_output(settings),
+                  *(outputs.File(name, path, kinds[name.partition(" ")[0]]) for name, path in files))
+
+
+def run_output(settings: Settings) -> outputs.Folder:
+    """CHECKPOINT_DIR, with all that any command writes there."""
+    ((name, path),) = _named(settings, "CHECKPOINT_DIR")
+    return outputs.Folder(name, path, RUN, (EARLIER, outputs.LINT, outputs.ANSWERS_KEPT, checkpoints.PREFIX + "*"))
 
 
 def reads(settings: Settings, names: tuple[str, ...]) -> dict[str, Path]:

@@ -240,6 +240,7 @@ def test_a_run_of_ours_with_something_in_the_way(here, capsys, flag, name):
     (trains, ("--checkpoint-dir", "saved/sqlora.json", "--model-path", "saved")),
     (answers, ("--checkpoint-dir", "run", "--output", "run/Before_After.html")),
     (answers, ("--checkpoint-dir", "run", "--output", "run/.answers/mine.jsonl")),
+    (answers, ("--checkpoint-dir", "run", "--output", "run/checkpoint-5/mine.jsonl")),
     (answers, (*TALKED, "--save-feedback", "a.jsonl", "--output", "./a.jsonl")),
     (merges, ("--checkpoint-dir", "run", "--output", "run")),
 ])
