@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -146,7 +147,8 @@ def _set_aside(folder: Path, left: list[Path], told: str) -> None:
     """Moves what is `left` in CHECKPOINT_DIR into a folder of its own there, and says so."""
     if not left:
         return
-    newest = max(path.lstat().st_mtime for path in left)  # of a link itself, which may lead nowhere
+    # Of a link its own time, since it may lead nowhere; and no time that no calendar has.
+    newest = min(time.time(), max(path.lstat().st_mtime for path in left))
     aside = _new_folder(folder / EARLIER / datetime.fromtimestamp(newest).strftime("%Y-%m-%d_%H-%M-%S"))
     for path in left:
         path.rename(aside / path.name)

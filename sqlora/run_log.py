@@ -41,7 +41,8 @@ class RunLog(TrainerCallback):
         self.bar = self.progress.add_task("training", total=state.max_steps, completed=state.global_step)
         if not processes.is_first():
             return
-        lines = self.path.read_text(encoding="utf-8").splitlines() if state.global_step else []
+        goes_on = state.global_step and self.path.is_file()  # a checkpoint may have been copied without it
+        lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines() if goes_on else []
         # What was logged after the checkpoint from which the run goes on is trained again.
         kept = "".join(line + "\n" for line in lines if _step(line) <= state.global_step)
         replace_file(self.path, lambda partial: partial.write_text(kept, encoding="utf-8"))

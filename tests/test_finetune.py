@@ -190,6 +190,7 @@ def test_a_full_temporary_folder_costs_nothing(short_run, small_disk, monkeypatc
     (small_disk / "ballast").write_bytes(b"x" * _free(small_disk))
     settings = short_run("--max-steps", "2")
     finetune.main(settings)
+    (Path(settings.CHECKPOINT_DIR) / "metrics.jsonl").unlink()  # as where the checkpoint alone was copied
     finetune.main(short_run("--max-steps", "4", "--resume"))
     assert checkpoints.is_whole(Path(settings.MODEL_PATH))
 

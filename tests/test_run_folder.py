@@ -1,6 +1,7 @@
 """What of an earlier run is in CHECKPOINT_DIR: set aside, whatever it is, and lost never."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -55,6 +56,14 @@ def test_an_earlier_run_that_was_moved_back(run):
         path.rename(folder / path.name)
     begin(settings)
     assert sum(len(names(one)) for one in (folder / "earlier").iterdir()) == 2
+
+
+def test_a_file_of_the_far_future_is_set_aside_too(run):
+    settings, folder = run
+    os.utime(folder / "metrics.jsonl", (1e11, 2**33))
+    os.utime(folder / "checkpoint-4", (1e12, 1e12))  # the year 33658, where the file system has it
+    begin(settings)
+    assert names(folder) == {"earlier"}
 
 
 def put(path: Path, kind: str, elsewhere: Path) -> None:
