@@ -207,12 +207,13 @@ def fits(folder: Path, settings: Settings, device) -> Result:
 
 
 def disk(folder: Path | None, settings: Settings) -> Result:
-    """Whether checkpoints can be written to CHECKPOINT_DIR, and fit there if the base model is known."""
+    """Whether checkpoints may and can be written to CHECKPOINT_DIR, and fit there if the base model is known."""
     from sqlora import hub, memory, outputs, run_folder
 
     target = Path(settings.CHECKPOINT_DIR).absolute()
     there = next(path for path in (target, *target.parents) if path.exists())
     try:
+        run_folder.run_output(settings).check()
         outputs.check_writable(there, "CHECKPOINT_DIR (--checkpoint-dir)")
         if folder:
             model = memory.without_weights(hub.BaseModel(folder, settings.BASE_MODEL, None, ""), settings)
