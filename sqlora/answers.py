@@ -63,7 +63,8 @@ class Gold:
 
     def __init__(self, query: exp.Expression) -> None:
         self.sql = to_sqlite(query)
-        self._limit, self._offset = _constant(query.args.get("limit")), max(0, _constant(query.args.get("offset")) or 0)
+        bounds = {name: _constant(query.args[name]) for name in ("limit", "offset") if query.args.get(name) is not None}
+        self._limit, self._offset = bounds.get("limit"), max(0, bounds.get("offset") or 0)
         self._keys: list[int] = []  # where ORDER BY's values stand in a row, from its end
         self._hidden = 0  # values at the end of a row that are only there to see its ties
         order = query.args.get("order")
@@ -72,9 +73,9 @@ class Gold:
             whole.set("limit", None)
             whole.set("offset", None)
         self._is_ordered = order is not None and self._expose_keys(whole)
-        # An order by what no output shows, or a LIMIT that is computed: the rows as they come are the only ones allowed,
-        # and only where they are the same whichever way the rows are stored.
-        is_computed = query.args.get("limit") is not None and self._limit is None
+        # An order by what no output shows, or a LIMIT or OFFSET that is computed: the rows as they come are the only ones
+        # allowed, and only where they are the same whichever way the rows are stored.
+        is_computed = None in bounds.values()
         self._is_literal = is_computed or (order is not None and not self._is_ordered)
         self._whole = self.sql if self._is_literal else to_sqlite(whole)
         self._probes = [to_sqlite(probe) for select in query.find_all(exp.Select) if (probe := _probe(select)) is not None]

@@ -35,8 +35,6 @@ FAULTS = [
     (row("DELETE FROM singer"), {"not one SELECT"}),
     (row("SELECT 1; SELECT 2"), {"not one SELECT"}),
     (row("SELECT DATE_TRUNC('month', year) FROM singer"), {"does not run"}),
-    (row("SELECT name FROM singer ORDER BY 9"), {"does not run"}),
-    (row("SELECT name FROM singer WHERE id > 01 LIMIT 05"), {}),
     (row("SELECT a, b FROM t", TWICE), {"table created twice"}),
     (row('SELECT name FROM singer WHERE name = "O\'Hara"'), {"string in double quotes"}),
     (row("SELECT name FROM singer WHERE year > 2000"), {"text compared with number"}),
@@ -52,12 +50,14 @@ def test_every_fault_is_found(given, faults):
 
 
 @pytest.mark.parametrize(("given", "fault"), [
-    (row("SELECT id FROM singer WHERE name = '\ud800'"), "syntax error"),
-    (row("SELECT 1", 'CREATE TABLE t ("\ud800" TEXT)'), "context cannot be read"),
+    (row("SELECT id FROM singer WHERE name = '\ud800'"), {"syntax error"}),
+    (row("SELECT 1", 'CREATE TABLE t ("\ud800" TEXT)'), {"context cannot be read"}),
+    (row("SELECT name FROM singer ORDER BY 9"), {"does not run"}),
+    (row("SELECT name FROM singer WHERE id > 01 LIMIT 05"), set()),
 ])
-def test_what_no_file_can_hold_is_a_finding_too(given, fault):
+def test_odd_text_ends_no_check(given, fault):
     (finding,) = lint.inspect_rows([given])
-    assert set(finding.faults) == {fault}
+    assert set(finding.faults) == fault
 
 
 def test_a_fault_of_the_check_itself_is_a_finding(monkeypatch):
