@@ -9,6 +9,7 @@ python generate.py --question "How many albums are there?" --context schema.sql
 python generate.py --database shop.sqlite --interactive    your own database: ask, see the SQL, see the rows
 """
 
+import sys
 from pathlib import Path
 
 from sqlora import endings, processes
@@ -16,7 +17,8 @@ from sqlora.errors import exit_on_user_error
 from sqlora.settings import Settings, load_settings
 
 
-def main(settings: Settings) -> None:
+def main(settings: Settings) -> int:
+    """Returns the exit status: 1 if everything is written and some answers could not be scored, by a fault of this program."""
     # Here, not above: --help and a wrong flag need no torch.
     processes.begin()
     from sqlora import console
@@ -52,12 +54,12 @@ def main(settings: Settings) -> None:
     if settings.DATABASE:
         answer = shell.talk if settings.INTERACTIVE else asking.answer_questions
         answer(asking.Asker(live, model, tokenizer, settings), rows, settings)
-        return
+        return 0
 
     with journal.open_journal(rows, base, folder, settings) as kept:
         answers = generation.answer_rows(model, tokenizer, rows, settings, kept)
     if answers is None:  # the first of several processes has them
-        return
+        return 0
     judged = evaluation.judge_answers(answers, settings.EVALUATE)
 
     report.print_comparison(answers, judged, console.console)
@@ -74,8 +76,13 @@ def main(settings: Settings) -> None:
         report.print_card(judged, console.console)
     console.print_facts(facts)
     kept.remove()
+    if failed := evaluation.failures(verdict for judgement in judged for verdict in judgement.values()):
+        console.note(failed)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
     with exit_on_user_error(), endings.one_voice():
-        main(load_settings(None, __doc__, trains=False))
+        status = main(load_settings(None, __doc__, trains=False))
+    sys.exit(status)

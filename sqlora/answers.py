@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from sqlglot import exp
 
 from sqlora.sandbox import Database, Result, Value
-from sqlora.sql import SqlError, to_sqlite
+from sqlora.sql import SqlError, numeric_value, to_sqlite
 from sqlora.synthetic import Rows
 
 Row = tuple[Value, ...]
@@ -63,7 +63,8 @@ class Gold:
 
     def __init__(self, query: exp.Expression) -> None:
         self.sql = to_sqlite(query)
-        self._limit, self._offset = _constant(query.args.get("limit")), _constant(query.args.get("offset")) or 0
+        bounds = {name: _constant(query.args[name]) for name in ("limit", "offset") if query.args.get(name) is not None}
+        self._limit, self._offset = bounds.get("limit"), max(0, bounds.get("offset") or 0)
         self._keys: list[int] = []  # where ORDER BY's values stand in a row, from its end
         self._hidden = 0  # values at the end of a row that are only there to see its ties
         order = query.args.get("order")
@@ -72,9 +73,9 @@ class Gold:
             whole.set("limit", None)
             whole.set("offset", None)
         self._is_ordered = order is not None and self._expose_keys(whole)
-        # An order by what no output shows, or a LIMIT that is computed: the rows as they come are the only ones allowed,
-        # and only where they are the same whichever way the rows are stored.
-        is_computed = query.args.get("limit") is not None and self._limit is None
+        # An order by what no output shows, or a LIMIT or OFFSET that is computed: the rows as they come are the only ones
+        # allowed, and only where they are the same whichever way the rows are stored.
+        is_computed = None in bounds.values()
         self._is_literal = is_computed or (order is not None and not self._is_ordered)
         self._whole = self.sql if self._is_literal else to_sqlite(whole)
         self._probes = [to_sqlite(probe) for select in query.find_all(exp.Select) if (probe := _probe(select)) is not None]
@@ -129,8 +130,10 @@ class Gold:
         for key in keys:
             name = key.name.lower() if isinstance(key, exp.Column) and not key.table else None
             place = None
-            if isinstance(key, exp.Literal) and not key.is_string:
-                place = int(key.name) - 1
+            if isinstance(key, exp.Literal) and not key.is_string and isinstance(ordinal := numeric_value(key.name), int):
+                if not 1 <= ordinal <= len(outputs):  # which SQLite refuses when it is run
+                    return False
+                place = ordinal - 1
             elif name in names and isinstance(query.selects[names.index(name)], exp.Alias | exp.Column):
                 place = names.index(name)
             elif key in outputs:
@@ -176,7 +179,8 @@ def _constant(node: exp.Expression | None) -> int | None:
     inner = node.args.get("expression") if node is not None else None
     if isinstance(inner, exp.Neg) and isinstance(inner.this, exp.Literal):
         return -1
-    return int(inner.name) if isinstance(inner, exp.Literal) and inner.name.isdigit() else None
+    value = numeric_value(inner.name) if isinstance(inner, exp.Literal) and not inner.is_string else None
+    return value if isinstance(value, int) else None
 
 
 def _reordered(database: Database, rows: Rows) -> Iterator[Database]:

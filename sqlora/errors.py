@@ -5,7 +5,9 @@ import errno
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
+from pathlib import Path
 
 MENDABLE = {
     errno.ENOSPC: "the disk is full; free some space",
@@ -71,6 +73,12 @@ def as_user_error(error: BaseException) -> UserError | None:
     if isinstance(error, OSError) and error.errno in MENDABLE:
         return UserError(f"{error.filename or error.strerror}: {MENDABLE[error.errno]}")
     return error if isinstance(error, UserError) else None
+
+
+def told_with_place(error: Exception) -> str:
+    """An unforeseen error in one line, with the line of code that raised it."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]} ({Path(place.filename).name}:{place.lineno})"
 
 
 def tell(error: UserError) -> int:

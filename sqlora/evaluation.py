@@ -11,8 +11,9 @@ import argparse
 import itertools
 import json
 import math
+import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -21,14 +22,14 @@ from sqlglot import exp
 from sqlora import outputs
 from sqlora.answers import Allowed, Gold
 from sqlora.atomic import replace_file
-from sqlora.errors import UserError, exit_on_user_error
+from sqlora.errors import UserError, exit_on_user_error, told_with_place
 from sqlora.paths import expand
 from sqlora.sandbox import Database, Result, Value, prepare
 from sqlora.schema import Column, Schema, Table
 from sqlora.scorecard import WHOSE, Difference, Judgement, Verdict, card, compare, metrics, of_each, query_kinds
 from sqlora.sql import SqlError, exact_match, parse_query, parse_schema
 from sqlora.synthetic import Rows, Synthesiser
-from sqlora.workers import spread
+from sqlora.workers import LOST, spread
 
 Answer = dict[str, str | None]
 
@@ -45,7 +46,7 @@ def score(rows: list[dict], prediction_key: str = "prediction", workers: int | N
     Runs on `workers` processes, all cores by default; a verdict depends on its row alone.
     """
     triples = [(row["context"], row["answer"], row.get(prediction_key)) for row in rows]
-    return list(spread(judge, triples, workers))
+    return list(spread(judge, triples, workers, lost=Verdict("error", f"scoring failed: {LOST}")))
 
 
 def judge_answers(answers: list[Answer], execute: bool) -> list[Judgement]:
@@ -79,8 +80,26 @@ def judge(context: str, answer: str, prediction: str | None) -> Verdict:
     """The verdict on one prediction; see Verdict. Nothing that a prediction or a gold holds raises.
 
     match: allowed by the gold on 20 databases; mismatch: not on one, which is told; invalid: no query that runs;
-    unscorable: the gold does not run, or its answer hangs on the order in which rows are stored.
+    unscorable: the gold does not run, or its answer hangs on the order in which rows are stored; error: scoring itself failed.
     """
+    try:
+        return _judge(context, answer, prediction)
+    except Exception as error:  # a fault of our own, or of a library's, costs one verdict and not the run
+        return Verdict("error", f"scoring failed: {told_with_place(error)}")
+
+
+def failures(verdicts: Iterable[Verdict]) -> str:
+    """How many verdicts scoring itself failed to give, and why the first of them, in one line; empty if there are none."""
+    reasons = [verdict.why for verdict in verdicts if verdict.verdict == "error"]
+    return f"{len(reasons):,} answers are not scored; the first: {reasons[0]}" if reasons else ""
+
+
+def _judge(context: str, answer: str, prediction: str | None) -> Verdict:
+    for name, text in (("context", context), ("gold", answer)):
+        if not isinstance(text, str):
+            return Verdict("unscorable", f"{name}: it is no text but {text!r:.80}", "syntax")
+    if not isinstance(prediction, str):
+        prediction = None
     exact = exact_match(prediction, answer)
     try:
         schema = parse_schema(context)
@@ -90,12 +109,13 @@ def judge(context: str, answer: str, prediction: str | None) -> Verdict:
     except SqlError as error:
         return Verdict("unscorable", f"gold: {error}", error.kind, exact)
     facts = {"exact": exact, "kinds": query_kinds(gold_query), "completed": _added(schema, completed)}
-    queries, predicted, outcome = [gold_query], "", None
-    try:
-        query, predicted = prepare(prediction or "", completed)
-        queries.append(query)
-    except SqlError as error:
-        outcome = Verdict("invalid", str(error), error.kind)
+    queries, predicted, outcome = [gold_query], gold.sql, None
+    if not exact:  # the same SQL is run the same way
+        try:
+            query, predicted = prepare(prediction or "", completed)
+            queries.append(query)
+        except SqlError as error:
+            outcome = Verdict("invalid", str(error), error.kind)
 
     taken, empty = 0, 0
     needed = LEAST_DATABASES if gold.may_be_undetermined else 1
@@ -228,6 +248,8 @@ def main() -> None:
             text = json.dumps({"metrics": found, "rows": [verdict.as_dict() for verdict in verdicts]}, ensure_ascii=False)
             replace_file(out, lambda partial: partial.write_text(text + "\n", encoding="utf-8", errors="replace"))
         Console().print(card({predictions.stem: found}))
+        if failed := failures(verdicts):
+            sys.exit(f"error: {failed}")  # with status 1
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from sqlglot import exp
 from sqlora import atomic, data, quotes, sandbox, sql
 from sqlora.console import progress_bar
 from sqlora.data import Row
-from sqlora.errors import UserError
+from sqlora.errors import UserError, told_with_place
 from sqlora.schema import Schema
 from sqlora.settings import Settings
 from sqlora.workers import spread
@@ -37,6 +37,7 @@ BROKEN = {  # golds that cannot be kept, by the kind of SqlError
     "timeout": "does not run",
     "too large": "does not run",
     "other": "does not run",
+    "error": "the check itself failed",
 }
 MERGED, QUOTES = "table created twice", "string in double quotes"  # are repaired
 TEXT_NUMBER = "text compared with number"  # is kept: SQLite's databases here compare both as numbers
@@ -164,10 +165,17 @@ def _inspect_chunk(pairs: list[tuple[str, str]]) -> list[Finding]:
         try:
             schema = sql.parse_schema(context)
             with sandbox.Database(schema) as database:
-                findings += [inspect(answer, schema, database) for answer in answers]
+                findings += [_safe_inspect(answer, schema, database) for answer in answers]
         except sql.SqlError as error:
             findings += [Finding({BROKEN[error.kind]: str(error)})] * len(answers)
     return findings
+
+
+def _safe_inspect(answer: str, schema: Schema, database: sandbox.Database) -> Finding:
+    try:
+        return inspect(answer, schema, database)
+    except Exception as error:  # a fault of our own, or of a library's, is a finding and does not end the run
+        return Finding({BROKEN["error"]: told_with_place(error)})
 
 
 def inspect(answer: str, schema: Schema, database: sandbox.Database) -> Finding:

@@ -12,7 +12,7 @@ from sqlora.atomic import replace_file
 from sqlora.evaluation import Answer
 from sqlora.sandbox import Value
 from sqlora.scorecard import KINDS as QUERY_KINDS
-from sqlora.scorecard import SHARES, WHOSE, Difference, Judgement, Verdict, metrics, of_each, tell
+from sqlora.scorecard import SHARES, UNSCORED, WHOSE, Difference, Judgement, Verdict, metrics, of_each, tell
 
 HEADINGS = {"answer": "Expected", "base": "Base model", "adapter": "With the adapter"}
 KINDS: dict[str, tuple[str, Callable[[bool | None, bool | None, set[str]], bool]]] = {  # base right, adapter right, verdicts
@@ -21,7 +21,7 @@ KINDS: dict[str, tuple[str, Callable[[bool | None, bool | None, set[str]], bool]
     "lost": ("Base right, adapter wrong", lambda base, adapter, verdicts: base is True and adapter is False),
     "wrong": ("Adapter wrong", lambda base, adapter, verdicts: adapter is False),
     "differs": ("Other rows", lambda base, adapter, verdicts: "mismatch" in verdicts),
-    "unscorable": ("Not scorable", lambda base, adapter, verdicts: "unscorable" in verdicts),
+    "unscorable": ("Not scored", lambda base, adapter, verdicts: bool(verdicts & set(UNSCORED))),
 }
 NOTES = {
     False: "Right means the same as the expected SQL but for layout and letter case. A query that differs may still give "
@@ -103,7 +103,7 @@ def _mark(verdict: Verdict | None) -> str:
     if verdict.is_right:
         return f'<b class="right">✓ {"as expected" if verdict.exact else "the same rows"}</b>'
     told = {"mismatch": "✗ other rows" if verdict.executed else "✗ differs", "invalid": "✗ does not run",
-            "timeout": "✗ takes too long", "unscorable": "not scorable"}
+            "timeout": "✗ takes too long", "unscorable": "not scorable", "error": "not scored"}
     return f'<b class="{"" if verdict.is_right is None else "wrong"}">{told[verdict.verdict]}</b>'
 
 

@@ -61,7 +61,7 @@ class Database:
     """An in-memory SQLite database of a schema, with `rows` of its tables: {table: [one value a column, ...]}.
 
     Nothing but reads of its own tables is authorised, for as long as it is open. One thread, one query at a time.
-    Raises SqlError("schema") if SQLite refuses a table.
+    Raises SqlError("schema") if SQLite refuses a table or a value, "too large" if they need more than HEAP_BYTES.
     """
 
     def __init__(self, schema: Schema, rows: Mapping[str, Sequence[tuple[Value, ...]]] | None = None) -> None:
@@ -78,9 +78,12 @@ class Database:
                 self._connection.execute(f"CREATE TABLE {_quote(table.name)} ({columns})")
                 self._columns[table.name] = len(table.columns)
             self.fill(rows or {})
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError, OverflowError) as error:  # a name or value with half a surrogate, a number too large
             self._connection.close()
             raise SqlError("schema", str(error)) from None
+        except MemoryError:
+            self._connection.close()
+            raise SqlError("too large", f"the tables need more than {HEAP_BYTES / 2**20:.0f} MiB") from None
         restrict(self._connection, self._is_late)
 
     def fill(self, rows: Mapping[str, Sequence[tuple[Value, ...]]]) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal as OneOf
 
 import sqlglot
-from sqlglot import exp
+from sqlglot import exp, generator
 from sqlglot.dialects.sqlite import SQLite
 from sqlglot.errors import SqlglotError
 from sqlglot.tokens import TokenType
@@ -23,6 +25,7 @@ logging.getLogger("sqlglot").setLevel(logging.ERROR)
 Kind = OneOf["schema", "syntax", "no such table", "no such column", "ambiguous column", "not read only",
              "several statements", "timeout", "too large", "other"]
 MAX_CHARACTERS = 10_000  # of a query; longer ones are no answers but loops of a model
+MAX_SCHEMA_CHARACTERS = 200_000  # of a context: thousands of tables, and seconds to read them
 DIALECTS = ("sqlite", "mysql", "postgres", "tsql", "oracle", "snowflake", "bigquery", "")
 TYPES = {  # a column's type, as the families of sqlglot's types spell it
     "integer": {*exp.DataType.INTEGER_TYPES, *(exp.DataType.Type[f"{size}SERIAL"] for size in ("", "SMALL", "BIG"))},
@@ -61,6 +64,11 @@ class _Backticks(SQLite):
     class Tokenizer(SQLite.Tokenizer):
         IDENTIFIERS: list = ["`", '"', ("[", "]")]  # noqa: RUF012, as sqlglot has it
 
+    class Generator(SQLite.Generator):
+        def cast_sql(self, expression: exp.Cast, safe_prefix: str | None = None) -> str:
+            """As it was written: sqlglot makes DATE(x) of CAST(x AS DATE), which SQLite takes for a number."""
+            return generator.Generator.cast_sql(self, expression, safe_prefix)
+
 
 def normalise_sql(sql: str) -> str:
     """One spelling for queries that differ in layout alone: case outside quotes, white space, comments, `!=`, last ";".
@@ -70,8 +78,8 @@ def normalise_sql(sql: str) -> str:
     """
     try:
         # SQLite's quotes are every dialect's: '', "", `` and [].
-        tokens = sqlglot.tokenize(sql, read="sqlite")
-    except (SqlglotError, ValueError, RecursionError):
+        tokens = _read(sqlglot.tokenize, sql, "sqlite")
+    except (SqlglotError, SqlError):
         return " ".join(sql.split()).rstrip("; ")
     while tokens and tokens[-1].token_type == TokenType.SEMICOLON:
         tokens.pop()
@@ -88,8 +96,11 @@ def parse_schema(context: str) -> Schema:
     """The tables of CREATE TABLE text in any common dialect; other statements are passed over.
 
     CREATE TABLEs of one table, whatever the letter case, are merged: every column once, a number's type before text.
-    Raises SqlError("schema") if no dialect reads the text or it creates no table with a column.
+    Raises SqlError("schema") if no dialect reads the text or it creates no table with a column, "too large" above
+    MAX_SCHEMA_CHARACTERS.
     """
+    if len(context) > MAX_SCHEMA_CHARACTERS:
+        raise SqlError("too large", f"the context has {len(context):,} characters, more than {MAX_SCHEMA_CHARACTERS:,}")
     statements = _parse_any_dialect(context)
     tables: dict[str, tuple[str, dict[str, Column]]] = {}
     merged: dict[str, str] = {}
@@ -119,7 +130,7 @@ def parse_query(sql: str, schema: Schema) -> exp.Expression:
         raise SqlError("too large", f"the query has {len(sql):,} characters, more than {MAX_CHARACTERS:,}")
     try:
         # What is empty, or a comment after the last ";", is no statement.
-        statements = [one for one in sqlglot.parse(sql, read="sqlite") if one and not isinstance(one, exp.Semicolon)]
+        statements = [one for one in _read(sqlglot.parse, sql, "sqlite") if one and not isinstance(one, exp.Semicolon)]
         if len(statements) > 1:
             raise SqlError("several statements", f"there are {len(statements)} statements; one is run")
         if not statements:
@@ -157,11 +168,9 @@ def literals(expression: exp.Expression) -> list[Literal]:
 
 
 def _literal(node: exp.Literal) -> Literal:
-    value: str | int | float = node.name
-    if not node.is_string:
-        value = float(node.name) if re.search(r"[.eE]", node.name) else int(node.name, 0)
-        if isinstance(node.parent, exp.Neg):
-            value = -value
+    value: str | int | float = node.name if node.is_string else numeric_value(node.name)
+    if isinstance(node.parent, exp.Neg) and not isinstance(value, str):
+        value = -value
     child, parent = node, node.parent
     while parent is not None and not isinstance(parent, COMPARISONS) and not isinstance(parent, exp.Query):
         child, parent = parent, parent.parent
@@ -174,11 +183,43 @@ def _literal(node: exp.Literal) -> Literal:
     return Literal(value, column.name.lower() if column is not None else None, isinstance(parent, exp.Like | exp.Glob))
 
 
+def _read(function: Callable, text: str, dialect: str) -> list:
+    """What sqlglot's tokenize or parse makes of a text; of its errors, which can be of any kind, a SqlglotError or SqlError."""
+    try:
+        return function(text, read=dialect)
+    except SqlglotError:
+        raise
+    except (RecursionError, MemoryError):
+        raise SqlError("too large", "the text is nested too deeply, or too long") from None
+    except Exception as error:
+        raise SqlError("syntax", f"sqlglot cannot read it ({type(error).__name__}: {error})") from error
+
+
+def numeric_value(text: str) -> int | float | str:
+    """The value that SQLite gives a numeric literal: `01` is 1, and what 64 bits do not hold is a float.
+
+    Text that is no number to SQLite (another dialect's spelling) stays text.
+    """
+    with contextlib.suppress(ValueError):
+        value = int(text, 16 if text[:2].lower() == "0x" else 10)
+        if fits(value):
+            return value
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def fits(value: int) -> bool:
+    """Whether SQLite stores it as an integer."""
+    return -(2**63) <= value < 2**63
+
+
 def _parse_any_dialect(context: str) -> list[exp.Expression | None]:
     for dialect in DIALECTS:
         try:
-            statements = sqlglot.parse(context, read=dialect)
-        except (SqlglotError, ValueError, RecursionError):
+            statements = _read(sqlglot.parse, context, dialect)
+        except (SqlglotError, SqlError):
             continue
         if any(map(_definitions, statements)):
             return statements

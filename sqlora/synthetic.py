@@ -17,7 +17,7 @@ from sqlglot import exp
 
 from sqlora.sandbox import Value
 from sqlora.schema import Schema, Table
-from sqlora.sql import Literal, literals
+from sqlora.sql import Literal, fits, literals
 
 Rows = dict[str, list[tuple[Value, ...]]]
 
@@ -59,7 +59,7 @@ class Synthesiser:
 
     def __init__(self, schema: Schema, queries: Sequence[exp.Expression], seed: str) -> None:
         self._schema = schema
-        self._random = random.Random(seed)
+        self._random = random.Random(seed.encode("utf-8", "surrogatepass"))
         self._parents: dict[str, str] = {}
         self._domains: dict[str, _Domain] = defaultdict(_Domain)
         self._counts: list[int] = []  # constants that are compared with no column: how many rows a group should have
@@ -201,7 +201,8 @@ class _Pool:
         if kind in ("integer", "real") and self._near and not domain.is_key:
             middle = rng.choice(self._near)[0]
             if not isinstance(middle, str):
-                self._others = [middle + other - places // 2 for other in self._others]
+                others = (middle + other - places // 2 for other in self._others)
+                self._others = [other for other in others if isinstance(other, float) or fits(other)] or [middle]
 
     def near(self) -> Value:
         """Mostly a constant itself or what meets its condition, else a neighbour."""
@@ -268,7 +269,7 @@ def _neighbours(constant: Literal, kind: str) -> Iterator[Value]:
         yield re.sub(r"[%*]", "ab", value).replace("_", "q").replace("?", "q")
         yield from (core, "z" + core, core + "z", "z" + core + "z", core[:-1], core.swapcase(), core[::-1])
     elif number is not None:
-        yield from (number, number - 1, number + 1)
+        yield from (near for near in (number, number - 1, number + 1) if isinstance(near, float) or fits(near))
         if kind == "real" or isinstance(number, float):
             yield from (number - 0.5, number + 0.5)
     elif ISO_DATE.match(value) and (day := _date(value)):

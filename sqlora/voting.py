@@ -6,10 +6,12 @@ import itertools
 from collections import Counter
 from typing import NamedTuple
 
+from sqlora.console import note
+from sqlora.errors import told_with_place
 from sqlora.sandbox import Database, Value, prepare
 from sqlora.sql import SqlError, parse_schema
 from sqlora.synthetic import Synthesiser
-from sqlora.workers import spread
+from sqlora.workers import LOST, spread
 
 DATABASES = 20
 
@@ -20,9 +22,22 @@ class Candidate(NamedTuple):
 
 
 def choose(contexts: list[str], candidates: list[list[Candidate]]) -> list[str]:
-    """For each context (CREATE TABLE text) the best of its candidates, the likeliest first; see `vote`."""
-    places = spread(vote, list(zip(contexts, candidates, strict=True)))
-    return [written[place or 0].sql for written, place in zip(candidates, places, strict=True)]
+    """For each context (CREATE TABLE text) the best of its candidates, the likeliest first; see `vote`.
+
+    Where voting itself fails the likeliest is taken, and a note says so.
+    """
+    votes = list(spread(_safe_vote, list(zip(contexts, candidates, strict=True)), lost=LOST))
+    failed = [found for found in votes if isinstance(found, str)]
+    if failed:
+        note(f"voting failed for {len(failed):,} of {len(votes):,} questions, whose likeliest query is taken: {failed[0]}")
+    return [written[found if isinstance(found, int) else 0].sql for written, found in zip(candidates, votes, strict=True)]
+
+
+def _safe_vote(context: str, candidates: list[Candidate]) -> int | str | None:
+    try:
+        return vote(context, candidates)
+    except Exception as error:  # a fault of our own, or of a library's, costs one vote and not the run
+        return told_with_place(error)
 
 
 def vote(context: str, candidates: list[Candidate]) -> int | None:
@@ -46,6 +61,8 @@ def vote(context: str, candidates: list[Candidate]) -> int | None:
             continue
     answers: dict[str, list] = {candidate: [] for candidate in texts}
     seed = "\n".join([context, *texts])
+    if not texts:
+        return None
     for rows in itertools.islice(Synthesiser(schema, list(queries.values()), seed), DATABASES):
         with Database(schema, rows) as database:
             for candidate in list(answers):

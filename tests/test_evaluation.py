@@ -1,6 +1,7 @@
 """Execution match: what a predicted query must share with the gold, and what it need not."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -101,6 +102,59 @@ def test_many_rows_are_judged_by_several_processes_as_by_one():
     assert evaluation.score(rows, workers=2) == evaluation.score(rows, workers=1)
 
 
+@pytest.mark.parametrize(("answer", "prediction", "found"), [
+    ("SELECT name FROM singer WHERE age = 01", "SELECT name FROM singer WHERE age = 1", "match"),
+    ("SELECT name FROM singer WHERE age = 1", "SELECT name FROM singer WHERE age = 01", "match"),
+    ("SELECT name FROM singer ORDER BY singer_id, age, name LIMIT 05",
+     "SELECT name FROM singer ORDER BY singer_id, age, name LIMIT 5", "match"),
+    ("SELECT name FROM singer WHERE age > 1997-01-01", "SELECT name FROM singer WHERE age > 1995", "match"),
+    ("SELECT name FROM singer", "SELECT name FROM singer WHERE age > 99999999999999999999", "mismatch"),
+    ("SELECT name FROM singer WHERE age = 9223372036854775807", "SELECT name FROM singer", "mismatch"),
+    ("SELECT name FROM singer WHERE age = 0x10", "SELECT name FROM singer WHERE age = 16", "match"),
+    ("SELECT name FROM singer ORDER BY 9", "SELECT name FROM singer", "unscorable"),
+    ("SELECT name FROM singer ORDER BY 0", "SELECT name FROM singer", "unscorable"),
+    ("SELECT name FROM singer UNION SELECT title FROM song ORDER BY 2", "SELECT name FROM singer", "unscorable"),
+    ("SELECT name FROM singer", "SELECT '\ud800' FROM singer", "invalid"),
+    ("SELECT name FROM singer", "SELECT " + "(" * 4000 + "1" + ")" * 4000, "invalid"),
+    (None, "SELECT name FROM singer", "unscorable"),
+    (7, "SELECT name FROM singer", "unscorable"),
+    ("SELECT name FROM singer", 7, "invalid"),
+])
+def test_whatever_stands_in_a_row_has_a_verdict(answer, prediction, found):
+    given = evaluation.judge(CONTEXT, answer, prediction)
+    assert given.verdict == found
+    assert bool(given.why) == (found != "match")
+
+
+@pytest.mark.parametrize("query", [
+    "SELECT CAST(age AS DATE) FROM singer", "SELECT CAST(name AS TIMESTAMP) FROM singer", "SELECT name FROM singer LIMIT 1",
+    "SELECT datetime('now'), name FROM singer",
+])
+def test_identical_sql_is_no_mismatch(query):
+    assert verdict(query, query) == verdict(query, f"{query.lower()} ;") == "match"
+
+
+def test_a_context_of_a_megabyte_is_unscorable_at_once():
+    context = "; ".join(f"CREATE TABLE t{i} (a INTEGER, b TEXT)" for i in range(25_000))
+    found = evaluation.judge(context, "SELECT a FROM t1", "SELECT a FROM t1")
+    assert (found.verdict, found.fault) == ("unscorable", "too large")
+
+
+def test_a_fault_in_scoring_costs_one_verdict(monkeypatch):
+    def fails(query):
+        raise ZeroDivisionError("boom")
+
+    monkeypatch.setattr(evaluation, "Gold", fails)
+    found = evaluation.judge(CONTEXT, "SELECT 1", "SELECT 1")
+    assert (found.verdict, found.is_right) == ("error", None)
+    assert "ZeroDivisionError: boom (test_evaluation.py:" in found.why
+    counted = evaluation.metrics([found, scorecard.Verdict("match")])
+    assert (counted["error"]["count"], counted["error"]["of"], counted["execution_match"]["of"]) == (1, 2, 1)
+    assert evaluation.compare([found], [scorecard.Verdict("match")])["n"] == 0
+    assert evaluation.failures([found, scorecard.Verdict("match")]).startswith("1 answers are not scored; the first: scoring fai")
+    assert evaluation.failures([scorecard.Verdict("match")]) == ""
+
+
 def test_intervals_and_the_paired_test_have_their_textbook_values():
     low, high = scorecard.wilson(8, 10)
     assert (low, high) == (pytest.approx(0.4902, abs=1e-4), pytest.approx(0.9433, abs=1e-4))
@@ -176,7 +230,7 @@ def test_metrics_count_what_they_say():
     ])
     counts = {key: (found[key]["count"], found[key]["of"]) for key in scorecard.SHARES}
     assert counts == {"valid": (3, 5), "execution_match": (2, 5), "execution_match_non_empty": (1, 3), "exact_match": (2, 6),
-                      "timeout": (1, 5), "unscorable": (1, 6)}
+                      "timeout": (1, 5), "unscorable": (1, 6), "error": (0, 6)}
     assert found["n"] == 6
     assert found["unscorable_why"] == {"no such column": 1}
     assert found["by_kind"]["filter"]["share"] == 1
@@ -224,6 +278,21 @@ def test_the_command_scores_anybodys_predictions(tmp_path):
     assert [row["verdict"] for row in out["rows"]] == ["match", "mismatch", "invalid", "invalid"]
     assert all(row["why"] for row in out["rows"][1:])
     assert out["metrics"]
+
+
+def test_the_command_scores_the_rest_and_exits_with_1_where_scoring_fails(tmp_path):
+    golds = ("SELECT name FROM singer", "SELECT age FROM singer")
+    rows = [{"context": CONTEXT, "answer": sql, "prediction": sql} for sql in golds]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code = ("import sys; from sqlora import evaluation; gold = evaluation.Gold\n"
+            "evaluation.Gold = lambda query: gold(query) if 'name' in query.sql() else 1 / 0\n"
+            "sys.argv[1:] = ['p.jsonl', '--json', 'out.json']; evaluation.main()")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
+                          capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "1 answers are not scored" in done.stderr
+    assert "errors in scoring" in done.stdout
+    assert [row["verdict"] for row in json.loads((tmp_path / "out.json").read_text())["rows"]] == ["match", "error"]
 
 
 @pytest.mark.parametrize("content", [None, "", "{", '{"context": "x"}\n', "[]"])

@@ -49,6 +49,23 @@ def test_every_fault_is_found(given, faults):
     assert finding.faults.keys() == set(faults)
 
 
+@pytest.mark.parametrize(("given", "fault"), [
+    (row("SELECT id FROM singer WHERE name = '\ud800'"), {"syntax error"}),
+    (row("SELECT 1", 'CREATE TABLE t ("\ud800" TEXT)'), {"context cannot be read"}),
+    (row("SELECT name FROM singer ORDER BY 9"), {"does not run"}),
+    (row("SELECT name FROM singer WHERE id > 01 LIMIT 05"), set()),
+])
+def test_odd_text_ends_no_check(given, fault):
+    (finding,) = lint.inspect_rows([given])
+    assert set(finding.faults) == fault
+
+
+def test_a_fault_of_the_check_itself_is_a_finding(monkeypatch):
+    monkeypatch.setattr(lint, "_runs", lambda *arguments: 1 / 0)
+    (finding,) = lint.inspect_rows([row("SELECT name FROM singer")])
+    assert "ZeroDivisionError" in finding.faults["the check itself failed"]
+
+
 def test_a_row_that_stands_twice_is_found_the_second_time():
     rows = [row("SELECT 1"), row("SELECT  1 "), row("SELECT 1", question="Else?")]
     assert [finding.faults for finding in lint.inspect_rows(rows)] == [{}, {"duplicate row": "of row 1"}, {}]

@@ -93,6 +93,14 @@ def test_what_running_the_queries_showed(tmp_path):
     assert "--evaluate" not in shown.text
 
 
+def test_a_fault_in_scoring_is_shown(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "Gold", lambda query: 1 / 0)
+    shown = write_page(tmp_path, ANSWERS, execute=True)
+    assert all("unscorable" in row["data-kinds"].split() for row in shown.of("article"))
+    for told in ("not scored", "scoring failed: ZeroDivisionError", "errors in scoring"):
+        assert told in shown.text, told
+
+
 def test_a_thousand_rows_take_seconds(tmp_path):
     start = time.process_time()
     assert len(write_page(tmp_path, ANSWERS * 334).of("article")) == 1002
