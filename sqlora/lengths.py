@@ -58,10 +58,13 @@ class Size:
 class Lengths:
     """Sizes of the expressions of one query."""
 
-    def __init__(self, scopes: Scopes) -> None:
+    def __init__(self, scopes: Scopes, known: set[type], longest: int = 0, most_work: int = MOST_WORK) -> None:
+        """`known` are the functions whose growth is told here; others give a text of `longest` bytes, else the server's limit."""
         self.scopes = scopes
         self.dialect = scopes.dialect
-        self.longest = LONGEST.get(self.dialect, 2**24)
+        self.known = known
+        self.longest = longest or LONGEST.get(self.dialect, 2**24)
+        self.most_work = most_work
         self.digits = DIGITS.get(self.dialect, OTHER_DIGITS)
         self._done: dict[int, Size] = {}
         self._open: dict[int, bool] = {}  # what is being measured, and whether it was met again in the meantime
@@ -93,7 +96,7 @@ class Lengths:
         return self._affordable(Size(length, work + sum(part.work for part in parts.values())))
 
     def _affordable(self, size: Size) -> Size:
-        if size.work > MOST_WORK:
+        if size.work > self.most_work:
             raise SqlError("too large", "a row of the query could take too long: texts, numbers or queries in it multiply")
         return size
 
@@ -139,6 +142,8 @@ class Lengths:
             return COLUMN
         if isinstance(node, ARITHMETIC):
             return min(self._number(node, lengths), self.digits)
+        if isinstance(node, exp.Func) and type(node) not in self.known:
+            return self.longest
         return longest
 
     def _places(self, node: exp.Replace, of: Callable[[str], int]) -> int:

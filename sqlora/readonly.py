@@ -88,7 +88,7 @@ def _check_names(nodes: list[exp.Expression], query: exp.Query, scopes: Scopes) 
                 scopes.table(node)
             elif isinstance(node, exp.Column) and not node.is_star:
                 scopes.origins(node)
-        Lengths(scopes).size(query)
+        Lengths(scopes, {*PARTS, exp.Anonymous, exp.AnonymousAggFunc}).size(query)
     except RecursionError:
         raise SqlError("too large", "the query is nested too deeply") from None
 

@@ -1,4 +1,4 @@
-"""What the names of a query stand for, as the database that reads it finds them: tables, CTEs, and columns with what is behind them."""
+"""What the names of a query stand for, as the database finds them: tables, CTEs, and columns with what is behind them."""
 
 from __future__ import annotations
 
