@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from sqlglot import exp
 
@@ -21,21 +22,24 @@ LONGEST = {"postgres": 2**30, "mysql": 2**24, "sqlite": 10_000_000}  # bytes of 
 MOST_GROUPED = 2**20  # bytes of GROUP_CONCAT on MySQL and MariaDB, which is set in the session
 MOST_TEXT = 2**22  # bytes of what functions make of literals and columns
 TEXT_COLUMN, COLUMN = 1000, 40  # bytes of a cell, as long as nobody knows better
+SHORT_CELL = 8  # of one that is looked for: its content is not the query's, so it is no text that makes searching slow
 DIGITS = {"postgres": 150_000}  # of a number
 OTHER_DIGITS = 400
-STEP_TEXT = 2**20  # bytes that a column of a recursive query grows to, a little with each step, before the deadline
+STEP_TEXT = 2**23  # bytes that a column of a recursive query grows to before the deadline, if not by more than MOST_STEP each
+MOST_STEP = 2**14
 # Units of about 0.6 ns, measured on an Intel Xeon: one is a comparison of two bytes.
 MOST_WORK = 2_200_000_000  # of a row: about 1.5 s
+LIKE_UNITS = 15  # of a byte of the text and one of the pattern: 6 to 10 ns in MariaDB, 3 in PostgreSQL
 WORK_OF_A_NODE = 10_000  # servers write queries in FROM into the ones around them, and plan each node
 BYTES_A_UNIT = 8  # of texts that are copied or read once
 DIGITS_A_UNIT = 4  # products of digits of PostgreSQL's numerics
 MOVES_A_UNIT = 3  # bytes that MariaDB's REPLACE moves, for each place, to make room
 
+PATTERNS = (exp.Like, exp.ILike, exp.Glob, exp.SimilarTo, exp.RegexpLike)
 SEARCHES = {  # what looks for one text in another, in time of the product of both: the arguments that it does so with
     exp.Replace: ("this", "expression"), exp.StrPosition: ("this", "substr"), exp.SplitPart: ("this", "delimiter"),
-    exp.SubstringIndex: ("this", "delimiter"), exp.Trim: ("this", "expression"), exp.Like: ("this", "expression"),
-    exp.ILike: ("this", "expression"), exp.Glob: ("this", "expression"), exp.SimilarTo: ("this", "expression"),
-    exp.RegexpLike: ("this", "expression"),
+    exp.SubstringIndex: ("this", "delimiter"), exp.Trim: ("this", "expression"),
+    **dict.fromkeys(PATTERNS, ("this", "expression")),
 }
 PRODUCTS = (exp.Mul, exp.Div, exp.IntDiv, exp.Mod, exp.Pow, exp.Sqrt, exp.Cbrt)
 ARITHMETIC = (*PRODUCTS, exp.Add, exp.Sub, exp.Neg, exp.Sum, exp.Avg, exp.Round, exp.Trunc)
@@ -49,9 +53,10 @@ EXPONENT = re.compile(r"\s*[-+]?[\d.]+e[-+]?(\d+)\s*", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Size:
-    """Of an expression: bytes of its text at most, and units of work for one row of it."""
+    """Of an expression: bytes of its text at most, the same if cells have SHORT_CELL, and units of work for one row of it."""
 
     length: int
+    short: int
     work: int
 
 
@@ -74,8 +79,8 @@ class Lengths:
         if id(node) not in self._done:
             self._open[id(node)] = False
             size = self._measured(node)
-            if self._open.pop(id(node)) and size.length >= 1.5 * STEP_TEXT:
-                raise SqlError("too large", "a text of the recursive query grows by half or more with each step")
+            if self._open.pop(id(node)) and size.length > STEP_TEXT + MOST_STEP:
+                raise SqlError("too large", f"a text of the recursive query grows by more than {MOST_STEP:,} bytes with each step")
             self._done[id(node)] = size
         return self._done[id(node)]
 
@@ -85,15 +90,17 @@ class Lengths:
         parts = {id(part): self.size(part) for part in node.iter_expressions()}
         lengths = [part.length for part in parts.values()] or [0]
 
-        def of(argument: str) -> int:
+        def of(argument: str, measure: str = "length") -> int:
             part = node.args.get(argument)
-            return parts[id(part)].length if isinstance(part, exp.Expression) else 0
+            return getattr(parts[id(part)], measure) if isinstance(part, exp.Expression) else 0
 
         length = min(self._length(node, lengths, of), self.longest)
-        if length > max(MOST_TEXT, *lengths) and not isinstance(node, exp.GroupConcat):
-            raise SqlError("too large", f"{node.key.upper()} could make a text of {length:,} bytes, more than {MOST_TEXT:,}")
+        if length - max(lengths) > MOST_TEXT and not isinstance(node, exp.GroupConcat):
+            raise SqlError("too large", f"{node.key.upper()} could make a text of {length:,} bytes")
+        shorts = [part.short for part in parts.values()] or [0]
+        short = min(self._length(node, shorts, partial(of, measure="short")), length)
         work = WORK_OF_A_NODE + (length + sum(lengths)) // BYTES_A_UNIT + self._searched(node, lengths, of, length)
-        return self._affordable(Size(length, work + sum(part.work for part in parts.values())))
+        return self._affordable(Size(length, short, work + sum(part.work for part in parts.values())))
 
     def _affordable(self, size: Size) -> Size:
         if size.work > self.most_work:
@@ -102,21 +109,21 @@ class Lengths:
 
     def _column(self, column: exp.Column) -> Size:
         if column.is_star:
-            return Size(0, WORK_OF_A_NODE)
-        length, work = 0, WORK_OF_A_NODE
+            return Size(0, 0, WORK_OF_A_NODE)
+        length, short, work = 0, 0, WORK_OF_A_NODE
         origins = self.scopes.origins(column)
         for origin in origins:
             if isinstance(origin, Column):
-                length = max(length, TEXT_COLUMN if origin.type == "text" else COLUMN)
+                length, short = max(length, TEXT_COLUMN if origin.type == "text" else COLUMN), max(short, SHORT_CELL)
             elif id(origin) in self._open:  # of a recursive query, which is made once for each step
                 self._open[id(origin)] = True
-                length = max(length, STEP_TEXT)
+                length = short = STEP_TEXT
             else:
                 size = self.size(origin)
-                length, work = max(length, size.length), work + size.work
+                length, short, work = max(length, size.length), max(short, size.short), work + size.work
         if not origins:  # in PostgreSQL it may be a whole row
-            length = TEXT_COLUMN * max((len(table.columns) for table in self.scopes.schema.tables), default=1)
-        return self._affordable(Size(length, work))
+            length = short = TEXT_COLUMN * max((len(table.columns) for table in self.scopes.schema.tables), default=1)
+        return self._affordable(Size(length, short, work))
 
     def _length(self, node: exp.Expression, lengths: list[int], of: Callable[[str], int]) -> int:
         longest = max(lengths)
@@ -175,7 +182,9 @@ class Lengths:
             return max(length, *self._digits(lengths)) ** 2 // DIGITS_A_UNIT
         if type(node) not in SEARCHES:
             return 0
-        where, what = map(of, SEARCHES[type(node)])
+        where, what = of(SEARCHES[type(node)][0]), of(SEARCHES[type(node)][1], "short")
+        if isinstance(node, PATTERNS):
+            return LIKE_UNITS * where * what
         if isinstance(node, exp.Replace) and self.dialect == "mysql" and of("expression") != of("replacement"):
             return where * what + self._places(node, of) * length // MOVES_A_UNIT
         return where * what
