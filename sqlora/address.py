@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-import sqlite3
 from pathlib import Path
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote_plus
 
 import sqlalchemy
 from sqlalchemy import exc
 
-from sqlora.errors import UserError
+from sqlora import sqlite_file
+from sqlora.errors import SECRET_NAME, UserError
 from sqlora.paths import expand
 
 DRIVERS = {  # of the databases that queries are run on: what connects to them, and the package that brings it
@@ -38,9 +39,13 @@ def parse_url(text: str) -> sqlalchemy.URL:
     name = url.get_backend_name()
     if name == "sqlite":
         path = Path(expand(url.database or "", where))
-        if not url.database or not path.is_file():
-            raise UserError(f"{where}: there is no SQLite file {url.database or ''!r}; write {example}")
-        return url.set(database=str(path.resolve()))
+        with contextlib.suppress(OSError):  # a name that is too long
+            if path.is_file():
+                return url.set(database=str(path.resolve()))
+        # What has an @ or options was meant to be a URL, and may hold a password.
+        named = url.database or ""
+        told = "of that name" if re.search("[@?]", named) else repr(named if len(named) <= 200 else f"{named[:200]}…")
+        raise UserError(f"{where}: there is no SQLite file {told}; write {example}")
     # Where an @ is unescaped, half of the password would pass for the host.
     if text.partition("?")[0].count("@") > 1 or "@" in f"{url.host}{url.database}":
         raise UserError(f"{where} has more than one @; write those of the name and the password as %40")
@@ -66,9 +71,8 @@ def make_engine(url: sqlalchemy.URL) -> sqlalchemy.Engine:
     name = url.get_backend_name()
     arguments: dict = {}
     if name == "sqlite":
-        # Not created where it is missing, and not written to.
-        source = f"{Path(url.database).as_uri()}?mode=ro"
-        arguments["creator"] = lambda: sqlite3.connect(source, uri=True, isolation_level=None, timeout=2, cached_statements=0)
+        path = Path(url.database)
+        arguments["creator"] = lambda: sqlite_file.connect(path)
         url = url.set(query={})
     elif name == "postgresql":
         # Prepared from the first time on: the protocol then takes one statement at a time.
@@ -106,9 +110,12 @@ def hide_secrets(text: str, url: str) -> str:
         parsed = sqlalchemy.make_url(url)
     except (exc.ArgumentError, ValueError):
         return text
-    options = [value for key, value in parsed.query.items() if re.search("pass|pwd|secret|token|key", key)]
+    options = [value for key, values in parsed.query.items() if re.search(SECRET_NAME, key, re.IGNORECASE)
+               for value in ([values] if isinstance(values, str) else values)]
     for secret in filter(None, [parsed.password, *options]):
-        for spelled in (str(secret), quote(str(secret), safe=""), quote_plus(str(secret)), str(secret).replace("@", "%40")):
+        secret = str(secret)
+        for spelled in (secret, unquote_plus(secret), quote(secret), quote(secret, safe=""), quote_plus(secret),
+                        secret.replace("@", "%40")):
             # One of a letter or two is in many a word.
             pattern = re.escape(spelled) if len(spelled) > 3 else rf"(?<!\w){re.escape(spelled)}(?!\w)"
             text = re.sub(pattern, "***", text)

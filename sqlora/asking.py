@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sqlora import data, dialect, generation, processes, prompt, sandbox, voting
-from sqlora.console import console, note, plain, print_facts, progress_bar
+from sqlora.console import console, note, plain, print_csv, print_facts, print_json, progress_bar
 from sqlora.database import LiveDatabase, open_database
 from sqlora.errors import UserError
 from sqlora.linking import Linker, few, pick_tables
@@ -23,6 +20,8 @@ from sqlora.sql import SqlError
 from sqlora.voting import Candidate
 
 SHOWN_ROWS = 50
+SHOWN_CHARACTERS = 500  # of a cell, in a table
+COLUMN_WIDTH = 6  # characters that a column of a table needs at least
 
 
 @dataclass(frozen=True)
@@ -171,8 +170,7 @@ def _show(asker: Asker, answer: Answer, settings: Settings) -> dict[str, object]
             record["fault"] = str(error)
             console.print(plain(f"  it did not run: {error}", "red"))
     if settings.FORMAT == "json":
-        shown = {name: value for name, value in record.items() if name != "context"}
-        print(json.dumps(shown, ensure_ascii=False, default=str), flush=True)
+        print_json({name: value for name, value in record.items() if name != "context"})
     return record
 
 
@@ -193,19 +191,30 @@ def print_rows(result: Result, more: bool, form: str) -> None:
     count = len(result.rows)
     cut = f"there are more than {count:,} rows; the others were not fetched"
     if form == "csv":
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(result.columns)
-        writer.writerows(result.rows)
-        sys.stdout.flush()
+        print_csv(result.columns, result.rows)
     if form != "table":
         if more:
             note(cut)
         return
+    columns = max(1, console.width // COLUMN_WIDTH)
     table = Table(show_edge=False, header_style="bold", pad_edge=False)
-    for name in result.columns:
-        table.add_column(plain(name), overflow="fold")
+    for name in result.columns[:columns]:
+        table.add_column(_cell(name), overflow="fold")
     for row in result.rows[:SHOWN_ROWS]:
-        table.add_row(*(Text("NULL", "dim") if value is None else plain(str(value)) for value in row))
+        table.add_row(*map(_cell, row[:columns]))
     console.print(table)
     rest = f"and {count - SHOWN_ROWS:,} more" if count > SHOWN_ROWS else f"{count:,} row{'s' if count != 1 else ''}"
+    if len(result.columns) > columns:
+        rest += f"; {columns:,} of {len(result.columns):,} columns"
+    if any(len(str(value)) > SHOWN_CHARACTERS for row in result.rows[:SHOWN_ROWS] for value in row[:columns]):
+        rest += f"; the first {SHOWN_CHARACTERS:,} characters of a cell"
+    if ";" in rest:
+        rest += "; FORMAT (--format) csv and json have all"
     console.print(plain(f"{rest}; {cut}" if more else rest, "dim"))
+
+
+def _cell(value: object) -> Text:
+    if value is None:
+        return Text("NULL", "dim")
+    text = str(value)
+    return plain(text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…")

@@ -6,8 +6,6 @@ It lives in a process of its own, which can be ended whatever it is doing; see d
 from __future__ import annotations
 
 import contextlib
-import decimal
-import json
 import logging
 import math
 import re
@@ -23,14 +21,17 @@ from sqlalchemy import exc
 
 from sqlora.address import DRIVERS, first_line, hide_secrets, make_engine, parse_url, shown
 from sqlora.errors import UserError
+from sqlora.lengths import MOST_GROUPED
 from sqlora.reflection import Reflected, reflect
-from sqlora.sandbox import Result, Value, fault_kind, restrict
+from sqlora.sandbox import Result, fault_kind, restrict
 from sqlora.sql import Kind, SqlError
+from sqlora.values import plain, read_mysql, read_postgresql
 
-SQLITE_LIMITS = {"SQLITE_LIMIT_LENGTH": 10_000_000, "SQLITE_LIMIT_COLUMN": 2000}
+SQLITE_LIMITS = {"SQLITE_LIMIT_LENGTH": 10_000_000}
 SQLITE_HEAP_BYTES = 256 * 2**20
 PROCESS_BYTES = 2 * 2**30
 MOST_BYTES = 64 * 2**20  # of all values of a result
+CUT = 1260  # the number of MySQL's and MariaDB's warning that GROUP_CONCAT was cut
 FAULTS: tuple[tuple[str, Kind], ...] = (
     (r"statement timeout|max_statement_time|maximum statement execution time|lock timeout", "timeout"),
     (r"relation .* does not exist|table .* doesn't exist", "no such table"),
@@ -72,8 +73,11 @@ class Connection:
             with self._reading() as connection:
                 connection.exec_driver_sql(f"EXPLAIN {sql}").close()
 
-    def run(self, sql: str, most_rows: int) -> Result:
-        """Columns and at most `most_rows` rows of one query. Raises SqlError, and UserError if the connection fails."""
+    def run(self, sql: str, most_rows: int) -> tuple[Result, bool]:
+        """Columns and the first rows of one query, at most `most_rows` and MOST_BYTES of them, and whether there are more.
+
+        Raises SqlError, and UserError if the connection fails.
+        """
         if self.name not in DRIVERS:
             raise UserError(f"DATABASE (--database) is of the kind {self.name}, which SQLoRA cannot open for reading only; it "
                             f"writes the SQL and does not run it")
@@ -82,12 +86,24 @@ class Connection:
             if not result.returns_rows:
                 raise SqlError("not read only", "the statement is no SELECT")
             columns, rows, size = tuple(result.keys()), [], 0
-            while len(rows) < most_rows and (part := result.fetchmany(min(500, most_rows - len(rows)))):
-                rows += [tuple(map(_plain, row)) for row in part]
-                size += sum(len(value) if isinstance(value, str) else 8 for row in rows[-len(part):] for value in row)
-                if size > MOST_BYTES:
-                    raise SqlError("too large", f"the rows have more than {MOST_BYTES / 2**20:.0f} MiB")
-        return Result(columns, rows)
+            for row in result:
+                row = tuple(map(plain, row))
+                size += sum(len(value) if isinstance(value, str) else 8 for value in row)
+                if len(rows) == most_rows or size > MOST_BYTES:
+                    if not rows:
+                        raise SqlError("too large", f"the first row has more than {MOST_BYTES / 2**20:.0f} MiB")
+                    return Result(columns, rows), True
+                rows.append(row)
+            self._check_whole(result)
+        return Result(columns, rows), False
+
+    def _check_whole(self, result: sqlalchemy.CursorResult) -> None:
+        """Raises SqlError where MySQL or MariaDB cut a text of GROUP_CONCAT, for which they have a warning alone."""
+        if not getattr(result.cursor, "warning_count", 0):
+            return
+        warnings = result.connection.exec_driver_sql("SHOW WARNINGS").fetchall()
+        if any(code == CUT for _, code, _ in warnings):
+            raise SqlError("too large", f"GROUP_CONCAT gives more than {MOST_GROUPED:,} bytes")
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlalchemy.Connection]:
@@ -101,20 +117,28 @@ class Connection:
                 for setting in ("query_only = ON", "trusted_schema = OFF", "temp_store = MEMORY",
                                 f"hard_heap_limit = {SQLITE_HEAP_BYTES}"):
                     raw.execute(f"PRAGMA {setting}")
+                raw.connect_modules()
                 restrict(raw, lambda: time.monotonic() > ends, **SQLITE_LIMITS)
             elif self.name == "postgresql":
                 connection = connection.execution_options(postgresql_readonly=True)
-                for setting in (f"statement_timeout = {math.ceil(1000 * self.seconds)}", "standard_conforming_strings = on"):
+                for setting in (f"statement_timeout = {math.ceil(1000 * self.seconds)}", "standard_conforming_strings = on",
+                                "client_encoding = 'UTF8'", "DateStyle = 'ISO'", "IntervalStyle = 'postgres'",
+                                "jit = off"):  # no deadline ends a compilation, which took 10 s for a join of 60 tables
                     connection.exec_driver_sql(f"SET LOCAL {setting}")
+                read_postgresql(connection.connection.driver_connection)
             else:
                 timeout = (f"max_statement_time = {self.seconds:.3f}" if self.engine.dialect.is_mariadb else
                            f"max_execution_time = {math.ceil(1000 * self.seconds)}")
                 # The mode: quotes and backslashes mean what sqlglot writes them for, and bare columns are as free as in SQLite.
-                for setting in (timeout, "sql_mode = ''", f"lock_wait_timeout = {math.ceil(self.seconds)}"):
+                for setting in (timeout, "sql_mode = ''", f"lock_wait_timeout = {math.ceil(self.seconds)}",
+                                f"group_concat_max_len = {MOST_GROUPED}"):
                     connection.exec_driver_sql(f"SET SESSION {setting}")
                 connection.exec_driver_sql("SET SESSION TRANSACTION READ ONLY")  # any other that could follow
                 connection.exec_driver_sql("START TRANSACTION READ ONLY")
+                read_mysql(connection.connection.driver_connection)
             yield connection
+            if self.name == "sqlite" and connection.connection.driver_connection.has_changed():
+                raise SqlError("other", "another program wrote to the file at the same time; ask once more")
             connection.rollback()
 
     @contextlib.contextmanager
@@ -137,20 +161,6 @@ class Connection:
             raise SqlError("too large", f"the query needs more than {PROCESS_BYTES / 2**30:.0f} GiB") from None
         except (OverflowError, ValueError) as error:  # a NUL, half a surrogate, a date that Python lacks
             raise SqlError("syntax", first_line(error)) from None
-
-
-def _plain(value: object) -> Value:
-    """A value as every format can show it."""
-    if value is None or isinstance(value, int | str) or (isinstance(value, float) and math.isfinite(value)):
-        return value
-    if isinstance(value, decimal.Decimal):
-        number = int(value) if value.is_finite() and value == int(value) else float(value)
-        return number if decimal.Decimal(str(number)) == value else str(value)
-    if isinstance(value, bytes | bytearray | memoryview):
-        return f"0x{bytes(value).hex()}"
-    if isinstance(value, list | dict):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    return str(value)
 
 
 def serve(pipe, url: str, seconds: float) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import logging
 import os
+import re
 import shlex
 import sys
 import warnings
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -26,6 +30,9 @@ from sqlora import processes
 from sqlora.errors import hide_passwords
 
 console = Console(quiet=not processes.is_first())
+UNSAFE = re.compile(  # control characters of both ranges, ends of lines, halves of characters, other directions of writing, tags
+    r"[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|\r(?!\n)|[\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+    r"|[\U000e0000-\U000e007f]")
 
 
 def quiet_libraries() -> None:
@@ -45,10 +52,10 @@ def quiet_libraries() -> None:
 
 def how_to_resume(done: str) -> str:
     """What a script that was interrupted says last. `done` is how far it came, such as "after step 20"."""
-    again = [argument for argument in sys.argv[1:] if argument != "--resume"]
+    again = [hide_passwords(argument) for argument in sys.argv[1:] if argument != "--resume"]
     started = "accelerate launch ..." if processes.several() else "python"
     command = shlex.join([Path(sys.argv[0]).name, *again, "--resume"])
-    return hide_passwords(f"interrupted {done}; to go on: {started} {command}")
+    return f"interrupted {done}; to go on: {started} {command}"
 
 
 def progress_bar(unit: str = "") -> Progress:
@@ -73,19 +80,44 @@ class Speed(ProgressColumn):
         return Text(f"{task.speed:.1f} {self.unit}/s" if task.speed else "")
 
 
+def printable(text: str) -> str:
+    """Text that anybody may have written, without what a terminal obeys: an escape sequence, another direction of writing.
+
+    Such characters are shown as Python spells them, \\x1b; lines and tabs stay.
+    """
+    return UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
 def plain(text: str, style: str = "", to: Console | None = None) -> Text:
-    """Text that anybody may have written: no escape sequence reaches the terminal, nor a character that it cannot encode."""
+    """Printable text for rich, which takes no [red] in it for markup; `?` for what the terminal cannot encode."""
     encoding = (to or console).encoding
-    text = "".join(char if char.isprintable() or char == "\n" else " " for char in text)
-    return Text(text.encode(encoding, "replace").decode(encoding), style)
+    return Text(printable(text).encode(encoding, "replace").decode(encoding), style)
 
 
 def note(text: str) -> None:
     """One line that the user should see, though nothing is wrong."""
-    console.print(f"note: {text}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+    console.print(plain(" ".join(f"note: {text}".split()), "yellow"), soft_wrap=True)
 
 
 def print_facts(facts: dict[str, object]) -> None:
     """One line for each fact, its name first."""
     for name, value in facts.items():
-        console.print(f"  {name:<24} {value}", highlight=False, markup=False, soft_wrap=True)
+        console.print(plain(f"  {name:<24} {value}"), soft_wrap=True)
+
+
+def print_json(record: dict[str, object]) -> None:
+    """One line on standard output, which any terminal can show: what is not printable is escaped, and nothing is lost."""
+    text = json.dumps(record, ensure_ascii=not _takes_unicode(), default=str)
+    print(UNSAFE.sub(lambda found: json.dumps(found[0])[1:-1], text), flush=True)
+
+
+def print_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Rows under their names on standard output, what is not printable as `printable` has it."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    for row in (columns, *rows):
+        writer.writerow([printable(value) if isinstance(value, str) else value for value in row])
+    sys.stdout.flush()
+
+
+def _takes_unicode() -> bool:
+    return (sys.stdout.encoding or "").lower().startswith("utf")

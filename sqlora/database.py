@@ -49,8 +49,7 @@ class LiveDatabase:
         """The query's columns and its first `most_rows` rows, and whether there are more. Raises as `check`, and UserError."""
         query = readonly.check(sql, self.reflected.dialect, self.schema)
         text = readonly.write(query, self.reflected.dialect, most_rows + 1)
-        result = self._call(self.seconds + GRACE_SECONDS, "run", text, most_rows + 1)
-        return Result(result.columns, result.rows[:most_rows]), len(result.rows) > most_rows
+        return self._call(self.seconds + GRACE_SECONDS, "run", text, most_rows)
 
     def close(self) -> None:
         self._process.kill()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sqlora.console import console, quiet_libraries
+from sqlora.console import console, plain, quiet_libraries
 from sqlora.errors import UserError, run_command
 from sqlora.result import OK, SLOW, WRONG, Result, wrong
 from sqlora.settings import Settings, load_settings
@@ -125,9 +125,9 @@ def _print(result: Result) -> None:
     line.add_column(width=5)
     line.add_column(width=27)
     line.add_column()
-    line.add_row(Text(result.status, STYLES[result.status]), Text(result.name), Text(result.detail))
+    line.add_row(Text(result.status, STYLES[result.status]), Text(result.name), plain(result.detail))
     if result.remedy:
-        line.add_row("", "", Text(f"remedy: {result.remedy}", STYLES[result.status]))
+        line.add_row("", "", plain(f"remedy: {result.remedy}", STYLES[result.status]))
     console.print(line)
 
 

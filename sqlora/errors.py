@@ -6,6 +6,7 @@ import re
 import signal
 import sys
 import traceback
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,9 +26,24 @@ MENDABLE = {
 LONGEST = 900  # characters of a message; of a longer one, which has a whole file in it, both ends are told
 
 
+SECRET_NAME = "pass|pwd|secret|token|key|credential"  # in the name of an option of a URL that must not be seen
+
+
 def hide_passwords(text: str) -> str:
-    """The text without the passwords of its URLs, such as one that was given where no URL is wanted."""
-    return re.sub(r"(\w://[^\s/:@]*:)\S*@", r"\1***@", text)
+    """The text without the passwords of its URLs, such as one that was given where no URL is wanted.
+
+    A password may have blanks in it, so more than the password may go: up to the last @ of a line, and after `?password=` all.
+    """
+    text = re.sub(r"(\w:/{1,3}[^\s/:@]*:)(?!\*\*\*@).*@", r"\1***@", text)
+    return re.sub(r"([?&][^\s=&]+=)(.*)", _hide_options, text)
+
+
+def _hide_options(found: re.Match) -> str:
+    """From the first option with a secret on, nothing is left."""
+    pieces = re.split(r"([?&][^\s=&]+=)", found[0])
+    secret = next((place for place, piece in enumerate(pieces) if place % 2 and
+                   re.search(SECRET_NAME, urllib.parse.unquote(piece), re.IGNORECASE)), None)
+    return found[0] if secret is None else "".join(pieces[: secret + 1]) + "***"
 
 
 class UserError(Exception):

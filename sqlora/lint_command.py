@@ -11,7 +11,7 @@ import click
 
 import config
 from sqlora import data, outputs
-from sqlora.console import console, print_facts, quiet_libraries
+from sqlora.console import console, plain, print_facts, quiet_libraries
 from sqlora.data import Row
 from sqlora.errors import UserError, run_command
 from sqlora.lint import DROPPED, TEXT_NUMBER, TOO_LONG, Finding, apply, inspect_rows
@@ -74,7 +74,6 @@ def _find_long(rows: list[Row], findings: list[Finding], folder: str) -> list[Fi
 
 def _print_findings(rows: list[Row], findings: list[Finding]) -> None:
     from rich.table import Table
-    from rich.text import Text
 
     table = Table("finding", "rows", "share", "with --fix", "examples", show_lines=True)
     for name, count in apply(rows, findings, "warn").counts.items():
@@ -82,7 +81,7 @@ def _print_findings(rows: list[Row], findings: list[Finding]) -> None:
         numbered = ((n, row, f) for n, (row, f) in enumerate(zip(rows, findings, strict=True), start=1) if name in f.faults)
         examples = [f"row {n}: {textwrap.shorten(row['answer'], 160)}" + (f" ({f.faults[name]})" if f.faults[name] else "")
                     for n, row, f in itertools.islice(numbered, EXAMPLES)]
-        table.add_row(name, f"{count:,}", f"{count / len(rows):.1%}", fate, Text("\n".join(examples)))
+        table.add_row(name, f"{count:,}", f"{count / len(rows):.1%}", fate, plain("\n".join(examples)))
     if table.rows:
         console.print(table)
     clean = sum(not finding.faults for finding in findings)

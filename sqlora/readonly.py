@@ -10,7 +10,9 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
+from sqlora.lengths import Lengths
 from sqlora.schema import Schema
+from sqlora.scopes import Scopes
 from sqlora.sql import MAX_CHARACTERS, SqlError, tell
 
 PARTS = {getattr(exp, name) for name in (
@@ -31,6 +33,7 @@ PARTS = {getattr(exp, name) for name in (
     "TsOrDsToTimestamp TsOrDsAdd TsOrDsDiff TsOrDsToTime DateStrToDate TimeStrToTime UnixToTime TimeToUnix ToDays ToChar "
     "WeekStart"
 ).split()}
+MOST_TABLES = 61  # of a query, as in MariaDB; PostgreSQL plans a join of 195 for 20 s after its deadline
 FUNCTIONS = {  # that sqlglot has no name of its own for
     "age", "date_part", "total", "julianday", "strftime", "ifnull", "datetime", "time", "date", "char_length", "weekday",
     "yearweek", "unixepoch", "truncate", "std", "cot", "degrees", "radians", "to_date",
@@ -54,9 +57,9 @@ def check(sql: str, dialect: str, schema: Schema) -> exp.Query:
     query = statements[0]
     if not isinstance(query, exp.Query):
         raise SqlError("not read only", "the statement is no SELECT")
-    shared = {cte.alias.lower() for cte in query.find_all(exp.CTE)}
     for node in nodes:
-        _check_node(node, schema, shared)
+        _check_node(node)
+    _check_names(nodes, query, Scopes(dialect, schema))
     return query
 
 
@@ -78,7 +81,22 @@ def write(query: exp.Query, dialect: str, most_rows: int | None = None) -> str:
         raise SqlError("too large", "the query is nested too deeply") from None
 
 
-def _check_node(node: exp.Expression, schema: Schema, shared: set[str]) -> None:
+def _check_names(nodes: list[exp.Expression], query: exp.Query, scopes: Scopes) -> None:
+    """Tables and columns are known ones, and nothing grows without end."""
+    if sum(isinstance(node, exp.Table) for node in nodes) > MOST_TABLES:
+        raise SqlError("too large", f"the query reads more than {MOST_TABLES} tables")
+    try:
+        for node in nodes:
+            if isinstance(node, exp.Table):
+                scopes.table(node)
+            elif isinstance(node, exp.Column) and not node.is_star:
+                scopes.origins(node)
+        Lengths(scopes, {*PARTS, exp.Anonymous, exp.AnonymousAggFunc}).size(query)
+    except RecursionError:
+        raise SqlError("too large", "the query is nested too deeply") from None
+
+
+def _check_node(node: exp.Expression) -> None:
     if isinstance(node, exp.Anonymous | exp.AnonymousAggFunc) and node.name.lower() in FUNCTIONS:
         return
     if type(node) not in PARTS:
@@ -86,18 +104,7 @@ def _check_node(node: exp.Expression, schema: Schema, shared: set[str]) -> None:
             name = node.name if isinstance(node, exp.Anonymous) else node.sql_name()
             raise SqlError("not read only", f"the function {name.lower()} is not among those that may be called")
         raise SqlError("not read only", f"{type(node).__name__} is no part of a plain SELECT")
-    if isinstance(node, exp.Table):
-        _check_table(node, schema, shared)
-    elif isinstance(node, exp.DataType) and node.this == exp.DataType.Type.USERDEFINED:  # whose own function would run
+    if isinstance(node, exp.DataType) and node.this == exp.DataType.Type.USERDEFINED:  # whose own function would run
         raise SqlError("not read only", f"the type {node.sql()} is not among those that may be cast to")
     elif isinstance(node, exp.Select | exp.Subquery) and any(node.args.get(part) for part in ("into", "hint", "kind")):
         raise SqlError("not read only", "INTO and hints are no part of a plain SELECT")
-
-
-def _check_table(table: exp.Table, schema: Schema, shared: set[str]) -> None:
-    if not isinstance(table.this, exp.Identifier):
-        return  # a function in its place, which is looked at by itself
-    if table.db or table.catalog:
-        raise SqlError("no such table", f"{table.sql()}: only tables of the default schema are read; write {table.name}")
-    if table.name.lower() not in shared and schema.table(table.name) is None:
-        raise SqlError("no such table", f"no such table: {table.name}")

@@ -19,7 +19,12 @@ IGNORES_CASE = {"sqlite", "mysql", "mariadb", "mssql"}  # others take a name in 
 INTERNAL = {  # tables that others are made of and nobody asks for, and those that this user may not read, which MySQL hides
     "sqlite": "SELECT name FROM pragma_table_list WHERE type = 'shadow'",
     "postgresql": "SELECT relname FROM pg_catalog.pg_class WHERE relnamespace = current_schema()::regnamespace AND "
-                  "(relispartition OR NOT has_any_column_privilege(oid, 'SELECT'))",
+                  "(relispartition OR NOT has_any_column_privilege(oid, 'SELECT') OR NOT pg_table_is_visible(oid))",
+}
+ELSEWHERE = {  # the schemas that have tables too, which are not read
+    "postgresql": "SELECT DISTINCT nspname FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON relnamespace = n.oid "
+                  "WHERE relkind IN ('r', 'v', 'm', 'p', 'f') AND has_any_column_privilege(c.oid, 'SELECT') "
+                  "AND nspname !~ '^pg_|^information_schema$' ORDER BY 1",
 }
 TYPES = (  # the first that fits; everything else is text
     (types.Boolean, "boolean"), (types.Integer, "integer"), (mysql.YEAR, "integer"), (types.Numeric, "real"),
@@ -48,7 +53,11 @@ def reflect(connection: sqlalchemy.Connection) -> Reflected:
     schema, links, unreadable = _describe(inspector, internal)
     if not schema.tables:
         lost = "".join(f"; {table}: {why}" for table, why in unreadable.items())
+        others = [schema for (schema,) in connection.exec_driver_sql(ELSEWHERE[name])] if name in ELSEWHERE else []
+        if others:
+            lost += f"; the schemas {', '.join(others)} have some: ALTER ROLE ... SET search_path makes one of them the default"
         raise UserError(f"DATABASE (--database) {shown(url)}: there is no table in it that this user may read{lost}")
+    _check_case(schema, f"DATABASE (--database) {shown(url)}")
     preparer = connection.dialect.identifier_preparer
 
     def needs_quotes(word: str) -> bool:
@@ -81,6 +90,17 @@ def _describe(inspector: Inspector, internal: set[str]) -> tuple[Schema, list[tu
     )
     links = [(name, key["referred_table"]) for name, found in keys.items() for key in found if not key["referred_schema"]]
     return Schema(tables), links, unreadable
+
+
+def _check_case(schema: Schema, where: str) -> None:
+    """Raises UserError for names that a model, whose SQL has no case, cannot tell apart."""
+    for what, names in (("tables", [table.name for table in schema.tables]),
+                        *((f"columns of {table.name}", [column.name for column in table.columns]) for table in schema.tables)):
+        seen: dict[str, str] = {}
+        for name in names:
+            if (other := seen.setdefault(name.lower(), name)) != name:
+                raise UserError(f"{where}: the {what} {other!r} and {name!r} differ in upper and lower case alone, and a model "
+                                f"does not tell them apart; take a role that may read one of them, or a view with other names")
 
 
 def _column_type(kind: types.TypeEngine) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,10 @@ from types import TracebackType
 
 from sqlglot import exp
 
+from sqlora.lengths import Lengths
+from sqlora.readonly import PARTS
 from sqlora.schema import Schema
+from sqlora.scopes import Scopes
 from sqlora.sql import MAX_CHARACTERS, Kind, SqlError, parse_query, to_sqlite
 
 Value = None | int | float | str | bytes
@@ -20,7 +24,9 @@ Value = None | int | float | str | bytes
 AFFINITY = {"text": "NUMERIC", "integer": "NUMERIC", "real": "REAL", "boolean": "NUMERIC"}
 OTHER_AFFINITY = "NUMERIC"  # dates and times are text that looks like no number
 HEAP_BYTES = 64 * 2**20  # of all SQLite in the process; small also because no deadline interrupts the sorting itself
-STEPS_BETWEEN_LOOKS = 1000  # virtual machine instructions; some tens of microseconds
+ROWS_BYTES = 32 * 2**20  # of a result in Python, of which SQLite's own limits know nothing
+STEPS_BETWEEN_LOOKS = 100  # virtual machine instructions; microseconds, unless they call functions over long texts
+ROW_WORK = 200_000_000  # in units of lengths.py, between two looks: about 0.1 s
 LIMITS = {
     # Some functions take time in the square of a value's length, and no deadline interrupts a function.
     sqlite3.SQLITE_LIMIT_LENGTH: MAX_CHARACTERS,
@@ -29,7 +35,7 @@ LIMITS = {
     sqlite3.SQLITE_LIMIT_EXPR_DEPTH: 200,
     sqlite3.SQLITE_LIMIT_COMPOUND_SELECT: 50,
     sqlite3.SQLITE_LIMIT_VDBE_OP: 100_000,
-    sqlite3.SQLITE_LIMIT_COLUMN: 200,
+    sqlite3.SQLITE_LIMIT_COLUMN: 2000,
     sqlite3.SQLITE_LIMIT_ATTACHED: 0,
     sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH: 0,
     sqlite3.SQLITE_LIMIT_WORKER_THREADS: 0,
@@ -104,18 +110,18 @@ class Database:
             cursor = self._connection.execute(query)
             if cursor.description is None:
                 raise SqlError("not read only" if query.strip() else "syntax", "the statement is no SELECT")
-            rows = cursor.fetchmany(max_rows + 1)
+            rows = _fetch(cursor, max_rows)
             columns = tuple(name for name, *_ in cursor.description)
             cursor.close()
         except (sqlite3.Error, sqlite3.Warning) as error:
             message = str(error)
             raise SqlError(fault_kind(message), f"{message} ({deadline:g} s)" if message == "interrupted" else message) from None
+        except SqlError:
+            raise
         except MemoryError:
             raise SqlError("too large", f"the query needs more than {HEAP_BYTES / 2**20:.0f} MiB") from None
         except (OverflowError, ValueError) as error:  # a NUL or half a surrogate in the text
             raise SqlError("syntax", str(error)) from None
-        if len(rows) > max_rows:
-            raise SqlError("too large", f"the query gives more than {max_rows:,} rows")
         return Result(columns, rows)
 
     def close(self) -> None:
@@ -129,6 +135,19 @@ class Database:
 
     def _is_late(self) -> bool:
         return time.monotonic() > self._ends
+
+
+def _fetch(cursor: sqlite3.Cursor, max_rows: int) -> list[tuple[Value, ...]]:
+    rows: list[tuple[Value, ...]] = []
+    size = 0
+    for row in cursor:
+        size += sys.getsizeof(row) + sum(map(sys.getsizeof, row))
+        if len(rows) == max_rows:
+            raise SqlError("too large", f"the query gives more than {max_rows:,} rows")
+        if size > ROWS_BYTES:
+            raise SqlError("too large", f"the query's rows take more than {ROWS_BYTES / 2**20:.0f} MiB")
+        rows.append(row)
+    return rows
 
 
 def restrict(connection: sqlite3.Connection, is_late: Callable[[], bool], **limits: int) -> None:
@@ -145,9 +164,21 @@ def restrict(connection: sqlite3.Connection, is_late: Callable[[], bool], **limi
 def prepare(sql: str, schema: Schema) -> tuple[exp.Expression, str]:
     """A model's query, parsed, and the text of it to run. Raises SqlError for what SQLite would not take as it is written."""
     query = parse_query(sql, schema)
+    _check_work(query, schema)
     with Database(schema) as database:
         database.run(f"EXPLAIN {sql}")  # sqlglot forgives more than SQLite does
     return query, to_sqlite(query) if '"' in sql else sql
+
+
+def _check_work(query: exp.Expression, schema: Schema) -> None:
+    """Raises SqlError for functions over long texts that would go on after the deadline, since SQLite looks between steps."""
+    try:
+        Lengths(Scopes("sqlite", schema), PARTS, LIMITS[sqlite3.SQLITE_LIMIT_LENGTH], ROW_WORK).size(query)
+    except SqlError as error:
+        if error.kind == "too large":  # what else there is to say of it, SQLite says
+            raise
+    except RecursionError:
+        raise SqlError("too large", "the query is nested too deeply") from None
 
 
 def _authorise(action: int, first: str | None, second: str | None, database: str | None, within: str | None) -> int:

@@ -14,7 +14,7 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from sqlora import dialect, sandbox
 from sqlora.asking import Answer, Asker, print_answer, print_rows
 from sqlora.atomic import replace_file
-from sqlora.console import console, note, plain
+from sqlora.console import console, note, plain, print_json
 from sqlora.errors import UserError
 from sqlora.schema import Schema, quote_name
 from sqlora.settings import Settings
@@ -136,7 +136,7 @@ class Shell:
         result, more = self.asker.live.run(sql)
         print_rows(result, more, self.settings.FORMAT)
         if self.settings.FORMAT == "json":
-            print(json.dumps({"sql": sql, "columns": result.columns, "rows": result.rows, "more": more}, ensure_ascii=False))
+            print_json({"sql": sql, "columns": result.columns, "rows": result.rows, "more": more})
 
     def _keep(self, answer: Answer, sql: str) -> None:
         """Adds a correction to SAVE_FEEDBACK: the SQL as rows for fine-tuning have it, over a schema that holds its tables.
