@@ -54,7 +54,7 @@ def parse_url(text: str) -> sqlalchemy.URL:
     return url.set(drivername=DRIVERS[name][0]) if name in DRIVERS else url
 
 
-def sqlite_file(text: str) -> str | None:
+def sqlite_path(text: str) -> str | None:
     """The path of the file that DATABASE names, be it there or not; None for another kind of database, or no readable URL."""
     if "://" not in text:
         return text

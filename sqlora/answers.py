@@ -177,10 +177,11 @@ def _are_close(row: Row, other: Row) -> bool:
 
 def _constant(node: exp.Expression | None) -> int | None:
     inner = node.args.get("expression") if node is not None else None
-    if isinstance(inner, exp.Neg) and isinstance(inner.this, exp.Literal):
-        return -1
-    value = numeric_value(inner.name) if isinstance(inner, exp.Literal) and not inner.is_string else None
-    return value if isinstance(value, int) else None
+    literal = inner.this if isinstance(inner, exp.Neg) else inner
+    value = numeric_value(literal.name) if isinstance(literal, exp.Literal) and not literal.is_string else None
+    if not isinstance(value, int):
+        return None
+    return -value if isinstance(inner, exp.Neg) else value
 
 
 def _reordered(database: Database, rows: Rows) -> Iterator[Database]:

@@ -109,8 +109,8 @@ def _judge(context: str, answer: str, prediction: str | None) -> Verdict:
     except SqlError as error:
         return Verdict("unscorable", f"gold: {error}", error.kind, exact)
     facts = {"exact": exact, "kinds": query_kinds(gold_query), "completed": _added(schema, completed)}
-    queries, predicted, outcome = [gold_query], gold.sql, None
-    if not exact:  # the same SQL is run the same way
+    queries, predicted, outcome = [gold_query], "", None
+    if not exact:
         try:
             query, predicted = prepare(prediction or "", completed)
             queries.append(query)
@@ -129,7 +129,10 @@ def _judge(context: str, answer: str, prediction: str | None) -> Verdict:
                     continue
                 taken += 1
                 empty += allowed.is_empty
-                outcome = outcome or _try(predicted, gold, allowed, database, completed, rows)
+                if exact:  # the same SQL gives the same rows, if it runs
+                    gold.result(database)
+                else:
+                    outcome = outcome or _try(predicted, gold, allowed, database, completed, rows)
         except SqlError as error:
             return Verdict("unscorable", f"gold: {error}", error.kind, **facts)
         if taken == DATABASES or (outcome and taken > empty and taken >= needed):

@@ -54,9 +54,9 @@ def reads(settings: Settings, names: tuple[str, ...]) -> dict[str, Path]:
 
 
 def _database_files(database: str) -> dict[str, Path]:
-    from sqlora.address import sqlite_file  # imports SQLAlchemy
+    from sqlora.address import sqlite_path  # imports SQLAlchemy
 
-    name, file = f"DATABASE ({flag('DATABASE')})", sqlite_file(database)
+    name, file = f"DATABASE ({flag('DATABASE')})", sqlite_path(database)
     logs = {f"the {more} file of {name}": Path(f"{file}{more}") for more in ("-wal", "-shm", "-journal")}
     return {name: Path(file)} | logs if file else {}
 
