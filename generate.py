@@ -52,30 +52,35 @@ def main(settings: Settings) -> int:
         model = adapter.load_adapter(model, folder)
 
     if settings.DATABASE:
-        answer = shell.talk if settings.INTERACTIVE else asking.answer_questions
-        answer(asking.Asker(live, model, tokenizer, settings), rows, settings)
+        asker = asking.Asker(live, model, tokenizer, settings)
+        if settings.INTERACTIVE:
+            shell.talk(asker, settings)
+        else:
+            asking.answer_questions(asker, rows, settings, lambda asked: journal.open_journal(asked, base, folder, settings))
         return 0
 
-    with journal.open_journal(rows, base, folder, settings) as kept:
+    with journal.open_journal([(row["question"], row["context"]) for row in rows], base, folder, settings) as kept:
         answers = generation.answer_rows(model, tokenizer, rows, settings, kept)
-    if answers is None:  # the first of several processes has them
-        return 0
-    judged = evaluation.judge_answers(answers, settings.EVALUATE)
+        if answers is None:  # the first of several processes has them
+            return 0
+        # Written before they are judged, and all is written before any is shown: whatever comes, the answers are there.
+        if settings.OUTPUT:
+            data.write_rows(Path(settings.OUTPUT), answers)
+        judged = evaluation.judge_answers(answers, settings.EVALUATE)
+        run = Path(settings.CHECKPOINT_DIR)
+        curve = run / run_folder.CURVE
+        facts = report.answer_facts(answers, judged, base.id, folder)
+        page.write_page(run / run_folder.PAGE, answers, judged, curve if curve.is_file() else None, facts)
+        facts |= {"answers written": kept.pace(), "before/after page": str(run / run_folder.PAGE)}
+        if settings.EVALUATE and any(judged):
+            facts |= {"evaluation": str(run / run_folder.EVALUATION)}
+            report.write_evaluation(run / run_folder.EVALUATION, answers, judged)
+    kept.remove()
 
     report.print_comparison(answers, judged, console.console)
-    if settings.OUTPUT:
-        data.write_rows(Path(settings.OUTPUT), answers)
-    run = Path(settings.CHECKPOINT_DIR)
-    curve = run / run_folder.CURVE
-    facts = report.answer_facts(answers, judged, base.id, folder)
-    page.write_page(run / run_folder.PAGE, answers, judged, curve if curve.is_file() else None, facts)
-    facts |= {"answers written": kept.pace(), "before/after page": str(run / run_folder.PAGE)}
     if settings.EVALUATE and any(judged):
-        facts |= {"evaluation": str(run / run_folder.EVALUATION)}
-        report.write_evaluation(run / run_folder.EVALUATION, answers, judged)
         report.print_card(judged, console.console)
     console.print_facts(facts)
-    kept.remove()
     if failed := evaluation.failures(verdict for judgement in judged for verdict in judgement.values()):
         console.note(failed)
         return 1

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
@@ -12,6 +14,7 @@ from sqlora import data, dialect, generation, processes, prompt, sandbox, voting
 from sqlora.console import console, note, plain, print_csv, print_facts, print_json, progress_bar
 from sqlora.database import LiveDatabase, open_database
 from sqlora.errors import UserError
+from sqlora.journal import Journal
 from sqlora.linking import Linker, few, pick_tables
 from sqlora.sandbox import Result
 from sqlora.schema import Schema
@@ -19,9 +22,19 @@ from sqlora.settings import Settings
 from sqlora.sql import SqlError
 from sqlora.voting import Candidate
 
+WRITER = "database"  # whose queries a journal keeps, as it does those of base and adapter to TEST_DATA
 SHOWN_ROWS = 50
 SHOWN_CHARACTERS = 500  # of a cell, in a table
 COLUMN_WIDTH = 6  # characters that a column of a table needs at least
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question, the tables that the model is shown for it, and their text."""
+
+    question: str
+    shown: Schema
+    context: str
 
 
 @dataclass(frozen=True)
@@ -58,12 +71,27 @@ class Asker:
 
     def ask(self, questions: list[str]) -> list[Answer]:
         """An answer to each. All prompts go through the model together, so that a schema that they share does so once."""
-        shown = [self._choose(question) for question in questions]
-        rows = [{"question": question, "context": schema.ddl()} for question, schema in zip(questions, shown, strict=True)]
+        return self.answer(self.asked(questions))
+
+    def asked(self, questions: list[str]) -> list[Asked]:
+        """What the model is shown for each question."""
+        return [Asked(question, schema, schema.ddl()) for question in questions for schema in [self._choose(question)]]
+
+    def answer(self, asked: list[Asked], kept: Journal | None = None) -> list[Answer]:
+        """The same for what the model is shown; queries that are `kept` from an earlier run are not written again."""
+        rows = [{"question": one.question, "context": one.context} for one in asked]
+        written = {i: kept.found[WRITER, i] for i in range(len(rows)) if (WRITER, i) in kept.found} if kept else {}
+        missing = [i for i in range(len(rows)) if i not in written]
         with progress_bar() as bar:
-            task = bar.add_task("writing SQL", total=len(rows))
-            written = self.writer.candidates(rows, lambda place, candidates: bar.advance(task))
-        return [self._answer(row, schema, candidates) for row, schema, candidates in zip(rows, shown, written, strict=True)]
+            task = bar.add_task("writing SQL", total=len(rows), completed=len(written))
+
+            def ended(place: int, candidates: list[Candidate]) -> None:
+                if kept:
+                    kept.add(WRITER, missing[place], candidates)
+                bar.advance(task)
+
+            written |= zip(missing, self.writer.candidates([rows[i] for i in missing], ended, missing), strict=True)
+        return [self._answer(one, written[i]) for i, one in enumerate(asked)]
 
     def _choose(self, question: str) -> Schema:
         if self.is_picked:
@@ -75,7 +103,7 @@ class Asker:
     def _count(self, texts: list[str]) -> list[int]:
         return [len(ids) for ids in self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]]
 
-    def _answer(self, row: data.Row, shown: Schema, candidates: list[Candidate]) -> Answer:
+    def _answer(self, asked: Asked, candidates: list[Candidate]) -> Answer:
         """The candidate with most votes among those that the database would take, or the likeliest with its fault."""
         texts: dict[str, str] = {}
         faults: dict[str, str] = {}
@@ -84,11 +112,11 @@ class Asker:
                 texts[sql] = self._check(sql)
             except SqlError as error:
                 faults[sql] = str(error)
-        left_out = tuple(table.name for table in self.tables.tables if shown.table(table.name) is None)
+        left_out = tuple(table.name for table in self.tables.tables if asked.shown.table(table.name) is None)
         taken = [candidate for candidate in candidates if candidate.sql in texts]
-        best = taken[voting.vote(row["context"], taken) or 0].sql if taken else candidates[0].sql
+        best = taken[voting.vote(asked.context, taken) or 0].sql if taken else candidates[0].sql
         fault = faults.pop(best, None)
-        return Answer(row["question"], row["context"], texts.get(best, best), fault, left_out, tuple(faults.items()))
+        return Answer(asked.question, asked.context, texts.get(best, best), fault, left_out, tuple(faults.items()))
 
     def _check(self, sql: str) -> str:
         """A candidate in the database's dialect. Raises SqlError, which names a table or column that is not there."""
@@ -130,7 +158,7 @@ def load_questions(settings: Settings) -> list[data.Row]:
     if path.suffix != ".txt":
         return data.load_rows(settings.QUESTIONS, "QUESTIONS (--questions)", ("question",))
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{where}: it cannot be read as UTF-8 text: {error}") from None
     rows = [{"question": line.strip()} for line in lines if line.strip()]
@@ -139,39 +167,53 @@ def load_questions(settings: Settings) -> list[data.Row]:
     return rows
 
 
-def answer_questions(asker: Asker, rows: list[data.Row], settings: Settings) -> None:
-    """Answers each row's question on standard output, and in OUTPUT. Raises UserError if no question could be answered."""
-    records: list[dict[str, object]] = []
-    try:
-        for answer in asker.ask([row["question"] for row in rows]):
-            records.append(_show(asker, answer, settings))
-    finally:  # what was answered is kept where the database breaks off
+def answer_questions(asker: Asker, rows: list[data.Row], settings: Settings,
+                     keep: Callable[[list[tuple[str, str]]], Journal]) -> None:
+    """Answers each row's question on standard output, and in OUTPUT, which is written first.
+
+    The Journal that `keep` opens keeps the queries as they are written. Raises UserError if no question could be answered.
+    """
+    asked = asker.asked([row["question"] for row in rows])
+    with keep([(one.question, one.context) for one in asked]) as kept:
+        answers = asker.answer(asked, kept)
+        records = (_record(asker, answer, settings) for answer in answers)
         if settings.OUTPUT:
+            records = list(records)
             data.write_rows(Path(settings.OUTPUT), records)
-    faults = [record for record in records if "fault" in record]
+        faults = []
+        for answer, record in zip(answers, records, strict=True):
+            _show(answer, record, settings)
+            faults += [record] if "fault" in record else []
+    kept.remove()
     if len(faults) == len(rows):
         raise UserError(f"no SQL that the database takes: {faults[0]['fault']}: {faults[0]['sql']}; ask in other words, or write "
                         f"several queries with NUM_CANDIDATES (--num-candidates)")
 
 
-def _show(asker: Asker, answer: Answer, settings: Settings) -> dict[str, object]:
-    """Prints an answer and, with EXECUTE, its rows; gives both as a record for OUTPUT."""
+def _record(asker: Asker, answer: Answer, settings: Settings) -> dict[str, Any]:
+    """An answer as a row of OUTPUT: the SQL and, with EXECUTE, its rows, or its fault."""
+    record: dict[str, Any] = {"question": answer.question, "context": answer.context, "sql": answer.sql}
+    if answer.fault:
+        return record | {"fault": answer.fault}
+    if not settings.EXECUTE:
+        return record
+    try:
+        result, more = asker.live.run(answer.sql)
+    except SqlError as error:
+        return record | {"fault": str(error)}
+    return record | {"columns": result.columns, "rows": result.rows, "more": more}
+
+
+def _show(answer: Answer, record: dict[str, Any], settings: Settings) -> None:
+    """Prints an answer and the rows of its record."""
     console.print(plain(answer.question, "bold"))
     print_answer(answer)
-    record: dict[str, object] = {"question": answer.question, "context": answer.context, "sql": answer.sql}
-    if answer.fault:
-        record["fault"] = answer.fault
-    elif settings.EXECUTE:
-        try:
-            result, more = asker.live.run(answer.sql)
-            record |= {"columns": result.columns, "rows": result.rows, "more": more}
-            print_rows(result, more, settings.FORMAT)
-        except SqlError as error:
-            record["fault"] = str(error)
-            console.print(plain(f"  it did not run: {error}", "red"))
+    if "rows" in record:
+        print_rows(Result(record["columns"], record["rows"]), record["more"], settings.FORMAT)
+    elif "fault" in record and not answer.fault:
+        console.print(plain(f"  it did not run: {record['fault']}", "red"))
     if settings.FORMAT == "json":
         print_json({name: value for name, value in record.items() if name != "context"})
-    return record
 
 
 def print_answer(answer: Answer) -> None:

@@ -27,9 +27,16 @@ from rich.progress import (
 from rich.text import Text
 
 from sqlora import processes
-from sqlora.errors import hide_passwords
+from sqlora.errors import hide_passwords, mute
 
-console = Console(quiet=not processes.is_first())
+
+class _Terminal(Console):
+    def on_broken_pipe(self) -> None:
+        """Where nobody reads any more the work goes on without a word, in place of rich's exit in the midst of it."""
+        mute(self.file)
+
+
+console = _Terminal(quiet=not processes.is_first())
 UNSAFE = re.compile(  # control characters of both ranges, ends of lines, halves of characters, other directions of writing, tags
     r"[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|\r(?!\n)|[\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
     r"|[\U000e0000-\U000e007f]")

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import re
 import signal
 import sys
@@ -9,6 +10,7 @@ import traceback
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 MENDABLE = {
     errno.ENOSPC: "the disk is full; free some space",
@@ -23,6 +25,8 @@ MENDABLE = {
 }
 
 
+HANG_UP: int | None = getattr(signal, "SIGHUP", None)  # neither is there on Windows
+BROKEN_PIPE: int = getattr(signal, "SIGPIPE", 13)
 LONGEST = 900  # characters of a message; of a longer one, which has a whole file in it, both ends are told
 
 
@@ -67,21 +71,63 @@ class Interrupted(KeyboardInterrupt):
 def exit_on_user_error() -> Iterator[None]:
     """Around a script's main: a UserError, or an OSError of the disk, prints one line and exits with 2.
 
-    Ctrl-C exits with 130, SIGTERM with 143, and what was to be cleaned up is.
+    Ctrl-C exits with 130, SIGTERM with 143, SIGHUP with 129, and what was to be cleaned up is. Where nobody reads the output
+    any more (`| head`) the exit is quiet, with 141.
     """
 
     def terminate(number: int, frame: object) -> None:
+        leave_terminal(number)
         raise Interrupted(number)
 
-    signal.signal(signal.SIGTERM, terminate)
+    _open_streams()
+    for number in (signal.SIGTERM, HANG_UP):
+        if is_heard(number):
+            signal.signal(number, terminate)
     try:
         yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        for stream in (sys.stdout, sys.stderr):
+            mute(stream)
+        sys.exit(128 + BROKEN_PIPE)
     except (UserError, OSError) as error:
         if (told := as_user_error(error)) is None:
             raise
         sys.exit(tell(told))
     except KeyboardInterrupt as error:
         sys.exit(tell_interrupt(error))
+
+
+def is_heard(number: int | None) -> bool:
+    """Whether the system has this signal and whoever started this process (nohup) does not have it ignored."""
+    return number is not None and signal.getsignal(number) is not signal.SIG_IGN
+
+
+def leave_terminal(number: int) -> None:
+    """After SIGHUP the terminal may be gone, and writing to it would fail."""
+    if number == HANG_UP:
+        for stream in (sys.stdout, sys.stderr):
+            if stream.isatty():
+                mute(stream)
+
+
+def mute(stream: TextIO) -> None:
+    """From here on what is written to the stream goes nowhere, what is still in its buffer too."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def _open_streams() -> None:
+    """Gives a process that was started without standard streams (`>&-`) some that lead nowhere; no character is refused."""
+    while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:  # else the first file that is opened would take their place
+        continue
+    os.close(handle)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, for as long as the process lives
+        if hasattr(stream := getattr(sys, name), "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def as_user_error(error: BaseException) -> UserError | None:
@@ -99,7 +145,7 @@ def told_with_place(error: Exception) -> str:
 
 def tell(error: UserError) -> int:
     """Prints it, and returns the exit status that goes with it."""
-    print(f"error: {error}", file=sys.stderr)
+    _print_error(f"error: {error}")
     return 2
 
 
@@ -118,8 +164,13 @@ def run_command(command, arguments: list[str] | None) -> object:
 
 def tell_interrupt(error: KeyboardInterrupt) -> int:
     """Prints what became of the work, and returns the exit status that goes with the signal."""
-    print(str(error) or "stopped", file=sys.stderr)
+    _print_error(str(error) or "stopped")
     return interrupt_status(error)
+
+
+def _print_error(line: str) -> None:
+    with contextlib.suppress(OSError):  # where nobody reads it the status still tells
+        print(line, file=sys.stderr, flush=True)
 
 
 def interrupt_status(error: KeyboardInterrupt) -> int:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first ends a run after its step, the second at once."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first ends a run after its step, the second at once."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterator
 
 from sqlora import processes
-from sqlora.errors import Interrupted
+from sqlora.errors import HANG_UP, Interrupted, is_heard, leave_terminal
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, HANG_UP)
 REPEATED_SECONDS = 3  # in which a launcher passes on to its processes what the terminal has sent them already
 
 
@@ -35,10 +35,11 @@ def graceful(tell) -> Iterator[Stop]:
             return
         if stop.signal:
             raise Interrupted(number, "stopped at once")
+        leave_terminal(number)
         stop.signal, since = number, time.monotonic()
         tell(told(number))
 
-    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    before = {number: signal.signal(number, handle) for number in SIGNALS if is_heard(number)}
     try:
         yield stop
     finally:

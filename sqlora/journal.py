@@ -8,9 +8,8 @@ import signal
 import time
 from pathlib import Path
 
-from sqlora import console, processes
+from sqlora import console, outputs, processes
 from sqlora.checkpoints import WEIGHTS, file_hash
-from sqlora.data import Row
 from sqlora.errors import Interrupted, UserError
 from sqlora.hub import BaseModel
 from sqlora.settings import Settings
@@ -25,13 +24,18 @@ DECIDING = ("LOW_BIT", "DTYPE", "PROMPT_ORDER", "MAX_NEW_TOKENS", "NUM_BEAMS", "
 class Journal:
     """`found` has the candidates of each asker, base or adapter, to each row. Within it an interrupt tells how to go on.
 
-    Each of several processes writes a file of its own, and reads those of all. `seconds` is the time spent within it.
+    Each of several processes writes a file of its own, and reads those of all. `seconds` is the time to the last answer.
     """
 
     def __init__(self, folder: Path, key: str, resume: bool = False):
-        """Takes up what is in `folder` under `key` if `resume` asks for it. Raises UserError if there is nothing."""
+        """Takes up what is in `folder` under `key` if `resume` asks for it, and else sets it aside.
+
+        Raises UserError if there is nothing to take up.
+        """
         self.folder, self.key = folder, key
         self.found: dict[tuple[str, int], list[Candidate]] = {}
+        self.seconds = 0.0
+        rank, world = processes.rank_and_world()
         files = sorted(folder.glob(f"{key}.*.jsonl")) if resume else []
         if resume and not files and processes.is_first():
             raise UserError(f"RESUME (--resume) is set, and {folder} has no answers of this model to these questions with these "
@@ -40,12 +44,18 @@ class Journal:
             self._read(file)
         self.before = len(self.found)
         folder.mkdir(parents=True, exist_ok=True)
-        rank, _ = processes.rank_and_world()
-        self.file = (folder / f"{key}.{rank}.jsonl").open("a" if resume else "w", encoding="utf-8")
+        if not resume:
+            self._set_aside(rank, world)
+        self.file = (folder / f"{key}.{rank}.jsonl").open("a", encoding="utf-8")
         self.file.write("\n")  # the last line may be half written
 
+    def _set_aside(self, rank: int, world: int) -> None:
+        """Keeps what an earlier run wrote to this process's file; a process that is alone has the files of all."""
+        files = self.folder.glob(f"{self.key}.{'*' if world == 1 else rank}.jsonl")
+        outputs.set_aside(self.folder, [file for file in files if file.read_bytes().strip()], "answers that an earlier run kept")
+
     def _read(self, file: Path) -> None:
-        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in file.read_bytes().split(b"\n"):  # not splitlines: a question or a query may hold U+2028
             try:
                 asker, row, written = json.loads(line)
                 self.found[asker, row] = [Candidate(sql, weight) for sql, weight in written]
@@ -57,7 +67,6 @@ class Journal:
         return self
 
     def __exit__(self, kind, error, trace) -> None:
-        self.seconds = time.perf_counter() - self.start
         self.file.close()
         if isinstance(error, KeyboardInterrupt):
             raise Interrupted(getattr(error, "number", signal.SIGINT),
@@ -65,13 +74,14 @@ class Journal:
 
     def add(self, asker: str, row: int, written: list[Candidate]) -> None:
         self.found[asker, row] = written
-        self.file.write(json.dumps([asker, row, written], ensure_ascii=False) + "\n")
+        self.file.write(json.dumps([asker, row, written]) + "\n")
         self.file.flush()
+        self.seconds = time.perf_counter() - self.start
 
     def pace(self) -> str:
         """How many answers this run wrote, and how fast."""
         written = len(self.found) - self.before
-        return f"{written:,} in {self.seconds:.1f} s, {written / self.seconds:.1f} a second"
+        return f"{written:,} in {self.seconds:.1f} s" + (f", {written / self.seconds:.1f} a second" if self.seconds else "")
 
     def remove(self) -> None:
         """All is answered, and kept elsewhere. What other runs keep stays."""
@@ -79,10 +89,11 @@ class Journal:
             file.unlink(missing_ok=True)
 
 
-def open_journal(rows: list[Row], base: BaseModel, adapter: Path | None, settings: Settings) -> Journal:
-    """The journal of these questions to this model; its key changes with what is asked, who answers, and how."""
+def open_journal(asked: list[tuple[str, str]], base: BaseModel, adapter: Path | None, settings: Settings) -> Journal:
+    """The journal of these questions, each with its context, to this model; its key changes with what is asked, who answers,
+    and how."""
     weights = file_hash(adapter / WEIGHTS) if adapter else None
-    parts = [[(row["question"], row["context"]) for row in rows], base.content, weights,
+    parts = [asked, base.content, weights,
              [getattr(settings, name) for name in DECIDING]]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
     return Journal(Path(settings.CHECKPOINT_DIR) / FOLDER, key, settings.RESUME)

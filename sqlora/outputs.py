@@ -12,13 +12,16 @@ import json
 import os
 import stat
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from fnmatch import fnmatch
 from pathlib import Path
 
 from sqlora.atomic import PARTIAL
 from sqlora.checkpoints import FINGERPRINT, PREFIX
+from sqlora.console import note
 from sqlora.errors import UserError
 from sqlora.paths import entry_within, same
 
@@ -240,3 +243,26 @@ def _has_run(folder: Path) -> bool:
     places = (folder, *folder.glob(PARTIAL + "*"), *folder.glob(PREFIX + "*"), *folder.glob(EARLIER + "/*"))
     return any((place / FINGERPRINT).is_file() or ((place / METRICS).is_file() and LOGGED_STEPS.fits(place / METRICS))
                for place in places)
+
+
+def set_aside(folder: Path, left: list[Path], told: str) -> None:
+    """Moves what is `left` in `folder` into a new folder below EARLIER there, and says so."""
+    if not left:
+        return
+    # Of a link its own time, since it may lead nowhere; and no time that no calendar has.
+    newest = min(time.time(), max(path.lstat().st_mtime for path in left))
+    aside = _new_folder(folder / EARLIER / datetime.fromtimestamp(newest).strftime("%Y-%m-%d_%H-%M-%S"))
+    for path in left:
+        path.rename(aside / path.name)
+    note(f"{told} in {folder} is in {aside} now")
+
+
+def _new_folder(wanted: Path) -> Path:
+    """Makes `wanted`, or, where something is there, as after a run was copied back from it, a folder beside it with a number."""
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(2):
+        try:
+            wanted.mkdir()
+            return wanted
+        except FileExistsError:
+            wanted = wanted.with_name(f"{wanted.name.partition('+')[0]}+{number}")

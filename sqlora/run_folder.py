@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import os
 import shutil
-import time
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 
 import filelock
 
 from sqlora import atomic, checkpoints, outputs, processes
-from sqlora.console import note, print_facts
+from sqlora.console import print_facts
 from sqlora.errors import UserError
 from sqlora.outputs import CURVE, EARLIER, EVALUATION, METRICS, PAGE
 from sqlora.settings import ANSWERED, TRAINED_ON, Settings, flag
@@ -121,7 +118,7 @@ def begin(settings: Settings, fingerprint: dict) -> Path | None:
     if not settings.RESUME:
         made = [folder / name for name in (METRICS, CURVE, PAGE, EVALUATION)]
         left = [*folder.glob(checkpoints.PREFIX + "*"), *filter(os.path.lexists, made)]
-        _set_aside(folder, left, "what an earlier run left")  # whose metrics and checkpoints would be lost
+        outputs.set_aside(folder, left, "what an earlier run left")  # whose metrics and checkpoints would be lost
         return None
     checkpoint = checkpoints.newest(folder)
     began = checkpoints.read_fingerprint(checkpoint)
@@ -139,28 +136,5 @@ def begin(settings: Settings, fingerprint: dict) -> Path | None:
         raise UserError(f"RESUME (--resume): {where} has done its {step} steps; raise MAX_STEPS (--max-steps) to train on")
     print_facts({"resumed": f"after step {step}, from {checkpoint}"})
     strange = [path for path in folder.glob(checkpoints.PREFIX + "*") if not (path / checkpoints.FINGERPRINT).is_file()]
-    _set_aside(folder, strange, "what is no checkpoint of ours")  # which would be deleted, or written over
+    outputs.set_aside(folder, strange, "what is no checkpoint of ours")  # which would be deleted, or written over
     return checkpoint
-
-
-def _set_aside(folder: Path, left: list[Path], told: str) -> None:
-    """Moves what is `left` in CHECKPOINT_DIR into a folder of its own there, and says so."""
-    if not left:
-        return
-    # Of a link its own time, since it may lead nowhere; and no time that no calendar has.
-    newest = min(time.time(), max(path.lstat().st_mtime for path in left))
-    aside = _new_folder(folder / EARLIER / datetime.fromtimestamp(newest).strftime("%Y-%m-%d_%H-%M-%S"))
-    for path in left:
-        path.rename(aside / path.name)
-    note(f"{told} in {folder} is in {aside} now")
-
-
-def _new_folder(wanted: Path) -> Path:
-    """Makes `wanted`, or, where something is there, as after a run was copied back from it, a folder beside it with a number."""
-    wanted.parent.mkdir(parents=True, exist_ok=True)
-    for number in itertools.count(2):
-        try:
-            wanted.mkdir()
-            return wanted
-        except FileExistsError:
-            wanted = wanted.with_name(f"{wanted.name.partition('+')[0]}+{number}")

@@ -42,7 +42,7 @@ class RunLog(TrainerCallback):
         if not processes.is_first():
             return
         goes_on = state.global_step and self.path.is_file()  # a checkpoint may have been copied without it
-        lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines() if goes_on else []
+        lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] if goes_on else []
         # What was logged after the checkpoint from which the run goes on is trained again.
         kept = "".join(line + "\n" for line in lines if _step(line) <= state.global_step)
         replace_file(self.path, lambda partial: partial.write_text(kept, encoding="utf-8"))

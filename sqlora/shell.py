@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import WordCompleter
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 
-from sqlora import dialect, sandbox
+from sqlora import data, dialect, sandbox
 from sqlora.asking import Answer, Asker, print_answer, print_rows
 from sqlora.atomic import replace_file
 from sqlora.console import console, note, plain, print_json
@@ -31,7 +32,7 @@ HELP = {
 }
 
 
-def talk(asker: Asker, rows: list, settings: Settings) -> None:
+def talk(asker: Asker, settings: Settings) -> None:
     """Questions, one after the other, until \\q or the end of the input. Raises UserError where there is no terminal."""
     if not sys.stdin.isatty():
         raise UserError("INTERACTIVE (--interactive) needs a terminal; --questions FILE asks what stands in a file")
@@ -56,7 +57,8 @@ class Shell:
         default = ""
         while True:
             try:
-                line = self.questions.prompt("question> ", default=default).strip()
+                # What was pasted over several lines is one question.
+                line = " ".join(_whole(self.questions.prompt("question> ", default=default)).split())
             except KeyboardInterrupt:  # the line is thrown away
                 default = ""
                 continue
@@ -120,7 +122,7 @@ class Shell:
     def _edit(self, answer: Answer) -> None:
         """What the user makes of the SQL is checked as the model's is, run, and kept as feedback where it differs."""
         try:
-            sql = self.sql.prompt("sql> ", default=answer.sql).strip().rstrip(";")
+            sql = _whole(self.sql.prompt("sql> ", default=answer.sql)).strip().rstrip(";")
         except (EOFError, KeyboardInterrupt):
             return
         if not sql:
@@ -153,10 +155,10 @@ class Shell:
             sandbox.prepare(written, Schema(tables))
         except SqlError as error:
             note(f"kept for fine-tuning, where CHECK_DATA may drop it, since SQLite does not take it: {error}")
-        earlier = self.feedback.read_text(encoding="utf-8").splitlines()
-        asked = json.dumps({name: row[name] for name in ("question", "context")}, ensure_ascii=False)[:-1]
-        lines = [line for line in earlier if not line.startswith(asked)] + [json.dumps(row, ensure_ascii=False)]
-        replace_file(self.feedback, lambda partial: partial.write_text("\n".join(lines) + "\n", encoding="utf-8"))
+        # As bytes, and not by splitlines, which a U+2028 in a question would break: what is not replaced stays as it is.
+        lines = [line for line in self.feedback.read_bytes().split(b"\n") if line.strip() and not _asks(line, row)]
+        lines.append(json.dumps(row, ensure_ascii=False).encode())
+        replace_file(self.feedback, lambda partial: partial.write_bytes(b"\n".join(lines) + b"\n"))
         console.print(plain(f"kept in {self.feedback}", "dim"))
 
     def _tables(self, names: str) -> None:
@@ -179,13 +181,32 @@ class Shell:
             console.print(plain(Schema((table,)).ddl()), soft_wrap=True)
 
 
-def _open_history() -> History:
-    """Kept from one session to the next, readable to the user alone; or not at all where the home folder is not writable."""
-    path = HISTORY.expanduser()
+def _whole(text: str) -> str:
+    """Text from the terminal, in which bytes that are not UTF-8 are read as Latin-1."""
+    return re.sub("[\udc80-\udcff]", lambda byte: chr(ord(byte[0]) - 0xDC00), text)
+
+
+def _asks(line: bytes, row: data.Row) -> bool:
+    """Whether a line of SAVE_FEEDBACK asks what `row` asks, of the same tables."""
     try:
-        path.touch(mode=0o600)
-        return FileHistory(path)
-    except OSError:
+        kept = json.loads(line)
+        return all(kept[name] == row[name] for name in ("question", "context"))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
+class _History(FileHistory):
+    def store_string(self, string: str) -> None:
+        super().store_string(_whole(string))
+
+
+def _open_history() -> History:
+    """Kept from one session to the next, readable to the user alone; or not at all where the file cannot be written."""
+    try:
+        path = HISTORY.expanduser()
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        return _History(path)
+    except (OSError, RuntimeError):  # it is a folder, say; or there is no home folder
         return InMemoryHistory()
 
 

@@ -1,6 +1,7 @@
 """Fixtures: the tiny models of snapshots.py, and settings whose outputs go to the test's own folder."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,9 @@ import torch  # noqa: E402
 
 from sqlora.settings import load_settings  # noqa: E402
 
+# Where the tests' parent ignores them, as nohup does, what the tests start would too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 torch.set_num_threads(2)  # the models are so small that more threads only wait for each other
 
 
@@ -46,11 +50,11 @@ def llama_tokenizer(llama_folder):
 def make_settings(tmp_path):
     """Settings from flags, small, on the CPU, with their outputs in the test's own folder."""
 
-    def make(*flags):
+    def make(*flags, trains=True):
         small = ["--device", "cpu", "--dtype", "float32", "--no-gradient-checkpointing", "--batch-size", "4",
                  "--max-new-tokens", "12", "--gradient-accumulation-steps", "1",
                  "--checkpoint-dir", str(tmp_path / "lora_models"), "--model-path", str(tmp_path / "saved_model")]
-        return load_settings([*small, *flags], "")
+        return load_settings([*small, *flags], "", trains)
 
     return make
 

@@ -33,6 +33,11 @@ class Terminal:
         if keys:
             self.tmux("send-keys", *keys)
 
+    def paste(self, text: str) -> None:
+        """Pastes `text` as a terminal does that says where a paste begins and ends."""
+        self.tmux("set-buffer", "--", text)
+        self.tmux("paste-buffer", "-p", "-r")
+
     def screen(self) -> str:
         """All lines so far, those that scrolled away too."""
         return self.tmux("capture-pane", "-p", "-J", "-S", "-").rstrip()

@@ -11,7 +11,8 @@ import generate
 from sqlora import asking, data, generation, outputs
 from sqlora.console import console
 from sqlora.database import open_database
-from sqlora.errors import UserError
+from sqlora.errors import Interrupted, UserError
+from sqlora.journal import Journal
 from sqlora.voting import Candidate
 
 
@@ -22,7 +23,7 @@ def ask(make_settings, scholar_folder, monkeypatch):
 
     def ask(url, *flags):
         generate.main(make_settings("--base-model", str(scholar_folder), "--low-bit", "none", "--max-new-tokens", "60",
-                                    "--database", url, "--tables", "song,singer", *flags))
+                                    "--database", url, "--tables", "song,singer", *flags, trains=False))
 
     return ask
 
@@ -145,3 +146,48 @@ def test_questions_in_files(make_settings, tmp_path):
             asking.load_questions(make_settings("--database", "x.sqlite", "--questions", str(tmp_path / name)))
     with pytest.raises(UserError, match="--question"):
         asking.connect(make_settings("--database", "x.sqlite"))
+
+
+@pytest.fixture
+def many(ask, sqlite_server, tmp_path):
+    """Asks 30 questions with --output out.jsonl."""
+    (tmp_path / "q.txt").write_text("".join(f"Who is older than {number}?\u2028Really?\n" for number in range(30)))
+    return lambda *flags: ask(sqlite_server.reader, "--questions", str(tmp_path / "q.txt"), "--execute", "--output",
+                              str(tmp_path / "out.jsonl"), *flags)
+
+
+def test_an_interrupt_keeps_yesterdays_file_and_the_answers_so_far(many, tmp_path, monkeypatch):
+    many()
+    yesterday = (tmp_path / "out.jsonl").read_text()
+    assert yesterday.count("\n") == 30
+    add, asked, write = Journal.add, [], generation.SqlWriter.candidates
+
+    def interrupted(self, *arguments):
+        add(self, *arguments)
+        if len(self.found) == 12:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "add", interrupted)
+        with pytest.raises(Interrupted, match="interrupted after 12 answers; to go on"):
+            many()
+    assert (tmp_path / "out.jsonl").read_text() == yesterday
+    monkeypatch.setattr(generation.SqlWriter, "candidates",
+                        lambda self, rows, *more: asked.extend(rows) or write(self, rows, *more))
+    many("--resume")
+    assert len(asked) == 18
+    assert (tmp_path / "out.jsonl").read_text() == yesterday
+    with pytest.raises(UserError, match="--resume.*no answers"):
+        many("--resume")
+
+
+def test_an_interrupt_while_queries_run_keeps_what_was_written(many, tmp_path, monkeypatch):
+    (tmp_path / "out.jsonl").touch()
+    with monkeypatch.context() as patch:
+        patch.setattr(asking, "_record", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(Interrupted, match="interrupted after 30 answers"):
+            many()
+    assert (tmp_path / "out.jsonl").read_text() == ""
+    monkeypatch.setattr(generation.SqlWriter, "candidates", lambda self, rows, *more: [] if not rows else pytest.fail("asked"))
+    many("--resume")
+    assert (tmp_path / "out.jsonl").read_text().count("\n") == 30

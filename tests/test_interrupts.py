@@ -34,7 +34,7 @@ def start():
     return run
 
 
-@pytest.mark.parametrize(("second", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("second", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_second_signal_ends_it_at_once(start, second, status):
     process = start(stubborn=True)
     process.send_signal(signal.SIGINT)
@@ -54,3 +54,17 @@ def test_afterwards_signals_do_what_they_did_before(start):
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=patience.SECONDS)
     assert (process.returncode, told) == (130, "stopped\n")
+
+
+def test_a_signal_that_is_ignored_from_the_start_stays_ignored():
+    process = subprocess.Popen(["sh", "-c", "trap '' HUP INT; exec \"$@\"", "sh", sys.executable, "-c",
+                                PROGRAM.format(stubborn=False)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "begun\n"
+    for number in (signal.SIGHUP, signal.SIGINT):  # as under nohup, and in the background of a script
+        process.send_signal(number)
+    time.sleep(0.3)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert "SIGTERM" in process.stdout.readline()
+    process.kill()
+    process.communicate()

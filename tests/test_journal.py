@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import generate
-from sqlora import generation, hub, journal
+from sqlora import evaluation, generation, hub, journal
 from sqlora.errors import Interrupted, UserError
 from sqlora.journal import Journal
 from sqlora.voting import Candidate
@@ -33,9 +34,34 @@ def test_what_was_written_is_found(tmp_path):
     assert second.pace().startswith("1 in ")  # of its own
     with Journal(tmp_path, "key", resume=True) as third:
         assert third.found == first.found | {("base", 5): [Candidate("SELECT 5")]}
-    assert Journal(tmp_path, "key").found == {}
     with pytest.raises(UserError, match="--resume.*no answers"):
         Journal(tmp_path, "other", resume=True)
+
+
+def test_a_fresh_start_sets_aside_what_was_kept(tmp_path, capsys):
+    for number in range(2):
+        with Journal(tmp_path, "key") as first:
+            first.add("base", number, [Candidate("SELECT 1")])
+    assert "answers that an earlier run kept" in capsys.readouterr().out
+    with Journal(tmp_path, "key") as third:
+        assert third.found == {}
+    aside = sorted((tmp_path / "earlier").rglob("key.0.jsonl"))
+    assert [json.loads(file.read_text().strip())[1] for file in aside] == [0, 1]
+    aside[0].rename(tmp_path / "key.0.jsonl")
+    with Journal(tmp_path, "key", resume=True) as back:
+        assert list(back.found) == [("base", 0)]
+    back.remove()
+    assert len(list((tmp_path / "earlier").rglob("*.jsonl"))) == 1
+
+
+def test_lines_end_where_they_end(tmp_path):
+    odd = "SELECT '\u2028\u0085\x0c\ud800\r'"
+    with Journal(tmp_path, "key") as kept:
+        kept.add("base", 0, [Candidate(odd)])
+    with (tmp_path / "key.0.jsonl").open("ab") as stream:
+        stream.write(b'["base", 1, [["caf\xe9", 1.0]]]\n')  # damaged
+    with Journal(tmp_path, "key", resume=True) as again:
+        assert again.found == {("base", 0): [Candidate(odd)]}
 
 
 def test_what_other_runs_keep_stays(tmp_path):
@@ -70,7 +96,8 @@ def flags(llama_folder, tmp_path):
 
 def test_other_questions_models_and_ways_have_other_keys(flags, make_settings, llama_folder, mistral_folder):
     def key(rows=ROWS, folder=llama_folder, *more):
-        with journal.open_journal(rows, hub.find_base_model(str(folder)), None, make_settings(*flags, *more)) as kept:
+        asked = [(row["question"], row["context"]) for row in rows]
+        with journal.open_journal(asked, hub.find_base_model(str(folder)), None, make_settings(*flags, *more)) as kept:
             return Path(kept.file.name).name
 
     assert key() == key()
@@ -126,6 +153,28 @@ def test_a_run_that_had_only_its_output_to_write_goes_on(flags, tmp_path, monkey
     (tmp_path / "out.jsonl").unlink()
     generate.main(generate.load_settings([*flags, "--resume"], "", trains=False))
     assert (tmp_path / "out.jsonl").read_text() == written
+
+
+def test_answers_are_written_before_they_are_judged(flags, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "judge_answers", lambda *arguments: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            generate.main(generate.load_settings(flags, "", trains=False))
+    written = (tmp_path / "out.jsonl").read_text()
+    assert len(written.splitlines()) == len(ROWS)
+    monkeypatch.setattr(generation.SqlWriter, "candidates", lambda self, rows, *more: [] if not rows else pytest.fail("asked"))
+    generate.main(generate.load_settings([*flags, "--resume"], "", trains=False))
+    assert (tmp_path / "out.jsonl").read_text() == written
+
+
+@pytest.mark.parametrize("stdout", ["| true", ">&-"])
+def test_where_nobody_reads_the_answers_are_there(flags, tmp_path, stdout):
+    command = f"{shlex.join([sys.executable, 'generate.py', *flags])} {stdout}"
+    done = subprocess.run(["sh", "-c", command], cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"},
+                          capture_output=True, text=True, timeout=120)
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == len(ROWS)
+    assert done.stderr == ""
+    assert (tmp_path / "run" / "before_after.html").is_file()
 
 
 def test_two_processes_write_one_output_and_lose_no_row(flags, tmp_path):

@@ -1,15 +1,18 @@
 """--interactive, in a real terminal: asked, agreed to, corrected, kept, refined."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import servers
 import terminal
 
-from sqlora import data
+from sqlora import asking, data, shell
+from sqlora.sql import parse_schema
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -101,3 +104,41 @@ def test_without_a_terminal(command, sqlite_server):
     assert done.returncode == 2
     assert done.stderr.startswith("error: INTERACTIVE (--interactive) needs a terminal")
     assert done.stderr.count("\n") == 1
+
+
+def test_what_is_pasted_or_is_no_utf8_is_one_question(command, sqlite_server, tmp_path):
+    if reason := terminal.missing():
+        pytest.skip(reason)
+    (tmp_path / ".sqlora_history").mkdir()  # a folder keeps no history, and does no harm
+    with terminal.terminal(command(sqlite_server.reader, "--tables", "singer"), tmp_path, HOME=str(tmp_path)) as screen:
+        screen.wait("\\help", last="question>")
+        screen.paste("How many singers\nare there?\n")
+        screen.wait(last="question> How many singers^Jare there?")
+        screen.type("", "Enter")
+        screen.wait("SELECT COUNT(*) FROM singer", last="run it?")
+        screen.type("n", "Enter")
+        screen.wait_for_line("question>")
+        screen.type("Caf")
+        screen.tmux("send-keys", "-H", "e9")  # Latin-1
+        screen.type("?", "Enter")
+        screen.wait(last="question>")
+        screen.type("\\q", "Enter")
+        assert screen.status() == 0
+        assert "Traceback" not in screen.screen()
+
+
+def test_feedback_keeps_every_line_that_it_does_not_replace(tmp_path):
+    file = tmp_path / "feedback.jsonl"
+    context = "CREATE TABLE t (a INTEGER)"
+    rows = [{"question": f"Which\u2028{number}?", "context": context, "answer": "SELECT 1"} for number in range(3)]
+    lines = [json.dumps(row, ensure_ascii=False).encode() for row in rows]
+    file.write_bytes(b"\n".join([lines[0], b'{"caf\xe9', lines[1], lines[2]]))  # damaged, and without a last line end
+    file.chmod(0o600)
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(file)
+    live = SimpleNamespace(reflected=SimpleNamespace(dialect="sqlite"), schema=parse_schema("CREATE TABLE t (a INTEGER)"))
+    keeper = SimpleNamespace(asker=SimpleNamespace(live=live), feedback=link)
+    shell.Shell._keep(keeper, asking.Answer(rows[1]["question"], rows[1]["context"], "", None, (), ()), "SELECT a FROM t")
+    changed = json.dumps(rows[1] | {"answer": "SELECT a FROM t"}, ensure_ascii=False).encode()
+    assert file.read_bytes() == b"\n".join([lines[0], b'{"caf\xe9', lines[2], changed, b""])
+    assert (link.is_symlink(), file.stat().st_mode & 0o777) == (True, 0o600)
