@@ -11,7 +11,7 @@ import sqlalchemy
 from sqlalchemy import exc
 
 from sqlora import sqlite_file
-from sqlora.errors import SECRET_NAME, UserError
+from sqlora.errors import SECRET_NAME, UserError, hide_passwords
 from sqlora.paths import expand
 
 DRIVERS = {  # of the databases that queries are run on: what connects to them, and the package that brings it
@@ -109,7 +109,7 @@ def hide_secrets(text: str, url: str) -> str:
     try:
         parsed = sqlalchemy.make_url(url)
     except (exc.ArgumentError, ValueError):
-        return text
+        return hide_passwords(text)
     options = [value for key, values in parsed.query.items() if re.search(SECRET_NAME, key, re.IGNORECASE)
                for value in ([values] if isinstance(values, str) else values)]
     for secret in filter(None, [parsed.password, *options]):

@@ -59,11 +59,14 @@ class Connection:
 
     def reflect(self) -> Reflected:
         """Tables and views of the default schema. Raises UserError if there are none, or the database is out of reach."""
-        remedy = "name an SQLite file that you may read" if self.name == "sqlite" else "check host, port, name, user and password"
+        remedy = "check host, port, name, user, password and options"
+        if self.name == "sqlite":
+            remedy = "name an SQLite file that you may read"
         try:
             with self.engine.connect() as connection:
                 return reflect(connection)
-        except (exc.SQLAlchemyError, TypeError, ValueError) as error:  # the latter two of an option that the driver does not take
+        except (exc.SQLAlchemyError, TypeError, ValueError, AttributeError, LookupError, OSError) as error:
+            # All but the first are a driver's own, of options that it does not take.
             raise UserError(f"DATABASE (--database) {shown(self.url)}: {first_line(getattr(error, 'orig', error))}; "
                             f"{remedy}") from None
 
@@ -85,7 +88,7 @@ class Connection:
             result = connection.exec_driver_sql(sql)
             if not result.returns_rows:
                 raise SqlError("not read only", "the statement is no SELECT")
-            columns, rows, size = tuple(result.keys()), [], 0
+            cursor, columns, rows, size = result.cursor, tuple(result.keys()), [], 0
             for row in result:
                 row = tuple(map(plain, row))
                 size += sum(len(value) if isinstance(value, str) else 8 for value in row)
@@ -94,16 +97,9 @@ class Connection:
                         raise SqlError("too large", f"the first row has more than {MOST_BYTES / 2**20:.0f} MiB")
                     return Result(columns, rows), True
                 rows.append(row)
-            self._check_whole(result)
+            if getattr(cursor, "warning_count", 0):
+                _check_whole(connection)
         return Result(columns, rows), False
-
-    def _check_whole(self, result: sqlalchemy.CursorResult) -> None:
-        """Raises SqlError where MySQL or MariaDB cut a text of GROUP_CONCAT, for which they have a warning alone."""
-        if not getattr(result.cursor, "warning_count", 0):
-            return
-        warnings = result.connection.exec_driver_sql("SHOW WARNINGS").fetchall()
-        if any(code == CUT for _, code, _ in warnings):
-            raise SqlError("too large", f"GROUP_CONCAT gives more than {MOST_GROUPED:,} bytes")
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlalchemy.Connection]:
@@ -161,6 +157,12 @@ class Connection:
             raise SqlError("too large", f"the query needs more than {PROCESS_BYTES / 2**30:.0f} GiB") from None
         except (OverflowError, ValueError) as error:  # a NUL, half a surrogate, a date that Python lacks
             raise SqlError("syntax", first_line(error)) from None
+
+
+def _check_whole(connection: sqlalchemy.Connection) -> None:
+    """Raises SqlError where MySQL or MariaDB cut a text of GROUP_CONCAT, for which they have a warning alone."""
+    if any(code == CUT for _, code, _ in connection.exec_driver_sql("SHOW WARNINGS")):
+        raise SqlError("too large", f"GROUP_CONCAT gives more than {MOST_GROUPED:,} bytes")
 
 
 def serve(pipe, url: str, seconds: float) -> None:

@@ -80,7 +80,7 @@ class Lengths:
             self._open[id(node)] = False
             size = self._measured(node)
             if self._open.pop(id(node)) and size.length > STEP_TEXT + MOST_STEP:
-                raise SqlError("too large", f"a text of the recursive query grows by more than {MOST_STEP:,} bytes with each step")
+                raise SqlError("too large", f"a text of the recursive query grows by more than {MOST_STEP:,} bytes a step")
             self._done[id(node)] = size
         return self._done[id(node)]
 

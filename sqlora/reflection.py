@@ -22,9 +22,9 @@ INTERNAL = {  # tables that others are made of and nobody asks for, and those th
                   "(relispartition OR NOT has_any_column_privilege(oid, 'SELECT') OR NOT pg_table_is_visible(oid))",
 }
 ELSEWHERE = {  # the schemas that have tables too, which are not read
-    "postgresql": "SELECT DISTINCT nspname FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON relnamespace = n.oid "
-                  "WHERE relkind IN ('r', 'v', 'm', 'p', 'f') AND has_any_column_privilege(c.oid, 'SELECT') "
-                  "AND nspname !~ '^pg_|^information_schema$' ORDER BY 1",
+    "postgresql": "SELECT DISTINCT nspname FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n "
+                  "ON relnamespace = n.oid WHERE relkind IN ('r', 'v', 'm', 'p', 'f') "
+                  "AND has_any_column_privilege(c.oid, 'SELECT') AND nspname !~ '^pg_|^information_schema$' ORDER BY 1",
 }
 TYPES = (  # the first that fits; everything else is text
     (types.Boolean, "boolean"), (types.Integer, "integer"), (mysql.YEAR, "integer"), (types.Numeric, "real"),

@@ -126,7 +126,7 @@ class Scopes:
 
     def _bare(self, query: exp.Query, child: exp.Expression, name: str) -> list[list[Output]]:
         found = [self._pick(self.columns(source), name) for _, source in self.sources(query)]
-        if child.arg_key != "expressions":  # ORDER BY and its like know what the query itself calls so
+        if child.arg_key not in ("expressions", "this", "expression"):  # ORDER BY and its like know the query's own names
             found.append([output for output in self.columns(query) if output.name == name])
         return [outputs for outputs in found if outputs]
 

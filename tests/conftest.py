@@ -68,9 +68,7 @@ def scholar_folder(llama_folder, tmp_path_factory):
 def _server_fixture(kind: str):
     @pytest.fixture(scope="session", name=f"{kind}_server")
     def server():
-        if reason := servers.missing(kind):
-            pytest.skip(reason)
-        with servers.MAKERS[kind]() as server:
+        with servers.started(kind) as server:
             yield server
 
     return server

@@ -36,7 +36,7 @@ OWN_STATEMENTS = {
         "SELECT * FROM sqlite_master", "SELECT * FROM pragma_table_info('singer')", "SELECT * FROM sqlite_schema",
         "SELECT * FROM main.singer", "CREATE VIRTUAL TABLE x USING fts5(y)", "REPLACE INTO singer (singer_id) VALUES (1)",
         "CREATE TRIGGER x AFTER INSERT ON singer BEGIN SELECT 1; END", "SELECT * FROM json_each('[1]')", "SELECT * FROM dbstat",
-        "SELECT * FROM generate_series(1, 100000000)",
+        "SELECT * FROM generate_series(1, 100000000)", "SELECT * FROM lower('x') AS u",
     ),
     "postgresql": (
         "COPY singer TO '{out}/x'", "COPY singer TO PROGRAM 'touch {out}/x'", "COPY singer FROM PROGRAM 'echo 9'",
@@ -57,6 +57,15 @@ OWN_STATEMENTS = {
         "SELECT * FROM dblink('host=127.0.0.1 port={port}', 'SELECT 1') AS t(a int)", "SELECT * FROM pg_ls_dir('/') AS t",
         "SELECT * FROM ROWS FROM (pg_ls_dir('/')) AS t", "SELECT * FROM singer, LATERAL pg_read_file('/etc/passwd') AS f",
         "SELECT 1 OPERATOR(pg_catalog.+) 1", "SELECT 'x'::regclass", "SELECT CAST('singer' AS regclass)", "TABLE pg_authid",
+        "SELECT singer.row_to_json FROM singer", "SELECT (singer).row_to_json FROM singer", "SELECT s.to_jsonb FROM singer AS s",
+        "SELECT x.row_to_json FROM (SELECT name FROM singer) AS x", "SELECT name FROM singer ORDER BY singer.record_out",
+        "WITH c AS (SELECT name FROM singer) SELECT c.to_json FROM c", "SELECT s.age FROM singer AS s(a, b, c, d)",
+        'SELECT s."NAME" FROM singer AS s', "SELECT public.singer.row_to_json FROM singer", 'SELECT "SINGER".name FROM singer',
+        "SELECT u.pg_read_file FROM lower('/etc/passwd') AS u", "SELECT name FROM singer AS s WHERE s.to_json IS NULL",
+        "SELECT (SELECT s.to_json) FROM singer AS s", "SELECT COUNT(s.to_json) OVER (PARTITION BY s.to_json) FROM singer AS s",
+        "WITH pg_shadow AS (SELECT * FROM pg_shadow) SELECT * FROM pg_shadow", 'SELECT * FROM "Singer"', "SELECT * FROM song",
+        "SELECT * FROM pg_shadow WHERE EXISTS (WITH pg_shadow AS (SELECT 1) SELECT 1)",
+        "WITH c AS (SELECT * FROM pg_class), pg_class AS (SELECT 1 AS x) SELECT * FROM c",
         "SELECT * FROM nextval('tickets')", "REFRESH MATERIALIZED VIEW x", "COMMENT ON TABLE singer IS 'x'", "CLUSTER",
         "SECURITY LABEL ON TABLE singer IS 'x'", "REASSIGN OWNED BY owner TO reader", "DROP OWNED BY owner", "DROP DATABASE shop",
     ),
@@ -168,6 +177,44 @@ DISGUISED = {  # to be taken for a string or a comment, and then to be nothing e
         "SELECT 1 LIMIT 1 --\u00a0INTO OUTFILE '{out}/x'", "SELECT 1 LIMIT 1 /*!99999 */ /*! INTO OUTFILE '{out}/x' */",
     ),
 }
+
+
+def flat(step: str, count: int) -> str:
+    """Queries in FROM, of which a server writes one into the other: `step` of x is made `count` times."""
+    text = "SELECT name AS x FROM singer"
+    for _ in range(count):
+        text = f"SELECT {step} AS x FROM ({text}) AS t"
+    return text
+
+
+def long_text(count: int, then: str) -> str:
+    """`then` is a SELECT over t, whose s has about `count` times 1,000 bytes, up to 1 MB."""
+    copies = [10, count // 10] if count > 9 else [count]
+    parts = ["t0 AS (SELECT '" + "a" * 1000 + "' AS s)"]
+    parts += [f"t{i} AS (SELECT CONCAT({', '.join(['s'] * many)}) AS s FROM t{i - 1})" for i, many in enumerate(copies, 1)]
+    return f"WITH {', '.join(parts)}, t AS (SELECT s FROM t{len(copies)}) {then}"
+
+
+SEARCHED = {"mysql": "LOCATE({what}, {where})", "postgresql": "STRPOS({where}, {what})", "sqlite": "INSTR({where}, {what})"}
+
+
+def growing(kind: str, count: int) -> list[str]:
+    """Statements whose work grows with `count`, which no server ends before it is done with a row."""
+    nested = "'" + "a" * 40 + "'"
+    for _ in range(count):
+        nested = f"REPLACE({nested}, 'a', 'aa')"
+    texts = [f"SELECT LENGTH({nested})", flat("CONCAT(x, x, x)", count), flat("LENGTH(x) + LENGTH(x)", count),
+             long_text(count, "SELECT s LIKE CONCAT('%', s, 'b') FROM t")]
+    for what in ("CONCAT(s, 'b')", "CONCAT('b', s)"):
+        texts.append(long_text(count, f"SELECT {SEARCHED[kind].format(what=what, where='CONCAT(s, s)')} FROM t"))
+    if kind == "mysql":
+        texts.append(long_text(count, "SELECT LENGTH(REPLACE(REPLACE(s, 'a', 'bb'), 'b', 'cc')) FROM t"))
+    if kind == "postgresql":
+        texts += [f"SELECT (9e{count * 3000}/7) / (7e{count * 1500}/3)",
+                  "SELECT " + " + ".join(["(9e30000/7) * (9e30000/7)"] * count),
+                  "SELECT COUNT(*) FROM singer AS s0 " + " ".join(
+                      f"LEFT JOIN singer AS s{i} ON s{i}.age = s{i - 1}.age" for i in range(1, count * 5))]
+    return texts
 
 
 def forbidden(kind: str, out: str, port: int, places: tuple[str, ...] = PLACES) -> list[str]:

@@ -4,6 +4,7 @@ import contextlib
 import getpass
 import glob
 import os
+import pwd
 import shutil
 import socket
 import sqlite3
@@ -14,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+
+import pytest
 
 PASSWORD = "s3cr3t p@ss/w:rd"
 QUOTED = "s3cr3t%20p%40ss%2Fw%3Ard"
@@ -43,6 +46,7 @@ class Server:
     root: str
     out: Path
     dump: Callable[[], bytes]
+    busy: Callable[[], int] = lambda: 0  # how many statements it works on
     process: subprocess.Popen | None = None
     port: int = 0
 
@@ -50,6 +54,10 @@ class Server:
 def dumped(command: list[str]) -> bytes:
     done = subprocess.run(command, capture_output=True, check=True)
     return b"\n".join(line for line in done.stdout.splitlines() if not line.startswith((b"--", b"\\restrict", b"\\unrestrict")))
+
+
+def counted(command: list[str]) -> int:
+    return int(subprocess.run(command, capture_output=True, check=True).stdout)
 
 
 @contextlib.contextmanager
@@ -70,9 +78,19 @@ def sqlite():
         yield Server("sqlite", str(file), str(file), f"sqlite:///{file}", out, dump)
 
 
+def account(name: str) -> str:
+    """The user that a server runs as, since none wants to be root: its own, or nobody where that was never made."""
+    if os.geteuid() != 0:
+        return getpass.getuser()
+    try:
+        return pwd.getpwnam(name).pw_name
+    except KeyError:
+        return "nobody"
+
+
 def as_user(user: str) -> dict[str, object]:
     """How a program is started as somebody else than root, as servers want to be; further groups give it nothing."""
-    return {"user": user, "group": user, "extra_groups": []} if os.geteuid() == 0 else {}
+    return {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
 
 
 def missing(kind: str) -> str:
@@ -111,7 +129,7 @@ def server_folder(user: str):
 @contextlib.contextmanager
 def postgresql():
     """A PostgreSQL with the tables, the roles owner (of them) and reader, and a superuser; yields a Server."""
-    programs, user = postgres_programs(), "postgres" if os.geteuid() == 0 else getpass.getuser()
+    programs, user = postgres_programs(), account("postgres")
     with server_folder(user) as folder:
         data, port = folder / "data", free_port()
         quietly([str(programs / "initdb"), "-D", str(data), "-U", "boss", "-A", "trust", "-N", "--locale=C.UTF-8"], user)
@@ -131,14 +149,16 @@ def postgresql():
             quietly([*shell, "-d", "postgres", "-c", "SELECT pg_reload_conf()", "-c", f"ALTER ROLE boss PASSWORD '{PASSWORD}'"])
             address = f"{QUOTED}@127.0.0.1:{port}/shop"
             dump = [str(programs / "pg_dumpall"), "-h", str(folder), "-p", str(port), "-U", "boss"]
+            count = [*shell, "-d", "shop", "-Atc", "SELECT COUNT(*) FROM pg_stat_activity WHERE state = 'active' AND "
+                     "backend_type = 'client backend' AND pid <> pg_backend_pid()"]
             yield Server("postgresql", *(f"postgresql://{role}:{address}" for role in ("owner", "reader", "boss")),
-                         open_folder(folder), partial(dumped, dump), process, port)
+                         open_folder(folder), partial(dumped, dump), partial(counted, count), process, port)
 
 
 @contextlib.contextmanager
 def mariadb():
     """A MariaDB with the tables, the users owner and reader, and root; yields a Server."""
-    user = "mysql" if os.geteuid() == 0 else getpass.getuser()
+    user = account("mysql")
     with server_folder(user) as folder:
         data, port, sock = folder / "data", free_port(), folder / "socket"
         quietly(["mariadb-install-db", "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal",
@@ -158,8 +178,10 @@ def mariadb():
             address = f"{QUOTED}@127.0.0.1:{port}/shop"
             dump = ["mariadb-dump", "--no-defaults", f"--socket={sock}", "-u", "root", "--all-databases", "--routines",
                     "--events", "--skip-dump-date", "--skip-comments"]
+            count = [*shell, "-N", "-e", "SELECT COUNT(*) FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND "
+                     "command NOT IN ('Sleep', 'Daemon')"]
             yield Server("mysql", *(f"mysql://{name}:{address}" for name in ("owner", "reader", "boss")), open_folder(folder),
-                         partial(dumped, dump), process, port)
+                         partial(dumped, dump), partial(counted, count), process, port)
 
 
 def open_folder(folder: Path) -> Path:
@@ -202,6 +224,19 @@ def wait_for(command: list[str], process: subprocess.Popen, log: Path) -> None:
         assert process.poll() is None, log.read_text(errors="replace")
         time.sleep(0.1)
     raise AssertionError(log.read_text(errors="replace"))
+
+
+@contextlib.contextmanager
+def started(kind: str):
+    """A running server of its own; where none is installed, or it does not start, the test is skipped with the reason."""
+    if reason := missing(kind):
+        pytest.skip(reason)
+    with contextlib.ExitStack() as stack:
+        try:
+            server = stack.enter_context(MAKERS[kind]())
+        except (AssertionError, OSError, LookupError, subprocess.SubprocessError) as error:
+            pytest.skip(f"{kind} does not start here: {error}")
+        yield server
 
 
 MAKERS = {"sqlite": sqlite, "postgresql": postgresql, "mysql": mariadb}

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 
 import pytest
 import scholar
@@ -133,6 +134,65 @@ def test_long_results_are_cut_and_counted(capsys):
     assert "NULL" in told
     assert "\x1b[31m" not in told
     assert "50 " not in told
+
+
+HOSTILE = ("\x1b]0;pwned\x07", "\x9b31m", "\u202egnp.exe", "a\u2028b\rc", "[red]x[/red] [link=http://x]y[/link]", "\ud800",
+           "\u2067x", "\U000e0041")
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "json"])
+def test_names_and_cells_of_a_database_reach_the_terminal_without_what_it_obeys(form, capsys):
+    from sqlora.console import UNSAFE, note, print_facts, print_json
+    from sqlora.sandbox import Result
+
+    for text in HOSTILE:
+        note(f"{text} cannot be read")
+        print_facts({"database": text})
+        asking.print_rows(Result((text,), [(text,), (None,)]), False, form)
+        if form == "json":
+            print_json({"columns": [text], "rows": [[text]]})
+            told = capsys.readouterr().out
+            assert json.loads(told.splitlines()[-1]) == {"columns": [text], "rows": [[text]]}
+        else:
+            told = capsys.readouterr().out
+            assert "[red]" not in text or "[red]x[/red]" in told
+        assert not UNSAFE.search(told)
+
+
+def test_names_of_a_database_file_in_notes_and_errors(ask, tmp_path, capsys):
+    evil = "\x1b]0;pwned\x07\x9b2J"
+    with sqlite3.connect(tmp_path / "evil.db") as connection:
+        connection.execute("CREATE TABLE singer (name TEXT)")
+        connection.execute("CREATE TABLE song (title TEXT)")
+        connection.execute(f'CREATE VIEW "{evil}" AS SELECT x FROM nowhere')
+        connection.execute("INSERT INTO singer VALUES (?)", (evil,))
+    connection.close()
+    for form in ("table", "csv", "json"):
+        with pytest.raises(UserError) as caught:
+            ask(str(tmp_path / "evil.db"), "--question", "How tall is Ann?", "--execute", "--format", form)
+        told = capsys.readouterr()
+        assert "cannot be read" in told.out + told.err
+        for text in (told.out, told.err, str(caught.value)):
+            assert not any(char in text for char in "\x1b\x07\x9b")
+
+
+def test_large_cells_and_many_columns_are_cut_for_the_terminal_alone(capsys):
+    from sqlora.sandbox import Result
+
+    cells = Result(("id", "text"), [(1, "x" * 9_000_000), (2, "y" * 9_000_000)])
+    columns = Result(tuple(f"c{i}" for i in range(400)), [tuple(range(400))] * 50)
+    start = time.process_time()
+    asking.print_rows(cells, False, "table")
+    asking.print_rows(columns, False, "table")
+    assert time.process_time() - start < 5
+    told = capsys.readouterr().out
+    assert len(told) < 50_000
+    assert "x" * 20 in told
+    assert "the first 500 characters of a cell" in told
+    assert "of 400 columns" in told
+    assert "csv and json have all" in told
+    asking.print_rows(cells, False, "csv")
+    assert len(capsys.readouterr().out) > 18_000_000
 
 
 def test_questions_in_files(make_settings, tmp_path):

@@ -1,5 +1,7 @@
 """Real databases: what they tell of themselves, rows as they come back, and failures in one line without a password."""
 
+import contextlib
+import getpass
 import multiprocessing
 import os
 import signal
@@ -13,9 +15,10 @@ import hostile
 import pytest
 import servers
 
-from sqlora import address
+from sqlora import address, errors
 from sqlora.database import LiveDatabase, open_database
 from sqlora.errors import UserError
+from sqlora.settings import load_settings
 from sqlora.sql import SqlError
 
 CHINOOK = Path(os.environ.get("SQLORA_CHINOOK", "chinook.sqlite"))  # a well-known example, which is not ours to keep here
@@ -103,9 +106,7 @@ def test_no_process_is_left(server):
 
 @pytest.mark.parametrize("kind", ["postgresql", "mysql"])
 def test_a_server_that_dies_in_the_middle_of_a_query(kind):
-    if reason := servers.missing(kind):
-        pytest.skip(reason)
-    with servers.MAKERS[kind]() as server, LiveDatabase(server.reader, 30) as live:
+    with servers.started(kind) as server, LiveDatabase(server.reader, 30) as live:
         dies = threading.Timer(0.5, server.process.send_signal, [signal.SIGQUIT if kind == "postgresql" else signal.SIGKILL])
         dies.start()
         for _ in range(2):  # while it runs, and once it is gone
@@ -142,6 +143,7 @@ def test_permission_is_the_databases_to_refuse_too(postgresql_server, mysql_serv
     ("nofile.sqlite", "no SQLite file"), ("sqlite://", "no SQLite file"), ("sqlite:///nofile.db", "no SQLite file"),
     ("postgresql://u:pw@h:port/db", "no URL that can be read"), ("postgresql://u:p@s@h/db", "more than one @"),
     ("postgresql://u:1?s@s@h/db", "more than one @"), ("nonesuch://u:pw@h/db", "does not know"),
+    ("x" * 5000, "no SQLite file"), (f"postgresql://{'x' * 5000}/db", "DATABASE"), ("~nosuchuser/x.db", "no SQLite file"),
     ("oracle://u:pw@h/db", "pip install 'oracledb'"), ("postgresql://u:pw@nohost.invalid/db", "nohost.invalid")])
 def test_urls_that_lead_nowhere(url, told):
     assert told in opened(url)
@@ -171,6 +173,70 @@ def test_passwords_are_hidden_however_they_are_spelled():
         assert address.hide_secrets(f"said {text}.", url) == "said ***."
     assert address.hide_secrets("a word and a", "mysql://u:a@h/db") == "*** word and ***"
     assert "s3cr3t" not in str(UserError("Got unexpected extra argument (mysql://me:s3cr3t/@x@h/db)"))
+
+
+SECRET = "hunter two"
+HOST = "localhost:1/db"
+
+
+@pytest.mark.parametrize("url", [
+    f"postgresql://{HOST}?password={SECRET}", f"postgresql://{HOST}?user=me&password=hunter%20two&x=1",
+    f"postgresql://me:{SECRET}@{HOST}", f"mysql://me:{SECRET}@{HOST}?charset=nonesuch", f"mysql://{HOST}?password=hunter+two",
+    f"postgresql://{HOST}?sslmode=nonesuch&sslpassword={SECRET}", f"postgresql:/me:{SECRET}@localhost/db",
+    f"postgresql://me:{SECRET}@localhost:port/db", f"postgresql://me:{SECRET}@{HOST}?PASSWORD={SECRET}",
+    f"sqlite:///nofile.db?password={SECRET}", f"nonesuch://me:{SECRET}@h/db", f"postgresql://{HOST}?passw%6Frd={SECRET}",
+    f"mysql://{HOST}?passwd={SECRET}", f"postgresql://{HOST}?password={SECRET}&password={SECRET}",
+    f"mysql://me:{SECRET}@{HOST}?ssl_ca=/no/file"])
+def test_no_secret_of_a_url_is_told(url):
+    told = [address.hide_secrets(f"failed: {url}", url), errors.hide_passwords(f"unexpected argument ({url})")]
+    for call in (lambda: open_database(url, 5).close(), lambda: load_settings(["--format", url], "", trains=False)):
+        with pytest.raises(UserError) as caught:
+            call()
+        told.append(str(caught.value))
+    for text in told:
+        assert "hunter" not in text
+        assert "two" not in text
+    with pytest.raises(UserError) as caught:
+        open_database(f"me:{SECRET}@h/db", 5).close()
+    assert "hunter" not in str(caught.value)
+
+
+def test_tables_in_other_schemas_are_named(postgresql_server):
+    import psycopg
+
+    url = address.parse_url(postgresql_server.root)
+    with psycopg.connect(host=url.host, port=url.port, user=url.username, password=url.password, dbname="postgres",
+                         autocommit=True) as connection:
+        for name in ("elsewhere", "twins"):
+            connection.execute(f"CREATE DATABASE {name}")
+    try:
+        for name, statements, told in (
+                ("elsewhere", "CREATE SCHEMA sales; CREATE TABLE sales.t (a int)", "the schemas sales have some"),
+                ("twins", 'CREATE TABLE "User" (a int); CREATE TABLE "user" (a int)', "tables 'User' and 'user' differ"),
+                ("twins", 'DROP TABLE "User"; CREATE TABLE t ("A" int, a int)', "columns of t 'A' and 'a' differ")):
+            with psycopg.connect(host=url.host, port=url.port, user=url.username, password=url.password, dbname=name,
+                                 autocommit=True) as connection:
+                connection.execute(statements)
+            assert told in opened(postgresql_server.root.replace("/shop", f"/{name}"))
+    finally:
+        with psycopg.connect(host=url.host, port=url.port, user=url.username, password=url.password, dbname="postgres",
+                             autocommit=True) as connection:
+            for name in ("elsewhere", "twins"):
+                connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def test_servers_that_do_not_start_are_skipped(monkeypatch):
+    """A machine whose MariaDB has no user of its own runs it as nobody; one that cannot run it has a reason, and no failure."""
+    def broken():
+        raise AssertionError("no space")
+        yield
+
+    monkeypatch.setitem(servers.MAKERS, "mysql", contextlib.contextmanager(broken))
+    monkeypatch.setattr(servers, "missing", lambda kind: "")
+    with pytest.raises(pytest.skip.Exception, match="no space"), servers.started("mysql"):
+        pass
+    monkeypatch.setattr(servers.pwd, "getpwnam", {}.__getitem__)
+    assert servers.account("mysql") in ("nobody", getpass.getuser())
 
 
 def test_a_view_of_a_table_that_is_gone_hides_no_other(tmp_path):

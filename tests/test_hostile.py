@@ -1,5 +1,6 @@
 """Hundreds of hostile statements against each kind of database: none changes a byte, reaches a file or hangs."""
 
+import bisect
 import contextlib
 import socket
 import threading
@@ -10,6 +11,7 @@ import hostile
 import pytest
 import servers
 
+from sqlora import readonly
 from sqlora.database import GRACE_SECONDS, LiveDatabase
 from sqlora.errors import UserError
 from sqlora.sql import SqlError
@@ -58,6 +60,13 @@ def refusal(ask, sql):
     pytest.fail(f"late: {sql}")
 
 
+def check_idle(server, start):
+    """A statement that began at `start` is over on the server too, two seconds after its deadline."""
+    while server.busy():
+        assert time.monotonic() - start < DEADLINE + 2
+        time.sleep(0.05)
+
+
 def changed(before, after):
     """The first lines that stand in one dump alone: pytest's own comparison of megabytes would take all memory."""
     if before == after:
@@ -76,6 +85,7 @@ def test_nothing_hostile_passes_the_parse_tree_even_for_one_who_may_do_all(serve
         assert [sql for sql in statements if refusal(live.check, sql) is None] == []
         for sql in hostile.exhausting(server.kind, str(server.out), listener.port):
             refusal(live.run, sql)
+            check_idle(server, time.monotonic() - DEADLINE)
         assert live.run("SELECT name FROM singer ORDER BY name")[0].rows == [("Ann",), ("Bo",), ("Cy",)]
     assert changed(before, server.dump()) == []
     assert not list(server.out.iterdir())
@@ -94,7 +104,44 @@ def test_behind_the_parse_tree_the_database_refuses_too(server, listener):
         for sql in statements:
             error = refusal(ask, sql)
             assert error is None or servers.PASSWORD not in str(error)
+        check_idle(server, time.monotonic())
         assert live.run("SELECT name FROM singer ORDER BY name")[0].rows == [("Ann",), ("Bo",), ("Cy",)]
     assert changed(before, server.dump()) == []
     assert not list(server.out.iterdir())
     assert listener.visitors == 0
+
+
+MOST = 40
+
+
+def accepted(live, kind, shape):
+    """The largest of a family of growing statements that the parse tree lets through."""
+    def is_refused(count):
+        try:
+            readonly.check(hostile.growing(kind, count)[shape], live.reflected.dialect, live.schema)
+        except SqlError:
+            return True
+        return False
+
+    count = bisect.bisect_left(range(1, MOST), True, key=is_refused)
+    return hostile.growing(kind, count)[shape] if count else ""
+
+
+def test_what_grows_is_refused_and_what_is_just_let_through_leaves_the_server_idle(server):
+    with LiveDatabase(server.reader, DEADLINE) as live:
+        for shape, sql in enumerate(hostile.growing(server.kind, MOST)):
+            with pytest.raises(SqlError) as caught:
+                live.run(sql)
+            assert caught.value.kind == "too large", sql
+            longest = accepted(live, server.kind, shape)
+            assert longest
+            for attempt in range(3):  # two more for a busy machine
+                start = time.monotonic()
+                with contextlib.suppress(SqlError):
+                    live.run(longest)
+                try:
+                    check_idle(server, start)
+                    break
+                except AssertionError:
+                    if attempt == 2:
+                        raise

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from sqlora.sandbox import Database
+from sqlora.sandbox import Database, prepare
 from sqlora.sql import SqlError, parse_query, parse_schema, to_sqlite
 
 SCHEMA = parse_schema("CREATE TABLE singer (id INTEGER, name VARCHAR, age VARCHAR); "
@@ -94,6 +94,45 @@ def test_a_bomb_takes_neither_time_nor_memory(database, query):
     assert time.process_time() - start < 1.5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KiB
     assert database.run("SELECT COUNT(*) FROM singer").rows == [(3,)]
+
+
+def test_rows_take_no_more_memory_than_is_allowed(database):
+    """A query of 4 kB, whose rows are of 150 cells of 8,000 bytes."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    cells = ", ".join(["hex(zeroblob(4000))"] * 150)
+    assert kind(database, f"SELECT {cells} FROM singer a, singer b, singer c, singer d") == "too large"
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150_000  # KiB
+
+
+CHARACTERS = "".join(map(chr, range(0x4E00, 0x4E00 + 800)))
+
+
+@pytest.mark.parametrize("call", [
+    f"trim(hex(zeroblob(4900)) || a.id || j.id, '{CHARACTERS}0')",
+    "hex(zeroblob(4900)) || a.id || j.id LIKE '%' || hex(zeroblob(490)) || '1'",
+    "instr(hex(zeroblob(4900)) || a.id || j.id, hex(zeroblob(2000)) || '1')"])
+def test_functions_over_long_texts_end_at_the_deadline_too(database, call):
+    pairs = ", ".join(f"singer AS {name}" for name in "abcdefghij")
+    for query in (f"SELECT COUNT(*) FROM {pairs} WHERE {call} = 'x'",
+                  f"SELECT a.id FROM {pairs} GROUP BY b.id ORDER BY MAX({call})"):
+        start = time.process_time()
+        assert kind(database, query, deadline=0.5) in ("timeout", "too large")
+        assert time.process_time() - start < 1.2
+
+
+def test_a_row_of_too_much_work_is_refused_before_it_is_run():
+    work = " + ".join(["length(trim(hex(zeroblob(4900)) || id, replace(hex(zeroblob(2000)), '0', 'b')))"] * 100)
+    with pytest.raises(SqlError) as caught:
+        prepare(f"SELECT {work} FROM singer", SCHEMA)
+    assert caught.value.kind == "too large"
+    prepare("SELECT TRIM(name, ' .'), REPLACE(name, 'a', 'b') FROM singer WHERE name LIKE '%a%'", SCHEMA)
+
+
+def test_a_row_of_more_than_two_hundred_columns():
+    wide = parse_schema("CREATE TABLE wide (" + ", ".join(f"c{i} INTEGER" for i in range(250)) + ")")
+    with Database(wide, {"wide": [tuple(range(250))]}) as database:
+        assert len(database.run("SELECT * FROM wide").columns) == 250
 
 
 def test_too_many_rows(database):
