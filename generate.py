@@ -9,6 +9,7 @@ python generate.py --question "How many albums are there?" --context schema.sql
 python generate.py --database shop.sqlite --interactive    your own database: ask, see the SQL, see the rows
 """
 
+import functools
 from pathlib import Path
 
 from sqlora import endings, processes
@@ -44,12 +45,16 @@ def main(settings: Settings) -> None:
     backend.check_causal(base)
     tokenizer = backend.load_tokenizer(base)
     if folder:
-        banner.print_adapter(folder, adapter.check_adapter(folder, base, tokenizer, settings.PROMPT_ORDER), settings)
+        fingerprint = adapter.check_adapter(folder, base, tokenizer, settings.PROMPT_ORDER)
     elif settings.MODEL == "both":
         console.note("there is no adapter yet, so only the base model answers; python finetune.py trains one")
     model = backend.load_base(base, settings, chosen, training=False)
+    put_on = None
     if folder:
-        model = adapter.load_adapter(model, folder)
+        banner.print_adapter(folder, fingerprint, backend.weights_in_memory(model, settings))
+        put_on = functools.partial(adapter.load_adapter, folder=folder)
+        if settings.DATABASE or settings.MODEL == "adapter" or not adapter.changes_base(folder):
+            model, put_on = put_on(model), None
 
     if settings.DATABASE:
         answer = shell.talk if settings.INTERACTIVE else asking.answer_questions
@@ -57,7 +62,7 @@ def main(settings: Settings) -> None:
         return
 
     with journal.open_journal(rows, base, folder, settings) as kept:
-        answers = generation.answer_rows(model, tokenizer, rows, settings, kept)
+        answers = generation.answer_rows(model, tokenizer, rows, settings, kept, put_on)
     if answers is None:  # the first of several processes has them
         return
     judged = evaluation.judge_answers(answers, settings.EVALUATE)

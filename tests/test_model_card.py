@@ -19,11 +19,11 @@ def card(folder, base_model=None, **parts):
 def test_the_model_card_of_a_hub_base(tmp_path):
     head, text = card(
         tmp_path, HUB, data={"id": "owner/rows", "hash": "0", "rows": 7}, quantisation={"kind": "nf4"},
-        settings={"MAX_STEPS": 3, "QUESTION": "a|b\nc", "LORA_TARGETS": ["q_proj", "v_proj"]},
+        settings={"MAX_STEPS": 3, "DATA_PATH": "a|b\nc", "LORA_TARGETS": ["q_proj", "v_proj"]},
         versions={"torch": "2.13.0"}, status="interrupted", metrics={"loss": 0.5, "peak_memory_bytes": 2_500_000_000})
     assert head == {"base_model": "owner/base", "library_name": "peft", "pipeline_tag": "text-generation",
                     "tags": ["text-to-sql", "lora"], "datasets": ["owner/rows"]}
-    for line in ("| MAX_STEPS | 3 |", "| QUESTION | a\\|b c |", "| LORA_TARGETS | q_proj, v_proj |",
+    for line in ("| MAX_STEPS | 3 |", "| DATA_PATH | a\\|b c |", "| LORA_TARGETS | q_proj, v_proj |",
                  "| torch | 2.13.0 |", "| peak_memory_bytes | 2,500,000,000 (2.50 GB) |",
                  "| quantisation in training | kind nf4 |"):
         assert line in text
