@@ -81,7 +81,7 @@ def set_dtype(model: PreTrainedModel, dtype: torch.dtype) -> None:
     """Gives weights that libraries left in another type the compute type: those made plain, a mixture's experts."""
     kept = set(model._keep_in_fp32_modules or ()) | set(getattr(model, "_keep_in_fp32_modules_strict", None) or ())
     for name, weight in model.named_parameters():
-        if weight.is_floating_point() and weight.ndim > 1 and weight.dtype != dtype and not kept & set(name.split(".")):
+        if weight.is_floating_point() and weight.dtype != dtype and not kept & set(name.split(".")):
             weight.data = weight.data.to(dtype)
 
 
