@@ -67,7 +67,7 @@ def _base(fingerprint: dict) -> tuple[str | None, str | None, bool, str]:
     """The base model's id and revision, whether the hub has it, and the name to show."""
     base, settings = (fingerprint.get(key) or {} for key in ("base_model", "settings"))
     base_id, revision = base.get("id") or settings.get("BASE_MODEL"), base.get("revision")
-    name = re.sub(r"[^\w ./+@-]", "_", public_name(str(base_id or "unknown")))  # it stands in code and commands, too
+    name = re.sub(r"[^\w ./+@-]", "-", public_name(str(base_id or "unknown")))  # it stands in code and commands, too
     return base_id, revision, _is_hub_id(base_id, revision), " ".join(name.split())
 
 
@@ -117,7 +117,7 @@ def _prompt(order: str) -> str:
 
 def _example(base: str, revision: str | None, order: str) -> str:
     """Python that answers a question with transformers and peft alone, as SQLoRA does."""
-    pinned = f", revision={revision!r}" if revision else ""
+    pinned = f", revision={revision!r}" if revision and re.fullmatch(r"[\w./-]+", revision) else ""
     return f'''import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
