@@ -79,6 +79,8 @@ def quantise(model: PreTrainedModel, low_bit: str, device: Device) -> None:
 
 def set_dtype(model: PreTrainedModel, dtype: torch.dtype) -> None:
     """Gives weights that libraries left in another type the compute type: those made plain, a mixture's experts."""
+    if processes.here().sharded:  # whose low-bit weights stand as floats that they are not (sharding.py)
+        return
     kept = set(model._keep_in_fp32_modules or ()) | set(getattr(model, "_keep_in_fp32_modules_strict", None) or ())
     for name, weight in model.named_parameters():
         if weight.is_floating_point() and weight.dtype != dtype and not kept & set(name.split(".")):
