@@ -9,6 +9,7 @@ python generate.py --question "How many albums are there?" --context schema.sql
 python generate.py --database shop.sqlite --interactive    your own database: ask, see the SQL, see the rows
 """
 
+import functools
 import sys
 from pathlib import Path
 
@@ -44,12 +45,16 @@ def main(settings: Settings) -> int:
     backend.check_causal(base)
     tokenizer = backend.load_tokenizer(base)
     if folder:
-        banner.print_adapter(folder, adapter.check_adapter(folder, base, tokenizer, settings.PROMPT_ORDER), settings)
+        fingerprint = adapter.check_adapter(folder, base, tokenizer, settings.PROMPT_ORDER)
     elif settings.MODEL == "both":
         console.note("there is no adapter yet, so only the base model answers; python finetune.py trains one")
     model = backend.load_base(base, settings, chosen, training=False)
+    put_on = None
     if folder:
-        model = adapter.load_adapter(model, folder)
+        banner.print_adapter(folder, fingerprint, backend.weights_in_memory(model, settings))
+        put_on = functools.partial(adapter.load_adapter, folder=folder)
+        if settings.DATABASE or settings.MODEL == "adapter" or not adapter.changes_base(folder):
+            model, put_on = put_on(model), None
 
     if settings.DATABASE:
         asker = asking.Asker(live, model, tokenizer, settings)
@@ -60,7 +65,7 @@ def main(settings: Settings) -> int:
         return 0
 
     with journal.open_journal([(row["question"], row["context"]) for row in rows], base, folder, settings) as kept:
-        answers = generation.answer_rows(model, tokenizer, rows, settings, kept)
+        answers = generation.answer_rows(model, tokenizer, rows, settings, kept, put_on)
         if answers is None:  # the first of several processes has them
             return 0
         # Written before they are judged, and all is written before any is shown: whatever comes, the answers are there.

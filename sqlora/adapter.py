@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from peft import PeftModel
 
-from sqlora import backend, prompt
+from sqlora import adapter_kinds, backend, prompt, quantised
+from sqlora.adapter_kinds import CONFIGURATION
 from sqlora.checkpoints import FINGERPRINT, PREFIX, WEIGHTS, file_hash, is_whole, read_fingerprint
 from sqlora.errors import UserError
 from sqlora.hub import BaseModel
 from sqlora.settings import Settings
 
-CONFIGURATION = "adapter_config.json"
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "bigdl-llm", "ipex-llm",
              "intel-extension-for-pytorch")
 
@@ -27,7 +30,7 @@ def make_fingerprint(base: BaseModel, tokenizer, settings: Settings, data: dict[
         "base_model": {"id": base.id, "revision": base.revision, "content": base.content},
         "prompt": prompt.prompt_hash(settings.PROMPT_ORDER),
         "tokenizer": tokenizer_hash(tokenizer),
-        "quantisation": settings.LOW_BIT,
+        "quantisation": settings.LOW_BIT,  # and once the base is loaded, what is in memory: see quantised.in_memory
         "settings": settings.as_dict(),
         "versions": {name: importlib.metadata.version(name) for name in LIBRARIES if _is_installed(name)},
         "data": data,
@@ -78,9 +81,10 @@ def check_adapter(folder: Path, base: BaseModel, tokenizer, order: str) -> dict 
     """The adapter's fingerprint, or None for an adapter of another make, which has none to check.
 
     `order` is PROMPT_ORDER. Raises UserError if the adapter belongs to another base, prompt or tokenizer, naming the
-    difference, or is damaged.
+    difference, is damaged, or of a kind that is not run here.
     """
-    if not (folder / FINGERPRINT).is_file():
+    adapter_kinds.read_kind(folder)
+    if not (folder / FINGERPRINT).exists():
         return None
     fingerprint = read_fingerprint(folder)
     described = fingerprint["files"] | {WEIGHTS: fingerprint["weights"]}
@@ -104,13 +108,74 @@ def check_adapter(folder: Path, base: BaseModel, tokenizer, order: str) -> dict 
 
 
 def load_adapter(model, folder: Path) -> PeftModel:
-    """The base with the adapter of `folder`, from safetensors alone. Raises UserError if it does not fit the base."""
+    """The base with the adapter of `folder`, from safetensors alone.
+
+    Raises UserError for a kind that is not run here (adapter_kinds.py), and if it does not fit the base, in whole or in part.
+    """
+    kind = adapter_kinds.read_kind(folder)
+    adapter_kinds.check_quantised(kind, quantised.in_memory(model) != quantised.NONE)
+    adapter_kinds.check_patterns(kind, [name for name, _ in (*model.named_modules(), *model.named_parameters())])
+    with torch.random.fork_rng(devices=[]), _loading(folder):
+        torch.manual_seed(0)  # PiSSA may draw numbers to take the base's weights apart: each time the same
+        wrapped = backend.load_adapter(model, folder)
+    _fill(wrapped, folder, trainable=False)
+    return wrapped
+
+
+def changes_base(folder: Path) -> bool:
+    """Whether the base is another one while the adapter is on it, even switched off: then it has to answer before.
+
+    Raises UserError for a kind that is not run here.
+    """
+    return adapter_kinds.read_kind(folder).changes_base
+
+
+def resume_adapter(model: PeftModel, folder: Path) -> None:
+    """The weights of a checkpoint of the run's own adapter. Raises UserError if they are of another one."""
+    there = _comparable(adapter_kinds.read_kind(folder).config)
+    here = _comparable(model.peft_config["default"].to_dict())
+    if other := [name for name in sorted(here.keys() & there.keys() & adapter_kinds.SHAPING) if here[name] != there[name]]:
+        raise UserError(f"{folder}: {CONFIGURATION} is not that of this run's adapter, whose {other[0]} is {here[other[0]]}, not "
+                        f"{there[other[0]]}; delete it, and resume from the one before, or begin anew without --resume")
+    _fill(model, folder, trainable=True)
+
+
+def _comparable(config: dict) -> dict:
+    return {name: sorted(value) if isinstance(value, list | set | tuple) else value for name, value in config.items()}
+
+
+def _fill(model: PeftModel, folder: Path, trainable: bool) -> None:
+    """Reads the adapter's weights, of which PEFT passes over those that do not fit; here a UserError counts and names them."""
+    with _loading(folder):
+        result = model.load_adapter(str(folder), "default", is_trainable=trainable)
+    missing = [name for name in result.missing_keys if "default" in name.split(".")]
+    for names, fault in ((result.unexpected_keys, "have no place in this base"), (missing, "are missing, which this base needs")):
+        if names:
+            raise _misfit(folder, names, fault)
+    own = {name: weight for name, weight in model.named_parameters() if "default" in name.split(".")}
+    if broken := [name for name, weight in own.items() if not weight.isfinite().all()]:
+        raise _misfit(folder, broken, "hold numbers that are not finite")
+
+
+def _misfit(folder: Path, names: list[str], fault: str) -> UserError:
+    plain = sorted({name.removeprefix("base_model.model.").replace(".default", "") for name in names})
+    return UserError(f"{folder}: this adapter cannot be loaded on this base: {len(plain)} of its tensors {fault}, such as "
+                     f"{' and '.join(plain[:2])}; set BASE_MODEL (--base-model) to the model that it was trained on, or name "
+                     f"another --lora-checkpoint")
+
+
+@contextlib.contextmanager
+def _loading(folder: Path) -> Iterator[None]:
+    """What PEFT raises within it, as a UserError: a configuration that is wrong makes it raise errors of any kind."""
     try:
-        return backend.load_adapter(model, folder)
+        yield
     except torch.OutOfMemoryError:
         raise
-    except Exception as error:  # a configuration that is wrong makes PEFT raise errors of any kind
-        raise UserError(f"{folder}: this adapter cannot be loaded on this base: {type(error).__name__}: {error}") from error
+    except Exception as error:
+        if names := re.findall(r"size mismatch for (\S+):", str(error)):
+            raise _misfit(folder, names, "have other shapes than this base's") from None
+        raise UserError(f"{folder}: this adapter cannot be loaded on this base: {type(error).__name__}: {error}; name another "
+                        f"--lora-checkpoint") from error
 
 
 def _describe(base: dict) -> str:

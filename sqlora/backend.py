@@ -15,7 +15,6 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
-    BitsAndBytesConfig,
     LlamaTokenizer,
     PretrainedConfig,
     PreTrainedModel,
@@ -23,7 +22,7 @@ from transformers import (
 from transformers.pytorch_utils import Conv1D
 
 from sqlora import device as devices
-from sqlora import sharding
+from sqlora import quantised, sharding
 from sqlora.device import Device
 from sqlora.errors import UserError
 from sqlora.hub import BaseModel
@@ -63,9 +62,9 @@ def load_tokenizer(base: BaseModel):
         if LEGACY:
             tokenizer = bigdl.load_tokenizer(base.folder)
         else:
-            tokenizer = (LlamaTokenizer if bare else AutoTokenizer).from_pretrained(base.folder)
-    except (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError) as error:
-        raise UserError(f"BASE_MODEL (--base-model) is {base.id!r}, and its tokenizer cannot be loaded: {error}") from None
+            tokenizer = (LlamaTokenizer if bare else AutoTokenizer).from_pretrained(base.folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError, RecursionError) as error:
+        raise _unusable(base, "its tokenizer cannot be loaded", error) from None
     check_tokenizer(tokenizer)
     return tokenizer
 
@@ -77,9 +76,10 @@ def check_causal(base: BaseModel, longest: int = 0) -> PretrainedConfig:
     `longest` tokens.
     """
     try:
-        config = bigdl.load_config(base.folder) if LEGACY else AutoConfig.from_pretrained(base.folder)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"BASE_MODEL (--base-model) is {base.id!r}, and its config.json cannot be used: {error}") from None
+        config = bigdl.load_config(base.folder) if LEGACY else AutoConfig.from_pretrained(
+            base.folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, RecursionError) as error:
+        raise _unusable(base, "its config.json cannot be used", error) from None
     architectures = config.architectures or []
     if not any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in architectures):
         raise UserError(f"BASE_MODEL (--base-model) is {base.id!r}, a {', '.join(architectures) or config.model_type}, which is "
@@ -101,29 +101,54 @@ def load_base(base: BaseModel, settings: Settings, device: Device, training: boo
         if isinstance(error, torch.OutOfMemoryError):
             raise UserError(f"BASE_MODEL (--base-model) is {base.id!r}, which does not fit into the memory of {device.name}; "
                             f"set LOW_BIT to nf4, or take a smaller model") from None
-        raise UserError(f"BASE_MODEL (--base-model) is {base.id!r}, and its weights cannot be loaded: {error}") from None
+        raise _unusable(base, "its weights cannot be loaded", error) from None
     if missing:
         raise UserError(f"BASE_MODEL (--base-model) is {base.id!r}, and {len(missing)} of its weights are missing, first "
                         f"{min(missing)}; download it again")
     model.requires_grad_(False)
     if not LEGACY:
+        quantised.check_finite(model, base.id)
         mend_cpu_kernels(model, training)
     return model
 
 
+def _unusable(base: BaseModel, fault: str, error: Exception) -> UserError:
+    name = f"BASE_MODEL (--base-model) is {base.id!r}"
+    if "trust_remote_code" in str(error):
+        return UserError(f"{name}, which needs code of its own, and SQLoRA runs no code that comes with a model; name a model of "
+                         f"a kind that transformers has")
+    return UserError(f"{name}, and {fault}: {error}")
+
+
 def _load_model(base: BaseModel, settings: Settings, device: Device):
     """The model, and the names of the weights that its files lack."""
+    config = AutoConfig.from_pretrained(base.folder, trust_remote_code=False)
+    own = quantised.prepare(config, base.id, device)
+    again = own in quantised.MADE_PLAIN and settings.LOW_BIT != quantised.NONE  # plain weights may not fit the device
+    how = {} if own else {"quantization_config": quantised.bits(settings.LOW_BIT, device)}
     with sharding.while_loading(device):
         model, report = AutoModelForCausalLM.from_pretrained(
             base.folder,
+            config=config,
             dtype=device.dtype,
-            device_map={"": device.place},
+            device_map={"": "cpu" if again else device.place},
             attn_implementation="sdpa",
-            quantization_config=_quantisation(settings.LOW_BIT, device),
             output_loading_info=True,
+            trust_remote_code=False,
+            **how,
         )
+    quantised.check_scales(model, report["unexpected_keys"], base.id)
+    if not report["missing_keys"]:
+        quantised.set_dtype(model, device.dtype)
+        if again:
+            quantised.quantise(model, settings.LOW_BIT, device)
     sharding.tie_layers(model, device)
     return model, report["missing_keys"]
+
+
+def weights_in_memory(model: PreTrainedModel, settings: Settings) -> str:
+    """How the base's weights are quantised, in the words of LOW_BIT; see quantised.py. Of bigdl's what LOW_BIT says."""
+    return settings.LOW_BIT if LEGACY else quantised.in_memory(model)
 
 
 def wrap_with_adapter(model: PreTrainedModel, settings: Settings) -> PeftModel:
@@ -154,17 +179,6 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
 
 def _takes_adapter(model: PreTrainedModel, module: torch.nn.Module) -> bool:
     return isinstance(module, (torch.nn.Linear, Conv1D)) and module is not model.get_output_embeddings()
-
-
-def _quantisation(low_bit: str, device: Device) -> BitsAndBytesConfig | None:
-    if low_bit == "none":
-        return None
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type=low_bit,
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=device.dtype,
-    )
 
 
 def mend_cpu_kernels(model: torch.nn.Module, training: bool) -> None:

@@ -27,7 +27,7 @@ def print_training(settings: Settings, device: Device) -> None:
         "adapter save path": s.MODEL_PATH,
         "checkpoints": s.CHECKPOINT_DIR,
         "device": f"{device.type}: {device.name} ({device.reason})",
-        "dtype": f"{str(device.dtype).removeprefix('torch.')} ({device.dtype_reason}); base weights {s.LOW_BIT}",
+        "dtype": f"{str(device.dtype).removeprefix('torch.')} ({device.dtype_reason})",
         "batch size": f"{s.BATCH_SIZE} rows, accumulation {s.GRADIENT_ACCUMULATION_STEPS}: "
                       f"{s.BATCH_SIZE * s.GRADIENT_ACCUMULATION_STEPS:,} rows a step{_shared_out()}",
         "steps": f"{s.MAX_STEPS}, warm-up {s.WARMUP_STEPS}",
@@ -106,10 +106,15 @@ def print_end(metrics: dict[str, float], status: str, folder: Path, curve: Path)
     })
 
 
-def print_adapter(folder: Path, fingerprint: dict | None, settings: Settings) -> None:
-    """Which adapter answers, and what of it could not be checked."""
+def print_weights(quantisation: str) -> None:
+    """How the base's weights stand in memory."""
+    print_facts({"base weights": quantisation})
+
+
+def print_adapter(folder: Path, fingerprint: dict | None, quantisation: str) -> None:
+    """Which adapter answers, and what of it could not be checked on a base whose weights are as `quantisation` says."""
     print_facts({"adapter": folder})
     if fingerprint is None:
         note("this adapter has no sqlora.json, so it is not known whether it was trained on this base, prompt and tokenizer")
-    elif fingerprint.get("quantisation") != settings.LOW_BIT:
-        note(f"this adapter was trained on {fingerprint.get('quantisation')} weights, and LOW_BIT is {settings.LOW_BIT}")
+    elif fingerprint.get("quantisation") != quantisation:
+        note(f"this adapter was trained on {fingerprint.get('quantisation')} weights, and those of the base are {quantisation}")

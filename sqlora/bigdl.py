@@ -115,7 +115,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     if file.is_file():
         backend = _read_tokenizer(json.loads(file.read_text(encoding="utf-8")))
     elif config.is_file():
-        backend = AutoTokenizer.from_pretrained(folder, verbose=False).backend_tokenizer
+        backend = AutoTokenizer.from_pretrained(folder, verbose=False, trust_remote_code=False).backend_tokenizer
     elif not (folder / "tokenizer.model").is_file():
         raise ValueError("there is neither a tokenizer.json nor a tokenizer.model")
     else:  # the special tokens of Llama
@@ -144,7 +144,7 @@ def _read_tokenizer(spec: dict) -> Tokenizer:
 def load_config(folder: Path) -> PretrainedConfig:
     """config.json, of today too. Raises ValueError for what this transformers would read over."""
     try:
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except KeyError as kind:
         raise ValueError(f"transformers {transformers.__version__} does not know models of the type {kind}") from None
     rope = getattr(config, "rope_parameters", None) or {}
@@ -173,7 +173,8 @@ def load_model(folder: Path, settings: Settings, device: Device):
 
     config = load_config(folder)
     if settings.LOW_BIT == "none":
-        model = Reporting.from_pretrained(folder, config=config, torch_dtype=device.dtype, low_cpu_mem_usage=True)
+        model = Reporting.from_pretrained(folder, config=config, torch_dtype=device.dtype, low_cpu_mem_usage=True,
+                                          trust_remote_code=False)
     else:
         loader = importlib.import_module(package() + ".transformers").AutoModelForCausalLM
         model = type("Loader", (loader,), {"HF_Model": Reporting}).from_pretrained(
@@ -183,6 +184,7 @@ def load_model(folder: Path, settings: Settings, device: Device):
             optimize_model=False,  # which is for generation alone
             modules_to_not_convert=["lm_head"],
             torch_dtype=torch.float32 if device.type == "cpu" else device.dtype,  # what is not converted
+            trust_remote_code=False,
         )
     return model.to(device.place), missing
 

@@ -50,7 +50,7 @@ def write_tokenizer(folder: Path, tokenizer, base: BaseModel) -> None:
     # Versions before 5 know no TokenizersBackend; those since take the older name for it. Answers begin behind their prompts.
     _change(folder / "tokenizer_config.json", lambda kept: kept | {"padding_side": "left"} | (
         {"tokenizer_class": "PreTrainedTokenizerFast"} if kept.get("tokenizer_class") == "TokenizersBackend" else {}))
-    if AutoTokenizer.from_pretrained(folder)(text)["input_ids"] != trained:
+    if AutoTokenizer.from_pretrained(folder, trust_remote_code=False)(text)["input_ids"] != trained:
         raise UserError("the base model's tokenizer does not come back from a file as it was: other programs would read prompts "
                         "otherwise than they were trained; serve the adapter as it is, on its base")
 

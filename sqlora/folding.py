@@ -1,6 +1,8 @@
-"""4-bit weights made plain again, and an adapter folded into plain weights: what is left is an ordinary transformers model."""
+"""Low-bit weights made plain again, and an adapter folded into plain weights: what is left is an ordinary transformers model."""
 
 from __future__ import annotations
+
+import copy
 
 import torch
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
@@ -8,7 +10,7 @@ from transformers import PreTrainedModel
 
 from sqlora.errors import UserError
 
-FLAGS = ("is_quantized", "is_loaded_in_4bit", "quantization_method", "hf_quantizer")  # set by transformers
+FLAGS = ("is_quantized", "is_loaded_in_4bit", "is_loaded_in_8bit", "quantization_method", "hf_quantizer")  # set by transformers
 
 
 def base_of(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
@@ -18,16 +20,16 @@ def base_of(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
 
 @torch.no_grad()
 def unpack(model: PreTrainedModel | PeftModel, dtype: torch.dtype) -> None:
-    """Makes `model` plain, in place: each 4-bit layer a torch.nn.Linear with the weights that it computed with, in `dtype`.
+    """Makes `model` plain, in place: each layer of bitsandbytes a torch.nn.Linear with the weights that it computed with.
 
-    Layers are taken one at a time and their 4-bit weights freed, so the peak is the plain model and one layer. The rest of
-    the base gets `dtype` too, but not its buffers: a rope's frequencies are float32. An adapter stays as it is.
+    Layers are taken one at a time and their low-bit weights freed, so the peak is the plain model and one layer. They get
+    `dtype`, and so does the rest of the base, but not its buffers: a rope's frequencies are float32. An adapter stays as it is.
     """
-    from bitsandbytes.nn import Linear4bit
+    from bitsandbytes.nn import Linear4bit, Linear8bitLt
 
     for parent in list(model.modules()):
         for name, layer in list(parent.named_children()):
-            if isinstance(layer, Linear4bit):
+            if isinstance(layer, Linear4bit | Linear8bitLt):
                 setattr(parent, name, _plain(layer, dtype))
                 layer.weight = None  # which points back at its layer: the two would wait for the garbage collector
     for name, parameter in model.named_parameters():
@@ -49,7 +51,10 @@ def fold(model: PeftModel) -> PreTrainedModel:
     been unpacked. Raises UserError if the adapter cannot be folded in, or a weight would not be finite.
     """
     name = model.active_adapter
-    config, weights = model.peft_config[name], get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+    config = copy.copy(model.peft_config[name])
+    if hasattr(config, "init_lora_weights"):  # as PiSSA would take its part out of the base's weights a second time
+        config.init_lora_weights = True
+    weights = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
     base = model.unload()
     # Wrapped anew: what PEFT puts around a 4-bit layer would look for 4-bit weights to fold into.
     model = PeftModel(base, config, adapter_name=name)
@@ -69,7 +74,13 @@ def fold(model: PeftModel) -> PreTrainedModel:
 
 def _plain(layer, dtype: torch.dtype) -> torch.nn.Linear:
     """A torch.nn.Linear that computes what the bitsandbytes layer did, in `dtype`."""
-    weight = _dequantised(layer.weight).to(dtype)
+    from bitsandbytes.nn import Linear8bitLt
+
+    if isinstance(layer, Linear8bitLt):  # a scale for each row (Dettmers et al. 2022, section 2.1)
+        scales = layer.weight.SCB if layer.weight.SCB is not None else layer.state.SCB
+        weight = (layer.weight.data * (scales / 127)[:, None]).to(dtype)
+    else:
+        weight = _dequantised(layer.weight).to(dtype)
     plain = torch.nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
     plain.weight = torch.nn.Parameter(weight, requires_grad=False)
     if layer.bias is not None:

@@ -28,23 +28,25 @@ Rows = list[dict[str, str]]
 Answered = Callable[[int, list[Candidate]], None]  # is told a row's place and its candidates, as soon as they are written
 
 
-def answer_rows(model, tokenizer, rows: Rows, settings: Settings, journal: Journal) -> list[dict[str, str | None]] | None:
+def answer_rows(model, tokenizer, rows: Rows, settings: Settings, journal: Journal,
+                put_on: Callable | None = None) -> list[dict[str, str | None]] | None:
     """Each row's question, context and answer, with the SQL of the base and of the adapter; None for what is not there.
 
     One model serves both: its adapter, if it has one, is switched off for the base's answers. Where MERGE_FOR_GENERATION comes
-    to it, its 4-bit weights are made plain first, and the adapter folded into them for its own. What `journal` has is not
-    written again. Of several processes each writes its part, and the first gets all, as its journal does, the others None.
+    to it, its 4-bit weights are made plain first, and the adapter folded into them for its own. An adapter that changes the base
+    is not on it yet: `put_on` gives the model with it, once the base has answered. What `journal` has is not written again. Of
+    several processes each writes its part, and the first gets all, as its journal does, the others None.
     """
     rank, world = processes.rank_and_world()
     mine = range(rank, len(rows), world)
     has_adapter = isinstance(model, PeftModel)
-    merges = folding_pays(model, settings, len(mine))
+    merges = not put_on and folding_pays(model, settings, len(mine))
     if merges:
         folding.unpack(model, model.get_input_embeddings().weight.dtype)
     askers = {}
     if settings.MODEL != "adapter":
         askers["base"] = model.disable_adapter if has_adapter else contextlib.nullcontext
-    if has_adapter:
+    if has_adapter or put_on:
         askers["adapter"] = contextlib.nullcontext
     with progress_bar("rows") as bar:
         for name, as_asker in askers.items():
@@ -52,6 +54,8 @@ def answer_rows(model, tokenizer, rows: Rows, settings: Settings, journal: Journ
             task = bar.add_task(name, total=len(mine), completed=len(mine) - len(missing))
             if merges and name == "adapter":
                 model = folding.fold(model)
+            if put_on and name == "adapter":
+                model = put_on(model)
 
             def answered(place: int, written: list[Candidate], name=name, missing=missing, task=task) -> None:
                 journal.add(name, missing[place], written)

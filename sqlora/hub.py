@@ -37,6 +37,8 @@ def find_base_model(name: str) -> BaseModel:
         revision = folder.name
     if not (folder / "config.json").is_file():
         raise UserError(f"BASE_MODEL (--base-model) is {name!r}, and it has no config.json; it must be a transformers model")
+    if odd := [file.name for file in folder.iterdir() if file.exists() and not (file.is_file() or file.is_dir())]:
+        raise UserError(f"BASE_MODEL (--base-model) is {name!r}, and its {odd[0]} is a device or a pipe, not a file; remove it")
     return BaseModel(folder, name, revision, _content_hash(folder))
 
 

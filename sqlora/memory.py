@@ -66,7 +66,8 @@ def estimate(base: BaseModel, train: Tokenised, settings: Settings, device: Devi
 def without_weights(base: BaseModel, settings: Settings) -> PeftModel:
     """The model and its adapter on the meta device, which has shapes alone. Raises UserError for a wrong LORA_TARGETS."""
     with torch.device("meta"):
-        return backend.wrap_with_adapter(AutoModelForCausalLM.from_config(backend.check_causal(base)), settings)
+        return backend.wrap_with_adapter(AutoModelForCausalLM.from_config(backend.check_causal(base), trust_remote_code=False),
+                                         settings)
 
 
 def model_bytes(model: PeftModel, settings: Settings, dtype: torch.dtype, sharing: int) -> tuple[float, float, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -57,7 +58,6 @@ def merge(settings: Settings, output: Path, dtype_name: str, into: str) -> None:
     settings = Settings(vars(settings) | {"LOW_BIT": _trained_on(fingerprint, settings, into), "TRAIN_ON_INPUTS": False})
 
     console.console.rule("[bold]SQLoRA merge")
-    banner.print_adapter(folder, fingerprint, settings)
     console.print_facts({"foundation model": base.id, "device": f"{chosen.type}: {chosen.name} ({chosen.reason})"})
     rows = data.tokenise_rows(_validation_rows(settings, fingerprint), tokenizer, settings).rows
     if not rows:
@@ -65,7 +65,10 @@ def merge(settings: Settings, output: Path, dtype_name: str, into: str) -> None:
 
     try:
         # As in training, so that bitsandbytes leaves the weights as they are; see backend.mend_cpu_kernels.
-        model = adapter.load_adapter(backend.load_base(base, settings, chosen, training=True), folder)
+        model = backend.load_base(base, settings, chosen, training=True)
+        trained = backend.weights_in_memory(model, settings)
+        banner.print_adapter(folder, fingerprint, trained)
+        model = adapter.load_adapter(model, folder)
         before = drift.answer_scores(model, rows)
         if into == UNQUANTISED:
             del model
@@ -73,15 +76,17 @@ def merge(settings: Settings, output: Path, dtype_name: str, into: str) -> None:
             unquantised = Settings(vars(settings) | {"LOW_BIT": "none"})
             model = backend.load_base(base, unquantised, replace(chosen, dtype=dtype), training=False)
             model = adapter.load_adapter(model, folder)
+        folded = backend.weights_in_memory(model, settings)
         model = _fold(model, dtype)
         apart = drift.compare(before, drift.answer_scores(model, rows))
     except torch.OutOfMemoryError:
         raise UserError(f"the model does not fit into the memory of {chosen.name} in {dtype_name}; merge with "
                         f"--device cpu") from None
 
-    weights = f"its own {dtype_name} weights" if into == UNQUANTISED or settings.LOW_BIT == "none" else \
-        f"the {settings.LOW_BIT} weights of training, unpacked to {dtype_name}"
-    facts = {"folded into": weights} | _drift_facts(apart, len(rows), settings.LOW_BIT)
+    weights = f"its own {dtype_name} weights" if folded == "none" else \
+        f"{folded} weights, unpacked to {dtype_name}" if into == UNQUANTISED else \
+        f"the {folded} weights of training, unpacked to {dtype_name}"
+    facts = {"folded into": weights} | _drift_facts(apart, len(rows), trained)
     with atomic.new_folder(output) as partial:
         export.write_model(partial, model, tokenizer, base, settings)
         model_card.write_merged_card(partial, fingerprint or {"base_model": vars(base)}, facts, settings.PROMPT_ORDER)
@@ -99,9 +104,11 @@ def _trained_on(fingerprint: dict | None, settings: Settings, into: str) -> str:
     """The LOW_BIT that the adapter was trained with, or that of the settings where it is not known, or bigdl's own."""
     from sqlora import backend
 
-    trained = (fingerprint or {}).get("quantisation", settings.LOW_BIT)
-    if trained in backend.LOW_BITS:
-        return trained
+    trained = str((fingerprint or {}).get("quantisation", settings.LOW_BIT))
+    if known := [low_bit for low_bit in backend.LOW_BITS if low_bit in re.findall(r"\w+", trained)]:
+        return known[0]
+    if re.match(r"int8|b?float", trained):  # the base's own, whatever LOW_BIT says
+        return settings.LOW_BIT
     if into == DEQUANTISED:
         raise UserError(f"this adapter was trained on {trained} weights, which BACKEND bigdl alone has, and nothing can be "
                         f"folded into them; set --into {UNQUANTISED}")
@@ -149,7 +156,7 @@ def _check_space(config, dtype, output: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        need = AutoModelForCausalLM.from_config(config).num_parameters() * dtype.itemsize
+        need = AutoModelForCausalLM.from_config(config, trust_remote_code=False).num_parameters() * dtype.itemsize
     there = next(path for path in output.absolute().parents if path.exists())
     free = shutil.disk_usage(there).free
     if free < need * 1.01:

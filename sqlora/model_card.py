@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from pathlib import Path
 
 from sqlora import prompt
 from sqlora.atomic import replace_file
+
+# Settings that say what somebody asked and kept where, and nothing about the adapter.
+PRIVATE = {"QUESTION", "CONTEXT", "QUESTIONS", "DATABASE", "TABLES", "OUTPUT", "SAVE_FEEDBACK"}
 
 
 def write_model_card(folder: Path, fingerprint: dict) -> None:
@@ -63,7 +67,8 @@ def _base(fingerprint: dict) -> tuple[str | None, str | None, bool, str]:
     """The base model's id and revision, whether the hub has it, and the name to show."""
     base, settings = (fingerprint.get(key) or {} for key in ("base_model", "settings"))
     base_id, revision = base.get("id") or settings.get("BASE_MODEL"), base.get("revision")
-    return base_id, revision, _is_hub_id(base_id, revision), public_name(base_id or "unknown")
+    name = re.sub(r"[^\w ./+@-]", "-", public_name(str(base_id or "unknown")))  # it stands in code and commands, too
+    return base_id, revision, _is_hub_id(base_id, revision), " ".join(name.split())
 
 
 def _head(fingerprint: dict, library: str, tag: str) -> str:
@@ -100,7 +105,9 @@ def _prompt_section(order: str) -> list[str]:
 
 
 def _tables(fingerprint: dict) -> list[str]:
-    tables = {title: _table(fingerprint.get(title.lower()) or {}) for title in ("Settings", "Metrics", "Versions")}
+    rows = {title: fingerprint.get(title.lower()) or {} for title in ("Settings", "Metrics", "Versions")}
+    rows["Settings"] = {name: value for name, value in rows["Settings"].items() if name not in PRIVATE}
+    tables = {title: _table(found) for title, found in rows.items()}
     return [f"## {title}\n\n{table}" for title, table in tables.items() if table]
 
 
@@ -110,7 +117,7 @@ def _prompt(order: str) -> str:
 
 def _example(base: str, revision: str | None, order: str) -> str:
     """Python that answers a question with transformers and peft alone, as SQLoRA does."""
-    pinned = f", revision={revision!r}" if revision else ""
+    pinned = f", revision={revision!r}" if revision and re.fullmatch(r"[\w./-]+", revision) else ""
     return f'''import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -149,7 +156,7 @@ print(tokenizer.decode(output[0, prompt["input_ids"].shape[1]:], skip_special_to
 
 def _table(rows: dict[str, object]) -> str:
     """A Markdown table of what is known, or nothing."""
-    lines = [f"| {name} | {_shown(name, value)} |" for name, value in rows.items() if value not in (None, "", {}, [])]
+    lines = [f"| {_plain(name)} | {_shown(name, value)} |" for name, value in rows.items() if value not in (None, "", {}, [])]
     return "\n".join(["| name | value |", "| --- | --- |", *lines]) if lines else ""
 
 
@@ -157,11 +164,17 @@ def _shown(name: str, value: object) -> str:
     if name.endswith("_bytes") and isinstance(value, int | float):
         return f"{value:,} ({value / 1e9:.2f} GB)"
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_shown(key, item)}" for key, item in value.items())
+        return ", ".join(f"{_plain(key)} {_shown(key, item)}" for key, item in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(_shown("", item) for item in value)
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return " ".join(public_name(text).split()).replace("|", "\\|").replace("<", "&lt;")
+    return _plain(public_name(text))
+
+
+def _plain(text: str) -> str:
+    """The text as Markdown that shows it and nothing else: no markup, no HTML, no link, in one line."""
+    shown = "".join(char if char.isprintable() else " " for char in text)
+    return re.sub(r"([\\`*\[\]|!~])", r"\\\1", html.escape(" ".join(shown.split()), quote=False).replace("://", ":&#8203;//"))
 
 
 def _is_hub_id(name: str | None, revision: str | None = None) -> bool:

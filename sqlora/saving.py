@@ -36,6 +36,9 @@ class SavingTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         adapter.write_adapter(self.accelerator.unwrap_model(self.model), Path(output_dir or self.args.output_dir), self.base)
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
+        adapter.resume_adapter(self.accelerator.unwrap_model(self.model), Path(resume_from_checkpoint))
+
     def _save_checkpoint(self, model, trial) -> None:
         start = time.perf_counter()
         self.run_log.flush()

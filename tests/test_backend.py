@@ -133,3 +133,68 @@ def test_a_snapshot_without_a_tokenizer(copy, make_settings):
         (copy / name).unlink(missing_ok=True)
     with pytest.raises(UserError, match="tokenizer"):
         load(copy, make_settings)
+
+
+CODE = "import pathlib\npathlib.Path({mark!r}).write_text('ran')\n"
+
+
+@pytest.mark.parametrize("part", ["config", "tokenizer", "generation"])
+def test_a_models_own_code_is_never_run_and_nobody_is_asked(copy, make_settings, monkeypatch, tmp_path, part):
+    mark = tmp_path / "ran"
+    monkeypatch.setattr("builtins.input", lambda question: "y")
+    for name in ("own.py", "custom_generate/generate.py"):
+        (copy / name).parent.mkdir(exist_ok=True)
+        (copy / name).write_text(CODE.format(mark=str(mark)) + "def generate(*_, **__):\n    pass\n")
+    if part == "config":
+        config = {"model_type": "nonesuch", "architectures": ["OwnForCausalLM"],
+                  "auto_map": {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnForCausalLM"}}
+        (copy / "config.json").write_text(json.dumps(json.loads((copy / "config.json").read_text()) | config))
+    if part == "tokenizer":
+        kept = json.loads((copy / "tokenizer_config.json").read_text())
+        own = {"tokenizer_class": "OwnTokenizer", "auto_map": {"AutoTokenizer": ["own.OwnTokenizer", None]}}
+        (copy / "tokenizer_config.json").write_text(json.dumps(kept | own))
+    if part == "generation":
+        load(copy, make_settings)
+    else:
+        with pytest.raises(UserError, match="--base-model.*code of its own.*runs no code"):
+            load(copy, make_settings)
+    assert not mark.exists()
+
+
+def test_code_beside_a_kind_that_transformers_has_is_passed_over(copy, make_settings):
+    (copy / "own.py").write_text("raise SystemExit('ran')\n")
+    config = json.loads((copy / "config.json").read_text()) | {"auto_map": {"AutoModelForCausalLM": "own.OwnForCausalLM"}}
+    (copy / "config.json").write_text(json.dumps(config))
+    assert type(load(copy, make_settings)).__name__ == "LlamaForCausalLM"
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "generation_config.json"])
+def test_json_that_is_nested_without_end_is_one_line(copy, make_settings, name):
+    (copy / name).write_text('{"a": ' * 100_000)
+    with pytest.raises(UserError, match="--base-model"):
+        load(copy, make_settings)
+
+
+def test_a_device_among_a_models_files_is_not_read(copy, make_settings):
+    (copy / "tokenizer.json").unlink()
+    (copy / "tokenizer.json").symlink_to("/dev/zero")
+    with pytest.raises(UserError, match="tokenizer.json is a device"):
+        load(copy, make_settings)
+
+
+def test_a_base_whose_head_is_its_embeddings_may_lack_it(qwen2_folder, tmp_path, make_settings):
+    folder = shutil.copytree(qwen2_folder, tmp_path / "tied")
+    assert "lm_head.weight" not in load_file(folder / "model.safetensors")
+    model = load(folder, make_settings)
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+
+
+HUGE = b'{"a":{"dtype":"F32","shape":[99999999999,999],"data_offsets":[0,4]}}'
+
+
+@pytest.mark.parametrize("header", [HUGE, b'{"a":' * 1000, b""])
+@pytest.mark.parametrize("length", [None, 2**63 - 1])
+def test_a_header_that_lies_is_one_line(copy, make_settings, header, length):
+    (copy / "model.safetensors").write_bytes((length or len(header)).to_bytes(8, "little") + header + b"\0" * 4)
+    with pytest.raises(UserError, match="--base-model"):
+        load(copy, make_settings)

@@ -96,3 +96,42 @@ def test_nothing_in_a_checkpoint_is_run(make_trainer, tmp_path, name):
     assert not sprung.exists()
     torch.load(checkpoint / name, weights_only=False)
     assert sprung.exists(), "the trap does not work, so the test shows nothing"
+
+
+@pytest.mark.parametrize("content", ['{"a": ' * 100_000, "[" * 100_000, "[]", "7"])
+def test_a_fingerprint_that_is_no_object_is_one_line(tmp_path, content):
+    (tmp_path / checkpoints.FINGERPRINT).write_text(content)
+    with pytest.raises(UserError, match="damaged"):
+        checkpoints.read_fingerprint(tmp_path)
+    assert not checkpoints.is_whole(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe"])
+def test_a_fingerprint_that_is_no_file_is_one_line(tmp_path, kind):
+    file = tmp_path / checkpoints.FINGERPRINT
+    os.mkfifo(file) if kind == "pipe" else file.symlink_to("/dev/zero")
+    with pytest.raises(UserError, match="no ordinary file"):
+        checkpoints.read_fingerprint(tmp_path)
+
+
+@pytest.mark.parametrize("way", ["/dev/zero", "../outside", "link to a file", "link to a device", "pipe", "with\0zero", "sub/x"])
+def test_a_checkpoint_whose_list_leads_out_of_it_is_passed_over(tmp_path, way):
+    folder, outside = tmp_path / "checkpoint-5", tmp_path / "outside"
+    folder.mkdir()
+    (folder / "sub").mkdir()
+    for file in (outside, folder / "sub" / "x", folder / checkpoints.WEIGHTS):
+        file.write_bytes(b"x")
+    name = {"link to a file": "a", "link to a device": "a", "pipe": "a"}.get(way, way)
+    if way == "link to a file":
+        (folder / "a").symlink_to(outside)
+    elif way == "link to a device":
+        (folder / "a").symlink_to("/dev/zero")
+    elif way == "pipe":
+        os.mkfifo(folder / "a")
+    digest = checkpoints.file_hash(outside)
+    found = {"base_model": {}, "prompt": "", "tokenizer": "", "weights": digest, "written": "",
+             "files": {checkpoints.WEIGHTS: digest}}
+    (folder / checkpoints.FINGERPRINT).write_text(json.dumps(found))
+    assert checkpoints.newest(tmp_path) == folder
+    (folder / checkpoints.FINGERPRINT).write_text(json.dumps(found | {"files": found["files"] | {name: digest}}))
+    assert checkpoints.newest(tmp_path) is None

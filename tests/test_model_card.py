@@ -1,9 +1,11 @@
 """The model card: what it tells, what it keeps to itself, and code that runs."""
 
+import ast
 import json
 
 import pytest
 import yaml
+from markdown_it import MarkdownIt
 
 from sqlora import model_card, prompt
 
@@ -19,11 +21,11 @@ def card(folder, base_model=None, **parts):
 def test_the_model_card_of_a_hub_base(tmp_path):
     head, text = card(
         tmp_path, HUB, data={"id": "owner/rows", "hash": "0", "rows": 7}, quantisation={"kind": "nf4"},
-        settings={"MAX_STEPS": 3, "QUESTION": "a|b\nc", "LORA_TARGETS": ["q_proj", "v_proj"]},
+        settings={"MAX_STEPS": 3, "DATA_PATH": "a|b\nc", "LORA_TARGETS": ["q_proj", "v_proj"]},
         versions={"torch": "2.13.0"}, status="interrupted", metrics={"loss": 0.5, "peak_memory_bytes": 2_500_000_000})
     assert head == {"base_model": "owner/base", "library_name": "peft", "pipeline_tag": "text-generation",
                     "tags": ["text-to-sql", "lora"], "datasets": ["owner/rows"]}
-    for line in ("| MAX_STEPS | 3 |", "| QUESTION | a\\|b c |", "| LORA_TARGETS | q_proj, v_proj |",
+    for line in ("| MAX_STEPS | 3 |", "| DATA_PATH | a\\|b c |", "| LORA_TARGETS | q_proj, v_proj |",
                  "| torch | 2.13.0 |", "| peak_memory_bytes | 2,500,000,000 (2.50 GB) |",
                  "| quantisation in training | kind nf4 |"):
         assert line in text
@@ -83,3 +85,34 @@ def test_the_code_on_the_model_card_runs_and_says_what_the_toolkit_says(
     settings = load_settings([], "")
     (sql,) = generation.SqlWriter(model, llama_tokenizer, settings).write([row])
     assert prompt.extract_sql(said) == sql
+
+
+HOSTILE = "x/<script>alert(1)</script> [a](http://evil) `b` ![c](d)\n\n# heading\n```\n"
+
+
+@pytest.mark.parametrize("base_id", ["hub", "local"])
+@pytest.mark.parametrize("merged", [False, True])
+def test_what_comes_from_outside_is_shown_and_never_markup(tmp_path, merged, base_id):
+    base_id = {"hub": "owner/base", "local": HOSTILE}[base_id]
+    parts = {"base_model": {"id": base_id, "revision": HOSTILE, "content": HOSTILE}, "data": {"id": HOSTILE, "hash": HOSTILE},
+             "quantisation": HOSTILE, "status": HOSTILE, "prompt": HOSTILE, "tokenizer": {HOSTILE: HOSTILE},
+             "settings": {"DATA_PATH": HOSTILE, HOSTILE: 1}, "versions": {HOSTILE: HOSTILE}, "metrics": {HOSTILE: [HOSTILE]}}
+    if merged:
+        model_card.write_merged_card(tmp_path, parts, {HOSTILE: HOSTILE}, prompt.SEED_ORDER)
+    else:
+        model_card.write_model_card(tmp_path, parts)
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "<script" not in text
+    shown = MarkdownIt("commonmark").enable("table").render(text.split("---\n", 2)[2])
+    assert all(markup not in shown for markup in ("<script", "<a ", "<img", "<em>"))
+    assert text.count("```") == 4
+    assert text.count("\n# ") == 1
+    ast.parse(text.split("```python\n")[1].split("```")[0])
+    assert yaml.safe_load(text.split("---\n")[1])["pipeline_tag"] == "text-generation"
+
+
+def test_what_somebody_asked_stays_out_of_the_card(tmp_path):
+    private = dict.fromkeys(("QUESTION", "CONTEXT", "QUESTIONS", "DATABASE", "OUTPUT", "SAVE_FEEDBACK"), "salary of Mary")
+    _, text = card(tmp_path, HUB, settings=private | {"TABLES": ["salary of Mary"], "MAX_STEPS": 3})
+    assert "Mary" not in text
+    assert "| MAX_STEPS | 3 |" in text
