@@ -113,7 +113,7 @@ def test_what_is_pasted_or_is_no_utf8_is_one_question(command, sqlite_server, tm
     with terminal.terminal(command(sqlite_server.reader, "--tables", "singer"), tmp_path, HOME=str(tmp_path)) as screen:
         screen.wait("\\help", last="question>")
         screen.paste("How many singers\nare there?\n")
-        screen.wait(last="question> How many singers^Jare there?")
+        screen.wait("question> How many singers\nare there?")
         screen.type("", "Enter")
         screen.wait("SELECT COUNT(*) FROM singer", last="run it?")
         screen.type("n", "Enter")
@@ -121,10 +121,11 @@ def test_what_is_pasted_or_is_no_utf8_is_one_question(command, sqlite_server, tm
         screen.type("Caf")
         screen.tmux("send-keys", "-H", "e9")  # Latin-1
         screen.type("?", "Enter")
-        screen.wait(last="question>")
+        screen.wait("Caf", last="edit it?")
+        screen.type("n", "Enter")
+        screen.wait_for_line("question>")
         screen.type("\\q", "Enter")
         assert screen.status() == 0
-        assert "Traceback" not in screen.screen()
 
 
 def test_feedback_keeps_every_line_that_it_does_not_replace(tmp_path):
