@@ -122,14 +122,15 @@ def _floats(weight: torch.Tensor) -> list[torch.Tensor]:
 def in_memory(model) -> str:
     """How the base's weights stand in memory: "nf4", "fp4", "int8" or "none"; if not all are alike, each with its share.
 
-    Counted over the numbers of all frozen matrices but the embeddings and the output layer, a mixture's experts among them.
+    Counted over the numbers of all the base's matrices but the embeddings and the output layer, a mixture's experts among them.
     """
     ends = [end for end in (model.get_input_embeddings(), model.get_output_embeddings()) if end is not None]
     aside = {id(weight) for end in ends for weight in end.parameters()}
     counts: Counter[str] = Counter()
-    for module in model.modules():
-        for weight in module.parameters(recurse=False):
-            if weight.ndim > 1 and not weight.requires_grad and id(weight) not in aside:
+    for path, module in model.named_modules():
+        for name, weight in module.named_parameters(recurse=False):
+            of_adapter = "default" in (*path.split("."), name)
+            if weight.ndim > 1 and not of_adapter and id(weight) not in aside:
                 state = getattr(weight, "quant_state", None) or getattr(module, "quant_state", None)
                 counts[_kind(weight)] += math.prod(state.shape) if state else weight.numel()
     total = sum(counts.values())

@@ -155,7 +155,8 @@ def test_the_experts_of_a_mixture_are_counted_and_have_the_compute_type(tmp_path
 def test_the_ordinary_base_is_told_as_low_bit_has_it(llama_folder, load, make_settings, low_bit):
     model = load(llama_folder, low_bit)
     assert quantised.in_memory(model) == low_bit
-    assert quantised.in_memory(backend.wrap_with_adapter(model, make_settings())) == low_bit
+    wrapped = backend.wrap_with_adapter(model, make_settings("--lora-r", "64"))
+    assert quantised.in_memory(wrapped) == quantised.in_memory(wrapped.requires_grad_(False)) == low_bit
 
 
 @pytest.mark.parametrize("low_bit", ["nf4", "none"])
