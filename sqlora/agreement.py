@@ -27,8 +27,8 @@ def check_training(model, form: passes.Form) -> None:
     They differ by rounding alone, of which precision.py says how large it may be. Nothing is left behind.
     """
     with _faults_told(model, "trained", "try other LORA_TARGETS (--lora-targets), or "):
-        # In evaluation nothing is dropped. But a compiled layer would be compiled anew for it; there the adapter is trained, which
-        # is fresh and adds nothing to the loss, whatever it drops.
+        # In evaluation nothing is dropped. But a compiled layer would be compiled anew for it; there both ways drop, which leaves
+        # the loss as it is, since a fresh adapter adds nothing to it.
         ours = _measured(model, form.compiled, lambda: passes.trial(model, form))
         with _plain(model):
             theirs = _measured(model, form.compiled, lambda: _plain_loss(model, passes.trial_rows(model, form)))
@@ -44,8 +44,8 @@ def check_training(model, form: passes.Form) -> None:
 
 @torch.inference_mode()
 def check_answering(model) -> None:
-    """Raises UserError unless the slots of decoding.py give the scores of two answers' first tokens that the model as transformers
-    runs it gives for the whole row."""
+    """Raises UserError unless the slots of decoding.py give two answers' first tokens the scores that the model as transformers
+    runs it gives them, from the whole row."""
     shared, rows = 10, [_tokens(model, range(2, 18)), _tokens(model, [*range(2, 12), *range(30, 40)])]
     model.eval()
     with _faults_told(model, "answered from"):
@@ -60,9 +60,9 @@ def check_answering(model) -> None:
             logits = [model(input_ids=torch.tensor([row], device=model.device), use_cache=False).logits[0, -2:] for row in rows]
     error, most = _difference(model, torch.stack(found, dim=1), torch.stack(logits))
     if not error <= most:
-        raise UserError(f"this {model.config.model_type} model cannot be answered from here: the scores of an answer's first tokens "
-                        f"are {error:.2g} of their size off those of plain transformers (a right one is below {most:.2g}); try "
-                        f"DTYPE (--dtype) float32, or take another BASE_MODEL (--base-model)")
+        raise UserError(f"this {model.config.model_type} model cannot be answered from here: the scores of an answer's first "
+                        f"tokens are {error:.2g} of their size off those of plain transformers (a right one is below {most:.2g}); "
+                        f"try DTYPE (--dtype) float32, or take another BASE_MODEL (--base-model)")
 
 
 @torch.inference_mode()

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from sqlora.errors import UserError
 
 # Whose attention is what passes.py and slots.py compute, once their windows and ropes allow it; the tests prove it.
-KNOWN_MODELS = ("llama", "mistral", "qwen2", "qwen3", "granite", "olmo", "olmo2", "olmo3", "smollm3", "gemma", "gemma3_text", "phi3",
-                "starcoder2", "helium", "cohere")
+KNOWN_MODELS = ("llama", "mistral", "qwen2", "qwen3", "granite", "olmo", "olmo2", "olmo3", "smollm3", "gemma", "gemma3_text",
+                "phi3", "starcoder2", "helium", "cohere")
 LENGTHS = ("max_position_embeddings", "max_seq_len", "context_length")  # names of the longest row: of most models, MPT, RWKV
 CHANGING_ROPES = ("dynamic", "longrope")  # whose frequencies transformers computes from the longest row of a batch
 

@@ -109,7 +109,7 @@ def load_base(base: BaseModel, settings: Settings, device: Device, training: boo
         raise UserError(f"BASE_MODEL (--base-model) is {base.id!r}, and {len(missing)} of its weights are missing, first "
                         f"{min(missing)}; download it again")
     model.requires_grad_(False)
-    if getattr(model.config, "output_router_logits", False):  # whose loss would be that of a mixture's router, which is not trained
+    if getattr(model.config, "output_router_logits", False):  # for the loss of a mixture's router, which is not trained
         model.config.output_router_logits = False
     if not LEGACY:
         mend_cpu_kernels(model, training)
@@ -153,7 +153,8 @@ def wrap_with_adapter(model: PreTrainedModel, settings: Settings) -> PeftModel:
         return bigdl.wrap(model, lora, settings) if LEGACY else get_peft_model(model, lora)
     except ValueError as error:
         raise UserError(f"LORA_TARGETS (--lora-targets) is {', '.join(settings.LORA_TARGETS)}, and LORA_DROPOUT (--lora-dropout) "
-                        f"{settings.LORA_DROPOUT}, which this model cannot be given: {error}; name some of {', '.join(there)}") from error
+                        f"{settings.LORA_DROPOUT}, which this model cannot be given: {error}; name some of "
+                        f"{', '.join(there)}") from error
 
 
 def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:

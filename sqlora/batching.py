@@ -26,7 +26,7 @@ WORTH = 8  # tokens that prompts must share for it to be worth a pass of its own
 
 
 class BatchWriter:
-    """A model and what it needs to go on writing, kept from one call to the next. The token `eos`, or any of them, ends an answer."""
+    """A model and what it needs to go on writing, kept from one call to the next. `eos`, or any of them, ends an answer."""
 
     def __init__(self, model, settings: Settings, eos: int | Collection[int]):
         self.model = model

@@ -30,8 +30,8 @@ LENGTH_STEP = 8  # lengths of padded rows, which matrix units like
 
 
 def make_passes(rows: list[Row], form: str, most_tokens: int) -> list[Pass]:
-    """The passes of a micro-batch in one of FORMS, each of at most `most_tokens` tokens, but at least of one row; or "alone", each
-    row by itself without padding."""
+    """The passes of a micro-batch in one of FORMS, each of at most `most_tokens` tokens, but at least of one row; or "alone",
+    each row by itself without padding."""
     rows = sorted(rows, key=lambda row: row["input_ids"] if form == "tree" else len(row["input_ids"]))
     build: Callable[[list[Row]], Pass] = {"tree": build_tree, "prefix": build_prefix, "off": build_padded,
                                                      "alone": functools.partial(build_padded, step=1)}[form]

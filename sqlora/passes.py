@@ -25,7 +25,7 @@ TRIAL = (44, 36, 20)  # where nothing is compiled, so that the trial takes less 
 
 @dataclass(frozen=True)
 class Form:
-    """How rows go through the model: a form of packing.make_passes, and why; whether the decoder's layers are compiled, and why."""
+    """How rows go through the model: a form of packing.make_passes, and why; whether the layers are compiled, and why."""
 
     name: str
     reason: str
@@ -128,7 +128,7 @@ def loss_sum(model, inputs: packing.Pass, base) -> torch.Tensor:
 
 @contextlib.contextmanager
 def _head_sees(base, places: torch.Tensor) -> Iterator[None]:
-    """Within it the model's logits are those of `places`, int64 [targets] of the flattened tokens, alone: [1, targets, vocabulary].
+    """Within it the model's logits are those of `places` alone, int64 [targets] of the flattened tokens: [1, targets, vocabulary].
 
     They are made by the model's own forward, which may scale or cap them (Granite, Cohere, Gemma 2). Not by its argument
     logits_to_keep, which transformers 4.34 has not.

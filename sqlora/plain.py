@@ -120,7 +120,9 @@ class Likelihood(LogitsProcessor):
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         self.total = self.sums(input_ids)
         # A row that has ended draws no more.
-        going = torch.ones_like(scores[:, 0]) if self.last is None else self.going * ~torch.isin(input_ids[:, -1], torch.tensor(self.ends, device=input_ids.device))
+        going = torch.ones_like(scores[:, 0])
+        if self.last is not None:
+            going = self.going * ~torch.isin(input_ids[:, -1], torch.tensor(self.ends, device=input_ids.device))
         self.last, self.going = scores.log_softmax(dim=-1), going
         return scores
 

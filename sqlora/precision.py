@@ -47,9 +47,10 @@ def limit_of_loss(dtype: torch.dtype, size: int) -> float:
     """By how much of itself the mean loss of some dozens of targets may differ between two right ways through a model.
 
     `size` is that of its hidden states. A logit is a sum of so many terms, whose errors have random signs in the mean. Sums in
-    float16 are taken for no worse than bfloat16's, which the matrix units of today's devices keep.
+    float16 are taken for no worse than bfloat16's, which the matrix units of today's devices keep; and float64 for no better than
+    float32, in which transformers' models compute their norms and softmax.
     """
-    return min(limit(dtype, size), limit(torch.bfloat16, size))
+    return max(min(limit(dtype, size), limit(torch.bfloat16, size)), limit(torch.float32, size))
 
 
 def limit_of_gradient(dtype: torch.dtype, size: int, layers: int) -> float:
