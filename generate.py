@@ -22,7 +22,7 @@ def main(settings: Settings) -> None:
     from sqlora import console
 
     console.quiet_libraries()
-    from sqlora import adapter, backend, banner, data, evaluation, generation, hub, journal, page, report, run_folder
+    from sqlora import adapter, architecture, backend, banner, data, evaluation, generation, hub, journal, page, report, run_folder
 
     if settings.DATABASE:
         from sqlora import asking, shell
@@ -48,6 +48,7 @@ def main(settings: Settings) -> None:
     elif settings.MODEL == "both":
         console.note("there is no adapter yet, so only the base model answers; python finetune.py trains one")
     model = backend.load_base(base, settings, chosen, training=False)
+    architecture.check_tokens(model, tokenizer)
     if folder:
         model = adapter.load_adapter(model, folder)
 

@@ -61,7 +61,7 @@ def check_answering(model) -> None:
     error, most = _difference(model, torch.stack(found, dim=1), torch.stack(logits))
     if not error <= most:
         raise UserError(f"this {model.config.model_type} model cannot be answered from here: the scores of an answer's first "
-                        f"tokens are {error:.2g} of their size off those of plain transformers (a right one is below {most:.2g}); "
+                        f"tokens are {error:.2g} of their size off those of plain transformers (a right one: below {most:.2g}); "
                         f"try DTYPE (--dtype) float32, or take another BASE_MODEL (--base-model)")
 
 

@@ -99,7 +99,6 @@ class SqlWriter:
     """Writes SQL with a model as it is now, its adapter switched on or off; what it sets up for that serves all later calls."""
 
     def __init__(self, model, tokenizer, settings: Settings, tells: bool = True):
-        architecture.check_tokens(model, tokenizer)
         self.model = model
         self.tokenizer = tokenizer
         self.settings = settings

@@ -128,7 +128,7 @@ def loss_sum(model, inputs: packing.Pass, base) -> torch.Tensor:
 
 @contextlib.contextmanager
 def _head_sees(base, places: torch.Tensor) -> Iterator[None]:
-    """Within it the model's logits are those of `places` alone, int64 [targets] of the flattened tokens: [1, targets, vocabulary].
+    """Within it the model's logits are those of `places` alone, int64 [targets] of the flattened tokens: [1, targets, size].
 
     They are made by the model's own forward, which may scale or cap them (Granite, Cohere, Gemma 2). Not by its argument
     logits_to_keep, which transformers 4.34 has not.
