@@ -22,7 +22,20 @@ def main(settings: Settings) -> None:
     from sqlora import console
 
     console.quiet_libraries()
-    from sqlora import adapter, architecture, backend, banner, data, evaluation, generation, hub, journal, page, report, run_folder
+    from sqlora import (
+        adapter,
+        architecture,
+        backend,
+        banner,
+        data,
+        evaluation,
+        generation,
+        hub,
+        journal,
+        page,
+        report,
+        run_folder,
+    )
 
     if settings.DATABASE:
         from sqlora import asking, shell

@@ -51,7 +51,6 @@ OTHERS = {
                         "initializer_range": 0.2},
     "falcon_mamba": COMMON | {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 8, "initializer_range": 0.2},
     "rwkv": COMMON | {"hidden_size": 32, "num_hidden_layers": 2, "context_length": 1024},
-    "xlstm": COMMON | {"hidden_size": 32, "num_blocks": 2, "num_heads": 4},
     "gemma2": LLAMA_LIKE | {"head_dim": 16, "sliding_window": 1024, "final_logit_softcapping": 2.0,
                             "attn_logit_softcapping": 3.0},
     "gpt_oss": LLAMA_LIKE | MIXTURE | {"head_dim": 16, "layer_types": ["sliding_attention", "full_attention"],

@@ -174,6 +174,24 @@ def test_every_known_family_packs_exactly(kind, form):
     assert_same(expected, packed(model, rows, form)[:2])
 
 
+def test_rows_go_alone_where_a_longer_one_would_change_their_rope():
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 20, "short_factor": [1.0] * 4,
+            "long_factor": [4.0, 8.0, 16.0, 32.0]}
+    model = with_adapter(families.make_model("phi3", rope_parameters=rope, original_max_position_embeddings=20).double())
+    rows = random_rows(3)
+    lengths = [len(one["input_ids"]) for one in rows]
+    assert min(lengths) < 20 < max(lengths)
+    expected = one_at_a_time(model, rows)
+    assert architecture.goes_alone(model.config, max(lengths))
+    assert not architecture.goes_alone(model.config, 20)
+    model.get_base_model().set_attn_implementation("sdpa")
+    total = sum(passes.loss_sum(model, one, model.get_base_model()) for one in packing.make_passes(rows, "alone", NO_LIMIT))
+    total.backward()
+    assert_same(expected, (total.item(), gradients(model)))
+    padded = sum(passes.loss_sum(model, one, model.get_base_model()) for one in packing.make_passes(rows, "off", NO_LIMIT))
+    assert abs(padded.item() / expected[0] - 1) > 1e-5
+
+
 def test_every_family_that_is_taken_for_known_is_tested():
     assert sorted(families.KNOWN) == sorted(architecture.KNOWN_MODELS)
 
