@@ -26,7 +26,7 @@ def check_training(model, form: passes.Form) -> None:
 
     They differ by rounding alone, of which precision.py says how large it may be. Nothing is left behind.
     """
-    with _faults_told(model, "trained", "try other LORA_TARGETS (--lora-targets), or "):
+    with _faults_told(model, "trained", "try LOW_BIT (--low-bit) none or other LORA_TARGETS (--lora-targets), or "):
         # In evaluation nothing is dropped. But a compiled layer would be compiled anew for it; there both ways drop, which leaves
         # the loss as it is, since a fresh adapter adds nothing to it.
         ours = _measured(model, form.compiled, lambda: passes.trial(model, form))
@@ -48,7 +48,7 @@ def check_answering(model) -> None:
     runs it gives them, from the whole row."""
     shared, rows = 10, [_tokens(model, range(2, 18)), _tokens(model, [*range(2, 12), *range(30, 40)])]
     model.eval()
-    with _faults_told(model, "answered from"):
+    with _faults_told(model, "answered from", "try LOW_BIT (--low-bit) none, or "):
         with decoding.slot_attention(model):
             decoder = decoding.Decoder(model, len(rows), 1, decoding.WINDOW_STEP)
             decoder.graphs_work = False  # a graph would hold memory
@@ -70,7 +70,7 @@ def padding_is_harmless(model, scores: Callable[[list[list[int]]], torch.Tensor]
     """Whether a row that is padded on the left gets the scores that it gets alone: `scores` gives those of the first tokens after
     each prompt, float [prompts, tokens, vocabulary]. A recurrent model may take padding for text."""
     short, long = _tokens(model, range(20, 25)), _tokens(model, range(2, 14))
-    with _faults_told(model, "answered from"):
+    with _faults_told(model, "answered from", "try LOW_BIT (--low-bit) none, or "):
         error, most = _difference(model, scores([long, short])[1:], scores([short]))
     return error <= most
 
@@ -89,7 +89,7 @@ def _tokens(model, numbers: Iterable[int]) -> list[int]:
 
 
 @contextlib.contextmanager
-def _faults_told(model, done: str, remedy: str = "") -> Iterator[None]:
+def _faults_told(model, done: str, remedy: str) -> Iterator[None]:
     """What the model's own code raises, in one line: which of transformers' models work, and with what, is not known here."""
     try:
         yield

@@ -183,10 +183,11 @@ def mend_cpu_kernels(model: torch.nn.Module, training: bool) -> None:
 
     On a CPU with AVX512_BF16, bitsandbytes 0.50 repacks a Linear4bit at its first forward in eval mode. From then on no
     gradient flows through it, it computes in bfloat16 whatever DTYPE says, and an output width that is no multiple of 32 is
-    refused.
+    refused, as an input width that is no multiple of a block.
     """
     from bitsandbytes.nn import Linear4bit
 
     for module in model.modules():
-        if isinstance(module, Linear4bit) and (training or module.compute_dtype != torch.bfloat16 or module.out_features % 32):
+        if isinstance(module, Linear4bit) and (training or module.compute_dtype != torch.bfloat16 or module.out_features % 32
+                                               or module.in_features % module.weight.blocksize):
             module.support_avx512bf16_for_cpu = False
