@@ -22,6 +22,8 @@ def main(settings: Settings) -> None:
     console.quiet_libraries()
     from sqlora import (
         adapter,
+        agreement,
+        architecture,
         arguments,
         atomic,
         backend,
@@ -75,11 +77,13 @@ def main(settings: Settings) -> None:
         run_folder.check_alike(fingerprint)
         checkpoint = processes.of_first(lambda: run_folder.begin(settings, fingerprint))
         model = backend.load_base(base, settings, chosen, training=True)
+        architecture.check_tokens(model, tokenizer)
         fingerprint["quantisation"] = backend.weights_in_memory(model, settings)
         banner.print_weights(fingerprint["quantisation"])
         model = backend.wrap_with_adapter(model, settings)
         run_folder.check_space(model, settings)
         form = passes.prepare(model, form, chosen)
+        agreement.check_training(model, form)
         trainer = training.SqlTrainer(model, settings, chosen, base, fingerprint, tokenised, form)
         with interrupts.graceful(console.note) as trainer.stop:
             trainer.train(checkpoint)

@@ -25,7 +25,20 @@ def main(settings: Settings) -> int:
     from sqlora import console
 
     console.quiet_libraries()
-    from sqlora import adapter, backend, banner, data, evaluation, generation, hub, journal, page, report, run_folder
+    from sqlora import (
+        adapter,
+        architecture,
+        backend,
+        banner,
+        data,
+        evaluation,
+        generation,
+        hub,
+        journal,
+        page,
+        report,
+        run_folder,
+    )
 
     run_folder.check_answers(settings)
     if settings.DATABASE:
@@ -49,6 +62,7 @@ def main(settings: Settings) -> int:
     elif settings.MODEL == "both":
         console.note("there is no adapter yet, so only the base model answers; python finetune.py trains one")
     model = backend.load_base(base, settings, chosen, training=False)
+    architecture.check_tokens(model, tokenizer)
     put_on = None
     if folder:
         banner.print_adapter(folder, fingerprint, backend.weights_in_memory(model, settings))

@@ -10,7 +10,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from sqlora import data, dialect, generation, processes, prompt, sandbox, voting
+from sqlora import architecture, data, dialect, generation, processes, prompt, sandbox, voting
 from sqlora.console import console, note, plain, print_csv, print_facts, print_json, progress_bar
 from sqlora.database import LiveDatabase, open_database
 from sqlora.errors import UserError
@@ -97,7 +97,7 @@ class Asker:
         if self.is_picked:
             return self.tables
         (empty,) = prompt.encode_prompts(self.tokenizer, [{"question": question, "context": ""}], self.settings.PROMPT_ORDER)
-        room = self.model.config.max_position_embeddings - self.settings.MAX_NEW_TOKENS - len(empty)
+        room = architecture.longest_row(self.model.config) - self.settings.MAX_NEW_TOKENS - len(empty)
         return self.linker.choose(question, room)
 
     def _count(self, texts: list[str]) -> list[int]:

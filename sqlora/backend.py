@@ -19,10 +19,11 @@ from transformers import (
     PretrainedConfig,
     PreTrainedModel,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.pytorch_utils import Conv1D
 
+from sqlora import architecture, quantised, sharding
 from sqlora import device as devices
-from sqlora import quantised, sharding
 from sqlora.device import Device
 from sqlora.errors import UserError
 from sqlora.hub import BaseModel
@@ -34,6 +35,7 @@ if LEGACY:
     from sqlora import bigdl
 
 LOW_BITS = ("nf4", "fp4", "none")  # of bitsandbytes
+MAMBAS = ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h")  # whose out_proj PEFT refuses: its weight is read past it
 
 
 def choose_device(settings: Settings) -> Device:
@@ -78,15 +80,16 @@ def check_causal(base: BaseModel, longest: int = 0) -> PretrainedConfig:
     try:
         config = bigdl.load_config(base.folder) if LEGACY else AutoConfig.from_pretrained(
             base.folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RecursionError) as error:
         raise _unusable(base, "its config.json cannot be used", error) from None
-    architectures = config.architectures or []
+    # Where config.json does not say, those that are causal alone.
+    architectures = config.architectures or [name for name in [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)]
+                                             if name and config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES]
     if not any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in architectures):
         raise UserError(f"BASE_MODEL (--base-model) is {base.id!r}, a {', '.join(architectures) or config.model_type}, which is "
                         f"not a causal language model; name one such as a Llama")
-    if longest > config.max_position_embeddings:
-        raise UserError(f"MAX_LENGTH (--max-length) is {longest}, and {base.id!r} sees at most "
-                        f"{config.max_position_embeddings} tokens; lower it")
+    if longest > (most := architecture.longest_row(config)):
+        raise UserError(f"MAX_LENGTH (--max-length) is {longest}, and {base.id!r} sees at most {most} tokens; lower it")
     return config
 
 
@@ -97,7 +100,7 @@ def load_base(base: BaseModel, settings: Settings, device: Device, training: boo
     """
     try:
         model, missing = bigdl.load_model(base.folder, settings, device) if LEGACY else _load_model(base, settings, device)
-    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError) as error:
+    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, ImportError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise UserError(f"BASE_MODEL (--base-model) is {base.id!r}, which does not fit into the memory of {device.name}; "
                             f"set LOW_BIT to nf4, or take a smaller model") from None
@@ -106,6 +109,8 @@ def load_base(base: BaseModel, settings: Settings, device: Device, training: boo
         raise UserError(f"BASE_MODEL (--base-model) is {base.id!r}, and {len(missing)} of its weights are missing, first "
                         f"{min(missing)}; download it again")
     model.requires_grad_(False)
+    if getattr(model.config, "output_router_logits", False):  # for the loss of a mixture's router, which is not trained
+        model.config.output_router_logits = False
     if not LEGACY:
         quantised.check_finite(model, base.id)
         mend_cpu_kernels(model, training)
@@ -132,7 +137,6 @@ def _load_model(base: BaseModel, settings: Settings, device: Device):
             config=config,
             dtype=device.dtype,
             device_map={"": "cpu" if again else device.place},
-            attn_implementation="sdpa",
             output_loading_info=True,
             trust_remote_code=False,
             **how,
@@ -152,10 +156,12 @@ def weights_in_memory(model: PreTrainedModel, settings: Settings) -> str:
 
 
 def wrap_with_adapter(model: PreTrainedModel, settings: Settings) -> PeftModel:
-    """A fresh LoRA adapter around the base, in float32. Raises UserError for a LORA_TARGETS name that the model lacks."""
+    """A fresh LoRA adapter around the base, in float32. Raises UserError for LORA_TARGETS that the model cannot have."""
     targets: list[str] | str = settings.LORA_TARGETS
     there = sorted({name.rsplit(".", 1)[-1] for name, module in model.named_modules() if _takes_adapter(model, module)})
-    if targets == ["all-linear"]:
+    if targets == ["all-linear"] and model.config.model_type in MAMBAS:
+        targets = [name for name in there if name != "out_proj"]
+    elif targets == ["all-linear"]:
         targets = there if LEGACY else "all-linear"
     elif absent := [name for name in targets if name not in there]:
         raise UserError(f"LORA_TARGETS (--lora-targets) names {', '.join(absent)}, which the model lacks; it has "
@@ -168,7 +174,12 @@ def wrap_with_adapter(model: PreTrainedModel, settings: Settings) -> PeftModel:
         target_modules=targets,
         task_type="CAUSAL_LM",
     )
-    return bigdl.wrap(model, lora, settings) if LEGACY else get_peft_model(model, lora)
+    try:
+        return bigdl.wrap(model, lora, settings) if LEGACY else get_peft_model(model, lora)
+    except ValueError as error:
+        raise UserError(f"LORA_TARGETS (--lora-targets) is {', '.join(settings.LORA_TARGETS)}, and LORA_DROPOUT (--lora-dropout) "
+                        f"{settings.LORA_DROPOUT}, which this model cannot be given: {error}; name some of "
+                        f"{', '.join(there)}") from error
 
 
 def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
@@ -186,10 +197,11 @@ def mend_cpu_kernels(model: torch.nn.Module, training: bool) -> None:
 
     On a CPU with AVX512_BF16, bitsandbytes 0.50 repacks a Linear4bit at its first forward in eval mode. From then on no
     gradient flows through it, it computes in bfloat16 whatever DTYPE says, and an output width that is no multiple of 32 is
-    refused.
+    refused, as an input width that is no multiple of a block.
     """
     from bitsandbytes.nn import Linear4bit
 
     for module in model.modules():
-        if isinstance(module, Linear4bit) and (training or module.compute_dtype != torch.bfloat16 or module.out_features % 32):
+        if isinstance(module, Linear4bit) and (training or module.compute_dtype != torch.bfloat16 or module.out_features % 32
+                                               or module.in_features % module.weight.blocksize):
             module.support_avx512bf16_for_cpu = False

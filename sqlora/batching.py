@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 
 import torch
 
@@ -25,12 +26,13 @@ WORTH = 8  # tokens that prompts must share for it to be worth a pass of its own
 
 
 class BatchWriter:
-    """A model and what it needs to go on writing, kept from one call to the next."""
+    """A model and what it needs to go on writing, kept from one call to the next. `eos`, or any of them, ends an answer."""
 
-    def __init__(self, model, settings: Settings, eos: int):
+    def __init__(self, model, settings: Settings, eos: int | Collection[int]):
         self.model = model
         self.settings = settings
-        self.way = (Beams if settings.NUM_BEAMS > 1 else Samples)(settings, eos)
+        ends = {eos} if isinstance(eos, int) else frozenset(eos)
+        self.way = (Beams if settings.NUM_BEAMS > 1 else Samples)(settings, ends)
         self.most_slots = settings.GENERATION_BATCH_SIZE * self.way.width or MOST_SLOTS[model.device.type]
         self.decoder: Decoder | None = None
         self.compiled = settings.COMPILE == "off"  # or need not be

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -39,7 +39,7 @@ class Samples:
     What is drawn hangs on SEED and the row's prompt alone, whatever other rows are answered with it.
     """
 
-    def __init__(self, settings: Settings, eos: int):
+    def __init__(self, settings: Settings, eos: Collection[int]):
         self.width = settings.NUM_CANDIDATES
         self.eos, self.most = eos, settings.MAX_NEW_TOKENS
         self.seed, self.temperature, self.penalty = settings.SEED, settings.TEMPERATURE, settings.REPETITION_PENALTY
@@ -73,7 +73,7 @@ class SampledAnswers:
 
     parents = None  # each slot goes on with its own answer
 
-    def __init__(self, prompt: list[int], width: int, eos: int, most: int, chances: torch.Tensor | None):
+    def __init__(self, prompt: list[int], width: int, eos: Collection[int], most: int, chances: torch.Tensor | None):
         self.prompt = torch.tensor(prompt)
         self.eos, self.most, self.chances = eos, most, chances
         self.answers: list[list[int]] = [[] for _ in range(width)]
@@ -95,9 +95,9 @@ class SampledAnswers:
             if not self.going[i]:
                 continue
             self.scores[i] += score
-            if token != self.eos:
+            if token not in self.eos:
                 self.answers[i].append(token)
-            self.going[i] = token != self.eos and self.length < self.most
+            self.going[i] = token not in self.eos and self.length < self.most
 
     def written(self) -> list[Written]:
         """The greedy answer, then the samples, the likeliest first. However likely, each is one vote."""
@@ -109,7 +109,7 @@ class Beams:
     """Beam search as transformers does it, with its default length penalty of 1 and early_stopping False
     (transformers.GenerationMixin._beam_search)."""
 
-    def __init__(self, settings: Settings, eos: int):
+    def __init__(self, settings: Settings, eos: Collection[int]):
         self.width, self.kept = settings.NUM_BEAMS, settings.NUM_CANDIDATES
         self.eos, self.most, self.penalty = eos, settings.MAX_NEW_TOKENS, settings.REPETITION_PENALTY
 
@@ -121,8 +121,8 @@ class Beams:
         likelihoods = penalised(logits.log_softmax(dim=-1), rows, self.penalty)
         if logits.shape[1] > 1:
             likelihoods = likelihoods + torch.tensor([row.scores for row in rows], device=logits.device)[:, :, None]
-        # Twice as many, so that enough are left where all of the best end.
-        scores, indices = likelihoods.flatten(1).topk(2 * self.width)
+        # So many that enough are left where all of the best end, each by every EOS.
+        scores, indices = likelihoods.flatten(1).topk((1 + len(self.eos)) * self.width)
         vocabulary = logits.shape[-1]
         for row, best, places in zip(rows, scores.tolist(), indices.tolist(), strict=True):
             row.take([(score, *divmod(place, vocabulary)) for score, place in zip(best, places, strict=True)])
@@ -131,7 +131,7 @@ class Beams:
 class BeamAnswers:
     """The beams of one row, and the best answers that have ended, each with its score for each token, EOS counted."""
 
-    def __init__(self, prompt: list[int], width: int, kept: int, eos: int, most: int):
+    def __init__(self, prompt: list[int], width: int, kept: int, eos: Collection[int], most: int):
         self.prompt = torch.tensor(prompt)
         self.width, self.kept, self.eos, self.most = width, kept, eos, most
         self.answers: list[list[int]] = [[] for _ in range(width)]
@@ -145,15 +145,15 @@ class BeamAnswers:
         return [beam[-1] if beam else 0 for beam in self.answers]
 
     def take(self, candidates: list[tuple[float, int, int]]) -> None:
-        """Twice `width` sums of log-probabilities, with the beam and the token of each, the likeliest first."""
+        """Sums of log-probabilities, more than `width`, with the beam and the token of each, the likeliest first."""
         self.length += 1
         last = self.length == self.most
         going = []
         for rank, (score, beam, token) in enumerate(candidates):
-            if token != self.eos and not last:
+            if token not in self.eos and not last:
                 going.append((score, beam, self.answers[beam] + [token]))
             elif rank < self.width:
-                ids = self.answers[beam] + [token] * (token != self.eos)
+                ids = self.answers[beam] + [token] * (token not in self.eos)
                 self.ended.append((score / self.length, ids, score))
         self.ended = sorted(self.ended, key=lambda one: -one[0])[: self.width]
         if not last:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 
 from peft import PeftModel
 
-from sqlora import passes, processes, prompt, voting
-from sqlora.console import progress_bar
+from sqlora import architecture, processes, prompt, voting
+from sqlora.console import note, progress_bar
 from sqlora.device import free_memory
 from sqlora.errors import UserError
 from sqlora.journal import Journal
@@ -20,7 +20,7 @@ from sqlora.stack import LEGACY
 from sqlora.voting import Candidate
 
 if not LEGACY:
-    from sqlora import folding
+    from sqlora import agreement, folding
     from sqlora.batching import BatchWriter
 
 FOLDED_FROM = 64  # rows; for fewer the folding takes longer than it saves
@@ -62,7 +62,8 @@ def answer_rows(model, tokenizer, rows: Rows, settings: Settings, journal: Journ
                 bar.advance(task)
 
             with as_asker():
-                SqlWriter(model, tokenizer, settings).candidates([rows[i] for i in missing], answered, missing)
+                SqlWriter(model, tokenizer, settings, tells=name == next(iter(askers))).candidates(
+                    [rows[i] for i in missing], answered, missing)
     parts = processes.gather(json.dumps([(name, i, journal.found[name, i]) for name in askers for i in mine]).encode())
     if parts is None:
         return None
@@ -101,10 +102,11 @@ def check_processes() -> None:
 class SqlWriter:
     """Writes SQL with a model as it is now, its adapter switched on or off; what it sets up for that serves all later calls."""
 
-    def __init__(self, model, tokenizer, settings: Settings):
+    def __init__(self, model, tokenizer, settings: Settings, tells: bool = True):
         self.model = model
         self.tokenizer = tokenizer
         self.settings = settings
+        self.tells = tells  # how the answers are written, if it is not as usual
 
     def write(self, rows: Rows) -> list[str]:
         """The model's SQL for each row's question and context, in the order of `rows`; see `candidates`."""
@@ -124,20 +126,30 @@ class SqlWriter:
             found[number] = [Candidate(self._sql(ids), weight) for ids, weight in written]
             answered(number, found[number])
 
-        knows = not LEGACY and passes.attends_to_all(self.model.config, longest)
-        (self.batches if knows else PlainWriter(self.model, self.settings, self.tokenizer)).write(prompts, ended)
+        self._writer(longest).write(prompts, ended)
         return found
+
+    def _writer(self, longest: int) -> BatchWriter | PlainWriter:
+        """What writes answers of which none has more than `longest` tokens, its prompt counted."""
+        unfit = "BACKEND bigdl has no attention for it" if LEGACY else architecture.why_inexact(self.model.config, longest)
+        if not unfit:
+            return self.batches
+        if self.tells and not LEGACY:
+            note(f"answers are written by transformers' generate, in small batches: {unfit}")
+            self.tells = False
+        return PlainWriter(self.model, self.settings, self.tokenizer, alone=architecture.goes_alone(self.model.config, longest))
 
     @functools.cached_property
     def batches(self) -> BatchWriter:
-        return BatchWriter(self.model, self.settings, self.tokenizer.eos_token_id)
+        agreement.check_answering(self.model)
+        return BatchWriter(self.model, self.settings, architecture.end_tokens(self.model, self.tokenizer))
 
     def _sql(self, ids: list[int]) -> str:
         return prompt.extract_sql(prompt.decode_answer(self.tokenizer, ids))
 
     def _check_lengths(self, prompts: list[list[int]], places: Sequence[int]) -> int:
         """The tokens of the longest prompt and its answer."""
-        new, window = self.settings.MAX_NEW_TOKENS, self.model.config.max_position_embeddings
+        new, window = self.settings.MAX_NEW_TOKENS, architecture.longest_row(self.model.config)
         for place, ids in zip(places, prompts, strict=True):
             if len(ids) + new > window:
                 raise UserError(f"row {place + 1}: its prompt has {len(ids)} tokens, and with MAX_NEW_TOKENS (--max-new-tokens) "

@@ -86,8 +86,8 @@ def model_bytes(model: PeftModel, settings: Settings, dtype: torch.dtype, sharin
 
 
 def token_bytes(config, settings: Settings, dtype: torch.dtype, form: Form) -> float:
-    """Bytes that one token of a pass adds to the peak. `config` is a Llama-like model's."""
-    hidden, heads = config.hidden_size, config.num_attention_heads
+    """Bytes that one token of a pass adds to the peak. `config` is a Llama-like model's, or has no heads."""
+    hidden, heads = config.hidden_size, getattr(config, "num_attention_heads", 1)
     feed_forward = getattr(config, "intermediate_size", None) or 4 * hidden
     head_size = getattr(config, "head_dim", None) or hidden // heads
     attention = head_size * (heads + 2 * (getattr(config, "num_key_value_heads", None) or heads))

@@ -14,6 +14,7 @@ this token there.
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable
 
@@ -23,15 +24,17 @@ from sqlora.data import IGNORED_LABEL
 
 Row = dict[str, list[int]]
 Pass = dict[str, torch.Tensor]
-FORMS = ("tree", "prefix", "off")
+FORMS = ("tree", "prefix", "off")  # that PACKING may ask for
 BLOCK = 128  # lengths of trees are padded up to a multiple of it, the block of FlexAttention's masks
 LENGTH_STEP = 8  # lengths of padded rows, which matrix units like
 
 
 def make_passes(rows: list[Row], form: str, most_tokens: int) -> list[Pass]:
-    """The passes of a micro-batch in one of FORMS, each of at most `most_tokens` tokens, but at least of one row."""
+    """The passes of a micro-batch in one of FORMS, each of at most `most_tokens` tokens, but at least of one row; or "alone",
+    each row by itself without padding."""
     rows = sorted(rows, key=lambda row: row["input_ids"] if form == "tree" else len(row["input_ids"]))
-    build: Callable[[list[Row]], Pass] = {"tree": build_tree, "prefix": build_prefix, "off": build_padded}[form]
+    build: Callable[[list[Row]], Pass] = {"tree": build_tree, "prefix": build_prefix, "off": build_padded,
+                                                     "alone": functools.partial(build_padded, step=1)}[form]
     return [build(part) for part in _split(rows, form, most_tokens)]
 
 
@@ -89,9 +92,10 @@ def build_prefix(rows: list[Row]) -> Pass:
             "attention_mask": mask[None, None]} | _tensors(wanted)
 
 
-def build_padded(rows: list[Row]) -> Pass:
-    """Rows padded on the right. They need no mask: a causal model's tokens never see what stands right of them."""
-    length = _padded_length(rows)
+def build_padded(rows: list[Row], step: int = LENGTH_STEP) -> Pass:
+    """Rows padded on the right, to a multiple of `step`. They need no mask: a causal model's tokens never see what stands right
+    of them."""
+    length = _padded_length(rows, step=step)
     wanted: Counter = Counter()
     for number, row in enumerate(rows):
         wanted.update(_targets(row, range(number * length, (number + 1) * length)))
@@ -139,7 +143,7 @@ def _split(rows: list[Row], form: str, most_tokens: int) -> list[list[Row]]:
             grown = tokens + length - (_shared(parts[-1][-1]["input_ids"], row["input_ids"]) if parts else 0)
         else:
             grown = (len(parts[-1]) + 1) * length if parts else length
-        if not parts or grown > most_tokens:
+        if not parts or grown > most_tokens or form == "alone":
             parts.append([row])
             tokens = length
         else:
@@ -156,9 +160,9 @@ def _shared(one: list[int], other: list[int]) -> int:
     return min(len(one), len(other))
 
 
-def _padded_length(rows: list[Row], shared: int = 0) -> int:
+def _padded_length(rows: list[Row], shared: int = 0, step: int = LENGTH_STEP) -> int:
     longest = max(len(row["input_ids"]) for row in rows) - shared
-    return longest + -longest % LENGTH_STEP
+    return longest + -longest % step
 
 
 def _targets(row: Row, places: list[int] | range) -> list[tuple[int, int]]:

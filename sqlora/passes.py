@@ -1,4 +1,4 @@
-"""A pass through the model: hidden states of its form, logits where there are targets, and the summed loss."""
+"""A pass through the model: the attention of its form, logits where there are targets, and the summed loss."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers.models.llama.modeling_llama import repeat_kv
 
-from sqlora import packing, processes
+from sqlora import architecture, packing, processes
 from sqlora.console import note
 from sqlora.device import Device
 from sqlora.errors import UserError
@@ -18,13 +18,14 @@ from sqlora.result import one_line
 from sqlora.settings import Settings
 from sqlora.stack import LEGACY, AttentionInterface, has_triton
 
-KNOWN_MODELS = ("llama", "mistral", "qwen2")  # whose attention is what is computed here; the tests prove it
 TREE_ATTENTION, PREFIX_ATTENTION = "sqlora_tree", "sqlora_prefix"
+COMPILED_TRIAL = (300, 276, 248)  # tokens of a trial's two rows, and of what they share: a tree of several blocks, as in training
+TRIAL = (44, 36, 20)  # where nothing is compiled, so that the trial takes less memory than a row of training
 
 
 @dataclass(frozen=True)
 class Form:
-    """How rows go through the model: one of packing.FORMS, and why; whether the decoder's layers are compiled, and why."""
+    """How rows go through the model: a form of packing.make_passes, and why; whether the layers are compiled, and why."""
 
     name: str
     reason: str
@@ -51,31 +52,24 @@ def choose_form(config, settings: Settings, device: Device) -> Form:
             name, reason = "off", unfit
     elif name != "off" and unfit:
         raise UserError(f"PACKING (--packing) is {name!r}, and {unfit}; set it to auto or off")
+    if architecture.goes_alone(config, settings.MAX_LENGTH):
+        name, reason = "alone", unfit or reason
     if settings.COMPILE != "auto":
         return Form(name, reason, settings.COMPILE == "on", "as COMPILE asks")
     if processes.here().sharded:
         return Form(name, reason, False, "the base is spread over processes")
+    if config.model_type not in architecture.KNOWN_MODELS:
+        return Form(name, reason, False, "it is not known to compile")
     return Form(name, reason, triton, "Triton is here" if triton else "no Triton here")
 
 
 def _unfit(config, longest: int) -> str | None:
-    """What keeps a model from being packed: attention over a part of the tokens, or scores bent, would come out wrong."""
+    """What keeps a model's rows from being packed."""
     if LEGACY:
         return "BACKEND bigdl has no attention for it"
-    if config.model_type not in KNOWN_MODELS:
-        return f"a {config.model_type} model is not known to pack exactly"
     if getattr(config, "attention_dropout", 0):
         return "the model has an attention dropout"
-    if not attends_to_all(config, longest):
-        return f"the model's attention reaches only {config.sliding_window} tokens, and MAX_LENGTH is {longest}"
-    return None
-
-
-def attends_to_all(config, longest: int) -> bool:
-    """Whether a model is known to attend to all earlier tokens alike, in rows of at most `longest` tokens."""
-    window = getattr(config, "sliding_window", None)
-    narrow = window and getattr(config, "use_sliding_window", True) and window < longest
-    return config.model_type in KNOWN_MODELS and not narrow
+    return architecture.why_inexact(config, longest)
 
 
 def prepare(model, form: Form, device: Device) -> Form:
@@ -91,10 +85,14 @@ def prepare(model, form: Form, device: Device) -> Form:
             if isinstance(module, BaseTunerLayer):
                 module.cast_input_dtype_enabled = False  # autocast takes care of it, without a float32 copy of every input
     # On a CPU a tree has a dense mask, which any attention takes.
-    attention = {"tree": "sdpa" if device.type == "cpu" else TREE_ATTENTION, "prefix": PREFIX_ATTENTION, "off": "sdpa"}
-    base.set_attn_implementation(attention[form.name])
+    attention = {"tree": "sdpa" if device.type == "cpu" else TREE_ATTENTION, "prefix": PREFIX_ATTENTION}.get(form.name)
+    if attention:
+        base.set_attn_implementation(attention)
+    layers = getattr(base.get_decoder(), "layers", None)
+    if form.compiled and layers is None:
+        note(f"the layers are not compiled: a {base.config.model_type} model has them elsewhere")
+        form = replace(form, compiled=False)
     if form.compiled:
-        layers = base.get_decoder().layers
         plain = [layer.forward for layer in layers]
         for layer in layers:
             layer.forward = torch.compile(layer.forward, dynamic=True)  # one graph for all layers and lengths
@@ -103,7 +101,7 @@ def prepare(model, form: Form, device: Device) -> Form:
                 layer.forward = forward
             note(f"the layers are not compiled, since torch.compile does not work here ({fault})")
             form = replace(form, compiled=False)
-    if attention[form.name] == TREE_ATTENTION and not form.compiled and (fault := _fault(model, form)):
+    if attention == TREE_ATTENTION and not form.compiled and (fault := _fault(model, form)):
         note(f"PACKING is prefix, since FlexAttention does not work here ({fault})")
         base.set_attn_implementation(PREFIX_ATTENTION)
         form = replace(form, name="prefix")
@@ -116,29 +114,33 @@ def loss_sum(model, inputs: packing.Pass, base) -> torch.Tensor:
     `model` is called, whatever is wrapped around `base`, its causal language model. Divided by the number of targets in an
     optimiser step, and summed over its passes, this is the loss of the padded batches.
     """
-    hidden = _hidden_states(model, inputs, base)
-    logits = base.get_output_embeddings()(hidden[inputs["places"]])
+    mask = inputs.get("attention_mask")
+    if "ends" in inputs:
+        on_cpu = inputs["ends"].device.type == "cpu"
+        mask = (packing.tree_mask if on_cpu else packing.tree_block_mask)(inputs["ends"])
+    places = {"position_ids": inputs["position_ids"]} if "position_ids" in inputs else {}
+    with _head_sees(base, inputs["places"]):
+        logits = model(input_ids=inputs["input_ids"], attention_mask=mask, use_cache=False, **places).logits[0]
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     losses = torch.nn.functional.cross_entropy(logits, inputs["targets"], reduction="none")
     return (losses * inputs["weights"]).sum()
 
 
-def _hidden_states(model, inputs: packing.Pass, base) -> torch.Tensor:
-    """The decoder's last hidden states, [tokens, size]."""
-    mask = inputs.get("attention_mask")
-    if "ends" in inputs:
-        on_cpu = inputs["ends"].device.type == "cpu"
-        mask = (packing.tree_mask if on_cpu else packing.tree_block_mask)(inputs["ends"])
-    kept = []
-    # Through the whole model, so that what is wrapped around it sees the call; but with no logits.
-    hooks = [base.get_decoder().register_forward_hook(lambda module, arguments, output: kept.append(output[0])),
-             base.get_output_embeddings().register_forward_pre_hook(lambda module, arguments: arguments[0][:, :0])]
+@contextlib.contextmanager
+def _head_sees(base, places: torch.Tensor) -> Iterator[None]:
+    """Within it the model's logits are those of `places` alone, int64 [targets] of the flattened tokens: [1, targets, size].
+
+    They are made by the model's own forward, which may scale or cap them (Granite, Cohere, Gemma 2). Not by its argument
+    logits_to_keep, which transformers 4.34 has not.
+    """
+    def pick(module, arguments: tuple) -> tuple:
+        return (arguments[0].flatten(0, 1)[places][None], *arguments[1:])
+
+    hook = base.get_output_embeddings().register_forward_pre_hook(pick)
     try:
-        model(input_ids=inputs["input_ids"], position_ids=inputs.get("position_ids"), attention_mask=mask, use_cache=False)
+        yield
     finally:
-        for hook in hooks:
-            hook.remove()
-    return kept[0].flatten(0, 1)
+        hook.remove()
 
 
 def tree_attention(module, query, key, value, attention_mask, scaling=None, **_):
@@ -199,7 +201,7 @@ def _compiled_flex():
 def _fault(model, form: Form) -> str | None:
     """What goes wrong when a small pass is tried, in one line."""
     try:
-        with _state_kept(model):
+        with state_kept(model):
             trial(model, form)
     except torch.OutOfMemoryError:
         raise
@@ -208,24 +210,36 @@ def _fault(model, form: Form) -> str | None:
     return None
 
 
-def trial(model, form: Form) -> None:
-    """A forward and a backward pass over two made-up rows."""
-    rows = [{"input_ids": ids, "labels": ids} for ids in (list(range(2, 302)), list(range(2, 250)))]
-    ids = model.get_input_embeddings().num_embeddings
-    rows = [{key: [token % ids for token in row[key]] for key in row} for row in rows]
-    (inputs,) = packing.make_passes(rows, form.name, 10_000)
-    loss_sum(model, {key: tensor.to(model.device) for key, tensor in inputs.items()}, model.get_base_model()).backward()
+def trial(model, form: Form) -> torch.Tensor:
+    """The mean loss of a forward and a backward pass over two made-up rows, whose gradients stay."""
+    rows = trial_rows(model, form)
+    made = packing.make_passes(rows, form.name, 10_000)
+    losses = [loss_sum(model, {key: tensor.to(model.device) for key, tensor in one.items()}, model.get_base_model())
+              for one in made]
+    loss = torch.stack(losses).sum() / packing.count_targets(rows)
+    loss.backward()
+    return loss.detach()
+
+
+def trial_rows(model, form: Form) -> list[packing.Row]:
+    """Two rows that share a beginning, as long as the model sees at most."""
+    most = architecture.longest_row(model.config)
+    first, second, shared = (min(length, most) for length in (COMPILED_TRIAL if form.compiled else TRIAL))
+    known = model.get_input_embeddings().num_embeddings
+    rows = [[token % known for token in tokens] for tokens in (
+        range(2, first + 2), [*range(2, shared + 2), *range(first + 2, first + 2 + second - shared)])]
+    return [{"input_ids": ids, "labels": ids} for ids in rows]
 
 
 @contextlib.contextmanager
-def _state_kept(model) -> Iterator[None]:
+def state_kept(model, training: bool = True) -> Iterator[None]:
     """A trial leaves no gradient and draws no random number."""
     was_training, base_dtype = model.training, model.get_input_embeddings().weight.dtype
     devices = [] if model.device.type == "cpu" else [model.device.index or 0]
     with torch.random.fork_rng(devices, device_type=model.device.type if devices else "cuda"):
-        model.train()
+        model.train(training)
         try:
-            with torch.autocast(model.device.type, dtype=base_dtype, enabled=base_dtype != torch.float32):
+            with torch.autocast(model.device.type, dtype=base_dtype, enabled=base_dtype not in (torch.float32, torch.float64)):
                 yield
         finally:
             model.zero_grad(set_to_none=True)

@@ -7,28 +7,35 @@ import contextlib
 import torch
 from transformers import GenerationConfig, LogitsProcessor
 
+from sqlora.architecture import end_tokens
 from sqlora.choosing import Ended, Written
+from sqlora.console import note
 from sqlora.folding import base_of
 from sqlora.settings import Settings
+from sqlora.stack import LEGACY
+
+if not LEGACY:
+    from sqlora import agreement
 
 BATCH = 16  # rows, where GENERATION_BATCH_SIZE leaves it open
 
 
 class PlainWriter:
-    """Does what batching.BatchWriter does."""
+    """Does what batching.BatchWriter does; with `alone` one row at a time, as where padding would change its answer."""
 
-    def __init__(self, model, settings: Settings, tokenizer):
+    def __init__(self, model, settings: Settings, tokenizer, alone: bool = False):
         self.model = model
-        self.size = settings.GENERATION_BATCH_SIZE or BATCH
+        self.size = 1 if alone else settings.GENERATION_BATCH_SIZE or BATCH
         self.seed = settings.SEED
-        self.pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        self.ends = sorted(end_tokens(model, tokenizer))
+        self.pad = tokenizer.eos_token_id  # not the pad token, for which the model may have no embedding
         best = GenerationConfig(
             max_new_tokens=settings.MAX_NEW_TOKENS,
             do_sample=False,
             num_beams=settings.NUM_BEAMS,
             num_return_sequences=settings.NUM_CANDIDATES if settings.NUM_BEAMS > 1 else 1,
             repetition_penalty=settings.REPETITION_PENALTY,
-            eos_token_id=tokenizer.eos_token_id,
+            eos_token_id=self.ends,
             bos_token_id=tokenizer.bos_token_id,
             pad_token_id=self.pad,
             return_dict_in_generate=True,
@@ -44,15 +51,27 @@ class PlainWriter:
     def write(self, prompts: list[list[int]], ended: Ended) -> None:
         """Calls `ended` with a prompt's index and its answers, the likeliest first, as soon as they are written."""
         self.model.eval()
+        if self.size > 1 and not LEGACY and not agreement.padding_is_harmless(self.model, self._first_scores):
+            note(f"rows are answered one at a time, since padding changes what a {self.model.config.model_type} model answers")
+            self.size = 1
         torch.manual_seed(self.seed)
         order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
         for start in range(0, len(order), self.size):
             batch = order[start : start + self.size]
-            padded = pad_left([prompts[i] for i in batch], self.pad)
-            inputs = {key: tensor.to(self.model.device) for key, tensor in padded.items()}
+            inputs = self._padded([prompts[i] for i in batch])
             written = [self._answers(inputs, way) for way in self.ways]
             for place, number in enumerate(batch):
                 ended(number, [answer for answers in written for answer in answers[place]])
+
+    def _padded(self, prompts: list[list[int]]) -> dict[str, torch.Tensor]:
+        return {key: tensor.to(self.model.device) for key, tensor in pad_left(prompts, self.pad).items()}
+
+    def _first_scores(self, prompts: list[list[int]]) -> torch.Tensor:
+        """Of the two tokens after each prompt, float [prompts, 2, vocabulary]."""
+        way = GenerationConfig(max_new_tokens=2, do_sample=False, eos_token_id=None, pad_token_id=self.pad, output_logits=True,
+                               return_dict_in_generate=True)
+        with _no_other_way(self.model):
+            return torch.stack(self.model.generate(**self._padded(prompts), generation_config=way).logits, dim=1)
 
     def _answers(self, inputs: dict[str, torch.Tensor], way: GenerationConfig) -> list[list[Written]]:
         """`way.num_return_sequences` answers for each prompt, the likeliest first."""
@@ -71,8 +90,12 @@ class PlainWriter:
             # Not sequences_scores, which transformers 4.34 divides by the prompt's tokens too.
             scores = self.model.compute_transition_scores(made.sequences, made.scores, made.beam_indices)
             weights = scores.sum(dim=1).exp().tolist()
-        answers = [(ids[place], weights[place]) for place in order]
+        answers = [(self._until_end(ids[place]), weights[place]) for place in order]
         return [answers[start : start + count] for start in range(0, len(answers), count)]
+
+
+    def _until_end(self, ids: list[int]) -> list[int]:
+        return next((ids[:place] for place, token in enumerate(ids) if token in self.ends), ids)
 
 
 @contextlib.contextmanager
@@ -89,15 +112,17 @@ def _no_other_way(model):
 class Likelihood(LogitsProcessor):
     """Sums the log-probabilities of the tokens that are drawn, without keeping the scores of more than one step."""
 
-    def __init__(self, eos_token_id: int):
-        self.eos_token_id = eos_token_id
+    def __init__(self, ends: list[int]):
+        self.ends = ends
         self.total: torch.Tensor | float = 0.0
         self.last: torch.Tensor | None = None
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         self.total = self.sums(input_ids)
         # A row that has ended draws no more.
-        going = torch.ones_like(scores[:, 0]) if self.last is None else self.going * (input_ids[:, -1] != self.eos_token_id)
+        going = torch.ones_like(scores[:, 0])
+        if self.last is not None:
+            going = self.going * ~torch.isin(input_ids[:, -1], torch.tensor(self.ends, device=input_ids.device))
         self.last, self.going = scores.log_softmax(dim=-1), going
         return scores
 

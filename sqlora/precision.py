@@ -43,6 +43,21 @@ def limit(dtype: torch.dtype, terms: int) -> float:
     return MARGIN * (eps + added * terms**0.5)
 
 
+def limit_of_loss(dtype: torch.dtype, size: int) -> float:
+    """By how much of itself the mean loss of some dozens of targets may differ between two right ways through a model.
+
+    `size` is that of its hidden states. A logit is a sum of so many terms, whose errors have random signs in the mean. Sums in
+    float16 are taken for no worse than bfloat16's, which the matrix units of today's devices keep; and float64 for no better than
+    float32, in which transformers' models compute their norms and softmax.
+    """
+    return max(min(limit(dtype, size), limit(torch.bfloat16, size)), limit(torch.float32, size))
+
+
+def limit_of_gradient(dtype: torch.dtype, size: int, layers: int) -> float:
+    """The same of the norm of a gradient, which has come through all layers: errors of random sign grow with the root of them."""
+    return limit_of_loss(dtype, size) * layers**0.5
+
+
 def error_of(got: torch.Tensor, want: torch.Tensor, dtype: torch.dtype, terms: int) -> Error:
     """Of `got`, sums of so many terms, computed in `dtype`; `want` is float64 on the CPU."""
     off, size = (got.detach().double().cpu() - want).abs(), want.square().mean().sqrt()

@@ -16,10 +16,10 @@ from sqlora.settings import Settings
 
 
 def make_sampler(rows: list[Row], form: str, settings: Settings) -> Shuffled:
-    """The order for one of packing.FORMS."""
+    """The order for a form of packing.make_passes."""
     if settings.STREAMING:  # rows come as they are read
         return Shuffled(rows, settings.SEED, settings.BATCH_SIZE)
-    if form != "off" and settings.PROMPT_ORDER == "schema_first":
+    if form in ("tree", "prefix") and settings.PROMPT_ORDER == "schema_first":
         return ShuffledPrefixGroups(rows, settings.SEED, settings.BATCH_SIZE)
     if form == "tree":  # which pads nothing
         return Shuffled(rows, settings.SEED, settings.BATCH_SIZE)

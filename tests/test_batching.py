@@ -6,6 +6,7 @@ import re
 import sys
 from types import SimpleNamespace
 
+import families
 import pytest
 import snapshots
 import torch
@@ -87,6 +88,28 @@ def test_token_for_token_what_each_row_gets_alone(model, make_settings, flags, w
     assert written(model, settings, ids) == expected
     lengths = {len(answer) for answers in expected for answer in answers}
     assert len(lengths) > 3  # rows end at many steps
+
+
+@pytest.mark.parametrize("kind", families.KNOWN)
+def test_every_known_family_answers_as_transformers_does(make_settings, kind):
+    model, ids = families.make_model(kind).double(), prompts(9)
+    settings = make_settings("--generation-batch-size", "4", "--max-new-tokens", "12")
+    expected = one_at_a_time(model, ids, max_new_tokens=12)
+    assert written(model, settings, ids) == expected
+    assert len({tuple(answer) for answers in expected for answer in answers}) > 4
+
+
+@pytest.mark.parametrize(("flags", "way"), [((), {}), (("--num-beams", "3"), {"num_beams": 3})], ids=["greedy", "beams"])
+def test_any_of_several_eos_ends_an_answer(model, make_settings, flags, way):
+    ids, ends = prompts(9), [EOS, 5, 9, 20]
+    generation = GenerationConfig(do_sample=False, pad_token_id=0, eos_token_id=ends, max_new_tokens=25, **way)
+    found = {}
+    settings = make_settings("--max-new-tokens", "25", *flags)
+    BatchWriter(model, settings, ends).write(ids, lambda number, answers: found.__setitem__(number, answers[0][0]))
+    for number, prompt in enumerate(ids):
+        (alone,) = model.generate(torch.tensor([prompt]), generation_config=generation)[:, len(prompt) :].tolist()
+        assert found[number] == next((alone[:place] for place, token in enumerate(alone) if token in ends), alone)
+    assert len({len(answer) for answer in found.values()}) > 2
 
 
 def test_samples_do_not_hang_on_the_batch(model, make_settings):

@@ -1,15 +1,17 @@
 """Rows in every form give the loss and the gradients of rows that go through the model one at a time, in float64."""
 
+import functools
 import itertools
 import random
 
+import families
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch.nn.attention import flex_attention
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from sqlora import packing, passes
+from sqlora import architecture, packing, passes
 from sqlora.data import IGNORED_LABEL
 
 VOCABULARY = 48
@@ -153,6 +155,45 @@ def test_models_of_real_layouts(request, kind, form):
     model = with_adapter(model)
     rows = random_rows(3)
     assert_same(one_at_a_time(model, rows), packed(model, rows, form)[:2])
+
+
+@functools.cache
+def of_family(kind: str):
+    """A tiny model in float64, and the loss and gradients of some rows, one at a time."""
+    model = with_adapter(families.make_model(kind).double())
+    rows = random_rows(3)
+    return model, rows, one_at_a_time(model, rows)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", families.KNOWN)
+def test_every_known_family_packs_exactly(kind, form):
+    model, rows, expected = of_family(kind)
+    assert kind in architecture.KNOWN_MODELS
+    assert architecture.why_inexact(model.config, 512) is None
+    assert_same(expected, packed(model, rows, form)[:2])
+
+
+def test_rows_go_alone_where_a_longer_one_would_change_their_rope():
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 20, "short_factor": [1.0] * 4,
+            "long_factor": [4.0, 8.0, 16.0, 32.0]}
+    model = with_adapter(families.make_model("phi3", rope_parameters=rope, original_max_position_embeddings=20).double())
+    rows = random_rows(3)
+    lengths = [len(one["input_ids"]) for one in rows]
+    assert min(lengths) < 20 < max(lengths)
+    expected = one_at_a_time(model, rows)
+    assert architecture.goes_alone(model.config, max(lengths))
+    assert not architecture.goes_alone(model.config, 20)
+    model.get_base_model().set_attn_implementation("sdpa")
+    total = sum(passes.loss_sum(model, one, model.get_base_model()) for one in packing.make_passes(rows, "alone", NO_LIMIT))
+    total.backward()
+    assert_same(expected, (total.item(), gradients(model)))
+    padded = sum(passes.loss_sum(model, one, model.get_base_model()) for one in packing.make_passes(rows, "off", NO_LIMIT))
+    assert abs(padded.item() / expected[0] - 1) > 1e-5
+
+
+def test_every_family_that_is_taken_for_known_is_tested():
+    assert sorted(families.KNOWN) == sorted(architecture.KNOWN_MODELS)
 
 
 def brute_force(rows: list[packing.Row]) -> tuple[int, dict]:

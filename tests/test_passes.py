@@ -100,7 +100,7 @@ def test_a_lack_of_memory_is_not_taken_for_a_lack_of_a_compiler(model, monkeypat
 @pytest.mark.parametrize("form", ["tree", "prefix", "off"])
 def test_the_trial_leaves_nothing_behind(model, form):
     passes.prepare(model, passes.Form(form, "", False, ""), CPU)
-    with passes._state_kept(model):
+    with passes.state_kept(model):
         passes.trial(model, passes.Form(form, "", False, ""))
         assert any(parameter.grad is not None for parameter in model.parameters())
     assert all(parameter.grad is None for parameter in model.parameters())
