@@ -93,7 +93,10 @@ def _faults_told(model, done: str, remedy: str) -> Iterator[None]:
     """What the model's own code raises, in one line: which of transformers' models work, and with what, is not known here."""
     try:
         yield
-    except (torch.OutOfMemoryError, UserError):
+    except torch.OutOfMemoryError:
+        raise UserError("a row of a short trial does not fit into the device's memory beside the model; set LOW_BIT (--low-bit) to "
+                        "nf4, or take a smaller BASE_MODEL (--base-model)") from None
+    except UserError:
         raise
     except Exception as error:
         raise UserError(f"this {model.config.model_type} model cannot be {done} here ({one_line(error)}); {remedy}take another "
