@@ -67,8 +67,8 @@ def _unfit(config, longest: int) -> str | None:
     """What keeps a model's rows from being packed."""
     if LEGACY:
         return "BACKEND bigdl has no attention for it"
-    if getattr(config, "attention_dropout", 0):
-        return "the model has an attention dropout"
+    if dropout := architecture.own_dropout(config):
+        return f"the model has a dropout of its own ({dropout.replace('_', ' ')})"
     return architecture.why_inexact(config, longest)
 
 
