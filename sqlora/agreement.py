@@ -36,7 +36,7 @@ def check_training(model, form: passes.Form) -> None:
     dtype, config = model.get_input_embeddings().weight.dtype, model.config
     layers, size = getattr(config, "num_hidden_layers", 1), getattr(config, "hidden_size", 1)
     limits = (precision.limit_of_loss(dtype, size), precision.limit_of_gradient(dtype, size, layers) + drops * DROPPED)
-    for name, one, other, most in zip(("loss", "gradient norm"), ours, theirs, limits, strict=True):
+    for name, one, other, most in zip(("summed loss", "gradient norm"), ours, theirs, limits, strict=True):
         if not abs(one - other) <= most * abs(other):  # which NaN is not
             raise UserError(f"this {config.model_type} model cannot be trained here: the {name} of two rows is {one:.6g}, and in "
                             f"plain transformers {other:.6g}; try PACKING (--packing) off, COMPILE (--compile) off or DTYPE "
@@ -113,11 +113,11 @@ def _measured(model, training: bool, compute) -> tuple[float, float]:
 
 
 def _plain_loss(model, rows: list[packing.Row]) -> torch.Tensor:
-    """The mean over all targets, by the model's own loss for each row; its gradients are left."""
-    total, targets = torch.zeros((), device=model.device), packing.count_targets(rows)
+    """The sum over all targets, by the model's own loss for each row, a mean; its gradients are left."""
+    total = torch.zeros((), device=model.device)
     for row in rows:
         ids = torch.tensor([row["input_ids"]], device=model.device)
-        loss = model(input_ids=ids, labels=ids, use_cache=False).loss * (packing.count_targets([row]) / targets)
+        loss = model(input_ids=ids, labels=ids, use_cache=False).loss * packing.count_targets([row])
         loss.backward()
         total = total + loss.detach()
     return total
