@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import torch
 
-from sqlora import packing, passes, precision
+from sqlora import architecture, packing, passes, precision
 from sqlora.errors import UserError
 from sqlora.folding import base_of
 from sqlora.result import one_line
@@ -29,13 +29,14 @@ def check_training(model, form: passes.Form) -> None:
     with _faults_told(model, "trained", "try LOW_BIT (--low-bit) none or other LORA_TARGETS (--lora-targets), or "):
         # In evaluation nothing is dropped. But a compiled layer would be compiled anew for it; there both ways drop, which leaves
         # the loss as it is, since a fresh adapter adds nothing to it.
-        ours = _measured(model, form.compiled, lambda: passes.trial(model, form))
+        drops = form.compiled and not architecture.own_dropout(model.config)
+        ours = _measured(model, drops, lambda: passes.trial(model, form))
         with _plain(model):
-            theirs = _measured(model, form.compiled, lambda: _plain_loss(model, passes.trial_rows(model, form)))
+            theirs = _measured(model, drops, lambda: _plain_loss(model, passes.trial_rows(model, form)))
     dtype, config = model.get_input_embeddings().weight.dtype, model.config
     layers, size = getattr(config, "num_hidden_layers", 1), getattr(config, "hidden_size", 1)
-    limits = (precision.limit_of_loss(dtype, size), precision.limit_of_gradient(dtype, size, layers) + form.compiled * DROPPED)
-    for name, one, other, most in zip(("loss", "gradient norm"), ours, theirs, limits, strict=True):
+    limits = (precision.limit_of_loss(dtype, size), precision.limit_of_gradient(dtype, size, layers) + drops * DROPPED)
+    for name, one, other, most in zip(("summed loss", "gradient norm"), ours, theirs, limits, strict=True):
         if not abs(one - other) <= most * abs(other):  # which NaN is not
             raise UserError(f"this {config.model_type} model cannot be trained here: the {name} of two rows is {one:.6g}, and in "
                             f"plain transformers {other:.6g}; try PACKING (--packing) off, COMPILE (--compile) off or DTYPE "
@@ -93,7 +94,10 @@ def _faults_told(model, done: str, remedy: str) -> Iterator[None]:
     """What the model's own code raises, in one line: which of transformers' models work, and with what, is not known here."""
     try:
         yield
-    except (torch.OutOfMemoryError, UserError):
+    except torch.OutOfMemoryError:
+        raise UserError("a row of a short trial does not fit into the device's memory beside the model; set LOW_BIT (--low-bit) "
+                        "to nf4, or take a smaller BASE_MODEL (--base-model)") from None
+    except UserError:
         raise
     except Exception as error:
         raise UserError(f"this {model.config.model_type} model cannot be {done} here ({one_line(error)}); {remedy}take another "
@@ -109,11 +113,11 @@ def _measured(model, training: bool, compute) -> tuple[float, float]:
 
 
 def _plain_loss(model, rows: list[packing.Row]) -> torch.Tensor:
-    """The mean over all targets, by the model's own loss for each row; its gradients are left."""
-    total, targets = torch.zeros((), device=model.device), packing.count_targets(rows)
+    """The sum over all targets, by the model's own loss for each row, a mean; its gradients are left."""
+    total = torch.zeros((), device=model.device)
     for row in rows:
         ids = torch.tensor([row["input_ids"]], device=model.device)
-        loss = model(input_ids=ids, labels=ids, use_cache=False).loss * (packing.count_targets([row]) / targets)
+        loss = model(input_ids=ids, labels=ids, use_cache=False).loss * packing.count_targets([row])
         loss.backward()
         total = total + loss.detach()
     return total

@@ -37,6 +37,13 @@ def why_inexact(config, longest: int) -> str | None:
     return None
 
 
+def own_dropout(config) -> str | None:
+    """The name of a dropout that the base model itself has in training, beside the adapter's."""
+    other = ("classifier", "summary")  # heads that are not there
+    return next((name for name, value in config.to_dict().items()
+                 if "drop" in name and not name.startswith(other) and isinstance(value, float) and value > 0), None)
+
+
 def narrowest_window(config) -> int | None:
     """Tokens, itself among them, that a token sees in the layer that sees fewest; None where all see all before it."""
     window = getattr(config, "sliding_window", None)

@@ -122,8 +122,8 @@ class Beams:
         if logits.shape[1] > 1:
             likelihoods = likelihoods + torch.tensor([row.scores for row in rows], device=logits.device)[:, :, None]
         # So many that enough are left where all of the best end, each by every EOS.
-        scores, indices = likelihoods.flatten(1).topk((1 + len(self.eos)) * self.width)
-        vocabulary = logits.shape[-1]
+        vocabulary, flat = logits.shape[-1], likelihoods.flatten(1)
+        scores, indices = flat.topk(min((1 + len(self.eos)) * self.width, flat.shape[1]))
         for row, best, places in zip(rows, scores.tolist(), indices.tolist(), strict=True):
             row.take([(score, *divmod(place, vocabulary)) for score, place in zip(best, places, strict=True)])
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel
 
 from sqlora import prompt
+from sqlora.architecture import end_tokens
 from sqlora.errors import UserError
 from sqlora.hub import BaseModel
 from sqlora.settings import Settings
@@ -21,10 +22,11 @@ def write_model(folder: Path, model: PreTrainedModel, tokenizer, base: BaseModel
 
     Generation is greedy and writes at most MAX_NEW_TOKENS, as in generate.py with its defaults.
     """
-    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    known, ends = model.get_input_embeddings().num_embeddings, sorted(end_tokens(model, tokenizer))
+    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= known else tokenizer.pad_token_id
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        eos_token_id=ends if len(ends) > 1 else tokenizer.eos_token_id,
         pad_token_id=pad,
         do_sample=False,
         max_new_tokens=settings.MAX_NEW_TOKENS,

@@ -19,8 +19,8 @@ from sqlora.settings import Settings
 from sqlora.stack import LEGACY, AttentionInterface, has_triton
 
 TREE_ATTENTION, PREFIX_ATTENTION = "sqlora_tree", "sqlora_prefix"
-COMPILED_TRIAL = (300, 276, 248)  # tokens of a trial's two rows, and of what they share: a tree of several blocks, as in training
-TRIAL = (44, 36, 20)  # where nothing is compiled, so that the trial takes less memory than a row of training
+LONG_TRIAL = (300, 276, 248)  # tokens of a trial's two rows, and of what they share: a tree of several blocks, as in training
+SHORT_TRIAL = (44, 36, 20)  # where nothing is compiled, so that the trial takes less memory than a row of training
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,6 @@ def choose_form(config, settings: Settings, device: Device) -> Form:
         return Form(name, reason, settings.COMPILE == "on", "as COMPILE asks")
     if processes.here().sharded:
         return Form(name, reason, False, "the base is spread over processes")
-    if config.model_type not in architecture.KNOWN_MODELS:
-        return Form(name, reason, False, "it is not known to compile")
     return Form(name, reason, triton, "Triton is here" if triton else "no Triton here")
 
 
@@ -67,8 +65,8 @@ def _unfit(config, longest: int) -> str | None:
     """What keeps a model's rows from being packed."""
     if LEGACY:
         return "BACKEND bigdl has no attention for it"
-    if getattr(config, "attention_dropout", 0):
-        return "the model has an attention dropout"
+    if dropout := architecture.own_dropout(config):
+        return f"the model has a dropout of its own ({dropout.replace('_', ' ')})"
     return architecture.why_inexact(config, longest)
 
 
@@ -211,20 +209,20 @@ def _fault(model, form: Form) -> str | None:
 
 
 def trial(model, form: Form) -> torch.Tensor:
-    """The mean loss of a forward and a backward pass over two made-up rows, whose gradients stay."""
-    rows = trial_rows(model, form)
-    made = packing.make_passes(rows, form.name, 10_000)
-    losses = [loss_sum(model, {key: tensor.to(model.device) for key, tensor in one.items()}, model.get_base_model())
-              for one in made]
-    loss = torch.stack(losses).sum() / packing.count_targets(rows)
-    loss.backward()
-    return loss.detach()
+    """The loss summed over the targets of two made-up rows, in a forward and a backward pass, whose gradients stay."""
+    total = torch.zeros((), device=model.device)
+    for one in packing.make_passes(trial_rows(model, form), form.name, 10_000):
+        loss = loss_sum(model, {key: tensor.to(model.device) for key, tensor in one.items()}, model.get_base_model())
+        loss.backward()
+        total = total + loss.detach()
+    return total
 
 
 def trial_rows(model, form: Form) -> list[packing.Row]:
     """Two rows that share a beginning, as long as the model sees at most."""
     most = architecture.longest_row(model.config)
-    first, second, shared = (min(length, most) for length in (COMPILED_TRIAL if form.compiled else TRIAL))
+    lengths = LONG_TRIAL if form.compiled or form.name == "tree" else SHORT_TRIAL
+    first, second, shared = (min(length, most) for length in lengths)
     known = model.get_input_embeddings().num_embeddings
     rows = [[token % known for token in tokens] for tokens in (
         range(2, first + 2), [*range(2, shared + 2), *range(first + 2, first + 2 + second - shared)])]

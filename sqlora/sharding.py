@@ -17,6 +17,7 @@ from torch import nn
 
 from sqlora import processes
 from sqlora.device import Device
+from sqlora.errors import UserError
 
 NO_READING_AHEAD = "HF_DEACTIVATE_ASYNC_LOAD"  # of transformers
 QUANTISED = ("compress_statistics", "quant_type")
@@ -65,7 +66,10 @@ def tie_layers(model, device: Device) -> None:
 
 
 def _layers(model) -> dict[str, nn.Module]:
-    layers = model.get_decoder().layers
+    layers = getattr(model.get_decoder(), "layers", None)
+    if layers is None:
+        raise UserError(f"accelerate's configuration asks for FSDP, and it is not known where a {model.config.model_type} model "
+                        f"has its layers; launch it without (docs/scale/one_host.yaml)")
     prefix = next(name for name, module in model.named_modules() if module is layers)
     return {f"{prefix}.{number}.": layer for number, layer in enumerate(layers)}
 

@@ -110,7 +110,7 @@ def test_a_loss_that_is_not_the_model_s_ends_the_run(kind, tmp_path, make_settin
     model, form = prepared(families.make_folder(kind, tmp_path), make_settings)
     agreement.check_training(model, form)
     monkeypatch.setattr(passes, "loss_sum", head_alone)
-    with pytest.raises(UserError, match=rf"{kind} model cannot be trained here: the loss of two rows is [\d.]+, and in plain"):
+    with pytest.raises(UserError, match=rf"{kind} model cannot be trained here: the summed loss of two rows is [\d.]+, and in"):
         agreement.check_training(model, form)
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from sqlora import backend, device, export, hub, prompt
 from sqlora.errors import UserError
@@ -51,3 +51,14 @@ def test_a_tokenizer_that_does_not_come_back_is_refused(llama_folder, tmp_path, 
         llama_folder, bos_token="<unk>").save_pretrained(folder))
     with pytest.raises(UserError, match="does not come back"):
         export.write_tokenizer(tmp_path, tokenizer, base)
+
+
+def test_a_model_of_several_eos_ends_at_any_and_pads_with_a_token_that_it_has(llama_folder, make_settings, tmp_path):
+    base = hub.find_base_model(str(llama_folder))
+    settings, tokenizer = make_settings("--low-bit", "none"), backend.load_tokenizer(base)
+    model = backend.load_base(base, settings, device.choose_device("cpu", "float32"), training=False)
+    model.generation_config.eos_token_id = [2, 7]
+    tokenizer.add_special_tokens({"pad_token": "<pad>"})
+    export.write_model(tmp_path, model, tokenizer, base, settings)
+    written = GenerationConfig.from_pretrained(tmp_path)
+    assert (written.eos_token_id, written.pad_token_id) == ([2, 7], 2)
