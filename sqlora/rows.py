@@ -83,7 +83,7 @@ def _read_array(text: str, where: str, suffix: str) -> list[object] | None:
     try:
         records = json.loads(text, object_pairs_hook=_without_double_keys)
     except json.JSONDecodeError as error:
-        if suffix == ".jsonl" or error.msg == "Extra data":
+        if error.msg == "Extra data" and (suffix == ".jsonl" or text.lstrip().startswith("{")):
             return None
         raise _malformed(error, where, 1) from None
     except (RecursionError, ValueError) as error:

@@ -67,6 +67,8 @@ def test_a_long_field_of_a_csv_file_is_read(tmp_path):
     ("nan.jsonl", '{"question": NaN, "context": "b", "answer": "c"}', "row 1: question is nan"),
     ("lines.json", f'{LINE}\n{{"question"\n', "line 2: malformed JSON"),
     ("empty.json", "[]", "no row"),
+    ("after.json", f"[\n{LINE}\n] x", "line 3: malformed JSON: Extra data"),
+    ("broken.jsonl", f"[\n{LINE},\n{{]", "line 3: malformed JSON"),
     ("folded.jsonl", "[" * 900 + "]" * 900, "row 1 is a list"),
 ])
 def test_a_poor_line_is_told_with_its_place(tmp_path, name, content, words):
