@@ -15,7 +15,7 @@ from peft import PeftModel
 
 from sqlora import adapter_kinds, backend, prompt, quantised
 from sqlora.adapter_kinds import CONFIGURATION
-from sqlora.checkpoints import FINGERPRINT, PREFIX, WEIGHTS, file_hash, is_whole, read_fingerprint
+from sqlora.checkpoints import FINGERPRINT, PREFIX, WEIGHTS, file_hash, is_whole, read_fingerprint, step_of
 from sqlora.errors import UserError
 from sqlora.hub import BaseModel
 from sqlora.settings import Settings
@@ -69,7 +69,9 @@ def find_adapter(settings: Settings) -> Path | None:
             raise UserError(f"LORA_CHECKPOINT (--lora-checkpoint) is {str(folder)!r}, and there is no {WEIGHTS} in it; name an "
                             f"adapter's folder, or latest")
         return folder
-    candidates = [Path(settings.MODEL_PATH), *Path(settings.CHECKPOINT_DIR).glob(PREFIX + "*")]
+    checkpoints = filter(is_whole, Path(settings.CHECKPOINT_DIR).glob(PREFIX + "*"))
+    newest = max(checkpoints, key=step_of, default=None)  # by its step, since the clock may have been set back
+    candidates = [Path(settings.MODEL_PATH), *([newest] if newest else [])]
     whole = [(read_fingerprint(folder)["written"], folder) for folder in candidates if is_whole(folder)]
     if not whole and settings.MODEL == "adapter":
         raise UserError(f"MODEL (--model) is 'adapter', and neither {settings.MODEL_PATH} nor {settings.CHECKPOINT_DIR} holds "

@@ -16,6 +16,7 @@ from sqlora.database import LiveDatabase, open_database
 from sqlora.errors import UserError
 from sqlora.journal import Journal
 from sqlora.linking import Linker, few, pick_tables
+from sqlora.rows import is_file, kind, read_text
 from sqlora.sandbox import Result
 from sqlora.schema import Schema
 from sqlora.settings import Settings
@@ -155,12 +156,11 @@ def load_questions(settings: Settings) -> list[data.Row]:
         return [{"question": settings.QUESTION}] if settings.QUESTION else []
     where = f"QUESTIONS (--questions) ({settings.QUESTIONS})"
     path = Path(settings.QUESTIONS)
-    if path.suffix != ".txt":
+    if kind(path) != ".txt":
         return data.load_rows(settings.QUESTIONS, "QUESTIONS (--questions)", ("question",))
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{where}: it cannot be read as UTF-8 text: {error}") from None
+    if not is_file(path, where):
+        raise UserError(f"{where}: no such file; name a .txt file with a question a line, or a file of rows")
+    lines = read_text(path, where).split("\n")
     rows = [{"question": line.strip()} for line in lines if line.strip()]
     if not rows:
         raise UserError(f"{where}: there is no question in it")

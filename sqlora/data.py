@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import glob
 import hashlib
-import io
 import json
 import re
 import textwrap
@@ -17,11 +15,11 @@ from pathlib import Path
 from sqlora import download, hub, prompt
 from sqlora.atomic import replace_file
 from sqlora.errors import MENDABLE, UserError
+from sqlora.rows import SUFFIXES, check_columns, is_file, read_records, read_text
 from sqlora.settings import Settings
 
 Row = dict[str, str]  # those of EXTRA_DATA have a whole number beside the texts: weight
 COLUMNS = ("question", "context", "answer")
-SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")
 DESCRIPTIONS = ("README.md", ".huggingface.yaml")  # of a hub dataset: which files are its data
 IGNORED_LABEL = -100  # the target that torch's cross entropy leaves out
 
@@ -35,8 +33,8 @@ def load_rows(path: str, setting: str, columns: tuple[str, ...] = COLUMNS) -> li
     where = f"{setting} ({path})"
     file = Path(path)
     check = check_row
-    if file.is_file():
-        records = _read_file(file, where)
+    if is_file(file, where):
+        records = read_records(file, columns, where)
     elif file.is_dir() or looks_like_hub_id(path):
         records, check = _read_dataset(path, where), check_row_of_many
     else:
@@ -70,12 +68,11 @@ def load_samples(settings: Settings) -> list[Row]:
                             f"answer to compare with; add a column answer, or --no-evaluate")
         return rows
     context = settings.CONTEXT
-    if context.endswith(".sql"):
-        try:
-            context = Path(context).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"CONTEXT (--context) is {context!r}, which cannot be read as UTF-8 text: {error}; name a .sql "
-                            f"file that is there, or give CREATE TABLE text") from None
+    if context.lower().endswith(".sql"):
+        where = f"CONTEXT (--context) ({context})"
+        if not is_file(context, where):
+            raise UserError(f"{where}: no such file; name a .sql file that is there, or give CREATE TABLE text")
+        context = read_text(Path(context), where)
     return [{"question": settings.QUESTION, "context": context}]
 
 
@@ -94,58 +91,7 @@ def data_hash(rows: list[Row]) -> str:
 
 
 def looks_like_hub_id(path: str) -> bool:
-    return path.count("/") <= 1 and not path.endswith(SUFFIXES) and path[0] not in "./~\\"
-
-
-def _read_file(file: Path, where: str) -> Iterable[object]:
-    if file.suffix not in SUFFIXES:
-        raise UserError(f"{where}: unknown kind of file {file.suffix!r}; it must be one of {', '.join(SUFFIXES)}")
-    if file.stat().st_size == 0:
-        raise UserError(f"{where}: the file is empty")
-    if file.suffix == ".parquet":
-        return _read_parquet(file, where)
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{where}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
-    if file.suffix == ".csv":
-        return _read_csv(text, where)
-    if file.suffix == ".jsonl":
-        return [_parse_json(line, where, number) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
-    records = _parse_json(text, where)
-    if not isinstance(records, list):
-        raise UserError(f"{where}: a .json file must hold one array of rows; one object a line belongs in a .jsonl file")
-    return records
-
-
-def _parse_json(text: str, where: str, line: int = 1) -> object:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where}: line {line + error.lineno - 1}: malformed JSON: {error.msg}") from None
-    except (RecursionError, ValueError) as error:  # nested too deeply, or a number of thousands of digits
-        raise UserError(f"{where}: line {line}: malformed JSON: {error}") from None
-
-
-def _read_csv(text: str, where: str) -> list[dict]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    try:
-        records = list(reader)
-    except csv.Error as error:
-        raise UserError(f"{where}: line {reader.line_num}: malformed CSV: {error}") from None
-    if any(None in record for record in records):
-        raise UserError(f"{where}: a row has more fields than the header; quote the fields that hold commas")
-    return records
-
-
-def _read_parquet(file: Path, where: str) -> list[dict]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        return pyarrow.parquet.read_table(file).to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{where}: not a readable parquet file: {error}") from None
+    return path.count("/") <= 1 and not path.lower().endswith(SUFFIXES) and path[0] not in "./~\\"
 
 
 def _read_dataset(name: str, where: str) -> Iterable[object]:
@@ -221,10 +167,8 @@ def check_row(record: object, number: int, columns: tuple[str, ...], where: str)
     """The columns of a record. Raises UserError, which tells the row's number, if one is not there or is no whole text."""
     if not isinstance(record, dict):
         raise UserError(f"{where}: row {number} is a {type(record).__name__}, not an object with {', '.join(columns)}")
+    check_columns(list(record), columns, f"{where}: row {number}")
     for column in columns:
-        if column not in record:
-            found = ", ".join(map(str, record)) or "nothing"
-            raise UserError(f"{where}: row {number} has no column {column!r}, only {found}; rename or add it")
         value = record[column]
         if not isinstance(value, str) or not value.strip():
             raise UserError(f"{where}: row {number}: {column} is {value!r}; it must be a text that is not empty")

@@ -24,6 +24,7 @@ from sqlora.answers import Allowed, Gold
 from sqlora.atomic import replace_file
 from sqlora.errors import UserError, exit_on_user_error, told_with_place
 from sqlora.paths import expand
+from sqlora.rows import SUFFIXES, check_columns, is_file, read_records
 from sqlora.sandbox import Database, Result, Value, prepare
 from sqlora.schema import Column, Schema, Table
 from sqlora.scorecard import WHOSE, Difference, Judgement, Verdict, card, compare, metrics, of_each, query_kinds
@@ -37,6 +38,7 @@ DATABASES = 20  # for each row
 ATTEMPTS = 80  # databases made at most; some are passed over
 MOST_EMPTY = 8  # databases taken on which the gold gives nothing, as long as there are attempts to spare
 LEAST_DATABASES = 10  # on which a gold must be determined whose answer may hang on the order in which rows are stored
+PREDICTION_COLUMNS = ("context", "answer", "prediction")
 PLAIN_TYPES = (int, str, type(None))
 
 
@@ -213,26 +215,22 @@ def _plain(rows: list[tuple[Value, ...]]) -> list[tuple[Value, ...]]:
 
 
 def _read_predictions(path: Path) -> list[dict]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: it cannot be read as UTF-8 text: {error}") from None
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise UserError(f"{path}: line {number}: malformed JSON: {error}") from None
-        if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("context", "answer")):
-            raise UserError(f"{path}: line {number}: it must be an object with the texts context and answer")
-        if "prediction" not in row or not isinstance(row["prediction"], str | None):
-            raise UserError(f"{path}: line {number}: its prediction must be a text, or null where there is none")
-        rows.append(row)
-    if not rows:
-        raise UserError(f"{path}: there is no row in it")
-    return rows
+    where = str(path)
+    if not is_file(path, where):
+        raise UserError(f"{where}: no such file; name a {', '.join(SUFFIXES)} file")
+    records = read_records(path, PREDICTION_COLUMNS, where)
+    for number, record in enumerate(records, start=1):
+        if not isinstance(record, dict):
+            raise UserError(f"{where}: row {number} is a {type(record).__name__}, not an object with "
+                            f"{', '.join(PREDICTION_COLUMNS)}")
+        check_columns(list(record), PREDICTION_COLUMNS, f"{where}: row {number}")
+        if not all(isinstance(record[key], str) for key in ("context", "answer")):
+            raise UserError(f"{where}: row {number}: context and answer must be texts")
+        if not isinstance(record["prediction"], str | None):
+            raise UserError(f"{where}: row {number}: its prediction must be a text, or null where there is none")
+    if not records:
+        raise UserError(f"{where}: there is no row in it")
+    return records
 
 
 def main() -> None:

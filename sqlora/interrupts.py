@@ -11,7 +11,8 @@ from sqlora import processes
 from sqlora.errors import HANG_UP, Interrupted, is_heard, leave_terminal
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, HANG_UP)
-REPEATED_SECONDS = 3  # in which a launcher passes on to its processes what the terminal has sent them already
+BURST_SECONDS = 1  # after a signal, in which another is the same one: a key held down, a program that sends it in a loop
+REPEATED_SECONDS = 3  # the same where a launcher passes on to its processes what the terminal has sent them already
 
 
 class Stop:
@@ -24,19 +25,20 @@ class Stop:
 def graceful(tell) -> Iterator[Stop]:
     """Within it the first signal is kept in the Stop that it gives, and `tell` is called with a line about it.
 
-    A second one raises Interrupted wherever the program is.
+    A second one, at least a second after the last, raises Interrupted wherever the program is.
     """
     stop = Stop()
     since = 0.0
 
     def handle(number: int, frame: object) -> None:
         nonlocal since
-        if stop.signal and processes.several() and time.monotonic() < since + REPEATED_SECONDS:
+        last, since = since, time.monotonic()
+        if stop.signal and since < last + (REPEATED_SECONDS if processes.several() else BURST_SECONDS):
             return
         if stop.signal:
             raise Interrupted(number, "stopped at once")
         leave_terminal(number)
-        stop.signal, since = number, time.monotonic()
+        stop.signal = number
         tell(told(number))
 
     before = {number: signal.signal(number, handle) for number in SIGNALS if is_heard(number)}

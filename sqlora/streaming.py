@@ -20,6 +20,7 @@ from sqlora import data, hub, lint, split
 from sqlora.console import note
 from sqlora.data import Row
 from sqlora.errors import UserError
+from sqlora.rows import is_file, kind
 from sqlora.settings import Settings
 
 READERS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}  # of datasets, for a file alone
@@ -41,12 +42,12 @@ class Source:
             import datasets
 
             datasets.disable_progress_bar()
-            if path.is_file():
-                if path.suffix not in READERS:
+            if is_file(path, self.where):
+                if kind(path) not in READERS:
                     raise UserError(f"{self.where}: unknown kind of file {path.suffix!r}; it must be one of {', '.join(READERS)}")
                 if path.stat().st_size == 0:
                     raise UserError(f"{self.where}: the file is empty")
-                builder = datasets.load_dataset_builder(READERS[path.suffix], data_files={"train": [glob.escape(str(path))]})
+                builder = datasets.load_dataset_builder(READERS[kind(path)], data_files={"train": [glob.escape(str(path))]})
             elif path.is_dir() or data.looks_like_hub_id(settings.DATA_PATH):
                 builder = data.dataset_builder(settings.DATA_PATH, self.where)
             else:

@@ -112,6 +112,16 @@ def test_latest_is_the_newest_whole_one(save, make_settings):
     assert adapter.find_adapter(settings) == run / "checkpoint-40"
 
 
+def test_latest_is_the_one_of_most_steps_after_the_clock_was_set_back(save, make_settings):
+    settings = make_settings()
+    run = Path(settings.CHECKPOINT_DIR)
+    for step in (40, 100):
+        save(run / f"checkpoint-{step}")
+    file = run / "checkpoint-100" / checkpoints.FINGERPRINT
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"written": "2001-01-01T00:00:00+00:00"}))
+    assert adapter.find_adapter(settings) == run / "checkpoint-100"
+
+
 def test_a_named_adapter_must_be_there(make_settings, tmp_path):
     with pytest.raises(UserError, match="--lora-checkpoint.*adapter_model.safetensors"):
         adapter.find_adapter(make_settings("--lora-checkpoint", str(tmp_path)))

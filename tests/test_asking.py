@@ -201,7 +201,7 @@ def test_questions_in_files(make_settings, tmp_path):
     settings = make_settings("--database", "x.sqlite", "--questions", str(rows))
     assert asking.load_questions(settings) == [{"question": "How many?"}]
     (tmp_path / "none.txt").write_text("\n \n")
-    for name, told in (("none.txt", "no question"), ("missing.txt", "cannot be read")):
+    for name, told in (("none.txt", "no question"), ("missing.txt", "no such file")):
         with pytest.raises(UserError, match=told):
             asking.load_questions(make_settings("--database", "x.sqlite", "--questions", str(tmp_path / name)))
     with pytest.raises(UserError, match="--question"):

@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import patience
@@ -213,3 +215,21 @@ def test_the_exit_of_a_user_error_and_of_a_bug(capsys):
     assert capsys.readouterr().err == "error: this is wrong\n"
     with pytest.raises(ZeroDivisionError), exit_on_user_error():
         raise ZeroDivisionError
+
+
+def test_twenty_interrupts_in_a_row_leave_a_checkpoint(llama_folder, rows_file, tmp_path):
+    flags = ["--base-model", llama_folder, "--data-path", rows_file, *SHORT, "--max-steps", "100000", "--save-steps", "100000"]
+    process = subprocess.Popen([sys.executable, ROOT / "finetune.py", *map(str, flags)], cwd=tmp_path,
+                               env=os.environ | {"HF_HUB_OFFLINE": "1"}, text=True,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    metrics = tmp_path / "lora_models" / "metrics.jsonl"
+    deadline = time.monotonic() + patience.SECONDS
+    while not metrics.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for _ in range(20):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.03)
+    told = process.communicate(timeout=patience.SECONDS)[1]
+    assert process.returncode == 130, told
+    (checkpoint,) = (tmp_path / "lora_models").glob("checkpoint-*")
+    assert checkpoints.is_whole(checkpoint)

@@ -39,11 +39,21 @@ def test_a_second_signal_ends_it_at_once(start, second, status):
     process = start(stubborn=True)
     process.send_signal(signal.SIGINT)
     assert "once more stops at once" in process.stdout.readline()
-    time.sleep(0.2)
+    time.sleep(1.2)
     assert process.poll() is None
     process.send_signal(second)
     _, told = process.communicate(timeout=patience.SECONDS)
     assert (process.returncode, told) == (status, "stopped at once\n")
+
+
+def test_a_burst_of_signals_is_one(start):
+    process = start(stubborn=True)
+    for _ in range(20):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.03)
+    assert process.poll() is None
+    process.kill()
+    assert process.communicate()[0].count("SIGINT") == 1
 
 
 def test_afterwards_signals_do_what_they_did_before(start):
