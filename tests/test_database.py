@@ -143,7 +143,7 @@ def test_permission_is_the_databases_to_refuse_too(postgresql_server, mysql_serv
     ("nofile.sqlite", "no SQLite file"), ("sqlite://", "no SQLite file"), ("sqlite:///nofile.db", "no SQLite file"),
     ("postgresql://u:pw@h:port/db", "no URL that can be read"), ("postgresql://u:p@s@h/db", "more than one @"),
     ("postgresql://u:1?s@s@h/db", "more than one @"), ("nonesuch://u:pw@h/db", "does not know"),
-    ("x" * 5000, "no SQLite file"), (f"postgresql://{'x' * 5000}/db", "DATABASE"), ("~nosuchuser/x.db", "no SQLite file"),
+    ("x" * 5000, "no SQLite file"), (f"postgresql://{'x' * 5000}/db", "DATABASE"), ("~nosuchuser/x.db", "home folder"),
     ("oracle://u:pw@h/db", "pip install 'oracledb'"), ("postgresql://u:pw@nohost.invalid/db", "nohost.invalid")])
 def test_urls_that_lead_nowhere(url, told):
     assert told in opened(url)

@@ -110,18 +110,19 @@ def test_what_is_pasted_or_is_no_utf8_is_one_question(command, sqlite_server, tm
     if reason := terminal.missing():
         pytest.skip(reason)
     (tmp_path / ".sqlora_history").mkdir()  # a folder keeps no history, and does no harm
-    with terminal.terminal(command(sqlite_server.reader, "--tables", "singer"), tmp_path, HOME=str(tmp_path)) as screen:
+    started = command(sqlite_server.reader, "--tables", "song,singer")
+    with terminal.terminal(started, tmp_path, HOME=str(tmp_path)) as screen:
         screen.wait("\\help", last="question>")
+        screen.type("Caf")
+        screen.tmux("send-keys", "-H", "e9")  # Latin-1
+        screen.type("?", "Enter")
+        screen.wait(" it? [")
+        screen.type("n", "Enter")
+        screen.wait_for_line("question>")
         screen.paste("How many singers\nare there?\n")
         screen.wait("question> How many singers\nare there?")
         screen.type("", "Enter")
         screen.wait("SELECT COUNT(*) FROM singer", last="run it?")
-        screen.type("n", "Enter")
-        screen.wait_for_line("question>")
-        screen.type("Caf")
-        screen.tmux("send-keys", "-H", "e9")  # Latin-1
-        screen.type("?", "Enter")
-        screen.wait("Caf", last="edit it?")
         screen.type("n", "Enter")
         screen.wait_for_line("question>")
         screen.type("\\q", "Enter")
