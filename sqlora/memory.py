@@ -1,9 +1,7 @@
-"""Memory and time of a run, by formula, before any weight is loaded; and how many tokens fit into what is free.
+"""Memory and time of a run, before any weight is loaded; and how many tokens fit into what is free.
 
-What is counted: the weights; the adapter with its gradient and AdamW's two moments, all float32; for each token of a pass and
-each layer the values that the backward pass needs (norms, queries, keys, values, the attention's output, the feed-forward's
-gate, up and product); for each target token its logits, their float32 copy and gradients. `benchmarks/README.md` compares it with
-measured peaks.
+What is counted: the weights; the adapter with its gradient and AdamW's two moments, all float32; and what a pass takes
+(pass_bytes.py), by a formula where layers are compiled. `benchmarks/README.md` compares it with measured peaks.
 """
 
 from __future__ import annotations
@@ -16,18 +14,21 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from sqlora import backend, packing, processes, sampling
+from sqlora import backend, packing, pass_bytes, processes, sampling
 from sqlora.data import Tokenised
 from sqlora.device import Device, available_memory, peak_memory
 from sqlora.hub import BaseModel
+from sqlora.pass_bytes import PassBytes
 from sqlora.passes import Form
 from sqlora.settings import Settings
+from sqlora.stack import LEGACY
 
 CPU_TOKENS = 16_384  # most in a pass on a CPU, whose speed grows little beyond
+MOST_TOKENS = 1 << 20
 SHARE = 0.85  # of the free memory that passes may take; the rest is for what the allocator cannot use
 WEIGHT_BYTES = {"nf4": 0.5 + 0.127 / 8, "fp4": 0.5 + 0.127 / 8,  # with double quantisation (Dettmers et al. 2023, section 3)
                 "sym_int4": 34 / 64}  # a float16 for 64 weights, in bigdl-llm's library
-TRAINED_BYTES = 16  # a trained number, its gradient, and two moments
+TRAINED_BYTES, MOMENT_BYTES = 16, 8  # a trained number, its gradient, and two moments; these alone, which come last
 TARGET_SHARE = 0.42  # of a pass's tokens that are targets with the loss on the SQL alone, as in sql-create-context
 EFFICIENCY = {True: 0.6, False: 0.4}  # share of the matrix rate that training reaches, compiled or not
 SAMPLE = 20  # micro-batches that are built to see how long passes are
@@ -46,11 +47,11 @@ class Estimate:
 def estimate(base: BaseModel, train: Tokenised, settings: Settings, device: Device, form: Form) -> Estimate:
     """Of a run with these settings; nothing is loaded."""
     model = without_weights(base, settings)
-    config = model.config
     sharing = processes.here().world if processes.here().sharded else 1
     weights, trained, linear = model_bytes(model, settings, device.dtype, sharing)
     fixed = weights + trained + (peak_memory("cpu") if device.type == "cpu" else 0)
-    most = settings.MAX_TOKENS_PER_PASS or _fitting_tokens(device, fixed, config, settings, form)
+    a_pass = predicted(model.to(device.dtype), train.rows, settings, form)
+    most = settings.MAX_TOKENS_PER_PASS or fitting_tokens(a_pass, fixed, device, settings)
     size = settings.BATCH_SIZE
     sampler = sampling.make_sampler(train.rows, form.name, settings)
     rows = [train.rows[i] for i in itertools.islice(sampler, SAMPLE * size)]
@@ -60,7 +61,7 @@ def estimate(base: BaseModel, train: Tokenised, settings: Settings, device: Devi
     tokens = sum(map(sum, built)) / len(built) * settings.GRADIENT_ACCUMULATION_STEPS
     work = 4 * linear * tokens * (1.5 if settings.GRADIENT_CHECKPOINTING else 1)
     seconds = work / (matrix_rate(device) * EFFICIENCY[form.compiled])
-    return Estimate(fixed + longest * token_bytes(config, settings, device.dtype, form), seconds, round(tokens), longest)
+    return Estimate(fixed + a_pass.of(longest), seconds, round(tokens), longest)
 
 
 def without_weights(base: BaseModel, settings: Settings) -> PeftModel:
@@ -85,34 +86,67 @@ def model_bytes(model: PeftModel, settings: Settings, dtype: torch.dtype, sharin
     return weights, trained * TRAINED_BYTES, linear
 
 
-def token_bytes(config, settings: Settings, dtype: torch.dtype, form: Form) -> float:
-    """Bytes that one token of a pass adds to the peak. `config` is a Llama-like model's, or has no heads."""
-    hidden, heads = config.hidden_size, getattr(config, "num_attention_heads", 1)
+def predicted(model, rows: list[packing.Row], settings: Settings, form: Form) -> PassBytes:
+    """What passes over such rows take, by a model on the meta device, in the dtype that it will have."""
+    if form.compiled and hasattr(model.config, "num_attention_heads"):
+        return PassBytes(0.0, compiled_token_bytes(model.config, settings, model.dtype))
+    a_pass = pass_bytes.counted(model, rows, form)
+    if not settings.GRADIENT_CHECKPOINTING:
+        return a_pass
+    layers, hidden = model.config.num_hidden_layers, model.config.hidden_size * model.dtype.itemsize
+    # The input of each layer, and the layer that is computed again; the logits are on top.
+    kept = layers * hidden + 2 * a_pass.token / layers
+    return PassBytes(a_pass.fixed, kept + _logit_bytes(model.config, settings, model.dtype))
+
+
+def compiled_token_bytes(config, settings: Settings, dtype: torch.dtype) -> float:
+    """Bytes that one token adds where layers are compiled: cheap steps are computed again instead of kept, with them the inputs
+    of the adapter, dropped or not. `config` is a Llama-like model's."""
+    hidden, heads = config.hidden_size, config.num_attention_heads
     feed_forward = getattr(config, "intermediate_size", None) or 4 * hidden
     head_size = getattr(config, "head_dim", None) or hidden // heads
     attention = head_size * (heads + 2 * (getattr(config, "num_key_value_heads", None) or heads))
-    if form.compiled:  # cheap steps are computed again instead of kept
-        values = 3 * hidden + attention + head_size * heads + 2 * feed_forward
-    else:
-        values = 4 * hidden + 2 * attention + 3 * feed_forward
-    layer = values * dtype.itemsize
+    layer = (3 * hidden + attention + head_size * heads + 2 * feed_forward) * dtype.itemsize
+    kept = config.num_hidden_layers * layer
     if settings.GRADIENT_CHECKPOINTING:
         kept = config.num_hidden_layers * hidden * dtype.itemsize + 2 * layer
-    else:
-        kept = config.num_hidden_layers * layer
-    return kept + config.vocab_size * (dtype.itemsize + 3 * 4) * (1 if settings.TRAIN_ON_INPUTS else TARGET_SHARE)
+    return kept + _logit_bytes(config, settings, dtype)
 
 
-def tokens_per_pass(model, settings: Settings, device: Device, form: Form) -> int:
-    """Tokens that may go through at once beside the loaded model: as many as the free memory holds."""
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    return _fitting_tokens(device, trained * (TRAINED_BYTES - 4), model.config, settings, form)
+def _logit_bytes(config, settings: Settings, dtype: torch.dtype) -> float:
+    """Of a token: its logits where it is a target, their float32 copy and gradients."""
+    return config.vocab_size * (dtype.itemsize + 3 * 4) * (1 if settings.TRAIN_ON_INPUTS else TARGET_SHARE)
 
 
-def _fitting_tokens(device: Device, beside: float, config, settings: Settings, form: Form) -> int:
-    room = SHARE * available_memory(device.type) - beside
-    tokens = max(settings.MAX_LENGTH, int(room / token_bytes(config, settings, device.dtype, form)))
-    return min(tokens, CPU_TOKENS) if device.type == "cpu" else tokens
+class Room:
+    """How many tokens may go through the loaded model at once: as many as the free memory holds, by what passes took."""
+
+    def __init__(self, model, rows: list[packing.Row], settings: Settings, device: Device, form: Form) -> None:
+        trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        self.device, self.settings = device, settings
+        self.a_pass = PassBytes(0.0, 1.0)
+        self.most_tokens = settings.MAX_TOKENS_PER_PASS
+        if not self.most_tokens:
+            together = LEGACY or processes.here().sharded  # a base that is spread is not gathered for a trial
+            self.a_pass = (None if together else pass_bytes.measured(model, rows, form)) or PassBytes(
+                0.0, compiled_token_bytes(model.config, settings, device.dtype))
+            self.most_tokens = fitting_tokens(self.a_pass, trained * MOMENT_BYTES, device, settings)
+
+    def shrunk(self, tokens: int) -> int:
+        """`tokens`, or fewer where other processes have taken the memory that a pass of so many needs.
+
+        On a CPU alone: there nothing else would tell, and the system ends a process that takes too much.
+        """
+        is_watched = self.device.type == "cpu" and not self.settings.MAX_TOKENS_PER_PASS
+        if not is_watched or self.a_pass.of(tokens) <= available_memory("cpu"):
+            return tokens
+        return min(tokens, fitting_tokens(self.a_pass, 0.0, self.device, self.settings))
+
+
+def fitting_tokens(a_pass: PassBytes, beside: float, device: Device, settings: Settings) -> int:
+    """Tokens of a pass that the free memory holds `beside` so many bytes; at least those of a row, which must go through."""
+    tokens = max(settings.MAX_LENGTH, a_pass.tokens(SHARE * available_memory(device.type) - beside))
+    return min(tokens, CPU_TOKENS if device.type == "cpu" else MOST_TOKENS)
 
 
 def matrix_rate(device: Device) -> float:

@@ -58,7 +58,8 @@ class SqlTrainer(SavingTrainer):
         self.fingerprint = fingerprint
         self.form = form
         self.settings = settings
-        self.most_tokens = settings.MAX_TOKENS_PER_PASS or memory.tokens_per_pass(model, settings, device, form)
+        self.room = memory.Room(model, splits.validation.rows, settings, device, form)
+        self.most_tokens = self.room.most_tokens
         self.stop = interrupts.Stop()
         self.stopped_by = 0  # the signal that ended the run, in whichever process it came
         self.rows_seen = 0
@@ -189,6 +190,9 @@ class SqlTrainer(SavingTrainer):
         the same result. Raises UserError if they have a row each already, or if the base is spread over processes, which go
         through its layers together.
         """
+        if (fits := self.room.shrunk(self.most_tokens)) < self.most_tokens:
+            note(f"other processes have taken memory; from here on a pass has at most {fits:,} tokens")
+            self.most_tokens = fits
         if inputs["rows"].most_tokens > self.most_tokens:  # it was made before memory ran out
             inputs = self._with_passes_of(self.most_tokens, inputs)
         inputs = self._prepare_inputs(self._in_step(inputs))

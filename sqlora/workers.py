@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import multiprocessing
 import os
@@ -36,8 +37,10 @@ def spread(function: Callable, calls: list[tuple], workers: int | None = None, l
     pool, running = _pool(workers), deque()
     try:
         while chunks or running:
-            while chunks and len(running) < AHEAD * workers:
-                running.append((chunks[0], pool.submit(_call, function, chunks.popleft())))
+            with contextlib.suppress(BrokenProcessPool):  # which what is running tells too
+                while chunks and len(running) < AHEAD * workers:
+                    running.append((chunks[0], pool.submit(_call, function, chunks[0])))
+                    chunks.popleft()
             part, future = running.popleft()
             try:
                 yield from future.result()

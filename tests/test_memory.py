@@ -8,6 +8,7 @@ from transformers import LlamaConfig
 
 from sqlora import data, device, memory, passes
 from sqlora.hub import BaseModel
+from sqlora.pass_bytes import PassBytes
 
 CPU = device.choose_device("cpu", "float32")
 GPU = replace(CPU, type="cuda", dtype=torch.bfloat16)
@@ -45,12 +46,14 @@ def test_processes_that_share_the_base_have_a_part_of_it_each(tmp_path, make_set
 def test_more_free_memory_lets_more_tokens_through(monkeypatch, make_settings):
     def tokens(free, *flags):
         monkeypatch.setattr(device, "free_memory", lambda kind: free)
-        return memory._fitting_tokens(GPU, 0.0, SEVEN_B, make_settings(*flags), PLAIN)
+        settings = make_settings(*flags)
+        a_pass = PassBytes(0.0, memory.compiled_token_bytes(SEVEN_B, settings, torch.bfloat16))
+        return memory.fitting_tokens(a_pass, 0.0, GPU, settings)
 
     assert tokens(0) == 512  # a row of MAX_LENGTH must go through
     assert 512 < tokens(8e9) < tokens(16e9) < tokens(None, "--gradient-checkpointing")
     monkeypatch.setattr(device, "free_memory", lambda kind: 1e12)
-    assert memory._fitting_tokens(CPU, 0.0, SEVEN_B, make_settings(), PLAIN) == memory.CPU_TOKENS
+    assert memory.fitting_tokens(PassBytes(0.0, 1e6), 0.0, CPU, make_settings()) == memory.CPU_TOKENS
 
 
 def test_the_rate_of_this_machine_is_a_number_above_zero():
