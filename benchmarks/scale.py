@@ -43,6 +43,7 @@ def main() -> None:
     eager = Form("tree", "", False, "")
     rows: dict[str, list[str]] = {"memory": [], "bytes": [], "epoch": []}
     linear_of = {}
+    row = [{"input_ids": [1] * 2048, "labels": [-100] * 1200 + [1] * 848}]
     for name, sizes in SHAPES.items():
         config = LlamaConfig(**{key: value for key, value in sizes.items() if key != "rope_theta"})
         with torch.device("meta"):
@@ -51,7 +52,8 @@ def main() -> None:
         _, trained, linear = parts[0]
         adapter = trained / memory.TRAINED_BYTES
         linear_of[name] = linear
-        passes = [arguments.tokens * memory.token_bytes(config, settings, torch.bfloat16, eager) for settings in (plain, saving)]
+        model.to(torch.bfloat16)
+        passes = [memory.predicted(model, row, settings, eager).of(arguments.tokens) for settings in (plain, saving)]
         rows["memory"].append(f"| {name} | " + " | ".join(f"{(weights + trained) / 1e9:.1f}" for weights, _, _ in parts)
                               + f" | {passes[0] / 1e9:.1f} | {passes[1] / 1e9:.1f} |")
         sent = 2 * adapter * 4  # a ring sends each number there and back, but for 1 / N of it

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import AutoModelForCausalLM
 
 from sqlora import backend, packing, pass_bytes, processes, sampling
@@ -31,6 +32,7 @@ WEIGHT_BYTES = {"nf4": 0.5 + 0.127 / 8, "fp4": 0.5 + 0.127 / 8,  # with double q
 TRAINED_BYTES, MOMENT_BYTES = 16, 8  # a trained number, its gradient, and two moments; these alone, which come last
 TARGET_SHARE = 0.42  # of a pass's tokens that are targets with the loss on the SQL alone, as in sql-create-context
 EFFICIENCY = {True: 0.6, False: 0.4}  # share of the matrix rate that training reaches, compiled or not
+ATTENTION_OUTPUT, LAST_OF_A_PART = ("o_proj", "dense"), ("down_proj", "fc2")  # names of layers
 SAMPLE = 20  # micro-batches that are built to see how long passes are
 
 
@@ -89,7 +91,7 @@ def model_bytes(model: PeftModel, settings: Settings, dtype: torch.dtype, sharin
 def predicted(model, rows: list[packing.Row], settings: Settings, form: Form) -> PassBytes:
     """What passes over such rows take, by a model on the meta device, in the dtype that it will have."""
     if form.compiled and hasattr(model.config, "num_attention_heads"):
-        return PassBytes(0.0, compiled_token_bytes(model.config, settings, model.dtype))
+        return PassBytes(0.0, compiled_token_bytes(model, settings))
     a_pass = pass_bytes.counted(model, rows, form)
     if not settings.GRADIENT_CHECKPOINTING:
         return a_pass
@@ -99,18 +101,33 @@ def predicted(model, rows: list[packing.Row], settings: Settings, form: Form) ->
     return PassBytes(a_pass.fixed, kept + _logit_bytes(model.config, settings, model.dtype))
 
 
-def compiled_token_bytes(config, settings: Settings, dtype: torch.dtype) -> float:
-    """Bytes that one token adds where layers are compiled: cheap steps are computed again instead of kept, with them the inputs
-    of the adapter, dropped or not. `config` is a Llama-like model's."""
+def compiled_token_bytes(model, settings: Settings) -> float:
+    """Bytes that one token adds where the layers of a Llama-like model are compiled: cheap steps are computed again, not kept.
+
+    Kept are the two residual streams, queries, keys, values, attention's output, gate and up; and what the adapter reads: each
+    input once, or with dropout for each of its layers, with a mask of a byte. As seen on an H100 (benchmarks/README.md).
+    """
+    config, size = model.config, model.dtype.itemsize
     hidden, heads = config.hidden_size, config.num_attention_heads
     feed_forward = getattr(config, "intermediate_size", None) or 4 * hidden
     head_size = getattr(config, "head_dim", None) or hidden // heads
-    attention = head_size * (heads + 2 * (getattr(config, "num_key_value_heads", None) or heads))
-    layer = (3 * hidden + attention + head_size * heads + 2 * feed_forward) * dtype.itemsize
+    attention = head_size * (2 * heads + 2 * (getattr(config, "num_key_value_heads", None) or heads))
+    layer = (2 * hidden + attention + 2 * feed_forward) * size + _adapter_inputs(model, settings, size)
     kept = config.num_hidden_layers * layer
     if settings.GRADIENT_CHECKPOINTING:
-        kept = config.num_hidden_layers * hidden * dtype.itemsize + 2 * layer
-    return kept + _logit_bytes(config, settings, dtype)
+        kept = config.num_hidden_layers * hidden * size + 2 * layer
+    return kept + _logit_bytes(config, settings, model.dtype)
+
+
+def _adapter_inputs(model, settings: Settings, size: int) -> float:
+    """Bytes of a token that a layer keeps for its adapter, in numbers of `size` bytes."""
+    adapted = {name: layer.in_features for name, layer in model.named_modules() if isinstance(layer, BaseTunerLayer)}
+    if settings.LORA_DROPOUT:
+        return sum(adapted.values()) / model.config.num_hidden_layers * (size + 1)
+    # Layers side by side read one input, but for the last of each part: attention's output, which is kept anyway, and down.
+    shared = {(name.rpartition(".")[0], name.endswith(LAST_OF_A_PART)): width for name, width in adapted.items()
+              if not name.endswith(ATTENTION_OUTPUT)}
+    return sum(shared.values()) / model.config.num_hidden_layers * size
 
 
 def _logit_bytes(config, settings: Settings, dtype: torch.dtype) -> float:
@@ -128,8 +145,8 @@ class Room:
         self.most_tokens = settings.MAX_TOKENS_PER_PASS
         if not self.most_tokens:
             together = LEGACY or processes.here().sharded  # a base that is spread is not gathered for a trial
-            self.a_pass = (None if together else pass_bytes.measured(model, rows, form)) or PassBytes(
-                0.0, compiled_token_bytes(model.config, settings, device.dtype))
+            seen = None if together else pass_bytes.measured(model, rows, form)
+            self.a_pass = seen or PassBytes(0.0, compiled_token_bytes(model, settings))
             self.most_tokens = fitting_tokens(self.a_pass, trained * MOMENT_BYTES, device, settings)
 
     def shrunk(self, tokens: int) -> int:
