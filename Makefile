@@ -1,4 +1,5 @@
 # make demo, make test, make pictures: each makes .venv first and installs what it needs there.
+# make test-slow: the tests that take half a minute and more, several processes and the whole demo among them.
 # make test-openvino: a merged model exported to OpenVINO and run there, in an environment of its own, .venv-openvino.
 # make test-bigdl: BACKEND bigdl in an environment of its own, .venv-bigdl; with BIGDL=ipex-llm, .venv-ipex-llm.
 
@@ -13,7 +14,7 @@ BIGDL ?= bigdl
 BIGDL_PYTHON ?= python3.11
 BIGDL_BIN := .venv-$(BIGDL)/$(notdir $(BIN))
 
-.PHONY: demo test test-bigdl test-openvino pictures clean
+.PHONY: demo test test-slow test-bigdl test-openvino pictures clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python finetune.py --preset tiny
@@ -21,7 +22,10 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.tested
 	$(BIN)/python -m ruff check --quiet .
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
+
+test-slow: $(VENV)/.tested
+	$(BIN)/python -m pytest -q -n 2 -m slow
 
 test-bigdl: $(VENV)/.installed .venv-$(BIGDL)/.tested
 	SQLORA_DEFAULT_PYTHON=$(abspath $(BIN)/python) $(BIGDL_BIN)/python -m pytest -q tests/test_bigdl.py

@@ -51,6 +51,7 @@ def measure(shape: str, targets: str, dropout: float, dtype: str, low_bit: str, 
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from sqlora import backend, memory, pass_bytes, passes, quantised
+    from sqlora import device as devices
     from sqlora import packing as packer
     from sqlora.hub import BaseModel
     from sqlora.settings import load_settings
@@ -81,6 +82,7 @@ def measure(shape: str, targets: str, dropout: float, dtype: str, low_bit: str, 
         model = backend.wrap_with_adapter(model, settings)
         form = passes.prepare(model, passes.choose_form(config, settings, device), device)
         counted = memory.predicted(memory.without_weights(base, settings).to(device.dtype), rows, settings, form)
+    devices.give_memory_back(always=True)  # as where memory is short
     seen = pass_bytes.measured(model, rows, form)
     inputs = packer.make_passes(rows, form.name, tokens)[0]
     taken = pass_bytes.taken(model, inputs)

@@ -21,7 +21,7 @@ PREFERENCE = ("xpu", "cuda", "cpu")
 # of many lengths, and memory grows by a megabyte with each.
 KEPT_PRODUCTS = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
 MOST_KEPT = "64"
-M_MMAP_THRESHOLD, LARGE_BLOCK = -3, 1 << 18  # of mallopt(3); bytes
+M_MMAP_THRESHOLD, SMALL_BLOCK, LARGE_BLOCK = -3, 1 << 18, 1 << 25  # of mallopt(3); bytes
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -61,19 +61,17 @@ def choose_device(wanted: str, dtype: str) -> Device:
         raise UserError("DTYPE (--dtype) is float16, which trains badly on a CPU; use float32, bfloat16 or auto")
     for name in KEPT_PRODUCTS:  # read at the first product
         os.environ.setdefault(name, MOST_KEPT)
-    if kind == "cpu":
-        _give_memory_back()
     return Device(kind, device_name(kind), reason, number, why)
 
 
-def _give_memory_back() -> None:
-    """Has glibc give large blocks back to the system when they are freed; else it keeps them in a heap that is full of holes.
+def give_memory_back(always: bool) -> None:
+    """Whether glibc gives blocks back to the system as soon as they are freed, or keeps them in a heap, which gets full of holes.
 
-    A pass of SmolLM2's shape (all-linear, float32, 1,058 tokens) took 1.23 GB for each ten layers without it and 0.84 with it,
-    in the same time; and only so does its size tell what it will take.
+    On two cores of a Xeon a pass of SmolLM2's shape (ten layers, all-linear, float32, 1,058 tokens) took 1.23 GB with such a heap
+    and 0.84 without, in the same time; but small blocks cost time: the demo trains at half the speed without.
     """
     if allocator := getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None:
-        allocator(M_MMAP_THRESHOLD, LARGE_BLOCK)
+        allocator(M_MMAP_THRESHOLD, SMALL_BLOCK if always else LARGE_BLOCK)
 
 
 def is_there(kind: str) -> bool:

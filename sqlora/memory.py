@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 
 from sqlora import backend, packing, pass_bytes, processes, sampling
 from sqlora.data import Tokenised
-from sqlora.device import Device, available_memory, peak_memory
+from sqlora.device import Device, available_memory, give_memory_back, peak_memory
 from sqlora.hub import BaseModel
 from sqlora.pass_bytes import PassBytes
 from sqlora.passes import Form
@@ -26,6 +26,7 @@ from sqlora.stack import LEGACY
 
 CPU_TOKENS = 16_384  # most in a pass on a CPU, whose speed grows little beyond
 MOST_TOKENS = 1 << 20
+ROOMY = 3  # times what a pass takes: where so much is free, the memory's holes do no harm
 SHARE = 0.85  # of the free memory that passes may take; the rest is for what the allocator cannot use
 WEIGHT_BYTES = {"nf4": 0.5 + 0.127 / 8, "fp4": 0.5 + 0.127 / 8,  # with double quantisation (Dettmers et al. 2023, section 3)
                 "sym_int4": 34 / 64}  # a float16 for 64 weights, in bigdl-llm's library
@@ -108,7 +109,7 @@ def compiled_token_bytes(model, settings: Settings) -> float:
     input once, or with dropout for each of its layers, with a mask of a byte. As seen on an H100 (benchmarks/README.md).
     """
     config, size = model.config, model.dtype.itemsize
-    hidden, heads = config.hidden_size, config.num_attention_heads
+    hidden, heads = config.hidden_size, getattr(config, "num_attention_heads", 1)
     feed_forward = getattr(config, "intermediate_size", None) or 4 * hidden
     head_size = getattr(config, "head_dim", None) or hidden // heads
     attention = head_size * (2 * heads + 2 * (getattr(config, "num_key_value_heads", None) or heads))
@@ -141,13 +142,13 @@ class Room:
     def __init__(self, model, rows: list[packing.Row], settings: Settings, device: Device, form: Form) -> None:
         trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         self.device, self.settings = device, settings
-        self.a_pass = PassBytes(0.0, 1.0)
-        self.most_tokens = settings.MAX_TOKENS_PER_PASS
-        if not self.most_tokens:
-            together = LEGACY or processes.here().sharded  # a base that is spread is not gathered for a trial
-            seen = None if together else pass_bytes.measured(model, rows, form)
-            self.a_pass = seen or PassBytes(0.0, compiled_token_bytes(model, settings))
-            self.most_tokens = fitting_tokens(self.a_pass, trained * MOMENT_BYTES, device, settings)
+        together = LEGACY or processes.here().sharded  # a base that is spread is not gathered for a trial
+        give_memory_back(always=True)
+        seen = None if together else pass_bytes.measured(model, rows, form)
+        self.a_pass = seen or PassBytes(0.0, compiled_token_bytes(model, settings))
+        fitting = fitting_tokens(self.a_pass, trained * MOMENT_BYTES, device, settings)
+        self.most_tokens = settings.MAX_TOKENS_PER_PASS or fitting
+        give_memory_back(always=ROOMY * self.a_pass.of(self.most_tokens) > available_memory(device.type))
 
     def shrunk(self, tokens: int) -> int:
         """`tokens`, or fewer where other processes have taken the memory that a pass of so many needs.

@@ -217,6 +217,7 @@ def test_the_exit_of_a_user_error_and_of_a_bug(capsys):
         raise ZeroDivisionError
 
 
+@pytest.mark.slow
 def test_twenty_interrupts_in_a_row_leave_a_checkpoint(llama_folder, rows_file, tmp_path):
     flags = ["--base-model", llama_folder, "--data-path", rows_file, *SHORT, "--max-steps", "100000", "--save-steps", "100000"]
     process = subprocess.Popen([sys.executable, ROOT / "finetune.py", *map(str, flags)], cwd=tmp_path,

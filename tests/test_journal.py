@@ -167,6 +167,7 @@ def test_answers_are_written_before_they_are_judged(flags, tmp_path, monkeypatch
     assert (tmp_path / "out.jsonl").read_text() == written
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stdout", ["| true", ">&-"])
 def test_where_nobody_reads_the_answers_are_there(flags, tmp_path, stdout):
     command = f"{shlex.join([sys.executable, 'generate.py', *flags])} {stdout}"
@@ -177,6 +178,7 @@ def test_where_nobody_reads_the_answers_are_there(flags, tmp_path, stdout):
     assert (tmp_path / "run" / "before_after.html").is_file()
 
 
+@pytest.mark.slow
 def test_two_processes_write_one_output_and_lose_no_row(flags, tmp_path):
     launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
               "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "generate.py", *flags]

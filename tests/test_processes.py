@@ -90,6 +90,7 @@ def rank_of(process: psutil.Process) -> str | None:
         return None
 
 
+@pytest.mark.slow
 def test_two_processes_are_as_one_in_luck_and_out_of_it(launch, flags, make_settings, tmp_path):
     alone = tmp_path / "alone"
     train_alone(alone, make_settings, flags)
@@ -143,6 +144,7 @@ def test_two_processes_are_as_one_in_luck_and_out_of_it(launch, flags, make_sett
     assert_alike(folders[3], killed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "how", "more"), [(4, PLAIN, ()), (2, FSDP, ("--max-tokens-per-pass", "150"))])
 def test_four_processes_and_a_base_that_two_share_are_as_one(launch, flags, make_settings, tmp_path, count, how, more):
     alone, together = tmp_path / "alone", tmp_path / "together"

@@ -95,6 +95,7 @@ def logged(folder: Path) -> list[tuple]:
     return [(entry["step"], entry.get("loss"), entry.get("eval_loss"), entry.get("learning_rate")) for entry in entries]
 
 
+@pytest.mark.slow
 def test_a_run_interrupted_at_step_13_and_killed_at_step_27_ends_as_a_straight_one(start, tmp_path):
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     done = start(straight)

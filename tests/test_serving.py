@@ -49,6 +49,7 @@ def python(program, *arguments, text=""):
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not OPENVINO, reason="needs OpenVINO: make test-openvino")
 def test_openvino_writes_the_same_sql(tmp_path, demo_run):
     settings = load_settings([*demo_run, "--model", "adapter"], "")

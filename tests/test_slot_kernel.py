@@ -24,6 +24,7 @@ CLOSE = {torch.float32: 5e-6, torch.float16: 2e-3}
 DTYPES = CLOSE if DEVICE == "cpu" else [torch.float16]  # the tiles of float32 are too large for many GPUs
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(DEVICE != "cpu" or INTERPRETS or not importlib.util.find_spec("triton"), reason="no Triton, or a GPU")
 def test_by_the_interpreter():
     ran = subprocess.run([sys.executable, "-m", "pytest", "-q", __file__], env=os.environ | {"TRITON_INTERPRET": "1"}, text=True,
