@@ -1,4 +1,4 @@
-"""What the comparison with plain transformers at the start of a run costs (sqlora/agreement.py): seconds, and bytes at the peak.
+"""What the comparison with plain transformers at the start of a run costs (sqlora/model/agreement.py): seconds, and bytes at the peak.
 
     python benchmarks/agreement.py [--shape codellama-7b] [finetune.py's flags]
 
@@ -24,8 +24,9 @@ def main() -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from sqlora import agreement, backend, device, hub, passes
-    from sqlora.settings import load_settings
+    from sqlora.model import agreement, base_models, device, loading
+    from sqlora.settings.command_line import load_settings
+    from sqlora.training.packing import packed_loss
 
     settings = load_settings(flags, "")
     chosen = device.choose_device(settings.DEVICE, settings.DTYPE)
@@ -36,8 +37,8 @@ def main() -> None:
         with torch.device(chosen.place):
             LlamaForCausalLM(LlamaConfig(**sizes, rope_parameters=rope)).save_pretrained(folder)
         torch.set_default_dtype(torch.float32)
-        base = hub.BaseModel(Path(folder), folder, None, "")
-        model = backend.load_base(base, settings, chosen, training=True)
+        base = base_models.BaseModel(Path(folder), folder, None, "")
+        model = loading.load_base(base, settings, chosen, training=True)
     seconds, peaks, on_gpu = {}, {}, chosen.type != "cpu"
 
     def measure(name: str, work) -> object:
@@ -51,9 +52,9 @@ def main() -> None:
         return found
 
     measure("answering", lambda: agreement.check_answering(model))
-    model = backend.wrap_with_adapter(model, settings)
-    form = passes.choose_form(model.config, settings, chosen)
-    form = measure("prepare", lambda: passes.prepare(model, form, chosen))
+    model = loading.wrap_with_adapter(model, settings)
+    form = packed_loss.choose_form(model.config, settings, chosen)
+    form = measure("prepare", lambda: packed_loss.prepare(model, form, chosen))
     measure("training", lambda: agreement.check_training(model, form))
     print(json.dumps({"device": chosen.name, "shape": arguments.shape, "form": form.name, "compiled": form.compiled,
                       "low_bit": settings.LOW_BIT, "seconds": seconds, "peak_bytes": peaks}))

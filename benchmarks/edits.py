@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 from sqlglot import exp
 
-from sqlora.schema import Schema
+from sqlora.sql.schema import Schema
 
 Edit = Callable[[exp.Expression, Schema, random.Random], exp.Expression | None]
 SLIPS = {exp.GT: (exp.GTE, exp.LT), exp.GTE: (exp.GT, exp.LTE), exp.LT: (exp.LTE, exp.GT), exp.LTE: (exp.LT, exp.GTE),

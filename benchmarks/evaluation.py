@@ -22,11 +22,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.edits import MUTANTS, REWRITES
-from sqlora.evaluation import DATABASES, complete_schema, judge
-from sqlora.sandbox import Database, Result
-from sqlora.scorecard import wilson
-from sqlora.sql import SqlError, parse_query, parse_schema, to_sqlite
-from sqlora.synthetic import Synthesiser
+from sqlora.evaluation.judge import DATABASES, complete_schema, judge
+from sqlora.evaluation.metrics import wilson
+from sqlora.evaluation.synthetic_databases import Synthesiser
+from sqlora.sql.parsing import SqlError, parse_query, parse_schema, to_sqlite
+from sqlora.sql.sandbox import Database, Result
 
 RULES = ("SQLoRA", "empty tables", "BIRD", "defog")
 

@@ -27,17 +27,19 @@ class Bench:
     def __init__(self, folder: Path, rows: Path, weights: str, number: int):
         import torch
 
-        from sqlora import backend, data, hub, prompt
-        from sqlora.settings import load_settings
+        from sqlora.data import dataset
+        from sqlora.model import base_models, loading
+        from sqlora.prompt import encoding
+        from sqlora.settings.command_line import load_settings
 
         self.torch = torch
         self.settings = load_settings(["--low-bit", "none" if weights == "bf16" else "nf4"], "")
-        self.device = backend.choose_device(self.settings)
-        base = hub.find_base_model(str(folder))
-        self.tokenizer = backend.load_tokenizer(base)
-        self.model = backend.load_base(base, self.settings, self.device, training=False).eval()
-        read = data.load_rows(str(rows), "--rows")
-        self.prompts = prompt.encode_prompts(self.tokenizer, [read[i % len(read)] for i in range(number)])
+        self.device = loading.choose_device(self.settings)
+        base = base_models.find_base_model(str(folder))
+        self.tokenizer = loading.load_tokenizer(base)
+        self.model = loading.load_base(base, self.settings, self.device, training=False).eval()
+        read = dataset.load_rows(str(rows), "--rows")
+        self.prompts = encoding.encode_prompts(self.tokenizer, [read[i % len(read)] for i in range(number)])
         self.weights = weights
 
     def wait(self) -> None:
@@ -59,7 +61,7 @@ class Bench:
 
     def floor(self, batch: int, number: int) -> float:
         """Seconds that reading the weights and the rows' keys and values takes at the copy rate."""
-        from sqlora.slots import slot_bytes
+        from sqlora.generation.kv_cache import slot_bytes
 
         weights = sum(parameter.nbytes for parameter in self.model.parameters())
         passes = -(-number // batch) * NEW_TOKENS
@@ -69,7 +71,7 @@ class Bench:
 
     def plain(self, batch: int, number: int, **how) -> None:
         """transformers' generate."""
-        from sqlora.plain import pad_left
+        from sqlora.generation.transformers_generate import pad_left
 
         order = sorted(self.prompts[:number], key=len, reverse=True)
         with self.torch.inference_mode():
@@ -91,14 +93,14 @@ class Bench:
         assert all(len(written[i][0][0]) == NEW_TOKENS for i in range(number))
 
     def writer(self, *flags: str):
-        from sqlora.batching import BatchWriter
-        from sqlora.settings import load_settings
+        from sqlora.generation.continuous_batching import BatchWriter
+        from sqlora.settings.command_line import load_settings
 
         changed = load_settings(["--max-new-tokens", str(NEW_TOKENS), "--compile", "off", *flags], "")
         return BatchWriter(self.model, changed, eos=-1)
 
     def time(self, way: str, number: int, batch: int, warm_up, run, repeats: int = 1) -> None:
-        from sqlora.device import peak_memory
+        from sqlora.model.device import peak_memory
 
         if self.device.type != "cpu":
             self.torch.accelerator.reset_peak_memory_stats()
@@ -167,7 +169,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from benchmarks import full_size
-    from sqlora import console
+    from sqlora.system import console
 
     console.quiet_libraries()
     with tempfile.TemporaryDirectory() as name:

@@ -50,11 +50,13 @@ def measure(shape: str, targets: str, dropout: float, dtype: str, low_bit: str, 
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from sqlora import backend, memory, pass_bytes, passes, quantised
-    from sqlora import device as devices
-    from sqlora import packing as packer
-    from sqlora.hub import BaseModel
-    from sqlora.settings import load_settings
+    from sqlora.model import device as devices
+    from sqlora.model import loading, quantised
+    from sqlora.model.base_models import BaseModel
+    from sqlora.settings.command_line import load_settings
+    from sqlora.training import memory_estimate, pass_bytes
+    from sqlora.training.packing import packed_batches as packer
+    from sqlora.training.packing import packed_loss
 
     hidden, feed_forward, layers, heads, kv, vocabulary = SHAPES[shape]
     config = LlamaConfig(hidden_size=hidden, intermediate_size=feed_forward, num_hidden_layers=layers, num_attention_heads=heads,
@@ -62,7 +64,7 @@ def measure(shape: str, targets: str, dropout: float, dtype: str, low_bit: str, 
     config.architectures = ["LlamaForCausalLM"]
     settings = load_settings(["--lora-targets", TARGETS[targets], "--lora-dropout", str(dropout), "--dtype", dtype, "--low-bit",
                               low_bit, "--packing", packing, "--compile", compile_, "--device", "cuda" if gpu else "cpu"], "")
-    device = backend.choose_device(settings)
+    device = loading.choose_device(settings)
     draw = random.Random(0)
     rows = []
     for _ in range(400):
@@ -79,9 +81,9 @@ def measure(shape: str, targets: str, dropout: float, dtype: str, low_bit: str, 
         model.requires_grad_(False)
         if low_bit != "none":
             quantised.quantise(model, low_bit, device)
-        model = backend.wrap_with_adapter(model, settings)
-        form = passes.prepare(model, passes.choose_form(config, settings, device), device)
-        counted = memory.predicted(memory.without_weights(base, settings).to(device.dtype), rows, settings, form)
+        model = loading.wrap_with_adapter(model, settings)
+        form = packed_loss.prepare(model, packed_loss.choose_form(config, settings, device), device)
+        counted = memory_estimate.predicted(memory_estimate.without_weights(base, settings).to(device.dtype), rows, settings, form)
     devices.give_memory_back(always=True)  # as where memory is short
     seen = pass_bytes.measured(model, rows, form)
     inputs = packer.make_passes(rows, form.name, tokens)[0]

@@ -46,8 +46,10 @@ def steps_on_one_schema(runs: int) -> tuple[dict[str, list[float]], int]:
     """Rows a second of a forward and backward pass over the 32 rows, by form, and the tokens of a row."""
     import torch
 
-    from sqlora import backend, data, device, hub, packing, passes
-    from sqlora.settings import load_settings
+    from sqlora.data import dataset
+    from sqlora.model import base_models, device, loading
+    from sqlora.settings.command_line import load_settings
+    from sqlora.training.packing import packed_batches, packed_loss
 
     found: dict[str, list[float]] = {}
     steps = {}
@@ -55,17 +57,17 @@ def steps_on_one_schema(runs: int) -> tuple[dict[str, list[float]], int]:
         settings = load_settings(["--preset", "tiny", "--device", "cpu", "--prompt-order", "schema_first", "--max-length", "2048",
                                   "--packing", form], "")
         chosen = device.choose_device(settings.DEVICE, settings.DTYPE)
-        base = hub.find_base_model(settings.BASE_MODEL)
-        rows = data.tokenise_rows(one_schema(), backend.load_tokenizer(base), settings).rows
-        model = backend.wrap_with_adapter(backend.load_base(base, settings, chosen, training=True), settings).train()
-        chosen_form = passes.choose_form(model.config, settings, chosen)
-        passes.prepare(model, chosen_form, chosen)
-        steps[form] = model, packing.make_passes(rows, chosen_form.name, 10**6)
+        base = base_models.find_base_model(settings.BASE_MODEL)
+        rows = dataset.tokenise_rows(one_schema(), loading.load_tokenizer(base), settings).rows
+        model = loading.wrap_with_adapter(loading.load_base(base, settings, chosen, training=True), settings).train()
+        chosen_form = packed_loss.choose_form(model.config, settings, chosen)
+        packed_loss.prepare(model, chosen_form, chosen)
+        steps[form] = model, packed_batches.make_passes(rows, chosen_form.name, 10**6)
 
     def step(form: str) -> None:
         model, made = steps[form]
         with torch.autocast("cpu", dtype=chosen.dtype, enabled=chosen.dtype != torch.float32):
-            losses = [passes.loss_sum(model, one, model.get_base_model()) for one in made]
+            losses = [packed_loss.loss_sum(model, one, model.get_base_model()) for one in made]
         sum(losses).backward()
         model.zero_grad()
 
@@ -93,8 +95,8 @@ def main() -> None:
     arguments = parser.parse_args()
     found: dict[str, list[float]] = {"off": [], "auto": []}
     for _ in range(arguments.runs):
-        for packing, rates in found.items():
-            rates.append(finetune(packing, arguments.steps))
+        for packed_batches, rates in found.items():
+            rates.append(finetune(packed_batches, arguments.steps))
     tell("finetune.py --preset tiny", found, "off")
     schema, tokens = steps_on_one_schema(arguments.runs)
     tell(f"one schema of 12 tables, 32 questions, schema first, {tokens:.0f} tokens a row", schema, "off")

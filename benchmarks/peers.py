@@ -22,13 +22,14 @@ LEARNING_RATE = 1e-4
 
 
 def tokenise(arguments) -> list[dict[str, list[int]]]:
-    from sqlora import backend, data, hub
-    from sqlora.settings import load_settings
+    from sqlora.data import dataset as data
+    from sqlora.model import base_models, loading
+    from sqlora.settings.command_line import load_settings
 
     folder = str(arguments.model)
     rows = data.load_rows(str(arguments.rows), "--rows")
     random.Random(0).shuffle(rows)
-    tokenizer = backend.load_tokenizer(hub.BaseModel(arguments.model, folder, None, ""))
+    tokenizer = loading.load_tokenizer(base_models.BaseModel(arguments.model, folder, None, ""))
     return data.tokenise_rows(rows, tokenizer, load_settings([], "")).rows
 
 

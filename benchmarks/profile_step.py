@@ -30,28 +30,30 @@ def main() -> None:
     arguments, flags = parser.parse_known_args()
     import torch
 
-    from sqlora import backend, data, device, hub, packing, passes
-    from sqlora.settings import load_settings
+    from sqlora.data import dataset
+    from sqlora.model import base_models, device, loading
+    from sqlora.settings.command_line import load_settings
+    from sqlora.training.packing import packed_batches, packed_loss
 
     settings = load_settings(["--lora-dropout", "0", "--no-gradient-checkpointing", *flags], "")
     chosen = device.choose_device(settings.DEVICE, settings.DTYPE)
-    base = hub.BaseModel(arguments.model, str(arguments.model), None, "")
-    form = passes.choose_form(backend.check_causal(base), settings, chosen)
-    rows = data.load_rows(str(arguments.rows), "--rows")
+    base = base_models.BaseModel(arguments.model, str(arguments.model), None, "")
+    form = packed_loss.choose_form(loading.check_causal(base), settings, chosen)
+    rows = dataset.load_rows(str(arguments.rows), "--rows")
     random.Random(0).shuffle(rows)
-    rows = data.tokenise_rows(rows[: settings.BATCH_SIZE], backend.load_tokenizer(base), settings).rows
-    model = backend.wrap_with_adapter(backend.load_base(base, settings, chosen, training=True), settings)
-    form = passes.prepare(model, form, chosen)
+    rows = dataset.tokenise_rows(rows[: settings.BATCH_SIZE], loading.load_tokenizer(base), settings).rows
+    model = loading.wrap_with_adapter(loading.load_base(base, settings, chosen, training=True), settings)
+    form = packed_loss.prepare(model, form, chosen)
     model.train()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True)
 
     def step() -> None:
-        for one in packing.make_passes(rows, form.name, 10**9):
+        for one in packed_batches.make_passes(rows, form.name, 10**9):
             inputs = {key: tensor.to(chosen.place) for key, tensor in one.items()}
             with torch.autocast(chosen.type, dtype=chosen.dtype):
-                loss = passes.loss_sum(model, inputs, model.get_base_model())
-            (loss / packing.count_targets(rows)).backward()
+                loss = packed_loss.loss_sum(model, inputs, model.get_base_model())
+            (loss / packed_batches.count_targets(rows)).backward()
         torch.nn.utils.clip_grad_norm_(trained, 0.3)
         optimizer.step()
         optimizer.zero_grad()

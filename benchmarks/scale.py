@@ -1,4 +1,4 @@
-"""The arithmetic of docs/scale.md: memory of a card, bytes between cards, and the cost of an epoch, by sqlora/memory.py.
+"""The arithmetic of docs/scale.md: memory of a card, bytes between cards, and the cost of an epoch, by sqlora/training/memory_estimate.py.
 
     python benchmarks/scale.py [--tokens 8192]      tokens in a pass
 
@@ -32,9 +32,10 @@ def main() -> None:
     import torch
     from transformers import AutoModelForCausalLM, LlamaConfig
 
-    from sqlora import backend, memory
-    from sqlora.passes import Form
-    from sqlora.settings import load_settings
+    from sqlora.model import loading
+    from sqlora.settings.command_line import load_settings
+    from sqlora.training import memory_estimate
+    from sqlora.training.packing.packed_loss import Form
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=8192)
@@ -47,13 +48,13 @@ def main() -> None:
     for name, sizes in SHAPES.items():
         config = LlamaConfig(**{key: value for key, value in sizes.items() if key != "rope_theta"})
         with torch.device("meta"):
-            model = backend.wrap_with_adapter(AutoModelForCausalLM.from_config(config), plain)
-        parts = [memory.model_bytes(model, plain, torch.bfloat16, sharing) for sharing in SHARING]
+            model = loading.wrap_with_adapter(AutoModelForCausalLM.from_config(config), plain)
+        parts = [memory_estimate.model_bytes(model, plain, torch.bfloat16, sharing) for sharing in SHARING]
         _, trained, linear = parts[0]
-        adapter = trained / memory.TRAINED_BYTES
+        adapter = trained / memory_estimate.TRAINED_BYTES
         linear_of[name] = linear
         model.to(torch.bfloat16)
-        passes = [memory.predicted(model, row, settings, eager).of(arguments.tokens) for settings in (plain, saving)]
+        passes = [memory_estimate.predicted(model, row, settings, eager).of(arguments.tokens) for settings in (plain, saving)]
         rows["memory"].append(f"| {name} | " + " | ".join(f"{(weights + trained) / 1e9:.1f}" for weights, _, _ in parts)
                               + f" | {passes[0] / 1e9:.1f} | {passes[1] / 1e9:.1f} |")
         sent = 2 * adapter * 4  # a ring sends each number there and back, but for 1 / N of it

@@ -73,17 +73,18 @@ def main(arguments: argparse.Namespace, folder: Path) -> None:
     size = write(folder, arguments.rows)
     print(f"{arguments.rows:,} rows written in {time.perf_counter() - start:.0f} s, {size / 1e6:,.0f} MB of parquet files")
 
-    from sqlora import console
+    from sqlora.system import console
 
     console.quiet_libraries()
-    from sqlora import backend, hub, split, streaming
-    from sqlora.settings import load_settings
+    from sqlora.data import split, streaming
+    from sqlora.model import base_models, loading
+    from sqlora.settings.command_line import load_settings
 
     def make_stream(*flags: str) -> streaming.Stream:
         settings = load_settings(["--preset", "tiny", "--streaming", "--data-path", str(folder), *flags], "")
         source = streaming.Source(settings)
         _, validation, apart = split.split_rows(source.first_rows(), settings.VALIDATION_ROWS, settings.SEED)
-        tokenizer = backend.load_tokenizer(hub.find_base_model(settings.BASE_MODEL))
+        tokenizer = loading.load_tokenizer(base_models.find_base_model(settings.BASE_MODEL))
         return streaming.Stream(source, validation, apart, tokenizer, settings)
 
     def read(stream: streaming.Stream, most: int) -> Iterator[int]:

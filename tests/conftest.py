@@ -10,7 +10,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported; the hu
 # Before torch is: on a busy machine, threads that spin while they wait for one another take a hundred times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from sqlora.console import quiet_libraries
+from sqlora.system.console import quiet_libraries
 
 quiet_libraries()
 
@@ -19,7 +19,7 @@ import servers  # noqa: E402
 import snapshots  # noqa: E402
 import torch  # noqa: E402
 
-from sqlora.settings import load_settings  # noqa: E402
+from sqlora.settings.command_line import load_settings  # noqa: E402
 
 # Where the tests' parent ignores them, as nohup does, what the tests start would too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -91,16 +91,18 @@ def make_trainer(llama_folder, llama_tokenizer, make_settings):
     def make(*flags):
         from small_data import tokenised
 
-        from sqlora import backend, device, hub, passes, training
+        from sqlora.model import base_models, device, loading
+        from sqlora.training import sql_trainer
+        from sqlora.training.packing import packed_loss
 
         settings, cpu = make_settings(*flags), device.choose_device("cpu", "float32")
         Path(settings.CHECKPOINT_DIR).mkdir(parents=True, exist_ok=True)
-        base = hub.find_base_model(str(llama_folder))
-        model = backend.wrap_with_adapter(backend.load_base(base, settings, cpu, training=True), settings)
-        form = passes.choose_form(model.config, settings, cpu)
-        passes.prepare(model, form, cpu)
+        base = base_models.find_base_model(str(llama_folder))
+        model = loading.wrap_with_adapter(loading.load_base(base, settings, cpu, training=True), settings)
+        form = packed_loss.choose_form(model.config, settings, cpu)
+        packed_loss.prepare(model, form, cpu)
         fingerprint = {"base_model": {}, "prompt": "", "tokenizer": ""}
-        return training.SqlTrainer(model, settings, cpu, base, fingerprint, tokenised(llama_tokenizer, settings), form)
+        return sql_trainer.SqlTrainer(model, settings, cpu, base, fingerprint, tokenised(llama_tokenizer, settings), form)
 
     return make
 

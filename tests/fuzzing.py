@@ -14,7 +14,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from sqlora.errors import MENDABLE, UserError
+from sqlora.system.errors import MENDABLE, UserError
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
 LONGEST = 1000  # characters of an error that can still be read

@@ -12,9 +12,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import finetune
-from sqlora import endings, processes
-from sqlora.errors import Interrupted, exit_on_user_error
-from sqlora.settings import load_settings
+from sqlora.settings.command_line import load_settings
+from sqlora.system import distributed, shutdown
+from sqlora.system.errors import Interrupted, exit_on_user_error
 
 MOST_TOKENS = 200  # that the second process's device holds at once
 
@@ -23,9 +23,10 @@ def befall(kind: str, rank: int) -> None:
     """Has the second process interrupted in its third step, or lack memory: for long passes, or for any."""
     import torch
 
-    from sqlora import passes, training
+    from sqlora.training import sql_trainer
+    from sqlora.training.packing import packed_loss
 
-    loss_sum, step = passes.loss_sum, training.SqlTrainer.training_step
+    loss_sum, step = packed_loss.loss_sum, sql_trainer.SqlTrainer.training_step
 
     def interrupted_step(self, *arguments):
         if self.state.global_step == 2 and not self.stop.signal:
@@ -38,22 +39,23 @@ def befall(kind: str, rank: int) -> None:
         return loss_sum(model, inputs, base)
 
     if rank == 1 and kind == "interrupted":
-        training.SqlTrainer.training_step = interrupted_step
+        sql_trainer.SqlTrainer.training_step = interrupted_step
     if rank == 1 and kind in ("short of memory", "none fits"):
-        passes.loss_sum = little_memory
+        packed_loss.loss_sum = little_memory
 
 
 def main() -> None:
-    rank, _ = processes.rank_and_world()
-    processes.begin()
-    from sqlora import console
+    rank, _ = distributed.rank_and_world()
+    distributed.begin()
+    from sqlora.system import console
 
     console.quiet_libraries()
-    from sqlora import passes, training
+    from sqlora.training import sql_trainer
+    from sqlora.training.packing import packed_loss
 
-    loss_sum, step = passes.loss_sum, training.SqlTrainer.training_step
+    loss_sum, step = packed_loss.loss_sum, sql_trainer.SqlTrainer.training_step
     for number, (kind, *flags) in enumerate(json.loads(sys.argv[1])):
-        passes.loss_sum, training.SqlTrainer.training_step = loss_sum, step
+        packed_loss.loss_sum, sql_trainer.SqlTrainer.training_step = loss_sum, step
         befall(kind, rank)
         folders = ["--checkpoint-dir", f"{number}/lora_models", "--model-path", f"{number}/saved_model"]
         try:
@@ -63,5 +65,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with exit_on_user_error(), endings.one_voice():
+    with exit_on_user_error(), shutdown.one_voice():
         main()

@@ -5,20 +5,21 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sqlora import data, prompt
+from sqlora.data import dataset
+from sqlora.prompt import encoding
 
 STEPS = 400
 
 
-def teach(folder: Path, rows: list[dict[str, str]], target: Path, order: str = prompt.SEED_ORDER) -> Path:
+def teach(folder: Path, rows: list[dict[str, str]], target: Path, order: str = encoding.SEED_ORDER) -> Path:
     """The model of `folder`, trained in `target` until it answers each row's question over its context with its answer."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder)
     torch.manual_seed(0)
-    prompts = prompt.encode_prompts(tokenizer, rows, order)
-    answers = prompt.encode_answers(tokenizer, [row["answer"] for row in rows])
+    prompts = encoding.encode_prompts(tokenizer, rows, order)
+    answers = encoding.encode_answers(tokenizer, [row["answer"] for row in rows])
     length = max(len(start) + len(end) for start, end in zip(prompts, answers, strict=True))
-    ids, labels = torch.zeros(len(rows), length, dtype=torch.int64), torch.full((len(rows), length), data.IGNORED_LABEL)
+    ids, labels = torch.zeros(len(rows), length, dtype=torch.int64), torch.full((len(rows), length), dataset.IGNORED_LABEL)
     for number, (start, end) in enumerate(zip(prompts, answers, strict=True)):
         ids[number, : len(start + end)] = torch.tensor(start + end)
         labels[number, len(start) : len(start + end)] = torch.tensor(end)

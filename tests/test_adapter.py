@@ -9,15 +9,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sqlora import adapter, atomic, backend, checkpoints, device, hub
-from sqlora.errors import UserError
+from sqlora.model import adapter, base_models, device, loading
+from sqlora.storage import atomic, checkpoints
+from sqlora.system.errors import UserError
 
 CPU = device.choose_device("cpu", "float32")
 
 
 @pytest.fixture(scope="module")
 def base(llama_folder):
-    return hub.find_base_model(str(llama_folder))
+    return base_models.find_base_model(str(llama_folder))
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def save(base, llama_tokenizer, make_settings):
     def save(folder, *flags, seed=0):
         settings = make_settings("--low-bit", "none", *flags)
         torch.manual_seed(seed)
-        model = backend.wrap_with_adapter(backend.load_base(base, settings, CPU, training=True), settings)
+        model = loading.wrap_with_adapter(loading.load_base(base, settings, CPU, training=True), settings)
         fingerprint = adapter.make_fingerprint(base, llama_tokenizer, settings, {})
         with atomic.replacing(Path(folder), last=checkpoints.FINGERPRINT) as partial:
             adapter.write_adapter(model, partial, base)
@@ -38,7 +39,7 @@ def save(base, llama_tokenizer, make_settings):
 
 
 def load(base, folder, make_settings):
-    model = backend.load_base(base, make_settings("--low-bit", "none"), CPU, training=False)
+    model = loading.load_base(base, make_settings("--low-bit", "none"), CPU, training=False)
     return adapter.load_adapter(model, Path(folder))
 
 
@@ -80,12 +81,12 @@ def test_an_adapter_of_the_other_prompt_order_is_refused_with_the_flag(base, sav
 def test_another_base_with_the_same_name_is_told_by_its_content(base, save, llama_tokenizer, llama_folder, tmp_path):
     save(tmp_path / "a")
     copy = shutil.copytree(llama_folder, tmp_path / "copy")
-    adapter.check_adapter(tmp_path / "a", hub.find_base_model(str(copy)), llama_tokenizer, "question_first")
+    adapter.check_adapter(tmp_path / "a", base_models.find_base_model(str(copy)), llama_tokenizer, "question_first")
     weights = load_file(copy / "model.safetensors")
     weights["model.norm.weight"] += 1
     save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match="another base"):
-        adapter.check_adapter(tmp_path / "a", hub.find_base_model(str(copy)), llama_tokenizer, "question_first")
+        adapter.check_adapter(tmp_path / "a", base_models.find_base_model(str(copy)), llama_tokenizer, "question_first")
 
 
 def test_an_adapter_of_another_make_has_nothing_to_check(base, save, llama_tokenizer, make_settings, tmp_path):
@@ -173,7 +174,7 @@ def test_a_pickled_adapter_is_not_loaded(save, make_settings, tmp_path):
 
 def test_the_fingerprint_knows_its_tokenizer(llama_tokenizer, base):
     other = replace(base)
-    assert adapter.tokenizer_hash(llama_tokenizer) == adapter.tokenizer_hash(backend.load_tokenizer(other))
-    llama_tokenizer_with_more = backend.load_tokenizer(base)
+    assert adapter.tokenizer_hash(llama_tokenizer) == adapter.tokenizer_hash(loading.load_tokenizer(other))
+    llama_tokenizer_with_more = loading.load_tokenizer(base)
     llama_tokenizer_with_more.add_tokens(["<more>"])
     assert adapter.tokenizer_hash(llama_tokenizer) != adapter.tokenizer_hash(llama_tokenizer_with_more)

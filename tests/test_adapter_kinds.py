@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from sqlora import adapter, adapter_kinds, backend, device, folding, generation, hub
-from sqlora.checkpoints import WEIGHTS
-from sqlora.errors import UserError
+from sqlora.generation import answer_writer
+from sqlora.model import adapter, adapter_kinds, base_models, device, loading, merging
+from sqlora.storage.checkpoints import WEIGHTS
+from sqlora.system.errors import UserError
 
 CPU = device.choose_device("cpu", "float32")
 IDS = torch.arange(5, 65).reshape(3, 20)
@@ -59,7 +60,7 @@ def plain(qwen2_folder):
 @pytest.fixture
 def load(qwen2_folder, make_settings):
     def load(low_bit="none"):
-        return backend.load_base(hub.find_base_model(str(qwen2_folder)), make_settings("--low-bit", low_bit), CPU, training=False)
+        return loading.load_base(base_models.find_base_model(str(qwen2_folder)), make_settings("--low-bit", low_bit), CPU, training=False)
 
     return load
 
@@ -100,19 +101,19 @@ def test_it_answers_and_is_folded_as_pefts_own_loading(plain, load, make, name):
     with model.disable_adapter():
         assert (distance(logits(model), base) > 1e-6) == (name in CHANGING)
     assert adapter.changes_base(folder) == (name in CHANGING)
-    assert distance(logits(folding.fold(model)), expected) < 1e-5
+    assert distance(logits(merging.fold(model)), expected) < 1e-5
 
 
 @pytest.mark.parametrize("name", ["olora", "biases"])
 def test_the_base_answers_before_an_adapter_that_changes_it(plain, load, make, make_settings, qwen2_folder, monkeypatch, name):
-    monkeypatch.setattr(generation.prompt, "extract_sql", str)  # a random model writes none
+    monkeypatch.setattr(answer_writer.prompt, "extract_sql", str)  # a random model writes none
     folder, settings = make(lora(**LORA[name])), make_settings("--low-bit", "none")
-    tokenizer = backend.load_tokenizer(hub.find_base_model(str(qwen2_folder)))
+    tokenizer = loading.load_tokenizer(base_models.find_base_model(str(qwen2_folder)))
     kept = SimpleNamespace(found={}, add=lambda who, place, written: kept.found.update({(who, place): written}))
     put_on = functools.partial(adapter.load_adapter, folder=folder)
-    answers = generation.answer_rows(load(), tokenizer, ROWS, settings, kept, put_on)
-    alone = generation.SqlWriter(plain(), tokenizer, settings).write(ROWS)
-    with_it = generation.SqlWriter(peft.PeftModel.from_pretrained(plain(), folder), tokenizer, settings).write(ROWS)
+    answers = answer_writer.answer_rows(load(), tokenizer, ROWS, settings, kept, put_on)
+    alone = answer_writer.SqlWriter(plain(), tokenizer, settings).write(ROWS)
+    with_it = answer_writer.SqlWriter(peft.PeftModel.from_pretrained(plain(), folder), tokenizer, settings).write(ROWS)
     assert [row["base"] for row in answers] == alone
     assert [row["adapter"] for row in answers] == with_it
     assert alone != with_it

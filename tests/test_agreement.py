@@ -10,8 +10,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 import finetune
 import generate
-from sqlora import agreement, backend, decoding, device, generation, hub, packing, passes, prompt
-from sqlora.errors import UserError
+from sqlora.generation import answer_writer, decoder
+from sqlora.model import agreement, base_models, device, loading
+from sqlora.prompt import encoding
+from sqlora.system.errors import UserError
+from sqlora.training.packing import packed_batches, packed_loss
 
 CPU = device.choose_device("cpu", "float32")
 ROWS = [{"question": f"How many {'are there ' * (i % 4)}{i}?", "context": f"CREATE TABLE t{i} (a INTEGER)",
@@ -47,11 +50,11 @@ def alone(folder, rows, ends=(2,), new: int = 8) -> list[str]:
     """What transformers' generate answers, one row at a time, with a model that is loaded anew for each."""
     tokenizer, found = AutoTokenizer.from_pretrained(folder), []
     way = GenerationConfig(max_new_tokens=new, do_sample=False, eos_token_id=list(ends), pad_token_id=2)
-    for ids in prompt.encode_prompts(tokenizer, rows):
+    for ids in encoding.encode_prompts(tokenizer, rows):
         model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
         answer = model.generate(torch.tensor([ids]), generation_config=way)[0, len(ids) :].tolist()
         answer = next((answer[:place] for place, token in enumerate(answer) if token in ends), answer)
-        found.append(prompt.extract_sql(prompt.decode_answer(tokenizer, answer)))
+        found.append(encoding.extract_sql(encoding.decode_answer(tokenizer, answer)))
     return found
 
 
@@ -77,7 +80,7 @@ def test_other_families_train_and_answer_as_in_transformers(kind, tmp_path, make
     targets = "all-linear" if kind not in REFUSED else "o_proj"
     model, form = prepared(folder, make_settings, "--lora-targets", targets)
     agreement.check_training(model, form)
-    writer = generation.SqlWriter(model, AutoTokenizer.from_pretrained(folder), make_settings("--max-new-tokens", "5"))
+    writer = answer_writer.SqlWriter(model, AutoTokenizer.from_pretrained(folder), make_settings("--max-new-tokens", "5"))
     assert writer.write(ROWS[:3]) == alone(folder, ROWS[:3], new=5)
 
 
@@ -90,9 +93,9 @@ def test_what_peft_cannot_wrap_is_told_in_a_line(kind, tmp_path, make_settings):
 
 def prepared(folder, make_settings, *flags):
     settings = make_settings("--low-bit", "none", *flags)
-    model = backend.load_base(hub.find_base_model(str(folder)), settings, CPU, training=True)
-    model = backend.wrap_with_adapter(model, settings)
-    return model, passes.prepare(model, passes.choose_form(model.config, settings, CPU), CPU)
+    model = loading.load_base(base_models.find_base_model(str(folder)), settings, CPU, training=True)
+    model = loading.wrap_with_adapter(model, settings)
+    return model, packed_loss.prepare(model, packed_loss.choose_form(model.config, settings, CPU), CPU)
 
 
 def head_alone(model, inputs, base):
@@ -109,7 +112,7 @@ def head_alone(model, inputs, base):
 def test_a_loss_that_is_not_the_model_s_ends_the_run(kind, tmp_path, make_settings, monkeypatch):
     model, form = prepared(families.make_folder(kind, tmp_path), make_settings)
     agreement.check_training(model, form)
-    monkeypatch.setattr(passes, "loss_sum", head_alone)
+    monkeypatch.setattr(packed_loss, "loss_sum", head_alone)
     with pytest.raises(UserError, match=rf"{kind} model cannot be trained here: the summed loss of two rows is [\d.]+, and in"):
         agreement.check_training(model, form)
 
@@ -117,7 +120,7 @@ def test_a_loss_that_is_not_the_model_s_ends_the_run(kind, tmp_path, make_settin
 def test_rows_that_see_one_another_end_the_run(llama_folder, make_settings, monkeypatch):
     model, form = prepared(llama_folder, make_settings, "--packing", "tree")
     agreement.check_training(model, form)
-    monkeypatch.setattr(packing, "tree_mask", lambda ends: torch.ones(1, 1, len(ends), len(ends), dtype=torch.bool).tril())
+    monkeypatch.setattr(packed_batches, "tree_mask", lambda ends: torch.ones(1, 1, len(ends), len(ends), dtype=torch.bool).tril())
     with pytest.raises(UserError, match="cannot be trained here"):
         agreement.check_training(model, form)
 
@@ -126,10 +129,10 @@ def test_rows_that_see_one_another_end_the_run(llama_folder, make_settings, monk
 @pytest.mark.parametrize("low_bit", ["none", "nf4"])
 def test_rounding_is_no_difference(llama_folder, make_settings, dtype, low_bit):
     cpu, settings = device.choose_device("cpu", dtype), make_settings("--low-bit", low_bit, "--dtype", dtype)
-    model = backend.load_base(hub.find_base_model(str(llama_folder)), settings, cpu, training=True)
+    model = loading.load_base(base_models.find_base_model(str(llama_folder)), settings, cpu, training=True)
     agreement.check_answering(model)
-    model = backend.wrap_with_adapter(model, settings)
-    agreement.check_training(model, passes.prepare(model, passes.choose_form(model.config, settings, cpu), cpu))
+    model = loading.wrap_with_adapter(model, settings)
+    agreement.check_training(model, packed_loss.prepare(model, packed_loss.choose_form(model.config, settings, cpu), cpu))
 
 
 def test_the_check_leaves_nothing_behind(llama_folder, make_settings):
@@ -156,10 +159,10 @@ def test_compiled_layers_are_compared_as_they_are(llama_folder, make_settings, m
 
 
 def test_slots_that_are_wrong_end_the_run(llama_folder, make_settings, monkeypatch):
-    model = backend.load_base(hub.find_base_model(str(llama_folder)), make_settings("--low-bit", "none"), CPU, training=False)
+    model = loading.load_base(base_models.find_base_model(str(llama_folder)), make_settings("--low-bit", "none"), CPU, training=False)
     agreement.check_answering(model)
-    fill = decoding.Decoder._fill
-    monkeypatch.setattr(decoding.Decoder, "_fill", lambda self, groups, prompts: fill(self, groups, prompts) / 2)
+    fill = decoder.Decoder._fill
+    monkeypatch.setattr(decoder.Decoder, "_fill", lambda self, groups, prompts: fill(self, groups, prompts) / 2)
     with pytest.raises(UserError, match="cannot be answered from here.*scores of an answer's first"):
         agreement.check_answering(model)
 
@@ -233,4 +236,4 @@ def test_a_package_that_a_model_needs_and_that_is_not_there(llama_folder, make_s
 
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", fail)
     with pytest.raises(UserError, match="--base-model.*requires the mamba_ssm library"):
-        backend.load_base(hub.find_base_model(str(llama_folder)), make_settings(), CPU, training=True)
+        loading.load_base(base_models.find_base_model(str(llama_folder)), make_settings(), CPU, training=True)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from sqlora.answers import Gold
-from sqlora.sandbox import Database
-from sqlora.sql import parse_query, parse_schema
+from sqlora.evaluation.gold_results import Gold
+from sqlora.sql.parsing import parse_query, parse_schema
+from sqlora.sql.sandbox import Database
 
 SCHEMA = parse_schema("CREATE TABLE t (name VARCHAR, age INTEGER, weight REAL); CREATE TABLE u (name VARCHAR)")
 ROWS = {"t": [("a", 1, 0.1), ("b", 1, 0.2), ("c", 2, 0.3), ("c", 2, 0.3), ("d", None, None)], "u": [("a",), ("z",)]}

@@ -2,8 +2,9 @@
 
 import pytest
 
-from sqlora import arguments, device
-from sqlora.errors import UserError
+from sqlora.model import device
+from sqlora.system.errors import UserError
+from sqlora.training import arguments
 
 CPU = device.choose_device("cpu", "float32")
 

@@ -9,12 +9,15 @@ import scholar
 import servers
 
 import generate
-from sqlora import asking, data, generation, outputs
-from sqlora.console import console
-from sqlora.database import open_database
-from sqlora.errors import Interrupted, UserError
-from sqlora.journal import Journal
-from sqlora.voting import Candidate
+from sqlora.ask import questions as asking
+from sqlora.data import dataset
+from sqlora.databases.live import open_database
+from sqlora.generation import answer_writer
+from sqlora.generation.answer_journal import Journal
+from sqlora.generation.self_consistency import Candidate
+from sqlora.storage import outputs
+from sqlora.system.console import console
+from sqlora.system.errors import Interrupted, UserError
 
 
 @pytest.fixture
@@ -35,7 +38,7 @@ def asker(make_settings, llama_tokenizer, server, monkeypatch):
     settings = make_settings("--database", server.reader, "--question", "x", "--tables", "Song,singer")
     with open_database(server.reader, 5) as live:
         asker = asking.Asker(live, None, llama_tokenizer, settings)
-        monkeypatch.setattr(generation.SqlWriter, "candidates",
+        monkeypatch.setattr(answer_writer.SqlWriter, "candidates",
                             lambda *_: [[Candidate(sql) for sql in asker.candidates]])
         yield asker
 
@@ -46,7 +49,7 @@ def test_questions_of_a_file(ask, server, tmp_path, capsys):
     before = server.dump()
     ask(server.reader, "--questions", str(questions), "--execute", "--output", str(output))
     told = capsys.readouterr()
-    rows = {row["question"]: row for row in data.load_rows(str(output), "", ("question", "context"))}
+    rows = {row["question"]: row for row in dataset.load_rows(str(output), "", ("question", "context"))}
     records = {record["question"]: record for record in map(json.loads, output.read_text(encoding="utf-8").splitlines())}
     assert outputs.DATABASE_ANSWERS.fits(output)
     assert list(rows) == list(scholar.LEARNED)
@@ -125,7 +128,7 @@ def test_tables_that_do_not_fit_are_named(make_settings, llama_tokenizer, schola
 
 
 def test_long_results_are_cut_and_counted(capsys):
-    from sqlora.sandbox import Result
+    from sqlora.sql.sandbox import Result
 
     rows = [(number, None, "\x1b[31mred") for number in range(70)]
     asking.print_rows(Result(("a", "b", "c"), rows), True, "table")
@@ -142,8 +145,8 @@ HOSTILE = ("\x1b]0;pwned\x07", "\x9b31m", "\u202egnp.exe", "a\u2028b\rc", "[red]
 
 @pytest.mark.parametrize("form", ["table", "csv", "json"])
 def test_names_and_cells_of_a_database_reach_the_terminal_without_what_it_obeys(form, capsys):
-    from sqlora.console import UNSAFE, note, print_facts, print_json
-    from sqlora.sandbox import Result
+    from sqlora.sql.sandbox import Result
+    from sqlora.system.console import UNSAFE, note, print_facts, print_json
 
     for text in HOSTILE:
         note(f"{text} cannot be read")
@@ -177,7 +180,7 @@ def test_names_of_a_database_file_in_notes_and_errors(ask, tmp_path, capsys):
 
 
 def test_large_cells_and_many_columns_are_cut_for_the_terminal_alone(capsys):
-    from sqlora.sandbox import Result
+    from sqlora.sql.sandbox import Result
 
     cells = Result(("id", "text"), [(1, "x" * 9_000_000), (2, "y" * 9_000_000)])
     columns = Result(tuple(f"c{i}" for i in range(400)), [tuple(range(400))] * 50)
@@ -220,7 +223,7 @@ def test_an_interrupt_keeps_yesterdays_file_and_the_answers_so_far(many, tmp_pat
     many()
     yesterday = (tmp_path / "out.jsonl").read_text()
     assert yesterday.count("\n") == 30
-    add, asked, write = Journal.add, [], generation.SqlWriter.candidates
+    add, asked, write = Journal.add, [], answer_writer.SqlWriter.candidates
 
     def interrupted(self, *arguments):
         add(self, *arguments)
@@ -232,7 +235,7 @@ def test_an_interrupt_keeps_yesterdays_file_and_the_answers_so_far(many, tmp_pat
         with pytest.raises(Interrupted, match="interrupted after 12 answers; to go on"):
             many()
     assert (tmp_path / "out.jsonl").read_text() == yesterday
-    monkeypatch.setattr(generation.SqlWriter, "candidates",
+    monkeypatch.setattr(answer_writer.SqlWriter, "candidates",
                         lambda self, rows, *more: asked.extend(rows) or write(self, rows, *more))
     many("--resume")
     assert len(asked) == 18
@@ -248,6 +251,6 @@ def test_an_interrupt_while_queries_run_keeps_what_was_written(many, tmp_path, m
         with pytest.raises(Interrupted, match="interrupted after 30 answers"):
             many()
     assert (tmp_path / "out.jsonl").read_text() == ""
-    monkeypatch.setattr(generation.SqlWriter, "candidates", lambda self, rows, *more: [] if not rows else pytest.fail("asked"))
+    monkeypatch.setattr(answer_writer.SqlWriter, "candidates", lambda self, rows, *more: [] if not rows else pytest.fail("asked"))
     many("--resume")
     assert (tmp_path / "out.jsonl").read_text().count("\n") == 30

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from sqlora import atomic
-from sqlora.errors import UserError
+from sqlora.storage import atomic
+from sqlora.system.errors import UserError
 
 
 def test_a_new_folder_takes_the_place_of_an_old_one(tmp_path):

@@ -7,9 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sqlora import backend, device, generation, hub, packing, passes
-from sqlora.data import tokenise_rows
-from sqlora.errors import UserError
+from sqlora.data.dataset import tokenise_rows
+from sqlora.generation import answer_writer
+from sqlora.model import base_models, device, loading
+from sqlora.system.errors import UserError
+from sqlora.training.packing import packed_batches, packed_loss
 
 CPU = device.choose_device("cpu", "float32")
 ROWS = [{"question": "How many?", "context": "CREATE TABLE t (a INTEGER)", "answer": "SELECT COUNT(*) FROM t"}]
@@ -18,29 +20,29 @@ ROWS = [{"question": "How many?", "context": "CREATE TABLE t (a INTEGER)", "answ
 @pytest.mark.parametrize("kind", ["llama", "openllama", "codellama", "mistral", "qwen2"])
 @pytest.mark.parametrize("low_bit", ["nf4", "none"])
 def test_every_kind_of_causal_model_trains_and_generates(request, make_settings, kind, low_bit):
-    base = hub.find_base_model(str(request.getfixturevalue(f"{kind}_folder")))
+    base = base_models.find_base_model(str(request.getfixturevalue(f"{kind}_folder")))
     settings = make_settings("--low-bit", low_bit, "--max-new-tokens", "3")
-    backend.check_causal(base)
-    tokenizer = backend.load_tokenizer(base)
-    model = backend.wrap_with_adapter(backend.load_base(base, settings, CPU, training=True), settings)
+    loading.check_causal(base)
+    tokenizer = loading.load_tokenizer(base)
+    model = loading.wrap_with_adapter(loading.load_base(base, settings, CPU, training=True), settings)
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert trained
     assert all("lora_" in name for name in trained)
     assert all(parameter.dtype == torch.float32 for name, parameter in model.named_parameters() if name in trained)
 
-    (inputs,) = packing.make_passes(tokenise_rows(ROWS, tokenizer, settings).rows, "off", 10_000)
+    (inputs,) = packed_batches.make_passes(tokenise_rows(ROWS, tokenizer, settings).rows, "off", 10_000)
     model.train()
-    loss = passes.loss_sum(model, inputs, model.get_base_model())
+    loss = packed_loss.loss_sum(model, inputs, model.get_base_model())
     loss.backward()
     assert torch.isfinite(loss)
     assert any(parameter.grad is not None and parameter.grad.norm() > 0 for parameter in model.parameters())
-    assert len(generation.SqlWriter(model, tokenizer, settings).write(ROWS)) == 1
+    assert len(answer_writer.SqlWriter(model, tokenizer, settings).write(ROWS)) == 1
 
 
 def test_the_linear_layers_are_quantised_to_4_bits_and_the_head_is_not(llama_folder, make_settings):
     from bitsandbytes.nn import Linear4bit
 
-    model = backend.load_base(hub.find_base_model(str(llama_folder)), make_settings(), CPU, training=True)
+    model = loading.load_base(base_models.find_base_model(str(llama_folder)), make_settings(), CPU, training=True)
     layer = model.model.layers[0].mlp.down_proj
     assert isinstance(layer, Linear4bit)
     assert (layer.weight.quant_state.quant_type, layer.weight.quant_state.nested) == ("nf4", True)
@@ -50,29 +52,29 @@ def test_the_linear_layers_are_quantised_to_4_bits_and_the_head_is_not(llama_fol
 
 def test_an_adapter_on_a_layer_that_is_not_there(llama_folder, make_settings):
     settings = make_settings("--lora-targets", "q_proj,c_attn,query", "--low-bit", "none")
-    model = backend.load_base(hub.find_base_model(str(llama_folder)), settings, CPU, training=True)
+    model = loading.load_base(base_models.find_base_model(str(llama_folder)), settings, CPU, training=True)
     with pytest.raises(UserError, match="c_attn, query.*down_proj, gate_proj, k_proj"):
-        backend.wrap_with_adapter(model, settings)
+        loading.wrap_with_adapter(model, settings)
 
 
 def test_all_linear_layers_can_be_named_at_once(llama_folder, make_settings):
     settings = make_settings("--lora-targets", "all-linear")
-    model = backend.wrap_with_adapter(
-        backend.load_base(hub.find_base_model(str(llama_folder)), settings, CPU, training=True), settings)
+    model = loading.wrap_with_adapter(
+        loading.load_base(base_models.find_base_model(str(llama_folder)), settings, CPU, training=True), settings)
     names = {name.split(".lora_A")[0].rsplit(".", 1)[-1] for name, _ in model.named_parameters() if "lora_A" in name}
     assert names == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 
 
 def test_a_model_that_is_not_causal(bert_folder):
     with pytest.raises(UserError, match="--base-model.*Bert.*not a causal"):
-        backend.check_causal(hub.find_base_model(str(bert_folder)))
+        loading.check_causal(base_models.find_base_model(str(bert_folder)))
 
 
 def test_rows_longer_than_the_model_sees(llama_folder):
-    base = hub.find_base_model(str(llama_folder))
-    backend.check_causal(base, 1024)
+    base = base_models.find_base_model(str(llama_folder))
+    loading.check_causal(base, 1024)
     with pytest.raises(UserError, match="--max-length.*1024"):
-        backend.check_causal(base, 1025)
+        loading.check_causal(base, 1025)
 
 
 @pytest.fixture
@@ -81,20 +83,20 @@ def copy(llama_folder, tmp_path):
 
 
 def load(folder, make_settings):
-    base = hub.find_base_model(str(folder))
-    backend.check_causal(base)
-    backend.load_tokenizer(base)
-    return backend.load_base(base, make_settings("--low-bit", "none"), CPU, training=True)
+    base = base_models.find_base_model(str(folder))
+    loading.check_causal(base)
+    loading.load_tokenizer(base)
+    return loading.load_base(base, make_settings("--low-bit", "none"), CPU, training=True)
 
 
 def test_a_folder_without_a_model(tmp_path):
     with pytest.raises(UserError, match="config.json"):
-        hub.find_base_model(str(tmp_path))
+        base_models.find_base_model(str(tmp_path))
     with pytest.raises(UserError, match="no such folder"):
-        hub.find_base_model(str(tmp_path / "none"))
+        base_models.find_base_model(str(tmp_path / "none"))
     (tmp_path / "model.gguf").write_bytes(b"x")
     with pytest.raises(UserError, match="a file"):
-        hub.find_base_model(str(tmp_path / "model.gguf"))
+        base_models.find_base_model(str(tmp_path / "model.gguf"))
 
 
 @pytest.mark.parametrize("damage", ["no weights", "truncated", "a tensor missing", "wrong shape", "bad config", "unknown type"])
@@ -120,9 +122,9 @@ def test_damaged_snapshots_are_told(copy, make_settings, damage):
 
 def test_a_bare_tokenizer_model_starts_words_as_llamas_does(openllama_folder, tmp_path):
     folder = shutil.copytree(openllama_folder, tmp_path / "bare")
-    with_config = backend.load_tokenizer(hub.find_base_model(str(folder)))
+    with_config = loading.load_tokenizer(base_models.find_base_model(str(folder)))
     (folder / "tokenizer_config.json").unlink()
-    bare = backend.load_tokenizer(hub.find_base_model(str(folder)))
+    bare = loading.load_tokenizer(base_models.find_base_model(str(folder)))
     assert bare.tokenize("SELECT a") == with_config.tokenize("SELECT a")
     assert bare.tokenize("SELECT a")[0].startswith("▁")
     assert (bare.bos_token_id, bare.eos_token_id) == (1, 2)

@@ -13,9 +13,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import GenerationConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from sqlora import batching, decoding, device, slots
-from sqlora.batching import BatchWriter, shared_length
-from sqlora.errors import UserError
+from sqlora.generation import continuous_batching, decoder, kv_cache
+from sqlora.generation.continuous_batching import BatchWriter, shared_length
+from sqlora.model import device
+from sqlora.system.errors import UserError
 
 VOCABULARY, EOS = 32, 2
 SHAPE = {"vocab_size": VOCABULARY, "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -142,7 +143,7 @@ def test_what_prompts_share_goes_through_once(make_settings, monkeypatch):
     answers = written(model, settings, ids)
     few = sum(tokens)
     tokens.clear()
-    monkeypatch.setattr(batching, "WORTH", 1000)
+    monkeypatch.setattr(continuous_batching, "WORTH", 1000)
     assert written(model, settings, ids) == answers
     hook.remove()
     assert sum(tokens) - few >= 5 * 61
@@ -151,9 +152,9 @@ def test_what_prompts_share_goes_through_once(make_settings, monkeypatch):
 def test_places_of_rows_that_have_ended_are_refilled(make_settings, monkeypatch):
     model, ids = made("mistral"), prompts(40)
     steps, filled = [], []
-    step, fill = decoding.Decoder.step, decoding.Decoder.fill
-    monkeypatch.setattr(decoding.Decoder, "step", lambda self: steps.append(self.groups) or step(self))
-    monkeypatch.setattr(decoding.Decoder, "fill", lambda self, groups, prompts: filled.append(len(prompts)) or fill(
+    step, fill = decoder.Decoder.step, decoder.Decoder.fill
+    monkeypatch.setattr(decoder.Decoder, "step", lambda self: steps.append(self.groups) or step(self))
+    monkeypatch.setattr(decoder.Decoder, "fill", lambda self, groups, prompts: filled.append(len(prompts)) or fill(
         self, groups, prompts))
     answers = written(model, make_settings("--max-new-tokens", "30", "--generation-batch-size", "8"), ids)
     needed = sum(max(1, min(30, len(row[0]) + 1)) for row in answers)
@@ -167,8 +168,8 @@ def test_places_of_rows_that_have_ended_are_refilled(make_settings, monkeypatch)
 def test_a_long_prompt_does_not_take_room_for_all(make_settings, monkeypatch):
     model, ids = made("qwen2"), [*prompts(12), prompts(1, longest=2)[0] + [7] * 1500]
     rooms = []
-    real = decoding.Decoder.__init__
-    monkeypatch.setattr(decoding.Decoder, "__init__", lambda self, model, groups, width, room: (
+    real = decoder.Decoder.__init__
+    monkeypatch.setattr(decoder.Decoder, "__init__", lambda self, model, groups, width, room: (
         rooms.append((groups, room)) or real(self, model, groups, width, room)))
     monkeypatch.setattr(device, "free_memory", lambda kind: 3e6)
     answers = written(model, make_settings("--max-new-tokens", "9"), ids)
@@ -183,7 +184,7 @@ def test_where_memory_runs_out_no_row_is_lost(model, make_settings, monkeypatch,
     ids = prompts(14)
     settings = make_settings("--max-new-tokens", "20", *flags)
     expected = written(model, settings, ids)
-    real = decoding.Decoder.step
+    real = decoder.Decoder.step
     most = 5
 
     def step(self):
@@ -191,7 +192,7 @@ def test_where_memory_runs_out_no_row_is_lost(model, make_settings, monkeypatch,
             raise torch.OutOfMemoryError("no memory left")
         return real(self)
 
-    monkeypatch.setattr(decoding.Decoder, "step", step)
+    monkeypatch.setattr(decoder.Decoder, "step", step)
     assert written(model, settings, ids) == expected
     told = capsys.readouterr().out
     assert re.findall(r"(\d+) rows at a time did not fit", told) == ["14", "7"][: told.count("did not fit")]
@@ -225,15 +226,15 @@ def test_what_prompts_share_is_worth_it_or_not():
 def test_the_prefix_beside_the_slots(make_settings, monkeypatch, kind):
     """As on NVIDIA's GPUs, with the kernel's part written out, in float64."""
     def attend_slots(query, keys, values, lengths, first_keys, first_values, scaling):
-        slots, room, repeats = len(query), keys.shape[1], query.shape[1] // keys.shape[2]
-        keys, values = (torch.cat([first.transpose(0, 1).expand(slots, -1, -1, -1), own], dim=1).repeat_interleave(repeats, dim=2)
+        kv_cache, room, repeats = len(query), keys.shape[1], query.shape[1] // keys.shape[2]
+        keys, values = (torch.cat([first.transpose(0, 1).expand(kv_cache, -1, -1, -1), own], dim=1).repeat_interleave(repeats, dim=2)
                         for first, own in ((first_keys, keys), (first_values, values)))
         scores = torch.einsum("shd,swhd->shw", query, keys) * scaling
         beyond = torch.arange(-first_keys.shape[1], room) > lengths[:, None, None]
         return torch.einsum("shw,swhd->shd", scores.masked_fill(beyond, -torch.inf).softmax(-1), values)
 
-    monkeypatch.setattr(slots, "reads_lengths", lambda *_: True)
-    monkeypatch.setitem(sys.modules, "sqlora.slot_kernel", SimpleNamespace(attend_slots=attend_slots))
+    monkeypatch.setattr(kv_cache, "reads_lengths", lambda *_: True)
+    monkeypatch.setitem(sys.modules, "sqlora.generation.kv_cache_attention", SimpleNamespace(attend_slots=attend_slots))
     settings = make_settings("--generation-batch-size", "5", "--max-new-tokens", "25", "--num-beams", "2")
     assert written(made(kind), settings, prompts(17)) == alone(kind, 17, max_new_tokens=25, num_beams=2)
 

@@ -15,10 +15,15 @@ import torch
 from safetensors.torch import load_file
 
 import config
-from sqlora import adapter, backend, bigdl, checkpoints, data, hub, packing, passes, prompt, training
-from sqlora.errors import UserError
-from sqlora.settings import Settings, load_settings
-from sqlora.stack import LEGACY
+from sqlora.data import dataset
+from sqlora.model import adapter, base_models, bigdl, loading
+from sqlora.model.transformers_compat import LEGACY
+from sqlora.prompt import encoding
+from sqlora.settings.command_line import Settings, load_settings
+from sqlora.storage import checkpoints
+from sqlora.system.errors import UserError
+from sqlora.training import sql_trainer
+from sqlora.training.packing import packed_batches, packed_loss
 
 ROOT = Path(__file__).parent.parent
 DEFAULT_PYTHON = os.environ.get("SQLORA_DEFAULT_PYTHON")  # of requirements.txt's environment
@@ -45,24 +50,24 @@ def test_types_that_train():
 def test_a_backend_of_another_environment_is_refused_with_its_requirements(make_settings):
     other, file = ("bitsandbytes", "requirements.txt") if LEGACY else ("bigdl", "requirements-bigdl.txt")
     with pytest.raises(UserError, match=f"--backend.*'{other}'.*{file}"):
-        backend.choose_device(make_settings("--backend", other))
+        loading.choose_device(make_settings("--backend", other))
 
 
 @pytest.mark.skipif(LEGACY, reason="a type of the other backend")
 def test_bigdls_types_are_refused_by_bitsandbytes(make_settings):
     with pytest.raises(UserError, match="--low-bit.*'sym_int4'.*nf4 or fp4 or none"):
-        backend.choose_device(make_settings("--low-bit", "sym_int4"))
+        loading.choose_device(make_settings("--low-bit", "sym_int4"))
 
 
-TEXTS = ["SELECT a  FROM t\nWHERE b <> 'it''s </s>'", "naïve 日本 🙂", "<s> <|endoftext|> ▁<PRE> 1234.50", prompt.PROBE]
+TEXTS = ["SELECT a  FROM t\nWHERE b <> 'it''s </s>'", "naïve 日本 🙂", "<s> <|endoftext|> ▁<PRE> 1234.50", encoding.PROBE]
 
 
 @pytest.mark.skipif(LEGACY, reason="compares with transformers 5")
 @pytest.mark.parametrize("kind", ["llama", "codellama", "openllama", "mistral"])
 def test_a_tokenizer_of_today_in_the_words_of_an_older_version_gives_the_same_ids(request, kind):
     folder = request.getfixturevalue(f"{kind}_folder")
-    today, older = backend.load_tokenizer(hub.find_base_model(str(folder))), bigdl.load_tokenizer(folder)
-    for encode in (prompt.encode_answers, lambda tokenizer, texts: prompt.encode_prompts(
+    today, older = loading.load_tokenizer(base_models.find_base_model(str(folder))), bigdl.load_tokenizer(folder)
+    for encode in (encoding.encode_answers, lambda tokenizer, texts: encoding.encode_prompts(
             tokenizer, [{"question": text, "context": text} for text in texts])):
         assert encode(older, TEXTS) == encode(today, TEXTS)
     assert adapter.tokenizer_hash(older) == adapter.tokenizer_hash(today)
@@ -90,12 +95,12 @@ def test_a_configuration_of_today_is_understood_or_refused(tmp_path):
     assert bigdl.load_config(write_config(tmp_path, rope_parameters=rope)).rope_theta == 1e6
     found = bigdl.load_config(write_config(tmp_path, rope_parameters={"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}))
     assert found.rope_scaling == {"type": "linear", "factor": 2.0}
-    base = hub.find_base_model(str(tmp_path))
+    base = base_models.find_base_model(str(tmp_path))
     for change, told in ({"rope_parameters": rope | {"rope_type": "llama3"}}, "llama3"), ({"head_dim": 32}, "32 numbers"), (
             {"model_type": "nonesuch"}, "nonesuch"):
         write_config(tmp_path, **change)
         with pytest.raises(UserError, match=f"--base-model.*{told}"):
-            backend.check_causal(base)
+            loading.check_causal(base)
 
 
 @pytest.fixture
@@ -111,19 +116,19 @@ def tiny(make_settings):
     return make
 
 
-def make_trainer(settings: Settings, rows: int = 200) -> training.SqlTrainer:
+def make_trainer(settings: Settings, rows: int = 200) -> sql_trainer.SqlTrainer:
     """What finetune.py makes, on the first rows."""
     Path(settings.CHECKPOINT_DIR).mkdir(parents=True, exist_ok=True)
-    device = backend.choose_device(settings)
-    base = hub.find_base_model(settings.BASE_MODEL)
-    form = passes.choose_form(backend.check_causal(base), settings, device)
-    tokenizer = backend.load_tokenizer(base)
-    read = data.load_rows(settings.DATA_PATH, "DATA_PATH")[:rows]
-    splits = data.tokenise_splits(read[:-20], read[-20:], tokenizer, settings)
+    device = loading.choose_device(settings)
+    base = base_models.find_base_model(settings.BASE_MODEL)
+    form = packed_loss.choose_form(loading.check_causal(base), settings, device)
+    tokenizer = loading.load_tokenizer(base)
+    read = dataset.load_rows(settings.DATA_PATH, "DATA_PATH")[:rows]
+    splits = dataset.tokenise_splits(read[:-20], read[-20:], tokenizer, settings)
     torch.manual_seed(settings.SEED)
-    model = backend.wrap_with_adapter(backend.load_base(base, settings, device, training=True), settings)
+    model = loading.wrap_with_adapter(loading.load_base(base, settings, device, training=True), settings)
     fingerprint = adapter.make_fingerprint(base, tokenizer, settings, {})
-    return training.SqlTrainer(model, settings, device, base, fingerprint, splits, passes.prepare(model, form, device))
+    return sql_trainer.SqlTrainer(model, settings, device, base, fingerprint, splits, packed_loss.prepare(model, form, device))
 
 
 def trained_weights(trainer) -> dict[str, torch.Tensor]:
@@ -134,10 +139,10 @@ def trained_weights(trainer) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("low_bit", ["asym_int4", "sym_int5", "asym_int5", "sym_int8"])
 def test_the_refused_types_really_give_nan(tiny, low_bit):
     settings = Settings(vars(tiny()) | {"LOW_BIT": low_bit})
-    device = backend.choose_device(tiny())
+    device = loading.choose_device(tiny())
     model, missing = bigdl.load_model(Path(settings.BASE_MODEL), settings, device)
     assert missing == []
-    model = backend.wrap_with_adapter(model, settings).train()
+    model = loading.wrap_with_adapter(model, settings).train()
     ids = torch.arange(4, 36)[None]
     assert torch.isnan(model(input_ids=ids, labels=ids).loss)
 
@@ -149,10 +154,10 @@ def test_the_loss_is_that_of_the_library_and_its_head_is_not_converted(tiny):
     assert type(model.get_base_model().lm_head) is torch.nn.Linear
     assert "LowBit" in type(model.get_base_model().model.layers[0].mlp.down_proj).__mro__[0].__name__
     row = trainer.train_dataset[0]
-    (inputs,) = packing.make_passes([row], "off", 10_000)
+    (inputs,) = packed_batches.make_passes([row], "off", 10_000)
     ids = torch.tensor([row["input_ids"]])
     with torch.no_grad():
-        ours = passes.loss_sum(model, inputs, model.get_base_model()) / inputs["weights"].sum()
+        ours = packed_loss.loss_sum(model, inputs, model.get_base_model()) / inputs["weights"].sum()
         theirs = model(input_ids=ids, labels=ids).loss
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
@@ -175,7 +180,7 @@ def test_accumulated_batches_train_as_one(tiny):
 @needs_package
 def test_what_this_backend_cannot_do_switches_itself_off_and_says_so(tiny, capsys):
     settings = tiny("--packing", "tree", "--compile", "on")
-    form = passes.choose_form(None, settings, backend.choose_device(settings))
+    form = packed_loss.choose_form(None, settings, loading.choose_device(settings))
     assert (form.name, form.compiled) == ("off", False)
     said = capsys.readouterr().out
     assert "PACKING is tree" in said
@@ -204,12 +209,12 @@ def test_a_run_that_goes_on_from_a_checkpoint_ends_as_one_that_was_not_interrupt
 @needs_package
 def test_an_adapter_that_this_peft_would_load_wrong_is_refused(tiny, tmp_path):
     settings = tiny()
-    base = hub.find_base_model(settings.BASE_MODEL)
-    model = backend.load_base(base, settings, backend.choose_device(settings), training=False)
-    adapter.write_adapter(backend.wrap_with_adapter(model, settings), tmp_path, base)
+    base = base_models.find_base_model(settings.BASE_MODEL)
+    model = loading.load_base(base, settings, loading.choose_device(settings), training=False)
+    adapter.write_adapter(loading.wrap_with_adapter(model, settings), tmp_path, base)
     path = tmp_path / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"lora_bias": True, "peft_version": "0.21.2"}))
-    model = backend.load_base(base, settings, backend.choose_device(settings), training=False)
+    model = loading.load_base(base, settings, loading.choose_device(settings), training=False)
     with pytest.raises(UserError, match="lora_bias"):
         adapter.load_adapter(model, tmp_path)
 
@@ -288,11 +293,11 @@ def test_its_adapter_answers_as_well_in_the_default_environment(interrupted, wit
 def test_merged_into_the_unquantised_base_it_answers_as_well_there(interrupted, with_bigdl):
     folder = interrupted[0]
     settings = load_settings(["--preset", "tiny", *BIGDL[:2], "--low-bit", "none", "--dtype", "float32"], "")
-    base = hub.find_base_model(settings.BASE_MODEL)
-    model = backend.load_base(base, settings, backend.choose_device(settings), training=False)
+    base = base_models.find_base_model(settings.BASE_MODEL)
+    model = loading.load_base(base, settings, loading.choose_device(settings), training=False)
     merged = adapter.load_adapter(model, folder / "saved_model").merge_and_unload()
     merged.save_pretrained(folder / "merged", safe_serialization=True)
-    backend.load_tokenizer(base).save_pretrained(folder / "merged")
+    loading.load_tokenizer(base).save_pretrained(folder / "merged")
     names = load_file(folder / "merged" / "model.safetensors")
     assert not any("lora" in name for name in names)
     there = exact_match(DEFAULT_PYTHON, folder, "--model", "base", "--base-model", str(folder / "merged"), "--low-bit", "none")

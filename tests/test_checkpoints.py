@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file
 from transformers.trainer_pt_utils import safe_globals
 
-from sqlora import atomic, checkpoints
-from sqlora.errors import UserError
+from sqlora.storage import atomic, checkpoints
+from sqlora.system.errors import UserError
 
 KILLS = int(os.environ.get("KILLS", "100"))
 

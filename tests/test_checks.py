@@ -6,13 +6,16 @@ from bitsandbytes.functional import has_avx512bf16
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import finetune
-from sqlora import backend, checks, device, packing, passes, slots
-from sqlora.errors import UserError
-from sqlora.result import OK, SLOW, WRONG
+from sqlora.doctor import numerics
+from sqlora.doctor.result import OK, SLOW, WRONG
+from sqlora.generation import kv_cache
+from sqlora.model import device, loading
+from sqlora.system.errors import UserError
+from sqlora.training.packing import packed_batches, packed_loss
 
 FLOAT32, BFLOAT16 = (device.choose_device("cpu", dtype) for dtype in ("float32", "bfloat16"))
 FLOAT16 = device.Device("cpu", "a CPU", "", torch.float16, "")
-PREFIX = passes.Form("prefix", "", False, "")
+PREFIX = packed_loss.Form("prefix", "", False, "")
 
 
 class Pretended(device.Device):
@@ -25,12 +28,12 @@ XPU = Pretended("xpu", "Pretended GPU", "", torch.bfloat16, "")
 
 
 def every_check(chosen):
-    yield checks.matrix_products(chosen, checks.LARGE_SHAPES[:3])
-    yield checks.attention(chosen, False, checks.HEAD_SIZES)
-    yield checks.attention(chosen, True, checks.HEAD_SIZES)
-    yield checks.slot_attention(chosen)
-    yield from checks.four_bit(chosen, "nf4")
-    yield from checks.four_bit(chosen, "fp4")
+    yield numerics.matrix_products(chosen, numerics.LARGE_SHAPES[:3])
+    yield numerics.attention(chosen, False, numerics.HEAD_SIZES)
+    yield numerics.attention(chosen, True, numerics.HEAD_SIZES)
+    yield numerics.slot_attention(chosen)
+    yield from numerics.four_bit(chosen, "nf4")
+    yield from numerics.four_bit(chosen, "fp4")
 
 
 @pytest.mark.parametrize("chosen", [FLOAT32, BFLOAT16, FLOAT16], ids=lambda chosen: str(chosen.dtype))
@@ -45,7 +48,7 @@ def test_right_numbers_are_ok(chosen):
 @pytest.mark.parametrize("chosen", [FLOAT32, BFLOAT16], ids=lambda chosen: str(chosen.dtype))
 def test_right_passes_are_ok(chosen, form):
     state = torch.get_rng_state()
-    assert checks.packed_pass(chosen, passes.Form(form, "", False, "")).status == OK
+    assert numerics.packed_pass(chosen, packed_loss.Form(form, "", False, "")).status == OK
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -76,12 +79,12 @@ def test_a_wrong_matrix_product(monkeypatch, fault):
         return fault(product) if x.dtype == torch.bfloat16 and x.shape[-1] >= 512 else product
 
     monkeypatch.setattr(torch.nn.functional, "linear", wrong)
-    result = checks.matrix_products(BFLOAT16, checks.SMALL_SHAPES)
+    result = numerics.matrix_products(BFLOAT16, numerics.SMALL_SHAPES)
     assert result.status == WRONG
     assert "512 x 512 x 512" in result.detail
     assert "1 x 320" not in result.detail
     assert "DTYPE (--dtype) float32" in result.remedy
-    assert checks.matrix_products(FLOAT32, checks.SMALL_SHAPES).status == OK
+    assert numerics.matrix_products(FLOAT32, numerics.SMALL_SHAPES).status == OK
 
 
 @pytest.mark.parametrize(("rows", "label"), [(1, "one row"), (8, "8 rows")])
@@ -97,10 +100,10 @@ def test_a_wrong_gemv(monkeypatch, rows, label):
         return right(x, *arguments, **keywords)
 
     monkeypatch.setattr(bitsandbytes, "matmul_4bit", wrong)
-    result = checks.four_bit_product(BFLOAT16, "nf4")
+    result = numerics.four_bit_product(BFLOAT16, "nf4")
     assert (result.status, result.detail.partition(":")[0]) == (WRONG, label)
     assert "LOW_BIT (--low-bit) none" in result.remedy
-    assert "0.50" in checks.four_bit_product(XPU, "nf4").remedy
+    assert "0.50" in numerics.four_bit_product(XPU, "nf4").remedy
 
 
 def test_weights_that_come_back_wrong(monkeypatch):
@@ -108,7 +111,7 @@ def test_weights_that_come_back_wrong(monkeypatch):
 
     right = functional.dequantize_4bit
     monkeypatch.setattr(functional, "dequantize_4bit", lambda *arguments: right(*arguments).roll(1, dims=-1))
-    result = checks.round_trip(FLOAT32, "nf4")
+    result = numerics.round_trip(FLOAT32, "nf4")
     assert (result.status, bool(result.remedy)) == (WRONG, True)
 
 
@@ -122,26 +125,26 @@ def test_a_gradient_that_vanishes_in_an_evaluation(monkeypatch):
         return right(self, x).detach() if self.evaluated else right(self, x)
 
     monkeypatch.setattr(Linear4bit, "forward", forward)
-    result = checks.gradient_after_evaluation(BFLOAT16, "nf4")
+    result = numerics.gradient_after_evaluation(BFLOAT16, "nf4")
     assert (result.status, result.detail.partition(":")[0]) == (WRONG, "after one")
     assert "not learn" in result.remedy
 
 
 @pytest.mark.skipif(not has_avx512bf16(), reason="bitsandbytes repacks weights on CPUs with AVX512_BF16 alone")
 def test_the_gradient_that_bitsandbytes_loses_and_the_mend_in_use(monkeypatch):
-    assert "bitsandbytes alone loses it" in checks.gradient_after_evaluation(BFLOAT16, "nf4").detail
-    monkeypatch.setattr(backend, "mend_cpu_kernels", lambda layer, training: None)
-    assert checks.gradient_after_evaluation(BFLOAT16, "nf4").status == WRONG
-    assert checks.four_bit_product(FLOAT32, "nf4").status == WRONG  # computed in bfloat16
+    assert "bitsandbytes alone loses it" in numerics.gradient_after_evaluation(BFLOAT16, "nf4").detail
+    monkeypatch.setattr(loading, "mend_cpu_kernels", lambda layer, training: None)
+    assert numerics.gradient_after_evaluation(BFLOAT16, "nf4").status == WRONG
+    assert numerics.four_bit_product(FLOAT32, "nf4").status == WRONG  # computed in bfloat16
 
 
 def blind(query, key, value, attn_mask=None, is_causal=False):
-    return checks.attention_by_definition(query, key, value, torch.ones(1, dtype=torch.bool))
+    return numerics.attention_by_definition(query, key, value, torch.ones(1, dtype=torch.bool))
 
 
 def without_the_gradient_of_keys(query, key, value, attn_mask=None, is_causal=False):
     mask = attn_mask if attn_mask is not None else torch.ones(query.shape[2], query.shape[2], dtype=torch.bool).tril()
-    return checks.attention_by_definition(query, key * 0.5 + key.detach() * 0.5, value, mask)
+    return numerics.attention_by_definition(query, key * 0.5 + key.detach() * 0.5, value, mask)
 
 
 def failing(*_, **__):
@@ -153,7 +156,7 @@ def failing(*_, **__):
 @pytest.mark.parametrize("masked", [False, True])
 def test_wrong_attention(monkeypatch, fault, told, masked):
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", fault)
-    result = checks.attention(BFLOAT16, masked, (64,))
+    result = numerics.attention(BFLOAT16, masked, (64,))
     assert result.status == WRONG
     assert told in result.detail
     assert "\n" not in result.detail
@@ -161,22 +164,22 @@ def test_wrong_attention(monkeypatch, fault, told, masked):
 
 
 def test_attention_over_slots_that_looks_beyond_a_row(monkeypatch):
-    right = slots.slot_attention
+    right = kv_cache.slot_attention
 
     def one_too_many(*arguments, lengths, **keywords):
         return right(*arguments, lengths=(lengths + 1).clamp(max=191), **keywords)
 
-    monkeypatch.setattr(slots, "slot_attention", one_too_many)
-    result = checks.slot_attention(BFLOAT16)
+    monkeypatch.setattr(kv_cache, "slot_attention", one_too_many)
+    result = numerics.slot_attention(BFLOAT16)
     assert result.status == WRONG
     assert "SDPA, heads of 64: error" in result.detail
 
 
 def test_the_kernel_that_ran_is_told_and_math_is_slow_on_a_gpu():
-    assert checks.attention(BFLOAT16, True, (64,)).detail.startswith("flash kernel")
+    assert numerics.attention(BFLOAT16, True, (64,)).detail.startswith("flash kernel")
     with sdpa_kernel(SDPBackend.MATH):
-        assert checks.attention(BFLOAT16, True, (64,)).status == OK
-        masked, causal = (checks.attention(XPU, mask, (64,)) for mask in (True, False))
+        assert numerics.attention(BFLOAT16, True, (64,)).status == OK
+        masked, causal = (numerics.attention(XPU, mask, (64,)) for mask in (True, False))
     assert (masked.status, causal.status) == (SLOW, SLOW)
     assert masked.detail.startswith("math kernel")
     assert "PACKING" in masked.remedy
@@ -184,21 +187,21 @@ def test_the_kernel_that_ran_is_told_and_math_is_slow_on_a_gpu():
 
 
 def test_a_pass_that_lets_rows_see_too_much(monkeypatch):
-    right = packing.build_prefix
+    right = packed_batches.build_prefix
 
     def wrong(rows):
         built = right(rows)
         return built | {"attention_mask": torch.ones_like(built["attention_mask"])}
 
-    monkeypatch.setattr(packing, "build_prefix", wrong)
-    result = checks.packed_pass(BFLOAT16, PREFIX)
+    monkeypatch.setattr(packed_batches, "build_prefix", wrong)
+    result = numerics.packed_pass(BFLOAT16, PREFIX)
     assert result.status == WRONG
     assert "PACKING (--packing) off" in result.remedy
 
 
 def test_a_compiler_that_does_not_work_is_slow(monkeypatch, capsys):
     monkeypatch.setattr(torch, "compile", lambda *_, **__: failing)
-    result = checks.packed_pass(BFLOAT16, passes.Form("prefix", "", True, ""))
+    result = numerics.packed_pass(BFLOAT16, packed_loss.Form("prefix", "", True, ""))
     assert result.status == SLOW
     assert "torch.compile does not work here (RuntimeError" in result.detail
     assert "Triton" in result.remedy
@@ -210,19 +213,19 @@ def test_a_device_without_memory_left(monkeypatch):
         raise torch.OutOfMemoryError("tried to allocate 2 MiB")
 
     monkeypatch.setattr(torch.nn.functional, "linear", full)
-    result = checks.matrix_products(BFLOAT16, checks.SMALL_SHAPES)
+    result = numerics.matrix_products(BFLOAT16, numerics.SMALL_SHAPES)
     assert (result.status, "memory" in result.remedy) == (WRONG, True)
 
 
 def test_finetune_stops_where_numbers_are_wrong_and_the_remedies_avoid_it(monkeypatch, make_settings):
     import bitsandbytes
 
-    monkeypatch.setattr(bitsandbytes, "matmul_4bit", lambda x, weight, **_: x.new_zeros(*x.shape[:-1], checks.OUTPUTS))
+    monkeypatch.setattr(bitsandbytes, "matmul_4bit", lambda x, weight, **_: x.new_zeros(*x.shape[:-1], numerics.OUTPUTS))
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", lambda *tensors, attn_mask=None, is_causal=False:
                         blind(*tensors) if attn_mask is not None else torch._scaled_dot_product_attention_math(
                             *tensors, is_causal=is_causal)[0])
     with pytest.raises(UserError, match=r"computes wrong: attention, masked.*PACKING \(--packing\) off.*sqlora.doctor"):
         finetune.main(make_settings("--base-model", "nowhere/at-all"))
     with pytest.raises(UserError, match="computes wrong: 4-bit product.*LOW_BIT"):
-        checks.quick(FLOAT32, make_settings("--packing", "off"))
-    checks.quick(FLOAT32, make_settings("--packing", "off", "--low-bit", "none"))
+        numerics.quick(FLOAT32, make_settings("--packing", "off"))
+    numerics.quick(FLOAT32, make_settings("--packing", "off", "--low-bit", "none"))

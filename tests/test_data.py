@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from sqlora import data
-from sqlora.errors import UserError
-from sqlora.settings import load_settings
+from sqlora.data import dataset
+from sqlora.settings.command_line import load_settings
+from sqlora.system.errors import UserError
 
 ROWS = [{"question": f"How many {i}?", "context": f"CREATE TABLE t{i % 7} (a INTEGER)", "answer": f"SELECT {i}"}
         for i in range(20)]
@@ -35,33 +35,33 @@ def write(path, rows=ROWS):
     return path
 
 
-@pytest.mark.parametrize("suffix", data.SUFFIXES)
+@pytest.mark.parametrize("suffix", dataset.SUFFIXES)
 def test_every_kind_of_file_gives_the_same_rows(tmp_path, suffix):
     rows = [*ROWS, {"question": "Wie groß,\n\"genau\"?", "context": "CREATE TABLE ü (a INT)", "answer": "SELECT 'x;\u2028y'"}]
-    assert data.load_rows(str(write(tmp_path / f"rows{suffix}", rows)), "DATA_PATH") == rows
+    assert dataset.load_rows(str(write(tmp_path / f"rows{suffix}", rows)), "DATA_PATH") == rows
 
 
 def test_a_folder_of_files_is_read_as_a_dataset(tmp_path):
     write(tmp_path / "train.jsonl")
-    assert data.load_rows(str(tmp_path), "DATA_PATH") == ROWS
+    assert dataset.load_rows(str(tmp_path), "DATA_PATH") == ROWS
 
 
 def test_a_bad_row_of_a_folder_is_shown(tmp_path):
     write(tmp_path / "train-0.jsonl", ROWS[:1])
     write(tmp_path / "train-1.jsonl", [ROWS[1] | {"answer": " "}])
     with pytest.raises(UserError, match=f"row 2: answer is ' '.*this one is .*{ROWS[1]['question'][:20]}"):
-        data.load_rows(str(tmp_path), "DATA_PATH")
+        dataset.load_rows(str(tmp_path), "DATA_PATH")
 
 
 def test_a_dataset_without_a_train_split_is_refused(tmp_path):
     write(tmp_path / "test.jsonl")
     with pytest.raises(UserError, match="no train split.*test"):
-        data.load_rows(str(tmp_path), "DATA_PATH")
+        dataset.load_rows(str(tmp_path), "DATA_PATH")
 
 
 def test_further_columns_are_left_out_and_a_known_answer_is_kept(tmp_path):
     path = write(tmp_path / "rows.jsonl", [ROWS[0] | {"db": "x"}, {k: v for k, v in ROWS[1].items() if k != "answer"}])
-    rows = data.load_rows(str(path), "TEST_DATA", ("question", "context"))
+    rows = dataset.load_rows(str(path), "TEST_DATA", ("question", "context"))
     assert rows == [ROWS[0], {k: v for k, v in ROWS[1].items() if k != "answer"}]
 
 
@@ -92,15 +92,15 @@ def test_a_wrong_file_is_told_in_one_error(tmp_path, name, content, words):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(UserError) as caught:
-        data.load_rows(str(path), "DATA_PATH (--data-path)")
+        dataset.load_rows(str(path), "DATA_PATH (--data-path)")
     assert all(word in str(caught.value) for word in ["--data-path", *words]), caught.value
 
 
 def test_the_loss_is_on_the_sql_and_its_eos_alone(llama_tokenizer):
     for flags, on_prompt in ((), False), (("--train-on-inputs",), True):
-        for row, out in zip(ROWS, data.tokenise_rows(ROWS, llama_tokenizer, settings(*flags)).rows, strict=True):
+        for row, out in zip(ROWS, dataset.tokenise_rows(ROWS, llama_tokenizer, settings(*flags)).rows, strict=True):
             ids, labels = out["input_ids"], out["labels"]
-            targets = [token for token in labels if token != data.IGNORED_LABEL]
+            targets = [token for token in labels if token != dataset.IGNORED_LABEL]
             assert ids[-len(targets):] == targets
             assert (len(targets) == len(ids)) == on_prompt
             if not on_prompt:
@@ -110,44 +110,44 @@ def test_the_loss_is_on_the_sql_and_its_eos_alone(llama_tokenizer):
 
 def test_long_rows_are_counted_or_refused_and_never_cut(llama_tokenizer):
     rows = [*ROWS, ROWS[0] | {"answer": "SELECT " + "x, " * 600 + "x"}]
-    out = data.tokenise_rows(rows, llama_tokenizer, settings())
+    out = dataset.tokenise_rows(rows, llama_tokenizer, settings())
     assert (len(out.rows), out.too_long) == (len(ROWS), 1)
     with pytest.raises(UserError, match="--max-length"):
-        data.tokenise_rows(rows, llama_tokenizer, settings("--long-rows", "raise"))
+        dataset.tokenise_rows(rows, llama_tokenizer, settings("--long-rows", "raise"))
 
 
 def test_no_row_short_enough(llama_tokenizer):
     with pytest.raises(UserError, match="every training row"):
-        data.tokenise_splits(ROWS, ROWS, llama_tokenizer, settings("--max-length", "8"))
+        dataset.tokenise_splits(ROWS, ROWS, llama_tokenizer, settings("--max-length", "8"))
 
 
 def test_a_question_with_its_schema_from_a_file(tmp_path):
     (tmp_path / "schema.sql").write_text("CREATE TABLE t (a INT)")
-    rows = data.load_samples(settings("--question", "How many?", "--context", str(tmp_path / "schema.sql")))
+    rows = dataset.load_samples(settings("--question", "How many?", "--context", str(tmp_path / "schema.sql")))
     assert rows == [{"question": "How many?", "context": "CREATE TABLE t (a INT)"}]
     with pytest.raises(UserError, match="--context"):
-        data.load_samples(settings("--question", "How many?", "--context", str(tmp_path / "none.sql")))
+        dataset.load_samples(settings("--question", "How many?", "--context", str(tmp_path / "none.sql")))
 
 
 def test_further_rows_come_first_and_stand_as_often_as_their_weight_says(tmp_path, llama_tokenizer):
     extra = [{"question": "Mine?", "context": "CREATE TABLE mine (a INTEGER)", "answer": "SELECT a FROM mine"}]
     given = settings("--data-path", str(write(tmp_path / "rows.jsonl")), "--extra-data", str(write(tmp_path / "f.jsonl", extra)),
                      "--extra-weight", "3")
-    rows = data.load_training_rows(given)
+    rows = dataset.load_training_rows(given)
     assert rows == [extra[0] | {"weight": 3}, *ROWS]
-    splits = data.tokenise_splits(rows[:5], rows[5:], llama_tokenizer, given)
+    splits = dataset.tokenise_splits(rows[:5], rows[5:], llama_tokenizer, given)
     assert len(splits.train.rows) == 3 + 4
     assert splits.train.rows[0] == splits.train.rows[1] == splits.train.rows[2] != splits.train.rows[3]
-    assert data.load_training_rows(settings("--data-path", str(tmp_path / "rows.jsonl"))) == ROWS
+    assert dataset.load_training_rows(settings("--data-path", str(tmp_path / "rows.jsonl"))) == ROWS
 
 
 def test_the_hash_of_the_data_changes_with_any_row():
-    assert data.data_hash(ROWS) == data.data_hash([dict(row) for row in ROWS])
-    assert data.data_hash(ROWS) != data.data_hash(ROWS[::-1])
+    assert dataset.data_hash(ROWS) == dataset.data_hash([dict(row) for row in ROWS])
+    assert dataset.data_hash(ROWS) != dataset.data_hash(ROWS[::-1])
 
 
 def test_an_evaluation_needs_answers(tmp_path):
     path = write(tmp_path / "rows.jsonl", [{"question": "How many?", "context": "CREATE TABLE t (a INT)"}])
-    assert len(data.load_samples(settings("--test-data", str(path)))) == 1
+    assert len(dataset.load_samples(settings("--test-data", str(path)))) == 1
     with pytest.raises(UserError, match="--evaluate.*add a column answer"):
-        data.load_samples(settings("--test-data", str(path), "--evaluate"))
+        dataset.load_samples(settings("--test-data", str(path), "--evaluate"))

@@ -15,11 +15,12 @@ import hostile
 import pytest
 import servers
 
-from sqlora import address, errors
-from sqlora.database import LiveDatabase, open_database
-from sqlora.errors import UserError
-from sqlora.settings import load_settings
-from sqlora.sql import SqlError
+from sqlora.databases import database_url
+from sqlora.databases.live import LiveDatabase, open_database
+from sqlora.settings.command_line import load_settings
+from sqlora.sql.parsing import SqlError
+from sqlora.system import errors
+from sqlora.system.errors import UserError
 
 CHINOOK = Path(os.environ.get("SQLORA_CHINOOK", "chinook.sqlite"))  # a well-known example, which is not ours to keep here
 QUOTES = {"sqlite": '"', "postgresql": '"', "mysql": "`"}
@@ -163,15 +164,15 @@ def test_files_that_are_no_database(tmp_path):
 def test_a_driver_that_is_not_there(monkeypatch, url, driver, package):
     monkeypatch.setitem(sys.modules, driver, None)
     with pytest.raises(UserError, match="pip install") as caught:
-        address.make_engine(address.parse_url(url))
+        database_url.make_engine(database_url.parse_url(url))
     assert f"pip install '{package}'" in str(caught.value)
 
 
 def test_passwords_are_hidden_however_they_are_spelled():
     url = "postgresql://me:s3cr3t%40x@h/db?sslpassword=other-one"
     for text in ("s3cr3t@x", "s3cr3t%40x", "other-one"):
-        assert address.hide_secrets(f"said {text}.", url) == "said ***."
-    assert address.hide_secrets("a word and a", "mysql://u:a@h/db") == "*** word and ***"
+        assert database_url.hide_secrets(f"said {text}.", url) == "said ***."
+    assert database_url.hide_secrets("a word and a", "mysql://u:a@h/db") == "*** word and ***"
     assert "s3cr3t" not in str(UserError("Got unexpected extra argument (mysql://me:s3cr3t/@x@h/db)"))
 
 
@@ -188,7 +189,7 @@ HOST = "localhost:1/db"
     f"mysql://{HOST}?passwd={SECRET}", f"postgresql://{HOST}?password={SECRET}&password={SECRET}",
     f"mysql://me:{SECRET}@{HOST}?ssl_ca=/no/file"])
 def test_no_secret_of_a_url_is_told(url):
-    told = [address.hide_secrets(f"failed: {url}", url), errors.hide_passwords(f"unexpected argument ({url})")]
+    told = [database_url.hide_secrets(f"failed: {url}", url), errors.hide_passwords(f"unexpected argument ({url})")]
     for call in (lambda: open_database(url, 5).close(), lambda: load_settings(["--format", url], "", trains=False)):
         with pytest.raises(UserError) as caught:
             call()
@@ -204,7 +205,7 @@ def test_no_secret_of_a_url_is_told(url):
 def test_tables_in_other_schemas_are_named(postgresql_server):
     import psycopg
 
-    url = address.parse_url(postgresql_server.root)
+    url = database_url.parse_url(postgresql_server.root)
     with psycopg.connect(host=url.host, port=url.port, user=url.username, password=url.password, dbname="postgres",
                          autocommit=True) as connection:
         for name in ("elsewhere", "twins"):

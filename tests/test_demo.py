@@ -18,7 +18,7 @@ import phrases  # noqa: E402
 import pretrain  # noqa: E402
 import schemas  # noqa: E402
 
-from sqlora import prompt  # noqa: E402
+from sqlora.prompt import encoding  # noqa: E402
 
 FILES = ("train.jsonl", "test.jsonl", "test_seen.jsonl")
 
@@ -93,7 +93,7 @@ def test_pretraining_never_sees_the_prompt_or_a_held_out_name(rows):
     documents = [pretrain.document(rng) for _ in range(600)]
     text = "\n".join(documents)
     assert "###" not in text
-    assert prompt.INSTRUCTION[:30] not in text
+    assert encoding.INSTRUCTION[:30] not in text
     held_out = identifiers(rows["test.jsonl"]) - {"id", "name"}
     assert not held_out & set(re.findall(r"\w+", text))
     assert not held_out & set(re.findall(r"[A-Za-z]+", schemas.SEEN.replace("_", " ")))
@@ -126,7 +126,7 @@ def test_model_is_small_and_its_tokenizer_fits_the_prompt():
     assert None not in (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token, tokenizer.unk_token)
     assert tokenizer.pad_token_id != tokenizer.eos_token_id
     assert len(tokenizer) == config.vocab_size
-    prompt.check_tokenizer(tokenizer)
+    encoding.check_tokenizer(tokenizer)
 
 
 def test_a_name_is_spelled_alike_wherever_it_stands():
@@ -146,8 +146,8 @@ def test_the_demo_learns_the_prompt(tmp_path, monkeypatch):
     """The preset from end to end, in its own settings: about two minutes on two cores."""
     import finetune
     import generate
-    from sqlora.settings import load_settings
-    from sqlora.sql import exact_match
+    from sqlora.settings.command_line import load_settings
+    from sqlora.sql.parsing import exact_match
 
     monkeypatch.chdir(tmp_path)
     settings = load_settings(["--preset", "tiny", "--device", "cpu", "--output", "answers.jsonl"], "")

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from sqlora import device
-from sqlora.errors import UserError
+from sqlora.model import device
+from sqlora.system.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 
@@ -73,7 +73,7 @@ def test_peak_memory_of_a_device_and_of_this_process(monkeypatch):
 LENGTHS = """
 import resource
 import torch
-from sqlora import device
+from sqlora.model import device
 
 torch.set_num_threads(1)
 device.choose_device("cpu", "bfloat16")

@@ -2,9 +2,10 @@
 
 import pytest
 
-from sqlora import dialect, sandbox
-from sqlora.database import LiveDatabase
-from sqlora.schema import Column, Schema, Table
+from sqlora.databases import dialect
+from sqlora.databases.live import LiveDatabase
+from sqlora.sql import sandbox
+from sqlora.sql.schema import Column, Schema, Table
 
 QUERIES = {  # as a model writes them, with the rows that every database gives
     "SELECT COUNT(*) FROM singer": [(3,)],

@@ -11,7 +11,7 @@ import patience
 import pytest
 import torch
 
-from sqlora import doctor
+from sqlora.doctor import __main__ as doctor
 
 ROOT = Path(__file__).parent.parent
 
@@ -99,5 +99,5 @@ def test_help_needs_no_torch():
     assert done.returncode == 0
     assert "--json" in done.stdout
     assert "--base-model" in done.stdout
-    code = "import sys, sqlora.doctor; sys.exit('torch' in sys.modules)"
+    code = "import sys, sqlora.doctor.__main__; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=patience.SECONDS).returncode == 0

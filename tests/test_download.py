@@ -17,17 +17,18 @@ ROOT = Path(__file__).parent.parent
 ROWS = [{"question": f"How many {i}?", "context": f"CREATE TABLE t{i} (a INT)", "answer": f"SELECT {i}"} for i in range(99)]
 CLIENT = """
 import sys
-from sqlora.errors import exit_on_user_error
-from sqlora import data, hub
+from sqlora.system.errors import exit_on_user_error
+from sqlora.data import dataset
+from sqlora.model import base_models
 with exit_on_user_error():
     if sys.argv[1] == "model":
-        print(hub.find_base_model("owner/model").folder)
+        print(base_models.find_base_model("owner/model").folder)
     else:
-        print(len(data.load_rows("owner/rows", "DATA_PATH (--data-path)")))
+        print(len(dataset.load_rows("owner/rows", "DATA_PATH (--data-path)")))
 """
 STALLED = """
 from huggingface_hub import get_session
-from sqlora import download
+from sqlora.storage import download
 download.limit_waits()
 get_session().get("{url}/api/models/owner/model", timeout=None)
 """

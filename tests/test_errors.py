@@ -2,7 +2,7 @@
 
 import pytest
 
-from sqlora.errors import LONGEST, UserError, exit_on_user_error
+from sqlora.system.errors import LONGEST, UserError, exit_on_user_error
 
 
 def test_a_message_is_one_line_that_a_terminal_can_show():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sqlora import evaluation, scorecard
+from sqlora.evaluation import judge, metrics
 
 ROOT = Path(__file__).parent.parent
 CONTEXT = ("CREATE TABLE singer (singer_id INTEGER, name VARCHAR, country VARCHAR, age INTEGER); "
@@ -16,7 +16,7 @@ CONTEXT = ("CREATE TABLE singer (singer_id INTEGER, name VARCHAR, country VARCHA
 
 
 def verdict(answer, prediction, context=CONTEXT):
-    return evaluation.judge(context, answer, prediction).verdict
+    return judge.judge(context, answer, prediction).verdict
 
 
 @pytest.mark.parametrize(("answer", "prediction"), [
@@ -53,7 +53,7 @@ def test_what_means_the_same_matches(answer, prediction):
      "SELECT T1.name FROM singer AS T1 JOIN song AS T2 ON T1.singer_id = T2.song_id"),
 ])
 def test_one_wrong_edit_is_exposed(answer, prediction):
-    found = evaluation.judge(CONTEXT, answer, prediction)
+    found = judge.judge(CONTEXT, answer, prediction)
     assert found.verdict == "mismatch"
     assert found.why
 
@@ -79,19 +79,19 @@ def test_a_limit_without_an_order_allows_any_rows_but_so_many():
 def test_a_score_is_repeatable_and_in_order():
     rows = [{"context": CONTEXT, "answer": f"SELECT name FROM singer WHERE age > {i}", "prediction":
              f"SELECT name FROM singer WHERE age > {i + i % 2}"} for i in range(8)]
-    first = evaluation.score(rows)
+    first = judge.score(rows)
     assert [found.verdict for found in first] == ["match", "mismatch"] * 4
-    assert evaluation.score(rows) == first
+    assert judge.score(rows) == first
 
 
 def test_answers_are_judged_where_they_and_the_gold_are_known():
     answers = [{"context": CONTEXT, "answer": "SELECT COUNT(*) FROM song", "base": None, "adapter": "SELECT COUNT(1) FROM song"},
                {"context": CONTEXT, "answer": None, "base": "SELECT 1", "adapter": "SELECT 1"}]
-    (first, second), (by_text, _) = (evaluation.judge_answers(answers, execute) for execute in (True, False))
+    (first, second), (by_text, _) = (judge.judge_answers(answers, execute) for execute in (True, False))
     assert second == {}
     assert (list(first), first["adapter"].verdict, first["adapter"].executed) == (["adapter"], "match", True)
     assert (by_text["adapter"].verdict, by_text["adapter"].executed) == ("mismatch", False)
-    report = evaluation.evaluation_report(answers, [first, second])
+    report = judge.evaluation_report(answers, [first, second])
     assert "adapter_against_base" not in report
     assert report["metrics"]["adapter"]["n"] == 1
 
@@ -99,7 +99,7 @@ def test_answers_are_judged_where_they_and_the_gold_are_known():
 def test_many_rows_are_judged_by_several_processes_as_by_one():
     rows = [{"context": CONTEXT, "answer": "SELECT name FROM singer", "prediction": f"SELECT name FROM singer LIMIT {i}"}
             for i in range(120)]
-    assert evaluation.score(rows, workers=2) == evaluation.score(rows, workers=1)
+    assert judge.score(rows, workers=2) == judge.score(rows, workers=1)
 
 
 @pytest.mark.parametrize(("answer", "prediction", "found"), [
@@ -121,7 +121,7 @@ def test_many_rows_are_judged_by_several_processes_as_by_one():
     ("SELECT name FROM singer", 7, "invalid"),
 ])
 def test_whatever_stands_in_a_row_has_a_verdict(answer, prediction, found):
-    given = evaluation.judge(CONTEXT, answer, prediction)
+    given = judge.judge(CONTEXT, answer, prediction)
     assert given.verdict == found
     assert bool(given.why) == (found != "match")
 
@@ -136,7 +136,7 @@ def test_identical_sql_is_no_mismatch(query):
 
 def test_a_context_of_a_megabyte_is_unscorable_at_once():
     context = "; ".join(f"CREATE TABLE t{i} (a INTEGER, b TEXT)" for i in range(25_000))
-    found = evaluation.judge(context, "SELECT a FROM t1", "SELECT a FROM t1")
+    found = judge.judge(context, "SELECT a FROM t1", "SELECT a FROM t1")
     assert (found.verdict, found.fault) == ("unscorable", "too large")
 
 
@@ -144,26 +144,26 @@ def test_a_fault_in_scoring_costs_one_verdict(monkeypatch):
     def fails(query):
         raise ZeroDivisionError("boom")
 
-    monkeypatch.setattr(evaluation, "Gold", fails)
-    found = evaluation.judge(CONTEXT, "SELECT 1", "SELECT 1")
+    monkeypatch.setattr(judge, "Gold", fails)
+    found = judge.judge(CONTEXT, "SELECT 1", "SELECT 1")
     assert (found.verdict, found.is_right) == ("error", None)
     assert "ZeroDivisionError: boom (test_evaluation.py:" in found.why
-    counted = evaluation.metrics([found, scorecard.Verdict("match")])
+    counted = judge.metrics([found, metrics.Verdict("match")])
     assert (counted["error"]["count"], counted["error"]["of"], counted["execution_match"]["of"]) == (1, 2, 1)
-    assert evaluation.compare([found], [scorecard.Verdict("match")])["n"] == 0
-    assert evaluation.failures([found, scorecard.Verdict("match")]).startswith("1 answers are not scored; the first: scoring fai")
-    assert evaluation.failures([scorecard.Verdict("match")]) == ""
+    assert judge.compare([found], [metrics.Verdict("match")])["n"] == 0
+    assert judge.failures([found, metrics.Verdict("match")]).startswith("1 answers are not scored; the first: scoring fai")
+    assert judge.failures([metrics.Verdict("match")]) == ""
 
 
 def test_intervals_and_the_paired_test_have_their_textbook_values():
-    low, high = scorecard.wilson(8, 10)
+    low, high = metrics.wilson(8, 10)
     assert (low, high) == (pytest.approx(0.4902, abs=1e-4), pytest.approx(0.9433, abs=1e-4))
-    assert scorecard.mcnemar(1, 9) == pytest.approx(22 / 1024)
-    assert scorecard.mcnemar(0, 0) == 1
+    assert metrics.mcnemar(1, 9) == pytest.approx(22 / 1024)
+    assert metrics.mcnemar(0, 0) == 1
 
 
 def test_a_mismatch_shows_the_database_and_both_results():
-    found = evaluation.judge(CONTEXT, "SELECT name FROM singer WHERE age > 30", "SELECT name FROM singer WHERE age >= 30")
+    found = judge.judge(CONTEXT, "SELECT name FROM singer WHERE age > 30", "SELECT name FROM singer WHERE age >= 30")
     table = found.difference.database["singer"]
     assert table["columns"] == ["singer_id", "name", "country", "age"]
     ages = {row[3] for row in table["rows"]}
@@ -174,7 +174,7 @@ def test_a_mismatch_shows_the_database_and_both_results():
 
 @pytest.mark.parametrize("prediction", ["SELECT name FROM singer", "SELECT 1", None])
 def test_a_gold_whose_answer_hangs_on_storage_is_unscorable_whatever_is_predicted(prediction):
-    found = evaluation.judge(CONTEXT, "SELECT GROUP_CONCAT(singer_id) FROM singer", prediction)
+    found = judge.judge(CONTEXT, "SELECT GROUP_CONCAT(singer_id) FROM singer", prediction)
     assert found.verdict == "unscorable"
     assert "order in which rows are stored" in found.why
 
@@ -189,10 +189,10 @@ def test_a_group_s_other_column_matches_whichever_table_comes_first():
 
 def test_a_column_that_the_gold_names_by_its_table_is_added_and_told():
     answer = "SELECT T2.title FROM singer AS T1 JOIN song AS t2 ON T1.singer_id = t2.singer_id WHERE T2.label = 'Onyx'"
-    found = evaluation.judge(CONTEXT, answer, answer)
+    found = judge.judge(CONTEXT, answer, answer)
     assert (found.verdict, found.completed) == ("match", ("song.label",))
     # In a join a bare name may be of either table.
-    found = evaluation.judge(CONTEXT, answer.replace("T2.label", "label"), answer)
+    found = judge.judge(CONTEXT, answer.replace("T2.label", "label"), answer)
     assert (found.verdict, found.fault) == ("unscorable", "no such column")
 
 
@@ -218,29 +218,29 @@ def test_what_sqlite_itself_would_not_take_is_invalid(prediction):
 def test_workers_give_what_one_process_gives():
     query = "SELECT name FROM singer WHERE age > {}"
     rows = [{"context": CONTEXT, "answer": query.format(age), "base": query.format(age % 9)} for age in range(110)]
-    assert evaluation.score(rows, "base", workers=2) == evaluation.score(rows, "base", workers=1)
+    assert judge.score(rows, "base", workers=2) == judge.score(rows, "base", workers=1)
 
 
 def test_metrics_count_what_they_say():
-    verdict = scorecard.Verdict
-    found = evaluation.metrics([
+    verdict = metrics.Verdict
+    found = judge.metrics([
         verdict("match", exact=True, non_empty=True, kinds=("filter",)), verdict("match", kinds=("filter", "join")),
         verdict("mismatch", "w", non_empty=True), verdict("invalid", "w", "syntax", non_empty=True),
         verdict("timeout", "w", "timeout"), verdict("unscorable", "w", "no such column", exact=True),
     ])
-    counts = {key: (found[key]["count"], found[key]["of"]) for key in scorecard.SHARES}
+    counts = {key: (found[key]["count"], found[key]["of"]) for key in metrics.SHARES}
     assert counts == {"valid": (3, 5), "execution_match": (2, 5), "execution_match_non_empty": (1, 3), "exact_match": (2, 6),
                       "timeout": (1, 5), "unscorable": (1, 6), "error": (0, 6)}
     assert found["n"] == 6
     assert found["unscorable_why"] == {"no such column": 1}
     assert found["by_kind"]["filter"]["share"] == 1
     assert found["by_kind"]["group"]["share"] is None
-    assert evaluation.metrics([])["execution_match"]["share"] is None
+    assert judge.metrics([])["execution_match"]["share"] is None
 
 
 def test_an_adapter_is_compared_with_its_base_on_the_rows_that_are_scorable():
-    match, mismatch, unscorable = map(scorecard.Verdict, ("match", "mismatch", "unscorable"))
-    found = evaluation.compare([mismatch] * 9 + [match, match, unscorable], [match] * 9 + [mismatch, match, match])
+    match, mismatch, unscorable = map(metrics.Verdict, ("match", "mismatch", "unscorable"))
+    found = judge.compare([mismatch] * 9 + [match, match, unscorable], [match] * 9 + [mismatch, match, match])
     assert found == {"n": 11, "both": 1, "only_base": 1, "only_adapter": 9, "neither": 0, "difference": pytest.approx(8 / 11),
                      "p_value": pytest.approx(22 / 1024)}
 
@@ -254,11 +254,11 @@ def test_an_adapter_is_compared_with_its_base_on_the_rows_that_are_scorable():
     ("SELECT name FROM singer UNION SELECT title FROM song", ("set operation",)),
 ])
 def test_kinds_of_query(query, kinds):
-    assert evaluation.judge(CONTEXT, query, query).kinds == kinds
+    assert judge.judge(CONTEXT, query, query).kinds == kinds
 
 
 def test_neither_torch_nor_transformers_is_loaded():
-    code = "import sys, sqlora.evaluation; sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
+    code = "import sys, sqlora.evaluation.__main__; sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
@@ -284,9 +284,9 @@ def test_the_command_scores_the_rest_and_exits_with_1_where_scoring_fails(tmp_pa
     golds = ("SELECT name FROM singer", "SELECT age FROM singer")
     rows = [{"context": CONTEXT, "answer": sql, "prediction": sql} for sql in golds]
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    code = ("import sys; from sqlora import evaluation; gold = evaluation.Gold\n"
-            "evaluation.Gold = lambda query: gold(query) if 'name' in query.sql() else 1 / 0\n"
-            "sys.argv[1:] = ['p.jsonl', '--json', 'out.json']; evaluation.main()")
+    code = ("import sys; from sqlora.evaluation import __main__, judge; gold = judge.Gold\n"
+            "judge.Gold = lambda query: gold(query) if 'name' in query.sql() else 1 / 0\n"
+            "sys.argv[1:] = ['p.jsonl', '--json', 'out.json']; __main__.main()")
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
                           capture_output=True, text=True)
     assert done.returncode == 1

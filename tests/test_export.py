@@ -6,24 +6,26 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from sqlora import backend, device, export, hub, prompt
-from sqlora.errors import UserError
+from sqlora.merge import export
+from sqlora.model import base_models, device, loading
+from sqlora.prompt import encoding
+from sqlora.system.errors import UserError
 
 ROW = ("How many naïve albums cost >= 10.5?", 'CREATE TABLE album (id INTEGER, "the title" TEXT)')
 
 
 @pytest.mark.parametrize("kind", ["llama", "openllama", "codellama", "mistral", "qwen2"])
 def test_what_is_written_is_read_as_it_was_trained(kind, request, make_settings, tmp_path):
-    base = hub.find_base_model(str(request.getfixturevalue(f"{kind}_folder")))
-    settings, tokenizer = make_settings("--low-bit", "none"), backend.load_tokenizer(base)
-    ids = prompt.encode_prompt(tokenizer, *ROW)
-    model = backend.load_base(base, settings, device.choose_device("cpu", "float32"), training=False).eval()
+    base = base_models.find_base_model(str(request.getfixturevalue(f"{kind}_folder")))
+    settings, tokenizer = make_settings("--low-bit", "none"), loading.load_tokenizer(base)
+    ids = encoding.encode_prompt(tokenizer, *ROW)
+    model = loading.load_base(base, settings, device.choose_device("cpu", "float32"), training=False).eval()
     export.write_model(tmp_path, model, tokenizer, base, settings)
 
     back = AutoTokenizer.from_pretrained(tmp_path)
-    assert back(prompt.build_prompt(*ROW))["input_ids"] == ids
+    assert back(encoding.build_prompt(*ROW))["input_ids"] == ids
     assert back.padding_side == "left"
-    assert back.decode(ids, skip_special_tokens=True).strip() == prompt.build_prompt(*ROW).strip()
+    assert back.decode(ids, skip_special_tokens=True).strip() == encoding.build_prompt(*ROW).strip()
     config, plain = AutoConfig.from_pretrained(tmp_path), AutoModelForCausalLM.from_pretrained(tmp_path).eval()
     assert config.rope_parameters == model.config.rope_parameters
     with torch.inference_mode():
@@ -34,10 +36,10 @@ def test_what_is_written_is_read_as_it_was_trained(kind, request, make_settings,
 
 
 def test_programs_of_before_transformers_5_find_the_rope(codellama_folder, make_settings, tmp_path):
-    base, settings = hub.find_base_model(str(codellama_folder)), make_settings("--low-bit", "none")
-    model = backend.load_base(base, settings, device.choose_device("cpu", "float32"), training=False)
+    base, settings = base_models.find_base_model(str(codellama_folder)), make_settings("--low-bit", "none")
+    model = loading.load_base(base, settings, device.choose_device("cpu", "float32"), training=False)
     model.config.rope_parameters = {"rope_type": "linear", "rope_theta": 1e6, "factor": 2.0}
-    export.write_model(tmp_path, model, backend.load_tokenizer(base), base, settings)
+    export.write_model(tmp_path, model, loading.load_tokenizer(base), base, settings)
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["rope_theta"] == 1e6
     assert config["rope_scaling"] == config["rope_parameters"]
@@ -45,8 +47,8 @@ def test_programs_of_before_transformers_5_find_the_rope(codellama_folder, make_
 
 
 def test_a_tokenizer_that_does_not_come_back_is_refused(llama_folder, tmp_path, monkeypatch):
-    base = hub.find_base_model(str(llama_folder))
-    tokenizer = backend.load_tokenizer(base)
+    base = base_models.find_base_model(str(llama_folder))
+    tokenizer = loading.load_tokenizer(base)
     monkeypatch.setattr(tokenizer, "save_pretrained", lambda folder: AutoTokenizer.from_pretrained(
         llama_folder, bos_token="<unk>").save_pretrained(folder))
     with pytest.raises(UserError, match="does not come back"):
@@ -54,9 +56,9 @@ def test_a_tokenizer_that_does_not_come_back_is_refused(llama_folder, tmp_path, 
 
 
 def test_a_model_of_several_eos_ends_at_any_and_pads_with_a_token_that_it_has(llama_folder, make_settings, tmp_path):
-    base = hub.find_base_model(str(llama_folder))
-    settings, tokenizer = make_settings("--low-bit", "none"), backend.load_tokenizer(base)
-    model = backend.load_base(base, settings, device.choose_device("cpu", "float32"), training=False)
+    base = base_models.find_base_model(str(llama_folder))
+    settings, tokenizer = make_settings("--low-bit", "none"), loading.load_tokenizer(base)
+    model = loading.load_base(base, settings, device.choose_device("cpu", "float32"), training=False)
     model.generation_config.eos_token_id = [2, 7]
     tokenizer.add_special_tokens({"pad_token": "<pad>"})
     export.write_model(tmp_path, model, tokenizer, base, settings)

@@ -14,8 +14,9 @@ import pytest
 
 import finetune
 import generate
-from sqlora import adapter, atomic, checkpoints, outputs
-from sqlora.errors import UserError, exit_on_user_error
+from sqlora.model import adapter
+from sqlora.storage import atomic, checkpoints, outputs
+from sqlora.system.errors import UserError, exit_on_user_error
 
 ROOT = Path(__file__).parent.parent
 SHORT = ("--max-steps", "4", "--eval-steps", "2", "--save-steps", "2", "--logging-steps", "2", "--warmup-steps", "1",
@@ -89,7 +90,7 @@ def test_an_earlier_run_is_set_aside_and_its_settings_can_be_taken_again(short_r
 
 
 def test_an_estimate_loads_and_writes_nothing(short_run, capsys, monkeypatch):
-    monkeypatch.setattr("sqlora.backend.load_base", None)
+    monkeypatch.setattr("sqlora.model.loading.load_base", None)
     settings = short_run("--estimate")
     finetune.main(settings)
     assert "peak memory" in capsys.readouterr().out

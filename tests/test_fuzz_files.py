@@ -11,7 +11,9 @@ import pytest
 from fuzzing import damaged, fingerprints, fuzz, json_values, scalars, texts
 from hypothesis import strategies as st
 
-from sqlora import adapter, backend, checkpoints, data, device, hub
+from sqlora.data import dataset
+from sqlora.model import adapter, base_models, device, loading
+from sqlora.storage import checkpoints
 
 ROWS = [{"question": f"How many {i}?", "context": f"CREATE TABLE t{i} (a INTEGER)", "answer": f"SELECT {i}"} for i in range(4)]
 COLUMNS = list(ROWS[0])
@@ -53,7 +55,7 @@ def test_any_data_file(tmp_path, suffix):
         file.write_bytes(content)
         before = fingerprints(tmp_path)
         try:
-            rows = data.load_rows(str(file), "DATA_PATH (--data-path)")
+            rows = dataset.load_rows(str(file), "DATA_PATH (--data-path)")
         finally:
             assert fingerprints(tmp_path) == before
         assert rows
@@ -73,12 +75,12 @@ def test_any_data_file(tmp_path, suffix):
 @pytest.fixture(scope="module")
 def whole_adapter(llama_folder, llama_tokenizer, tmp_path_factory):
     """The settings, base, model and folder of an adapter as finetune.py saves it."""
-    from sqlora.settings import load_settings
+    from sqlora.settings.command_line import load_settings
 
     settings = load_settings(["--device", "cpu", "--dtype", "float32", "--low-bit", "none", "--lora-r", "2"], "")
-    base = hub.find_base_model(str(llama_folder))
+    base = base_models.find_base_model(str(llama_folder))
     cpu = device.choose_device("cpu", "float32")
-    model = backend.wrap_with_adapter(backend.load_base(base, settings, cpu, training=True), settings)
+    model = loading.wrap_with_adapter(loading.load_base(base, settings, cpu, training=True), settings)
     folder = tmp_path_factory.mktemp("whole")
     adapter.write_adapter(model, folder, base)
     fingerprint = adapter.make_fingerprint(base, llama_tokenizer, settings, {"id": "x", "hash": "y", "rows": 1})
@@ -95,7 +97,7 @@ def test_any_adapter(whole_adapter, llama_tokenizer, tmp_path, name, sealed):
     settings, base, cpu, whole = whole_adapter
     folder = tmp_path / "adapter"
     original = (whole / name).read_bytes()
-    model = backend.load_base(base, settings, cpu, training=False)
+    model = loading.load_base(base, settings, cpu, training=False)
 
     def check(content):
         shutil.rmtree(folder, ignore_errors=True)

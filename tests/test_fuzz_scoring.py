@@ -13,8 +13,9 @@ import sqlglot
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from sqlora import evaluation, voting
-from sqlora.scorecard import UNSCORED
+from sqlora.evaluation import judge as evaluation
+from sqlora.evaluation.metrics import UNSCORED
+from sqlora.generation import self_consistency
 
 ROOT = Path(__file__).parent.parent
 CONTEXT = "CREATE TABLE t (a INTEGER, m TEXT, d DATE, r REAL); CREATE TABLE u (a INTEGER, b TEXT)"
@@ -92,7 +93,7 @@ def test_every_row_gets_a_verdict(count):
         verdict = evaluation.judge(context, gold, prediction)
         assert verdict.verdict != "error", (verdict.why, pair)
         assert verdict.verdict in (*UNSCORED, "match") or gold != prediction
-        found = voting.vote(context, [voting.Candidate(prediction), voting.Candidate(gold)])
+        found = self_consistency.vote(context, [self_consistency.Candidate(prediction), self_consistency.Candidate(gold)])
         assert found in (None, 0, 1)
         seen[verdict.verdict] = seen.get(verdict.verdict, 0) + 1
 

@@ -8,24 +8,27 @@ from fuzzing import fingerprints, fuzz, json_values, scalars, texts
 from hypothesis import strategies as st
 
 import config
-from sqlora import adapter, data, hub, run_folder, settings
-from sqlora.errors import UserError
+from sqlora.data import dataset
+from sqlora.model import adapter, base_models
+from sqlora.settings import command_line
+from sqlora.system.errors import UserError
+from sqlora.training import run_folder
 
-NAMES = st.sampled_from(sorted(settings.KINDS))
+NAMES = st.sampled_from(sorted(command_line.KINDS))
 PATHS = ("BASE_MODEL", "DATA_PATH", "TEST_DATA", "CHECKPOINT_DIR", "MODEL_PATH", "LORA_CHECKPOINT", "HOLDOUT", "CONTEXT",
          "OUTPUT")
-near_misses = st.builds(lambda name, cut, more: "--" + name[:cut] + more, NAMES.map(lambda name: settings.flag(name)[2:]),
+near_misses = st.builds(lambda name, cut, more: "--" + name[:cut] + more, NAMES.map(lambda name: command_line.flag(name)[2:]),
                         st.integers(0, 12), texts)
 flags = st.one_of(
-    st.tuples(NAMES.map(settings.flag), texts),
-    st.tuples(NAMES.map(settings.flag), st.one_of(st.integers(), st.floats()).map(str)),
+    st.tuples(NAMES.map(command_line.flag), texts),
+    st.tuples(NAMES.map(command_line.flag), st.one_of(st.integers(), st.floats()).map(str)),
     st.tuples(near_misses), st.tuples(texts),
 )
 
 
 def load(arguments):
     try:
-        return settings.load_settings(arguments, "about")
+        return command_line.load_settings(arguments, "about")
     except SystemExit as stop:  # --help, or a flag that can be read as it
         if stop.code:
             raise
@@ -50,7 +53,7 @@ def test_any_constants():
 
 def test_any_run_file(tmp_path):
     file = tmp_path / "sqlora.json"
-    saved = settings.constants()
+    saved = command_line.constants()
     edited = st.dictionaries(st.one_of(NAMES, texts), json_values, max_size=3).map(lambda edits: {"settings": saved | edits})
     written = st.one_of(edited, edited, json_values, st.dictionaries(st.just("settings"), json_values)).map(
         lambda value: json.dumps(value).encode())
@@ -76,9 +79,9 @@ def test_any_path(tmp_path, monkeypatch):
     def check(values):
         before = fingerprints(tmp_path / "file")
         try:
-            one = settings.Settings(settings.constants() | {"QUESTION": "How many?" if values.get("CONTEXT") else ""} | values)
-            for use in (lambda: data.load_rows(one.DATA_PATH, "DATA_PATH (--data-path)"), lambda: data.load_samples(one),
-                        lambda: adapter.find_adapter(one), lambda: hub.find_base_model(one.BASE_MODEL)):
+            one = command_line.Settings(command_line.constants() | {"QUESTION": "How many?" if values.get("CONTEXT") else ""} | values)
+            for use in (lambda: dataset.load_rows(one.DATA_PATH, "DATA_PATH (--data-path)"), lambda: dataset.load_samples(one),
+                        lambda: adapter.find_adapter(one), lambda: base_models.find_base_model(one.BASE_MODEL)):
                 with contextlib.suppress(UserError):
                     use()
             run_folder.check_outputs(one)

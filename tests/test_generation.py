@@ -8,8 +8,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaForCausalLM
 
-from sqlora import backend, generation, hub, journal, prompt
-from sqlora.errors import UserError
+from sqlora.generation import answer_journal, answer_writer
+from sqlora.model import base_models, loading
+from sqlora.prompt import encoding
+from sqlora.system.errors import UserError
 
 ROWS = [{"question": "What is " + "the name and " * (i % 4) + f"a{i}?", "context": f"CREATE TABLE t{i} (a{i} INTEGER)"}
         for i in range(7)]
@@ -28,34 +30,34 @@ def model():
 
 
 def answer(model, tokenizer, rows, settings):
-    with journal.Journal(Path(settings.CHECKPOINT_DIR), "key") as kept:
-        return generation.answer_rows(model, tokenizer, rows, settings, kept)
+    with answer_journal.Journal(Path(settings.CHECKPOINT_DIR), "key") as kept:
+        return answer_writer.answer_rows(model, tokenizer, rows, settings, kept)
 
 
 @pytest.fixture
 def asked(monkeypatch):
     """Answers as the text that was generated, so that random weights' answers can be told apart."""
-    monkeypatch.setattr(generation.prompt, "extract_sql", lambda text: text)
+    monkeypatch.setattr(answer_writer.prompt, "extract_sql", lambda text: text)
 
 
 @pytest.mark.parametrize("flags", [(), ("--num-beams", "3")])
 def test_batches_answer_as_one_at_a_time_in_the_same_order(model, llama_tokenizer, make_settings, asked, flags):
-    alone = generation.SqlWriter(model, llama_tokenizer, make_settings("--generation-batch-size", "1", *flags)).write(ROWS)
-    batched = generation.SqlWriter(model, llama_tokenizer, make_settings("--generation-batch-size", "3", *flags)).write(ROWS)
+    alone = answer_writer.SqlWriter(model, llama_tokenizer, make_settings("--generation-batch-size", "1", *flags)).write(ROWS)
+    batched = answer_writer.SqlWriter(model, llama_tokenizer, make_settings("--generation-batch-size", "3", *flags)).write(ROWS)
     assert alone == batched
     assert len(set(alone)) > 3
 
 
 def test_the_batch_is_reported_as_it_is_answered(model, llama_tokenizer, make_settings):
     done = []
-    generation.SqlWriter(model, llama_tokenizer, make_settings("--generation-batch-size", "3")).candidates(
+    answer_writer.SqlWriter(model, llama_tokenizer, make_settings("--generation-batch-size", "3")).candidates(
         ROWS, lambda place, written: done.append(place))
     assert sorted(done) == list(range(7))
     assert done != sorted(done)  # the shortest prompts are answered last
 
 
 def test_only_new_tokens_count(model, llama_tokenizer, make_settings, asked):
-    short = generation.SqlWriter(model, llama_tokenizer, make_settings("--max-new-tokens", "1")).write(ROWS[:1])
+    short = answer_writer.SqlWriter(model, llama_tokenizer, make_settings("--max-new-tokens", "1")).write(ROWS[:1])
     assert len(llama_tokenizer(short[0], add_special_tokens=False)["input_ids"]) <= 1
 
 
@@ -77,14 +79,14 @@ def test_with_plain_weights_the_answers_are_the_same(llama_folder, llama_tokeniz
     answers = []
     for merge in ("off", "on", "auto"):
         settings = make_settings(*flags, "--merge-for-generation", merge)
-        base = hub.find_base_model(str(llama_folder))
-        model = backend.wrap_with_adapter(backend.load_base(base, settings, backend.choose_device(settings), training=False),
+        base = base_models.find_base_model(str(llama_folder))
+        model = loading.wrap_with_adapter(loading.load_base(base, settings, loading.choose_device(settings), training=False),
                                           settings)
         torch.manual_seed(2)
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(parameter, std=0.5)
-        assert generation.folding_pays(model, settings, 1000) == (merge == "on")  # on a CPU
+        assert answer_writer.folding_pays(model, settings, 1000) == (merge == "on")  # on a CPU
         answers.append(answer(model, llama_tokenizer, ROWS, settings))
     assert answers[0] == answers[1] == answers[2]
     assert [row["base"] for row in answers[0]] != [row["adapter"] for row in answers[0]]
@@ -93,16 +95,16 @@ def test_with_plain_weights_the_answers_are_the_same(llama_folder, llama_tokeniz
 def test_a_prompt_that_leaves_no_room(model, llama_tokenizer, make_settings):
     rows = [*ROWS, {"question": "x " * 3000, "context": "CREATE TABLE t (a INT)"}]
     with pytest.raises(UserError, match="row 8.*--max-new-tokens"):
-        generation.SqlWriter(model, llama_tokenizer, make_settings()).write(rows)
+        answer_writer.SqlWriter(model, llama_tokenizer, make_settings()).write(rows)
 
 
 @pytest.mark.parametrize("flags", [(), ("--num-beams", "4")])
 def test_candidates_are_the_same_for_the_same_seed_and_begin_with_the_best(model, llama_tokenizer, make_settings, asked, flags):
     settings = make_settings("--num-candidates", "4", "--temperature", "1.5", "--generation-batch-size", "3", *flags)
-    written = generation.SqlWriter(model, llama_tokenizer, settings).candidates(ROWS)
+    written = answer_writer.SqlWriter(model, llama_tokenizer, settings).candidates(ROWS)
     assert [len(candidates) for candidates in written] == [4] * len(ROWS)
-    assert written == generation.SqlWriter(model, llama_tokenizer, settings).candidates(ROWS)
-    alone = generation.SqlWriter(model, llama_tokenizer, make_settings("--generation-batch-size", "3", *flags)).write(ROWS)
+    assert written == answer_writer.SqlWriter(model, llama_tokenizer, settings).candidates(ROWS)
+    alone = answer_writer.SqlWriter(model, llama_tokenizer, make_settings("--generation-batch-size", "3", *flags)).write(ROWS)
     assert [candidates[0].sql for candidates in written] == alone
     assert len({candidate.sql for candidates in written for candidate in candidates}) > 2 * len(ROWS)
     if flags:
@@ -111,8 +113,8 @@ def test_candidates_are_the_same_for_the_same_seed_and_begin_with_the_best(model
 
 def test_samples_are_sorted_by_their_own_likelihood(model, llama_tokenizer, make_settings, asked):
     settings = make_settings("--num-candidates", "6", "--temperature", "1", "--max-new-tokens", "5")
-    (written,) = generation.SqlWriter(model, llama_tokenizer, settings).candidates(ROWS[:1])
-    start = prompt.encode_prompts(llama_tokenizer, ROWS[:1])[0]
+    (written,) = answer_writer.SqlWriter(model, llama_tokenizer, settings).candidates(ROWS[:1])
+    start = encoding.encode_prompts(llama_tokenizer, ROWS[:1])[0]
     likelihoods = []
     for candidate in written[1:]:
         ids = llama_tokenizer(candidate.sql, add_special_tokens=False)["input_ids"]
@@ -124,9 +126,9 @@ def test_samples_are_sorted_by_their_own_likelihood(model, llama_tokenizer, make
 
 
 def test_several_candidates_are_voted_on(model, llama_tokenizer, make_settings, monkeypatch):
-    monkeypatch.setattr(generation.SqlWriter, "candidates", lambda *_: [
-        [generation.Candidate("SELECT nonesuch FROM t0"), generation.Candidate("SELECT a0 FROM t0")]])
-    assert generation.SqlWriter(model, llama_tokenizer, make_settings("--num-candidates", "2")).write(ROWS[:1]) == [
+    monkeypatch.setattr(answer_writer.SqlWriter, "candidates", lambda *_: [
+        [answer_writer.Candidate("SELECT nonesuch FROM t0"), answer_writer.Candidate("SELECT a0 FROM t0")]])
+    assert answer_writer.SqlWriter(model, llama_tokenizer, make_settings("--num-candidates", "2")).write(ROWS[:1]) == [
         "SELECT a0 FROM t0"]
 
 

@@ -11,10 +11,10 @@ import hostile
 import pytest
 import servers
 
-from sqlora import readonly
-from sqlora.database import GRACE_SECONDS, LiveDatabase
-from sqlora.errors import UserError
-from sqlora.sql import SqlError
+from sqlora.databases.live import GRACE_SECONDS, LiveDatabase
+from sqlora.sql import readonly
+from sqlora.sql.parsing import SqlError
+from sqlora.system.errors import UserError
 
 DEADLINE = 0.25
 took: list[float] = []  # seconds of each statement; -s shows the longest

@@ -16,24 +16,26 @@ ROOT = Path(__file__).parent.parent
 ROWS = [{"question": f"How many {i}?", "context": f"CREATE TABLE t{i} (a INT)", "answer": f"SELECT {i}"} for i in range(8)]
 FIND = """
 import sys
-from sqlora.console import quiet_libraries
+from sqlora.system.console import quiet_libraries
 quiet_libraries()
-from sqlora.errors import exit_on_user_error
-from sqlora import data, hub
+from sqlora.system.errors import exit_on_user_error
+from sqlora.data import dataset
+from sqlora.model import base_models
 with exit_on_user_error():
     if sys.argv[1] in ("model", "tokenizer"):
-        base = hub.find_base_model(sys.argv[2])
+        base = base_models.find_base_model(sys.argv[2])
         if sys.argv[1] == "tokenizer":  # which takes torch, and seconds to import it
-            from sqlora import backend
-            backend.check_causal(base)
-            backend.load_tokenizer(base)
+            from sqlora.model import loading
+            loading.check_causal(base)
+            loading.load_tokenizer(base)
         print(base.id, base.revision, base.content, sorted(path.name for path in base.folder.iterdir()), sep="|")
     elif sys.argv[1] == "stream":
-        from sqlora import settings, streaming
-        source = streaming.Source(settings.load_settings(["--streaming", "--data-path", sys.argv[2]], ""))
+        from sqlora.data import streaming
+        from sqlora.settings import command_line
+        source = streaming.Source(command_line.load_settings(["--streaming", "--data-path", sys.argv[2]], ""))
         print(len(source.first_rows()), source.files)
     else:
-        print(len(data.load_rows(sys.argv[2], "DATA_PATH (--data-path)")))
+        print(len(dataset.load_rows(sys.argv[2], "DATA_PATH (--data-path)")))
 """
 
 

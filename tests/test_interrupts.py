@@ -10,8 +10,8 @@ import pytest
 
 PROGRAM = """
 import time
-from sqlora.errors import exit_on_user_error
-from sqlora.interrupts import graceful
+from sqlora.system.errors import exit_on_user_error
+from sqlora.system.signals import graceful
 
 with exit_on_user_error():
     with graceful(lambda line: print(line, flush=True)) as stop:

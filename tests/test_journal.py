@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 
 import generate
-from sqlora import evaluation, generation, hub, journal
-from sqlora.errors import Interrupted, UserError
-from sqlora.journal import Journal
-from sqlora.voting import Candidate
+from sqlora.evaluation import judge
+from sqlora.generation import answer_journal, answer_writer
+from sqlora.generation.answer_journal import Journal
+from sqlora.generation.self_consistency import Candidate
+from sqlora.model import base_models
+from sqlora.system.errors import Interrupted, UserError
 
 ROOT = Path(__file__).parent.parent
 ROWS = [{"question": f"Is it {i}" + " or so" * (i % 5) + "?", "context": f"CREATE TABLE t{i} (a INTEGER)"} for i in range(60)]
@@ -97,7 +99,7 @@ def flags(llama_folder, tmp_path):
 def test_other_questions_models_and_ways_have_other_keys(flags, make_settings, llama_folder, mistral_folder):
     def key(rows=ROWS, folder=llama_folder, *more):
         asked = [(row["question"], row["context"]) for row in rows]
-        with journal.open_journal(asked, hub.find_base_model(str(folder)), None, make_settings(*flags, *more)) as kept:
+        with answer_journal.open_journal(asked, base_models.find_base_model(str(folder)), None, make_settings(*flags, *more)) as kept:
             return Path(kept.file.name).name
 
     assert key() == key()
@@ -122,7 +124,7 @@ def wait_for_lines(folder: Path, least: int, process: subprocess.Popen) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_generation_that_was_cut_off_goes_on(flags, tmp_path, monkeypatch, number):
-    kept, output = tmp_path / "run" / journal.FOLDER, tmp_path / "out.jsonl"
+    kept, output = tmp_path / "run" / answer_journal.FOLDER, tmp_path / "out.jsonl"
     process = start("generate.py", *flags)
     wait_for_lines(kept, 8, process)
     process.send_signal(number)
@@ -133,8 +135,8 @@ def test_generation_that_was_cut_off_goes_on(flags, tmp_path, monkeypatch, numbe
         assert "answers; to go on: python generate.py" in told
     before = sum(line.startswith("[") for line in (kept / next(kept.iterdir()).name).read_text().splitlines())
     asked = []
-    write = generation.SqlWriter.candidates
-    monkeypatch.setattr(generation.SqlWriter, "candidates",
+    write = answer_writer.SqlWriter.candidates
+    monkeypatch.setattr(answer_writer.SqlWriter, "candidates",
                         lambda self, rows, *more: asked.extend(rows) or write(self, rows, *more))
     generate.main(generate.load_settings([*flags, "--resume"], "", trains=False))
     assert len(ROWS) - before <= len(asked) <= len(ROWS) - before + 1
@@ -157,12 +159,12 @@ def test_a_run_that_had_only_its_output_to_write_goes_on(flags, tmp_path, monkey
 
 def test_answers_are_written_before_they_are_judged(flags, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(evaluation, "judge_answers", lambda *arguments: 1 / 0)
+        patch.setattr(judge, "judge_answers", lambda *arguments: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             generate.main(generate.load_settings(flags, "", trains=False))
     written = (tmp_path / "out.jsonl").read_text()
     assert len(written.splitlines()) == len(ROWS)
-    monkeypatch.setattr(generation.SqlWriter, "candidates", lambda self, rows, *more: [] if not rows else pytest.fail("asked"))
+    monkeypatch.setattr(answer_writer.SqlWriter, "candidates", lambda self, rows, *more: [] if not rows else pytest.fail("asked"))
     generate.main(generate.load_settings([*flags, "--resume"], "", trains=False))
     assert (tmp_path / "out.jsonl").read_text() == written
 
@@ -186,7 +188,7 @@ def test_two_processes_write_one_output_and_lose_no_row(flags, tmp_path):
     alone = (tmp_path / "out.jsonl").read_text()
     (tmp_path / "out.jsonl").unlink()
     process = start(*launch)
-    wait_for_lines(tmp_path / "run" / journal.FOLDER, 8, process)
+    wait_for_lines(tmp_path / "run" / answer_journal.FOLDER, 8, process)
     import psutil
 
     ranks = {child.environ().get("RANK"): child for child in psutil.Process(process.pid).children(recursive=True)}
@@ -196,7 +198,7 @@ def test_two_processes_write_one_output_and_lose_no_row(flags, tmp_path):
     assert process.returncode != 0
     assert time.monotonic() - began < 60
     assert not (tmp_path / "out.jsonl").exists()
-    kept = [line for file in (tmp_path / "run" / journal.FOLDER).iterdir() for line in file.read_text().splitlines() if line]
+    kept = [line for file in (tmp_path / "run" / answer_journal.FOLDER).iterdir() for line in file.read_text().splitlines() if line]
     assert len(kept) >= 6
     process = start(*launch, "--resume")
     told, _ = process.communicate(timeout=200)

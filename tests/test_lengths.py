@@ -3,11 +3,11 @@
 import pytest
 import sqlglot
 
-from sqlora import readonly
-from sqlora.lengths import LONGEST, MOST_GROUPED, TEXT_COLUMN, Lengths
-from sqlora.readonly import PARTS
-from sqlora.scopes import Scopes
-from sqlora.sql import SqlError, parse_schema
+from sqlora.sql import readonly
+from sqlora.sql.lengths import LONGEST, MOST_GROUPED, TEXT_COLUMN, Lengths
+from sqlora.sql.parsing import SqlError, parse_schema
+from sqlora.sql.readonly import PARTS
+from sqlora.sql.scopes import Scopes
 
 SCHEMA = parse_schema("CREATE TABLE singer (id INTEGER, name VARCHAR, age INTEGER)")
 DIALECTS = ("sqlite", "postgres", "mysql")

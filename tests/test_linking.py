@@ -2,9 +2,9 @@
 
 import pytest
 
-from sqlora.errors import UserError
-from sqlora.linking import Linker, few, pick_tables, words
-from sqlora.schema import Column, Schema, Table
+from sqlora.ask.schema_linking import Linker, few, pick_tables, words
+from sqlora.sql.schema import Column, Schema, Table
+from sqlora.system.errors import UserError
 
 
 def schema(**tables):

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from sqlora import lint, run_folder
-from sqlora.errors import UserError
-from sqlora.settings import load_settings
+from sqlora.data import sql_check
+from sqlora.settings.command_line import load_settings
+from sqlora.system.errors import UserError
+from sqlora.training import run_folder
 
 ROOT = Path(__file__).parent.parent
 CONTEXT = "CREATE TABLE singer (id INTEGER, name VARCHAR, year VARCHAR)"
@@ -45,7 +46,7 @@ FAULTS = [
 
 @pytest.mark.parametrize(("given", "faults"), FAULTS, ids=[given["answer"][:40] for given, _ in FAULTS])
 def test_every_fault_is_found(given, faults):
-    (finding,) = lint.inspect_rows([given])
+    (finding,) = sql_check.inspect_rows([given])
     assert finding.faults.keys() == set(faults)
 
 
@@ -56,19 +57,19 @@ def test_every_fault_is_found(given, faults):
     (row("SELECT name FROM singer WHERE id > 01 LIMIT 05"), set()),
 ])
 def test_odd_text_ends_no_check(given, fault):
-    (finding,) = lint.inspect_rows([given])
+    (finding,) = sql_check.inspect_rows([given])
     assert set(finding.faults) == fault
 
 
 def test_a_fault_of_the_check_itself_is_a_finding(monkeypatch):
-    monkeypatch.setattr(lint, "_runs", lambda *arguments: 1 / 0)
-    (finding,) = lint.inspect_rows([row("SELECT name FROM singer")])
+    monkeypatch.setattr(sql_check, "_runs", lambda *arguments: 1 / 0)
+    (finding,) = sql_check.inspect_rows([row("SELECT name FROM singer")])
     assert "ZeroDivisionError" in finding.faults["the check itself failed"]
 
 
 def test_a_row_that_stands_twice_is_found_the_second_time():
     rows = [row("SELECT 1"), row("SELECT  1 "), row("SELECT 1", question="Else?")]
-    assert [finding.faults for finding in lint.inspect_rows(rows)] == [{}, {"duplicate row": "of row 1"}, {}]
+    assert [finding.faults for finding in sql_check.inspect_rows(rows)] == [{}, {"duplicate row": "of row 1"}, {}]
 
 
 def test_rows_that_repairs_make_the_same_are_one(tmp_path):
@@ -77,7 +78,7 @@ def test_rows_that_repairs_make_the_same_are_one(tmp_path):
 
 
 def checked(rows, mode, tmp_path):
-    return lint.check_rows(rows, load_settings(["--check-data", mode, "--checkpoint-dir", str(tmp_path)], ""))
+    return sql_check.check_rows(rows, load_settings(["--check-data", mode, "--checkpoint-dir", str(tmp_path)], ""))
 
 
 def test_what_each_mode_does(tmp_path):
@@ -105,8 +106,8 @@ def test_the_findings_are_kept_until_the_data_changes(tmp_path, monkeypatch):
     first = checked(rows, "drop", tmp_path)
     (cache,) = (tmp_path / ".lint").iterdir()
     looked = []
-    inspect_rows = lint.inspect_rows
-    monkeypatch.setattr(lint, "inspect_rows", lambda rows: looked.append(len(rows)) or inspect_rows(rows))
+    inspect_rows = sql_check.inspect_rows
+    monkeypatch.setattr(sql_check, "inspect_rows", lambda rows: looked.append(len(rows)) or inspect_rows(rows))
     assert checked(rows, "drop", tmp_path) == first
     assert looked == []
     checked(rows[::-1], "drop", tmp_path)
@@ -121,7 +122,7 @@ def test_the_findings_are_made_again_when_the_rules_change(tmp_path, monkeypatch
     checked(rows, "drop", tmp_path)
     rules = tmp_path / "quotes.py"
     rules.write_text("# another rule")
-    monkeypatch.setattr(lint.quotes, "__file__", str(rules))
+    monkeypatch.setattr(sql_check.quotes, "__file__", str(rules))
     checked(rows, "drop", tmp_path)
     assert len(list((tmp_path / ".lint").iterdir())) == 2
 
@@ -130,7 +131,7 @@ def test_the_findings_are_no_earlier_run_and_outlive_one(tmp_path):
     rows = [row("SELECT name FROM singer")]
     settings = load_settings(["--checkpoint-dir", str(tmp_path / "run"), "--model-path", str(tmp_path / "saved")], "")
     run_folder.check_outputs(settings)
-    lint.check_rows(rows, settings)
+    sql_check.check_rows(rows, settings)
     run_folder.begin(settings, {})
     aside = tmp_path / "run" / run_folder.EARLIER
     assert not aside.exists()
@@ -143,7 +144,7 @@ def test_the_findings_are_no_earlier_run_and_outlive_one(tmp_path):
 def test_thousands_of_rows_take_seconds_and_several_processes():
     rows = [row(f"SELECT name FROM singer WHERE id = {i}") for i in range(5_000)]
     start = time.monotonic()
-    findings = lint.inspect_rows([*rows, row("SELECT age FROM singer")])
+    findings = sql_check.inspect_rows([*rows, row("SELECT age FROM singer")])
     assert [bool(finding.faults) for finding in findings] == [False] * 5000 + [True]
     assert time.monotonic() - start < 120  # one on an idle machine
 

@@ -17,16 +17,17 @@ import pytest
 import torch
 from hub_server import HubServer
 
-from sqlora import device, machine
-from sqlora.result import OK, SLOW, WRONG
+from sqlora.doctor import environment as machine
+from sqlora.doctor.result import OK, SLOW, WRONG
+from sqlora.model import device
 
 ROOT = Path(__file__).parent.parent
 CPU = device.choose_device("cpu", "float32")
 LOOK = """
 import sys
 from pathlib import Path
-from sqlora import machine
-result, folder = machine.base_model(sys.argv[1], Path(sys.argv[2]))
+from sqlora.doctor import environment
+result, folder = environment.base_model(sys.argv[1], Path(sys.argv[2]))
 print(result.status, result.detail, result.remedy, folder and sorted(path.name for path in folder.glob("*.json")), sep="|")
 """
 
@@ -147,7 +148,7 @@ def test_a_base_model_on_the_hub_in_its_cache_or_out_of_reach(tmp_path, llama_fo
         assert not list((tmp_path / "cache").rglob("*.safetensors"))
         assert look("owner/nonesuch").startswith("WRONG|owner/nonesuch is neither a folder nor a public model")
         assert look("owner/gated").startswith("WRONG|owner/gated is gated|accept its terms")
-        fetch = f"from sqlora import hub; hub.find_base_model({'owner/llama'!r})"
+        fetch = f"from sqlora.model import base_models; base_models.find_base_model({'owner/llama'!r})"
         environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "0"}
         subprocess.run([sys.executable, "-c", fetch], cwd=ROOT, env=environment, check=True, timeout=patience.SECONDS)
     assert look("owner/llama").startswith("ok|owner/llama, in the hub's cache||")

@@ -6,15 +6,18 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
-from sqlora import data, device, memory, passes
-from sqlora.hub import BaseModel
-from sqlora.pass_bytes import PassBytes
+from sqlora.data import dataset
+from sqlora.model import device
+from sqlora.model.base_models import BaseModel
+from sqlora.training import memory_estimate
+from sqlora.training.packing import packed_loss
+from sqlora.training.pass_bytes import PassBytes
 
 CPU = device.choose_device("cpu", "float32")
 GPU = replace(CPU, type="cuda", dtype=torch.bfloat16)
 SEVEN_B = LlamaConfig(hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32, vocab_size=32016,
                       architectures=["LlamaForCausalLM"])
-COMPILED, PLAIN = passes.Form("tree", "", True, ""), passes.Form("off", "", False, "")
+COMPILED, PLAIN = packed_loss.Form("tree", "", True, ""), packed_loss.Form("off", "", False, "")
 
 
 @pytest.mark.parametrize(("form", "tokens", "gigabytes"), [
@@ -22,21 +25,21 @@ COMPILED, PLAIN = passes.Form("tree", "", True, ""), passes.Form("off", "", Fals
 ])
 def test_the_peaks_that_were_measured_on_an_h200(tmp_path, monkeypatch, make_settings, form, tokens, gigabytes):
     """CodeLlama-7B's shape, NF4, r 16 on q, k, v and o, one pass of so many tokens."""
-    monkeypatch.setattr(memory, "matrix_rate", lambda device: 7.6e14)
+    monkeypatch.setattr(memory_estimate, "matrix_rate", lambda device: 7.6e14)
     SEVEN_B.save_pretrained(tmp_path)
     settings = make_settings("--batch-size", "1", "--max-tokens-per-pass", "1000000", "--lora-dropout", "0")
-    rows = data.Tokenised([{"input_ids": list(range(tokens)), "labels": [-100] * tokens}], 0)
-    found = memory.estimate(BaseModel(tmp_path, "x", None, ""), rows, settings, GPU, form)
+    rows = dataset.Tokenised([{"input_ids": list(range(tokens)), "labels": [-100] * tokens}], 0)
+    found = memory_estimate.estimate(BaseModel(tmp_path, "x", None, ""), rows, settings, GPU, form)
     assert found.pass_tokens == tokens
     assert found.peak_bytes == pytest.approx(1e9 * gigabytes, rel=0.15)
-    assert found.step_seconds == pytest.approx(4 * 6.48e9 * tokens / 7.6e14 / memory.EFFICIENCY[form.compiled], rel=0.01)
+    assert found.step_seconds == pytest.approx(4 * 6.48e9 * tokens / 7.6e14 / memory_estimate.EFFICIENCY[form.compiled], rel=0.01)
 
 
 def test_processes_that_share_the_base_have_a_part_of_it_each(tmp_path, make_settings):
     settings = make_settings()
     SEVEN_B.save_pretrained(tmp_path)
-    model = memory.without_weights(BaseModel(tmp_path, "x", None, ""), settings)
-    (alone, trained, linear), *shared = [memory.model_bytes(model, settings, torch.bfloat16, count) for count in (1, 2, 4)]
+    model = memory_estimate.without_weights(BaseModel(tmp_path, "x", None, ""), settings)
+    (alone, trained, linear), *shared = [memory_estimate.model_bytes(model, settings, torch.bfloat16, count) for count in (1, 2, 4)]
     assert trained == 16 * 16_777_216
     for count, (weights, *rest) in zip((2, 4), shared, strict=True):
         assert rest == [trained, linear]
@@ -45,7 +48,7 @@ def test_processes_that_share_the_base_have_a_part_of_it_each(tmp_path, make_set
 
 def without_weights(folder, settings):
     SEVEN_B.save_pretrained(folder)
-    return memory.without_weights(BaseModel(folder, "x", None, ""), settings).to(torch.bfloat16)
+    return memory_estimate.without_weights(BaseModel(folder, "x", None, ""), settings).to(torch.bfloat16)
 
 
 @pytest.mark.parametrize(("targets", "dropout", "gigabytes"), [
@@ -55,7 +58,7 @@ def without_weights(folder, settings):
 def test_the_passes_that_were_measured_on_an_h100(tmp_path, make_settings, targets, dropout, gigabytes):
     """CodeLlama-7B's shape, NF4, compiled, a tree of 6,016 tokens (benchmarks/memory.py), beside the weights."""
     settings = make_settings("--lora-targets", targets, "--lora-dropout", dropout)
-    token = memory.compiled_token_bytes(without_weights(tmp_path, settings), settings)
+    token = memory_estimate.compiled_token_bytes(without_weights(tmp_path, settings), settings)
     assert 6016 * token == pytest.approx(1e9 * gigabytes, rel=0.05)
 
 
@@ -63,14 +66,14 @@ def test_more_free_memory_lets_more_tokens_through(tmp_path, monkeypatch, make_s
     def tokens(free, *flags):
         monkeypatch.setattr(device, "free_memory", lambda kind: free)
         settings = make_settings(*flags)
-        a_pass = PassBytes(0.0, memory.compiled_token_bytes(without_weights(tmp_path, settings), settings))
-        return memory.fitting_tokens(a_pass, 0.0, GPU, settings)
+        a_pass = PassBytes(0.0, memory_estimate.compiled_token_bytes(without_weights(tmp_path, settings), settings))
+        return memory_estimate.fitting_tokens(a_pass, 0.0, GPU, settings)
 
     assert tokens(0) == 512  # a row of MAX_LENGTH must go through
     assert 512 < tokens(8e9) < tokens(16e9) < tokens(None, "--gradient-checkpointing")
     monkeypatch.setattr(device, "free_memory", lambda kind: 1e12)
-    assert memory.fitting_tokens(PassBytes(0.0, 1e6), 0.0, CPU, make_settings()) == memory.CPU_TOKENS
+    assert memory_estimate.fitting_tokens(PassBytes(0.0, 1e6), 0.0, CPU, make_settings()) == memory_estimate.CPU_TOKENS
 
 
 def test_the_rate_of_this_machine_is_a_number_above_zero():
-    assert memory.matrix_rate(CPU) > 1e8
+    assert memory_estimate.matrix_rate(CPU) > 1e8

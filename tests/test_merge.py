@@ -12,8 +12,14 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from sqlora import adapter, backend, checkpoints, data, device, drift, generation, hub, merge, prompt
-from sqlora.settings import load_settings
+from sqlora.data import dataset
+from sqlora.generation import answer_writer
+from sqlora.merge import __main__ as merge
+from sqlora.merge import drift
+from sqlora.model import adapter, base_models, device, loading
+from sqlora.prompt import encoding
+from sqlora.settings.command_line import load_settings
+from sqlora.storage import checkpoints
 
 ROOT = Path(__file__).parent.parent
 CPU = device.choose_device("cpu", "float32")
@@ -23,9 +29,9 @@ CPU = device.choose_device("cpu", "float32")
 def answers(demo_run):
     """What base and adapter answer to the test's questions, as generate.py does it."""
     settings = load_settings([*demo_run, "--model", "adapter"], "")
-    base = hub.find_base_model(settings.BASE_MODEL)
-    model = adapter.load_adapter(backend.load_base(base, settings, CPU, training=False), adapter.find_adapter(settings))
-    return generation.SqlWriter(model, backend.load_tokenizer(base), settings).write(data.load_samples(settings))
+    base = base_models.find_base_model(settings.BASE_MODEL)
+    model = adapter.load_adapter(loading.load_base(base, settings, CPU, training=False), adapter.find_adapter(settings))
+    return answer_writer.SqlWriter(model, loading.load_tokenizer(base), settings).write(dataset.load_samples(settings))
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +58,12 @@ assert not any(name.startswith(("peft", "bitsandbytes", "sqlora")) for name in s
 
 
 def test_plain_transformers_gives_the_same_answers(demo_run, merged, answers, tmp_path):
-    rows = data.load_samples(load_settings(demo_run, ""))
-    prompts = [prompt.build_prompt(row["question"], row["context"]) for row in rows]
+    rows = dataset.load_samples(load_settings(demo_run, ""))
+    prompts = [encoding.build_prompt(row["question"], row["context"]) for row in rows]
     done = subprocess.run([sys.executable, "-c", PLAIN, merged[0]], cwd=tmp_path, input=json.dumps(prompts), capture_output=True,
                           text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert [prompt.extract_sql(text) for text in json.loads(done.stdout)] == answers
+    assert [encoding.extract_sql(text) for text in json.loads(done.stdout)] == answers
     assert sum(answer.startswith("SELECT") for answer in answers) >= 6  # it has learned something
 
 
@@ -87,8 +93,8 @@ def test_the_folder_is_an_ordinary_one(merged):
     assert generation_config["eos_token_id"] == tokenizer.eos_token_id == 2
     assert generation_config["bos_token_id"] == tokenizer.bos_token_id == 1
     assert generation_config["pad_token_id"] == tokenizer.pad_token_id
-    ids = prompt.encode_prompt(tokenizer, "How many?", "CREATE TABLE t (a INTEGER)")
-    assert tokenizer(prompt.build_prompt("How many?", "CREATE TABLE t (a INTEGER)"))["input_ids"] == ids
+    ids = encoding.encode_prompt(tokenizer, "How many?", "CREATE TABLE t (a INTEGER)")
+    assert tokenizer(encoding.build_prompt("How many?", "CREATE TABLE t (a INTEGER)"))["input_ids"] == ids
     assert ids.count(tokenizer.bos_token_id) == 1
     assert not any(name.endswith(("absmax", "lora_A")) for name in load_file(folder / "model.safetensors"))
 
@@ -123,7 +129,7 @@ def error(demo_run, folder):
 def test_the_measured_drift_is_that_of_the_two_models(llama_folder, llama_tokenizer, make_settings):
     rows = [{"question": f"How many {i}?", "context": f"CREATE TABLE t{i} (a INTEGER)", "answer": f"SELECT {i} FROM t{i}"}
             for i in range(3)]
-    tokenised = data.tokenise_rows(rows, llama_tokenizer, make_settings()).rows
+    tokenised = dataset.tokenise_rows(rows, llama_tokenizer, make_settings()).rows
     model = AutoModelForCausalLM.from_pretrained(llama_folder).eval()
     before = drift.answer_scores(model, tokenised)
     loss = -before.logs.mean().item()
@@ -143,7 +149,7 @@ def test_the_measured_drift_is_that_of_the_two_models(llama_folder, llama_tokeni
 def row_logs(model, row):
     """The log-probabilities of a row's answer, the row alone in the model."""
     logs = model(torch.tensor([row["input_ids"]])).logits[0].log_softmax(dim=-1)
-    return torch.stack([logs[i - 1, label] for i, label in enumerate(row["labels"]) if label != data.IGNORED_LABEL])
+    return torch.stack([logs[i - 1, label] for i, label in enumerate(row["labels"]) if label != dataset.IGNORED_LABEL])
 
 
 @pytest.mark.parametrize(("flags", "words"), [
@@ -158,7 +164,7 @@ def row_logs(model, row):
     (("--output", "full/mine.txt/x"), "--output"),
 ])
 def test_what_is_refused_before_a_weight_is_loaded(demo_run, tmp_path, monkeypatch, capsys, flags, words):
-    monkeypatch.setattr(backend, "load_base", None)
+    monkeypatch.setattr(loading, "load_base", None)
     monkeypatch.chdir(tmp_path)
     Path("full").mkdir()
     Path("full", "mine.txt").write_text("keep")

@@ -11,9 +11,13 @@ from fuzzing import fingerprints
 
 import finetune
 import generate
-from sqlora import evaluation, lint_command, merge, outputs, run_folder
-from sqlora.errors import UserError
-from sqlora.settings import load_settings
+from sqlora.data import __main__ as lint_command
+from sqlora.evaluation import __main__ as main_module
+from sqlora.merge import __main__ as merge
+from sqlora.settings.command_line import load_settings
+from sqlora.storage import outputs
+from sqlora.system.errors import UserError
+from sqlora.training import run_folder
 
 ROW = {"question": "How many?", "context": "CREATE TABLE t (a INTEGER)", "answer": "SELECT COUNT(*) FROM t"}
 ANSWER = ROW | {"base": "SELECT 1", "adapter": None}
@@ -60,7 +64,7 @@ def answers(*flags):
 
 def judges(*arguments):
     sys.argv = ["evaluation", *arguments]
-    evaluation.main()
+    main_module.main()
 
 
 def mends(*arguments):

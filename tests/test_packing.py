@@ -11,8 +11,9 @@ from peft import LoraConfig, get_peft_model
 from torch.nn.attention import flex_attention
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from sqlora import architecture, packing, passes
-from sqlora.data import IGNORED_LABEL
+from sqlora.data.dataset import IGNORED_LABEL
+from sqlora.model import architecture
+from sqlora.training.packing import packed_batches, packed_loss
 
 VOCABULARY = 48
 NO_LIMIT = 10**6
@@ -24,16 +25,16 @@ SHAPES = {
 FORMS = ["tree", "tree in blocks", "prefix", "off"]
 
 
-def row(ids: list[int], answer: int) -> packing.Row:
+def row(ids: list[int], answer: int) -> packed_batches.Row:
     """A row whose last `answer` tokens are targets."""
     start = len(ids) - answer
     return {"input_ids": ids, "labels": [IGNORED_LABEL] * start + ids[start:]}
 
 
-def random_rows(seed: int, count: int = 9, everything: bool = False) -> list[packing.Row]:
+def random_rows(seed: int, count: int = 9, everything: bool = False) -> list[packed_batches.Row]:
     """Rows that branch off one another anywhere, among them one twice, and one that is the start of another."""
     draw = random.Random(seed)
-    rows: list[packing.Row] = []
+    rows: list[packed_batches.Row] = []
     for _ in range(count):
         stem = draw.choice(rows)["input_ids"] if rows and draw.random() < 0.8 else [1]
         ids = stem[: draw.randint(1, len(stem))] + [draw.randrange(3, VOCABULARY) for _ in range(draw.randint(2, 25))]
@@ -64,7 +65,7 @@ def model(request):
 def flex_on_the_cpu(monkeypatch):
     """torch refuses FlexAttention a backward pass on the CPU, though without its kernel it has one."""
     monkeypatch.setattr(flex_attention, "_validate_device", lambda *tensors: None)
-    monkeypatch.setattr(passes, "_flex", flex_attention.flex_attention)
+    monkeypatch.setattr(packed_loss, "_flex", flex_attention.flex_attention)
 
 
 def gradients(model) -> dict[str, torch.Tensor]:
@@ -86,15 +87,15 @@ def one_at_a_time(model, rows):
 
 
 def packed(model, rows, form: str, limit: int = NO_LIMIT):
-    implementation = {"tree": "sdpa", "tree in blocks": passes.TREE_ATTENTION, "prefix": passes.PREFIX_ATTENTION, "off": "sdpa"}
+    implementation = {"tree": "sdpa", "tree in blocks": packed_loss.TREE_ATTENTION, "prefix": packed_loss.PREFIX_ATTENTION, "off": "sdpa"}
     model.get_base_model().set_attn_implementation(implementation[form])
-    made = packing.make_passes(rows, form.split()[0], limit)
+    made = packed_batches.make_passes(rows, form.split()[0], limit)
     total = 0.0
     with pytest.MonkeyPatch.context() as patch:
         if "blocks" in form:
-            patch.setattr(packing, "tree_mask", packing.tree_block_mask)
+            patch.setattr(packed_batches, "tree_mask", packed_batches.tree_block_mask)
         for one in made:
-            loss = passes.loss_sum(model, one, model.get_base_model())
+            loss = packed_loss.loss_sum(model, one, model.get_base_model())
             loss.backward()
             total += loss.item()
     return total, gradients(model), made
@@ -185,10 +186,10 @@ def test_rows_go_alone_where_a_longer_one_would_change_their_rope():
     assert architecture.goes_alone(model.config, max(lengths))
     assert not architecture.goes_alone(model.config, 20)
     model.get_base_model().set_attn_implementation("sdpa")
-    total = sum(passes.loss_sum(model, one, model.get_base_model()) for one in packing.make_passes(rows, "alone", NO_LIMIT))
+    total = sum(packed_loss.loss_sum(model, one, model.get_base_model()) for one in packed_batches.make_passes(rows, "alone", NO_LIMIT))
     total.backward()
     assert_same(expected, (total.item(), gradients(model)))
-    padded = sum(passes.loss_sum(model, one, model.get_base_model()) for one in packing.make_passes(rows, "off", NO_LIMIT))
+    padded = sum(packed_loss.loss_sum(model, one, model.get_base_model()) for one in packed_batches.make_passes(rows, "off", NO_LIMIT))
     assert abs(padded.item() / expected[0] - 1) > 1e-5
 
 
@@ -196,7 +197,7 @@ def test_every_family_that_is_taken_for_known_is_tested():
     assert sorted(families.KNOWN) == sorted(architecture.KNOWN_MODELS)
 
 
-def brute_force(rows: list[packing.Row]) -> tuple[int, dict]:
+def brute_force(rows: list[packed_batches.Row]) -> tuple[int, dict]:
     """How many different beginnings the rows have, and how often each target follows one."""
     beginnings = {tuple(one["input_ids"][:end]) for one in rows for end in range(1, len(one["input_ids"]) + 1)}
     targets: dict = {}
@@ -211,11 +212,11 @@ def brute_force(rows: list[packing.Row]) -> tuple[int, dict]:
 @pytest.mark.parametrize("seed", range(20))
 def test_a_tree_has_every_beginning_once_and_sees_its_own_alone(seed):
     rows = random_rows(seed, everything=seed % 2 == 0)
-    (part,) = packing.make_passes(rows, "tree", NO_LIMIT)
+    (part,) = packed_batches.make_passes(rows, "tree", NO_LIMIT)
     count, targets = brute_force(rows)
     length = part["input_ids"].shape[1]
     assert part["input_ids"].shape == part["position_ids"].shape == (1, length)
-    assert 0 <= length - count < packing.BLOCK == 128 * (length % 128 == 0)
+    assert 0 <= length - count < packed_batches.BLOCK == 128 * (length % 128 == 0)
     ids, ends = part["input_ids"][0].tolist(), part["ends"].tolist()
     assert ends[count:] == list(range(count + 1, length + 1))
     assert max(ends[:count]) <= count
@@ -231,14 +232,14 @@ def test_all_forms_count_the_same_targets_however_they_are_split():
     rows = random_rows(4, everything=True)
     count = sum(len(one["input_ids"]) - 1 for one in rows)
     for limit in (1, 30, 60, NO_LIMIT):
-        for form in packing.FORMS:
-            assert sum(int(one["weights"].sum()) for one in packing.make_passes(rows, form, limit)) == count
-    assert packing.count_targets(rows) == count
+        for form in packed_batches.FORMS:
+            assert sum(int(one["weights"].sum()) for one in packed_batches.make_passes(rows, form, limit)) == count
+    assert packed_batches.count_targets(rows) == count
 
 
 def test_the_prefix_is_what_all_rows_share():
     rows = [row([1, 2, 3, 4, 5, 6], 2), row([1, 2, 3, 9], 1), row([1, 2, 3, 4, 7], 1)]
-    (part,) = packing.make_passes(rows, "prefix", NO_LIMIT)
+    (part,) = packed_batches.make_passes(rows, "prefix", NO_LIMIT)
     assert part["attention_mask"].shape == (1, 1, 8, 3 + 8)
     assert part["input_ids"].tolist() == [[1, 2, 3, 9, *[0] * 7, 4, 7, *[0] * 6, 4, 5, 6, *[0] * 5]]
     assert part["position_ids"].tolist() == [[0, 1, 2, *[*range(3, 11)] * 3]]
@@ -247,9 +248,9 @@ def test_the_prefix_is_what_all_rows_share():
 def test_passes_keep_to_the_limit():
     rows = random_rows(5, count=30)
     longest = max(len(one["input_ids"]) for one in rows)
-    for form in packing.FORMS:
-        step = packing.BLOCK if form == "tree" else packing.LENGTH_STEP * len(rows)
-        for one in packing.make_passes(rows, form, 100):
+    for form in packed_batches.FORMS:
+        step = packed_batches.BLOCK if form == "tree" else packed_batches.LENGTH_STEP * len(rows)
+        for one in packed_batches.make_passes(rows, form, 100):
             assert one["input_ids"].numel() < max(100, longest) + step
 
 
@@ -264,12 +265,12 @@ def test_the_blocks_of_a_tree_are_those_that_torch_finds(seed):
     draw = random.Random(seed)
     stem = [draw.randrange(3, VOCABULARY) for _ in range(draw.choice([10, 128, 300]))]
     rows = [row(stem + one["input_ids"], 1) for one in random_rows(seed, count=25)]
-    (part,) = packing.make_passes(rows, "tree", NO_LIMIT)
+    (part,) = packed_batches.make_passes(rows, "tree", NO_LIMIT)
     size = len(part["ends"])
     dense = visible(part)
     assert dense.any(dim=1).all()
     expected = flex_attention.create_block_mask(lambda b, h, q, k: dense[q, k], None, None, size, size, device="cpu")
-    mask = packing.tree_block_mask(part["ends"])
+    mask = packed_batches.tree_block_mask(part["ends"])
     for kind in ("kv", "full_kv", "q", "full_q"):
         counts, wanted = getattr(mask, f"{kind}_num_blocks"), getattr(expected, f"{kind}_num_blocks")
         assert torch.equal(counts, wanted), kind

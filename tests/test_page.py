@@ -11,7 +11,8 @@ import patience
 import pytest
 from PIL import Image
 
-from sqlora import evaluation, page, report
+from sqlora.evaluation import judge
+from sqlora.reports import comparison, html_page
 
 HOSTILE = "{{ROWS}} </script><script>alert(1)</script>\"'<img src=x onerror=alert(2)> \ud800"
 ANSWERS = [
@@ -42,39 +43,39 @@ class Page(HTMLParser):
 
 
 def write_page(tmp_path, rows, execute=False, curve=None, facts=None) -> Page:
-    judged = evaluation.judge_answers(rows, execute)
-    page.write_page(tmp_path / "page.html", rows, judged, curve, facts or {})
+    judged = judge.judge_answers(rows, execute)
+    html_page.write_page(tmp_path / "page.html", rows, judged, curve, facts or {})
     return Page((tmp_path / "page.html").read_text(encoding="utf-8"))
 
 
 def test_the_page_is_whole_in_one_file_and_escapes_what_it_shows(tmp_path):
     curve = tmp_path / "loss.png"
     Image.new("RGB", (16, 10), "white").save(curve)
-    facts = report.answer_facts(ANSWERS, evaluation.judge_answers(ANSWERS, execute=False), "owner/base", Path("saved_model"))
-    page = write_page(tmp_path, ANSWERS, False, curve, facts | {HOSTILE: HOSTILE})
-    assert [row["data-kinds"] for row in page.of("article")] == ["all gained", "all lost wrong", "all wrong"]
-    assert len(page.of("script")) == 1
-    (picture,) = page.of("img")
+    facts = comparison.answer_facts(ANSWERS, judge.judge_answers(ANSWERS, execute=False), "owner/base", Path("saved_model"))
+    html_page = write_page(tmp_path, ANSWERS, False, curve, facts | {HOSTILE: HOSTILE})
+    assert [row["data-kinds"] for row in html_page.of("article")] == ["all gained", "all lost wrong", "all wrong"]
+    assert len(html_page.of("script")) == 1
+    (picture,) = html_page.of("img")
     assert base64.b64decode(picture["src"].removeprefix("data:image/png;base64,")) == curve.read_bytes()
-    for tag, attributes in page.tags:
+    for tag, attributes in html_page.tags:
         assert tag not in ("link", "iframe", "base")
         assert "href" not in attributes
         assert tag == "img" or "src" not in attributes
         assert not any(name.startswith("on") for name in attributes)
-    assert page.text.count(HOSTILE.replace("\ud800", "?")) == 6
-    assert "33.3 % (6.1-79.2) 1/3" in page.text
-    assert page.text.count("✓ as expected") == 2
-    assert page.text.count("✗ differs") == 4
-    assert "(nothing)" in page.text
+    assert html_page.text.count(HOSTILE.replace("\ud800", "?")) == 6
+    assert "33.3 % (6.1-79.2) 1/3" in html_page.text
+    assert html_page.text.count("✓ as expected") == 2
+    assert html_page.text.count("✗ differs") == 4
+    assert "(nothing)" in html_page.text
 
 
 def test_a_page_without_known_answers_or_adapter(tmp_path):
     rows = [row | {"answer": None, "adapter": None} for row in ANSWERS] + [{"question": "Only a question"}]
-    page = write_page(tmp_path, rows, True, None, report.answer_facts(rows, [{}] * len(rows), "owner/base", None))
-    assert len(page.of("input")) == 1
-    assert not page.of("button")
+    html_page = write_page(tmp_path, rows, True, None, comparison.answer_facts(rows, [{}] * len(rows), "owner/base", None))
+    assert len(html_page.of("input")) == 1
+    assert not html_page.of("button")
     for word in ("exact match", "Right means", "With the adapter", "✓"):
-        assert word not in page.text
+        assert word not in html_page.text
 
 
 def test_what_running_the_queries_showed(tmp_path):
@@ -94,7 +95,7 @@ def test_what_running_the_queries_showed(tmp_path):
 
 
 def test_a_fault_in_scoring_is_shown(tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluation, "Gold", lambda query: 1 / 0)
+    monkeypatch.setattr(judge, "Gold", lambda query: 1 / 0)
     shown = write_page(tmp_path, ANSWERS, execute=True)
     assert all("unscorable" in row["data-kinds"].split() for row in shown.of("article"))
     for told in ("not scored", "scoring failed: ZeroDivisionError", "errors in scoring"):
@@ -123,22 +124,22 @@ def browse(tmp_path):
              "--disable-background-networking", "--disable-component-update", "--disable-sync",
              f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", f"{path.as_uri()}#{fragment}"],
             capture_output=True, text=True, timeout=patience.SECONDS)
-        page = Page(dump.stdout)
-        return ["hidden" not in attributes for attributes in page.of("article")], page
+        html_page = Page(dump.stdout)
+        return ["hidden" not in attributes for attributes in html_page.of("article")], html_page
 
     return open_page
 
 
 def test_the_filter_works_in_a_browser(tmp_path, browse):
     write_page(tmp_path, ANSWERS)
-    shown, page = browse()
+    shown, html_page = browse()
     assert shown == [True, True, True]
-    assert "3 of 3 shown" in page.text
+    assert "3 of 3 shown" in html_page.text
     assert browse("gained")[0] == [True, False, False]
-    shown, page = browse("gained", "document.querySelector('[data-kind=wrong]').click()")
+    shown, html_page = browse("gained", "document.querySelector('[data-kind=wrong]').click()")
     assert shown == [False, True, True]
-    assert [button["data-kind"] for button in page.of("button") if button["aria-pressed"] == "true"] == ["wrong"]
+    assert [button["data-kind"] for button in html_page.of("button") if button["aria-pressed"] == "true"] == ["wrong"]
     typing = "input.value = ' WHICH  from'; input.dispatchEvent(new Event('input'))"
-    shown, page = browse("", typing)
+    shown, html_page = browse("", typing)
     assert shown == [False, True, False]
-    assert "1 of 3 shown" in page.text
+    assert "1 of 3 shown" in html_page.text

@@ -7,8 +7,10 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from sqlora import backend, device, memory, pass_bytes, passes
-from sqlora.pass_bytes import PassBytes
+from sqlora.model import device, loading
+from sqlora.training import memory_estimate, pass_bytes
+from sqlora.training.packing import packed_loss
+from sqlora.training.pass_bytes import PassBytes
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells the peak of a pass")
 CONFIG = LlamaConfig(hidden_size=256, intermediate_size=768, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
@@ -32,17 +34,17 @@ def rows(count: int) -> list[dict]:
 def test_both_are_within_15_percent_of_what_is_taken(make_settings, targets, dropout, packing, dtype):
     settings = make_settings("--lora-targets", targets, "--lora-dropout", dropout, "--packing", packing, "--low-bit", "none",
                              "--dtype", dtype)
-    chosen = backend.choose_device(settings)
+    chosen = loading.choose_device(settings)
 
     def build() -> torch.nn.Module:
-        return backend.wrap_with_adapter(LlamaForCausalLM(copy.deepcopy(CONFIG)).to(chosen.dtype).requires_grad_(False), settings)
+        return loading.wrap_with_adapter(LlamaForCausalLM(copy.deepcopy(CONFIG)).to(chosen.dtype).requires_grad_(False), settings)
 
-    form = passes.choose_form(CONFIG, settings, chosen)
+    form = packed_loss.choose_form(CONFIG, settings, chosen)
     with torch.device("meta"):
         shapes = build()
-    counted = memory.predicted(shapes, rows(24), settings, form)
+    counted = memory_estimate.predicted(shapes, rows(24), settings, form)
     model = build()
-    passes.prepare(model, form, chosen)
+    packed_loss.prepare(model, form, chosen)
     device.give_memory_back(always=True)
     (large,) = pass_bytes.packing.make_passes(rows(24), form.name, 10**6)
     taken, tokens = pass_bytes.taken(model, large), large["input_ids"].numel()
@@ -53,10 +55,10 @@ def test_both_are_within_15_percent_of_what_is_taken(make_settings, targets, dro
 
 def test_few_rows_are_enough(make_settings):
     settings = make_settings()
-    form = passes.choose_form(CONFIG, settings, device.choose_device("cpu", "float32"))
+    form = packed_loss.choose_form(CONFIG, settings, device.choose_device("cpu", "float32"))
     with torch.device("meta"):
-        model = backend.wrap_with_adapter(LlamaForCausalLM(CONFIG).requires_grad_(False), settings)
-    one, many = (memory.predicted(model, rows(count), settings, form) for count in (1, 40))
+        model = loading.wrap_with_adapter(LlamaForCausalLM(CONFIG).requires_grad_(False), settings)
+    one, many = (memory_estimate.predicted(model, rows(count), settings, form) for count in (1, 40))
     assert one.of(5000) == pytest.approx(many.of(5000), rel=0.3)
 
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 from transformers import Gemma3TextConfig, LlamaConfig, MistralConfig, Phi3Config, Qwen3Config, SmolLM3Config
 
-from sqlora import backend, device, hub, passes
-from sqlora.errors import UserError
+from sqlora.model import base_models, device, loading
+from sqlora.system.errors import UserError
+from sqlora.training.packing import packed_loss
 
 CPU = device.choose_device("cpu", "float32")
 GPU = replace(CPU, type="cuda", dtype=torch.bfloat16)
@@ -24,8 +25,8 @@ GPU = replace(CPU, type="cuda", dtype=torch.bfloat16)
     (("--packing", "off", "--compile", "on"), GPU, True, "off", True),
 ])
 def test_the_form_follows_the_device_and_the_settings(monkeypatch, make_settings, flags, on, triton, form, compiled):
-    monkeypatch.setattr(passes, "has_triton", lambda: triton)
-    found = passes.choose_form(LlamaConfig(), make_settings(*flags), on)
+    monkeypatch.setattr(packed_loss, "has_triton", lambda: triton)
+    found = packed_loss.choose_form(LlamaConfig(), make_settings(*flags), on)
     assert (found.name, found.compiled) == (form, compiled)
     assert found.reason
     assert found.compile_reason
@@ -48,25 +49,25 @@ def test_the_form_follows_the_device_and_the_settings(monkeypatch, make_settings
     (LlamaConfig(), None),
 ])
 def test_what_cannot_be_packed_exactly_is_padded(config, reason, make_settings):
-    found = passes.choose_form(config, make_settings(), CPU)
+    found = packed_loss.choose_form(config, make_settings(), CPU)
     assert (found.name == "off") == bool(reason)
     assert re.search(reason or "", found.reason)
     if reason:
         with pytest.raises(UserError, match=f"--packing.*{reason}.*auto or off"):
-            passes.choose_form(config, make_settings("--packing", "tree"), CPU)
+            packed_loss.choose_form(config, make_settings("--packing", "tree"), CPU)
 
 
 def test_an_unknown_model_is_not_packed(make_settings):
     config = LlamaConfig()
     config.model_type = "gpt_bigcode"
-    assert passes.choose_form(config, make_settings(), CPU).name == "off"
+    assert packed_loss.choose_form(config, make_settings(), CPU).name == "off"
 
 
 @pytest.fixture
 def model(llama_folder, make_settings):
     settings = make_settings("--low-bit", "none")
-    base = hub.find_base_model(str(llama_folder))
-    return backend.wrap_with_adapter(backend.load_base(base, settings, CPU, training=True), settings)
+    base = base_models.find_base_model(str(llama_folder))
+    return loading.wrap_with_adapter(loading.load_base(base, settings, CPU, training=True), settings)
 
 
 @pytest.mark.parametrize(("form", "on", "fails", "left", "notes"), [
@@ -85,13 +86,13 @@ def test_what_does_not_compile_is_done_without(model, monkeypatch, capsys, form,
         if len(calls) <= fails:
             raise RuntimeError("no compiler\nhere")
 
-    monkeypatch.setattr(passes, "trial", trial)
+    monkeypatch.setattr(packed_loss, "trial", trial)
     layers = model.get_base_model().get_decoder().layers
     before = torch.get_rng_state()
-    found = passes.prepare(model, passes.Form(form, "", True, ""), on)
+    found = packed_loss.prepare(model, packed_loss.Form(form, "", True, ""), on)
     assert torch.equal(torch.get_rng_state(), before)
     assert (found.name, found.compiled) == left
-    attention = {"prefix": passes.PREFIX_ATTENTION, "tree": passes.TREE_ATTENTION}[found.name]
+    attention = {"prefix": packed_loss.PREFIX_ATTENTION, "tree": packed_loss.TREE_ATTENTION}[found.name]
     assert model.config._attn_implementation == attention
     told = capsys.readouterr().out.splitlines()
     assert len(told) == len(notes)
@@ -103,15 +104,15 @@ def test_a_lack_of_memory_is_not_taken_for_a_lack_of_a_compiler(model, monkeypat
     def fail(*_):
         raise torch.OutOfMemoryError("no memory")
 
-    monkeypatch.setattr(passes, "trial", fail)
+    monkeypatch.setattr(packed_loss, "trial", fail)
     with pytest.raises(torch.OutOfMemoryError):
-        passes.prepare(model, passes.Form("prefix", "", True, ""), CPU)
+        packed_loss.prepare(model, packed_loss.Form("prefix", "", True, ""), CPU)
 
 
 @pytest.mark.parametrize("form", ["tree", "prefix", "off"])
 def test_the_trial_leaves_nothing_behind(model, form):
-    passes.prepare(model, passes.Form(form, "", False, ""), CPU)
-    with passes.state_kept(model):
-        passes.trial(model, passes.Form(form, "", False, ""))
+    packed_loss.prepare(model, packed_loss.Form(form, "", False, ""), CPU)
+    with packed_loss.state_kept(model):
+        packed_loss.trial(model, packed_loss.Form(form, "", False, ""))
         assert any(parameter.grad is not None for parameter in model.parameters())
     assert all(parameter.grad is None for parameter in model.parameters())

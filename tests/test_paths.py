@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from sqlora import paths
-from sqlora.errors import UserError
+from sqlora.storage import paths
+from sqlora.system.errors import UserError
 
 
 def test_a_tilde_is_a_home_folder(monkeypatch):

@@ -3,9 +3,9 @@
 import pytest
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from sqlora import generation
-from sqlora.batching import BatchWriter
-from sqlora.plain import PlainWriter, pad_left
+from sqlora.generation import answer_writer
+from sqlora.generation.continuous_batching import BatchWriter
+from sqlora.generation.transformers_generate import PlainWriter, pad_left
 
 PROMPTS = [[1, 5, 9, 30], [1, 7], [1, 5, 9, 31, 8, 8]]
 
@@ -54,7 +54,7 @@ def test_a_model_s_own_generation_config_has_no_say(llama_folder, llama_tokenize
 def test_a_model_of_another_kind_is_answered_by_it(llama_tokenizer, make_settings):
     model = GPT2LMHeadModel(GPT2Config(vocab_size=400, n_embd=32, n_layer=1, n_head=2, n_positions=512, bos_token_id=1,
                                        eos_token_id=2))
-    writer = generation.SqlWriter(model, llama_tokenizer, make_settings())
+    writer = answer_writer.SqlWriter(model, llama_tokenizer, make_settings())
     rows = [{"question": "How many?", "context": "CREATE TABLE t (a INTEGER)"}]
     assert len(writer.write(rows)) == 1
     assert "batches" not in vars(writer)

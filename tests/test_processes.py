@@ -16,7 +16,8 @@ import pytest
 from safetensors.torch import load_file
 
 import finetune
-from sqlora import checkpoints, processes
+from sqlora.storage import checkpoints
+from sqlora.system import distributed
 
 ROOT = Path(__file__).parent.parent
 PLAIN, FSDP = ("--multi_gpu",), ("--use_fsdp", "--fsdp_version", "2")
@@ -166,8 +167,8 @@ def test_shares_hold_every_row_once(monkeypatch, world):
     for count in (1, 5, 8, 33):
         shares = []
         for rank in range(world):
-            monkeypatch.setattr(processes, "here", lambda rank=rank: processes.Here(rank, world, rank, world, False))
-            shares.append(processes.share(list(range(count))))
+            monkeypatch.setattr(distributed, "here", lambda rank=rank: distributed.Here(rank, world, rank, world, False))
+            shares.append(distributed.share(list(range(count))))
         assert [*itertools.chain(*shares)] == list(range(count))
         assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
@@ -181,7 +182,7 @@ def test_shares_hold_every_row_once(monkeypatch, world):
 ])
 def test_launchers_are_understood_and_hidden(names, found):
     environment = {name: value for name, value in os.environ.items() if "RANK" not in name and "WORLD" not in name}
-    program = ("import os, sys; from sqlora import processes; h = processes.here(); processes.begin(); known = {*os.environ}; "
+    program = ("import os, sys; from sqlora.system import distributed as d; h = d.here(); d.begin(); known = {*os.environ}; "
                "print((h.rank, h.world, h.local_rank, h.local_world, h.sharded), known & {'RANK', 'ACCELERATE_USE_FSDP'}, "
                "os.environ.get('CUDA_VISIBLE_DEVICES'), 'torch' in sys.modules)")
     told = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment | names | {"CUDA_VISIBLE_DEVICES": "5,7"},
@@ -193,33 +194,33 @@ def test_launchers_are_understood_and_hidden(names, found):
 @pytest.mark.parametrize(("given", "local_rank", "left"), [
     (None, 1, "1"), ("5,7", 1, "7"), ("5,7", 2, ""), ("5", 0, "5"), ("GPU-a", 1, "GPU-a"), ("", 1, ""), ("-1", 1, "-1")])
 def test_a_process_gets_a_device_of_those_that_it_may_have(monkeypatch, given, local_rank, left):
-    for name in processes.VISIBLE:
+    for name in distributed.VISIBLE:
         monkeypatch.delenv(name, raising=False)
         if given is not None:
             monkeypatch.setenv(name, given)
-    monkeypatch.setattr(processes, "here", lambda: processes.Here(local_rank, 4, local_rank, 4, False))
-    processes.begin()
-    assert [os.environ[name] for name in processes.VISIBLE] == [left, left]
-    for name in processes.VISIBLE:
+    monkeypatch.setattr(distributed, "here", lambda: distributed.Here(local_rank, 4, local_rank, 4, False))
+    distributed.begin()
+    assert [os.environ[name] for name in distributed.VISIBLE] == [left, left]
+    for name in distributed.VISIBLE:
         monkeypatch.delenv(name)
 
 
 WAITS = """
 import sys, time
 from datetime import timedelta
-from sqlora import processes
+from sqlora.system import distributed
 
-processes.TIMEOUT = timedelta(seconds=2)
-processes.begin()
-processes.join("cpu")
-if not processes.is_first():
+distributed.TIMEOUT = timedelta(seconds=2)
+distributed.begin()
+distributed.join("cpu")
+if not distributed.is_first():
     time.sleep(5)
-print(processes.gather(b"x"), flush=True)
-if not processes.is_first():
+print(distributed.gather(b"x"), flush=True)
+if not distributed.is_first():
     time.sleep(8)
 try:
-    processes.agree(0, processes.TIMEOUT)
-except processes.PeerLost:
+    distributed.agree(0, distributed.TIMEOUT)
+except distributed.PeerLost:
     print("lost", flush=True)
 """
 

@@ -9,14 +9,14 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from sqlora import prompt
-from sqlora.data import tokenise_rows
+from sqlora.data.dataset import tokenise_rows
+from sqlora.prompt import encoding
 
 ROOT = Path(__file__).parent.parent
 KINDS = ["llama", "openllama", "codellama", "mistral", "qwen2"]
 QUERIES = [
     "SELECT COUNT(*) FROM singer",
-    prompt.PROBE,
+    encoding.PROBE,
     "SELECT a  ,   b FROM t\n    WHERE\tx <= -0.5 AND y LIKE '%50\\%\\_%' ESCAPE '\\'",
     "SELECT \"Straße\", '東京', '🙂', 'naïve' FROM `Köln` WHERE [a b] != '' AND c = ''''",
     "SELECT ' .', 'n''t', 'do n\\'t', 'a , b' , '# # ' FROM t -- a comment",
@@ -39,95 +39,95 @@ def byte_level(normalizer=None, **special) -> PreTrainedTokenizerFast:
 
 
 def test_the_tokenizers_of_real_layouts_pass(tokenizer):
-    prompt.check_tokenizer(tokenizer)
+    encoding.check_tokenizer(tokenizer)
 
 
 @pytest.mark.parametrize("sql", QUERIES)
 def test_sql_comes_back_exactly_and_ends_in_one_eos(tokenizer, sql):
-    ids = prompt.encode_answer(tokenizer, sql)
+    ids = encoding.encode_answer(tokenizer, sql)
     assert ids[-1] == tokenizer.eos_token_id
     assert ids.count(tokenizer.eos_token_id) == 1
     assert tokenizer.bos_token_id not in ids
-    assert prompt.decode_answer(tokenizer, ids) == sql
+    assert encoding.decode_answer(tokenizer, ids) == sql
 
 
 def test_a_prompt_begins_with_one_bos_and_has_no_eos(tokenizer):
-    ids = prompt.encode_prompt(tokenizer, "How many?", "CREATE TABLE t (a INTEGER)")
+    ids = encoding.encode_prompt(tokenizer, "How many?", "CREATE TABLE t (a INTEGER)")
     assert tokenizer.eos_token_id not in ids
     if tokenizer.bos_token_id is not None:
         assert ids[0] == tokenizer.bos_token_id
         assert ids.count(tokenizer.bos_token_id) == 1
     text = tokenizer.decode(ids, skip_special_tokens=True)
-    assert text == prompt.build_prompt("How many?", "CREATE TABLE t (a INTEGER)")
+    assert text == encoding.build_prompt("How many?", "CREATE TABLE t (a INTEGER)")
 
 
 def test_a_tokenizer_without_bos_gets_none(qwen2_folder):
     tokenizer = AutoTokenizer.from_pretrained(qwen2_folder)
     assert tokenizer.bos_token_id is None
-    assert None not in prompt.encode_prompt(tokenizer, "How many?", "CREATE TABLE t (a INTEGER)")
+    assert None not in encoding.encode_prompt(tokenizer, "How many?", "CREATE TABLE t (a INTEGER)")
 
 
 @pytest.mark.parametrize("token", ["</s>", "<s>", "<unk>", "<|endoftext|>", "<FILL_ME>", "▁<PRE>"])
 def test_text_that_spells_a_special_token_stays_text(tokenizer, token):
     question, sql = f"What is {token}a {token} b?", f"SELECT '{token}', ' {token} ' FROM t"
-    asked = prompt.encode_prompt(tokenizer, question, f"CREATE TABLE t (a TEXT DEFAULT '{token}')")
-    answered = prompt.encode_answer(tokenizer, sql)
+    asked = encoding.encode_prompt(tokenizer, question, f"CREATE TABLE t (a TEXT DEFAULT '{token}')")
+    answered = encoding.encode_answer(tokenizer, sql)
     assert not set(asked[1:] + answered[:-1]) & set(tokenizer.all_special_ids)
     # "▁" is how sentencepiece writes a blank, so such tokenizers read the one as the other.
-    assert prompt.decode_answer(tokenizer, answered) in (sql, sql.replace("▁", " "))
+    assert encoding.decode_answer(tokenizer, answered) in (sql, sql.replace("▁", " "))
 
 
 def test_generation_asks_for_the_ids_that_training_continues(tokenizer, make_settings):
     row = {"question": " How many? ", "context": "CREATE TABLE t (a INTEGER)\n", "answer": "SELECT COUNT(*) FROM t"}
-    asked = prompt.encode_prompt(tokenizer, row["question"], row["context"])
+    asked = encoding.encode_prompt(tokenizer, row["question"], row["context"])
     trained = tokenise_rows([row], tokenizer, make_settings()).rows[0]["input_ids"]
-    assert trained == asked + prompt.encode_answer(tokenizer, row["answer"])
+    assert trained == asked + encoding.encode_answer(tokenizer, row["answer"])
 
 
 def test_many_rows_are_encoded_as_one_by_one(tokenizer):
     rows = [{"question": f"Question {i}?" * i, "context": f"CREATE TABLE t{i} (a INTEGER)"} for i in range(1, 5)]
-    assert prompt.encode_prompts(tokenizer, rows) == [prompt.encode_prompt(tokenizer, **row) for row in rows]
-    assert prompt.encode_answers(tokenizer, QUERIES) == [prompt.encode_answer(tokenizer, sql) for sql in QUERIES]
+    assert encoding.encode_prompts(tokenizer, rows) == [encoding.encode_prompt(tokenizer, **row) for row in rows]
+    assert encoding.encode_answers(tokenizer, QUERIES) == [encoding.encode_answer(tokenizer, sql) for sql in QUERIES]
 
 
 def test_the_prompt_holds_each_part_once_in_order():
-    text = prompt.build_prompt(" How {many}? ", "\nCREATE TABLE t (a INTEGER)\n")
-    parts = [prompt.INSTRUCTION, "\n\n### Input:\nHow {many}?\n", "\n### Context:\nCREATE TABLE t (a INTEGER)\n"]
+    text = encoding.build_prompt(" How {many}? ", "\nCREATE TABLE t (a INTEGER)\n")
+    parts = [encoding.INSTRUCTION, "\n\n### Input:\nHow {many}?\n", "\n### Context:\nCREATE TABLE t (a INTEGER)\n"]
     assert text == "".join(parts) + "\n### Response:\n"
 
 
 def test_the_hash_changes_with_the_prompt(monkeypatch):
-    before = prompt.prompt_hash("question_first")
-    assert (len(before), before) == (16, prompt.prompt_hash("question_first"))
-    assert prompt.prompt_hash("schema_first") != before
-    monkeypatch.setattr(prompt, "INSTRUCTION", prompt.INSTRUCTION + " ")
-    assert prompt.prompt_hash("question_first") != before
+    before = encoding.prompt_hash("question_first")
+    assert (len(before), before) == (16, encoding.prompt_hash("question_first"))
+    assert encoding.prompt_hash("schema_first") != before
+    monkeypatch.setattr(encoding, "INSTRUCTION", encoding.INSTRUCTION + " ")
+    assert encoding.prompt_hash("question_first") != before
 
 
 def test_schema_first_puts_the_context_before_the_question(llama_tokenizer, make_settings):
-    text = prompt.build_prompt(" How many? ", "CREATE TABLE t (a INTEGER)", "schema_first")
-    parts = [prompt.INSTRUCTION, "\n\n### Context:\nCREATE TABLE t (a INTEGER)\n", "\n### Input:\nHow many?\n"]
+    text = encoding.build_prompt(" How many? ", "CREATE TABLE t (a INTEGER)", "schema_first")
+    parts = [encoding.INSTRUCTION, "\n\n### Context:\nCREATE TABLE t (a INTEGER)\n", "\n### Input:\nHow many?\n"]
     assert text == "".join(parts) + "\n### Response:\n"
     row = {"question": "How many?", "context": "CREATE TABLE t (a INTEGER)", "answer": "SELECT 1"}
     first, second = (tokenise_rows([row], llama_tokenizer, make_settings("--prompt-order", order)).rows[0]["input_ids"]
-                     for order in prompt.TEMPLATES)
+                     for order in encoding.TEMPLATES)
     assert first != second
-    asked = prompt.encode_prompts(llama_tokenizer, [row], "schema_first")[0]
+    asked = encoding.encode_prompts(llama_tokenizer, [row], "schema_first")[0]
     assert second[: len(asked)] == asked
 
 
 def test_a_tokenizer_without_eos_is_refused():
-    with pytest.raises(prompt.TokenizerError, match="no EOS"):
-        prompt.check_tokenizer(byte_level(bos_token="<s>"))
+    with pytest.raises(encoding.TokenizerError, match="no EOS"):
+        encoding.check_tokenizer(byte_level(bos_token="<s>"))
 
 
 def test_one_token_may_play_bos_and_eos():
-    prompt.check_tokenizer(byte_level(bos_token="<|endoftext|>", eos_token="<|endoftext|>"))
+    encoding.check_tokenizer(byte_level(bos_token="<|endoftext|>", eos_token="<|endoftext|>"))
 
 
 def test_a_tokenizer_that_writes_eos_into_text_is_refused():
-    with pytest.raises(prompt.TokenizerError, match="EOS into a row"):
-        prompt.check_tokenizer(byte_level(eos_token="="))
+    with pytest.raises(encoding.TokenizerError, match="EOS into a row"):
+        encoding.check_tokenizer(byte_level(eos_token="="))
 
 
 @pytest.mark.parametrize("normalizer", [
@@ -138,11 +138,11 @@ def test_a_tokenizer_that_writes_eos_into_text_is_refused():
 ], ids=["case", "accents", "spaces", "line breaks"])
 def test_a_tokenizer_that_loses_text_is_refused(normalizer):
     lossless = byte_level(eos_token="</s>")
-    prompt.check_tokenizer(lossless)
+    encoding.check_tokenizer(lossless)
     if isinstance(normalizer, normalizers.StripAccents):
         normalizer = normalizers.Sequence([normalizers.NFD(), normalizer])
-    with pytest.raises(prompt.TokenizerError, match="does not give SQL back"):
-        prompt.check_tokenizer(byte_level(normalizer, eos_token="</s>"))
+    with pytest.raises(encoding.TokenizerError, match="does not give SQL back"):
+        encoding.check_tokenizer(byte_level(normalizer, eos_token="</s>"))
 
 
 @pytest.mark.parametrize(("text", "sql"), [
@@ -174,7 +174,7 @@ def test_a_tokenizer_that_loses_text_is_refused(normalizer):
     ("SELECT 'never closed; x", "SELECT 'never closed; x"),
 ])
 def test_extract_sql(text, sql):
-    assert prompt.extract_sql(text) == sql
+    assert encoding.extract_sql(text) == sql
 
 
 def test_the_command_prints_what_the_model_is_given(tmp_path):
@@ -183,10 +183,10 @@ def test_the_command_prints_what_the_model_is_given(tmp_path):
         [sys.executable, "-m", "sqlora.prompt", "--question", "Wie viele Bücher?", "--context", str(tmp_path / "s.sql"),
          "--prompt-order", "schema_first"], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    expected = prompt.build_prompt("Wie viele Bücher?", "CREATE TABLE t\n (a INTEGER)", "schema_first")
+    expected = encoding.build_prompt("Wie viele Bücher?", "CREATE TABLE t\n (a INTEGER)", "schema_first")
     assert json.loads(done.stdout) == expected
     assert expected.endswith("### Response:\n")
 
 
 def test_no_rows_have_no_prompts(llama_tokenizer):
-    assert prompt.encode_prompts(llama_tokenizer, []) == []
+    assert encoding.encode_prompts(llama_tokenizer, []) == []

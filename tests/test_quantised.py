@@ -10,8 +10,8 @@ from bitsandbytes.nn import Linear4bit
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, MixtralConfig, MixtralForCausalLM
 
-from sqlora import backend, device, folding, hub, quantised
-from sqlora.errors import UserError
+from sqlora.model import base_models, device, loading, merging, quantised
+from sqlora.system.errors import UserError
 
 CPU = device.choose_device("cpu", "float32")
 IDS = torch.arange(5, 65).reshape(3, 20)
@@ -56,7 +56,7 @@ def make(llama_folder, tmp_path):
 @pytest.fixture
 def load(make_settings):
     def load(folder, low_bit="nf4", dtype="float32"):
-        return backend.load_base(hub.find_base_model(str(folder)), make_settings("--low-bit", low_bit),
+        return loading.load_base(base_models.find_base_model(str(folder)), make_settings("--low-bit", low_bit),
                                  device.choose_device("cpu", dtype), training=True)
 
     return load
@@ -82,7 +82,7 @@ def test_fp8_is_made_plain_and_then_quantised_as_low_bit_says(make, load, llama_
     assert (layer.weight.quant_state.quant_type, layer.weight.quant_state.nested) == ("nf4", True)
     assert type(small.lm_head) is torch.nn.Linear
     unpacked = logits(small)
-    folding.unpack(small, torch.float32)
+    merging.unpack(small, torch.float32)
     assert distance(logits(small), unpacked) < 1e-6
     assert distance(unpacked, logits(load(llama_folder))) < 0.1
     assert {weight.dtype for weight in load(folder, "none", "bfloat16").parameters()} == {torch.bfloat16}
@@ -90,7 +90,7 @@ def test_fp8_is_made_plain_and_then_quantised_as_low_bit_says(make, load, llama_
 
 def test_fp8_trains_with_an_adapter(make, load, make_settings):
     settings = make_settings()
-    model = backend.wrap_with_adapter(load(make(FP8)), settings)
+    model = loading.wrap_with_adapter(load(make(FP8)), settings)
     model.train()(input_ids=IDS, labels=IDS).loss.backward()
     assert all(weight.grad is not None for weight in model.parameters() if weight.requires_grad)
     assert quantised.in_memory(model) == "nf4"
@@ -137,7 +137,7 @@ def test_what_bitsandbytes_quantised_stays_as_it_is_and_is_named(llama_folder, l
         assert {layer.compute_dtype for layer in model.modules() if isinstance(layer, Linear4bit)} <= {torch.float32}
         assert distance(logits(model), logits(load(llama_folder, told if told != "int8" else "none"))) < 0.03
     before = logits(model)
-    folding.unpack(model, torch.float32)
+    merging.unpack(model, torch.float32)
     assert distance(logits(model), before) < (0.03 if told == "int8" else 1e-6)  # int8 rounds its inputs too
     assert quantised.in_memory(model) == "none"
 
@@ -155,7 +155,7 @@ def test_the_experts_of_a_mixture_are_counted_and_have_the_compute_type(tmp_path
 def test_the_ordinary_base_is_told_as_low_bit_has_it(llama_folder, load, make_settings, low_bit):
     model = load(llama_folder, low_bit)
     assert quantised.in_memory(model) == low_bit
-    wrapped = backend.wrap_with_adapter(model, make_settings("--lora-r", "64"))
+    wrapped = loading.wrap_with_adapter(model, make_settings("--lora-r", "64"))
     assert quantised.in_memory(wrapped) == quantised.in_memory(wrapped.requires_grad_(False)) == low_bit
 
 

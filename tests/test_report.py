@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from sqlora import evaluation, report
+from sqlora.evaluation import judge
+from sqlora.reports import comparison
 
 ANSWERS = [
     {"question": "How many?", "context": "CREATE TABLE t (a INT)", "answer": "SELECT COUNT(*) FROM t",
@@ -30,12 +31,12 @@ METRICS = [
 @pytest.fixture
 def curve(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in METRICS) + '{"step": 30, "lo')
-    report.plot_loss_curve(tmp_path / "metrics.jsonl", tmp_path / "loss.png", "Tiny, $5 and $6")
+    comparison.plot_loss_curve(tmp_path / "metrics.jsonl", tmp_path / "loss.png", "Tiny, $5 and $6")
     return tmp_path / "loss.png"
 
 
 def test_importing_the_report_is_quick_and_leaves_matplotlib_and_torch_alone():
-    code = "import sys, sqlora.report; sys.exit(bool({'torch', 'matplotlib', 'transformers'} & sys.modules.keys()))"
+    code = "import sys, sqlora.reports.comparison; sys.exit(bool({'torch', 'matplotlib', 'transformers'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent).returncode == 0
 
 
@@ -43,16 +44,16 @@ def test_the_curve_is_a_picture(curve):
     with Image.open(curve) as picture:
         assert picture.size == (1600, 1000)
         colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 20)}
-    for hexadecimal in (report.BLUE, report.ORANGE, report.GREY):
+    for hexadecimal in (comparison.BLUE, comparison.ORANGE, comparison.GREY):
         assert tuple(bytes.fromhex(hexadecimal[1:])) in colours
     assert {path.name for path in curve.parent.iterdir()} == {"loss.png", "metrics.jsonl"}
 
 
 def test_only_whole_lines_and_finite_figures_count(curve):
-    entries = report._read_metrics(curve.with_name("metrics.jsonl"))
+    entries = comparison._read_metrics(curve.with_name("metrics.jsonl"))
     assert len(entries) == len(METRICS)
-    assert report._series(entries, "loss") == ([5, 10], [2.0, 1.0])
-    assert report._series(entries, "eval_loss") == ([10, 20], [1.2, 0.9])
+    assert comparison._series(entries, "loss") == ([5, 10], [2.0, 1.0])
+    assert comparison._series(entries, "eval_loss") == ([10, 20], [1.2, 0.9])
 
 
 @pytest.mark.filterwarnings("error")
@@ -62,7 +63,7 @@ def test_only_whole_lines_and_finite_figures_count(curve):
 ])
 def test_a_curve_of_next_to_nothing(tmp_path, text):
     (tmp_path / "metrics.jsonl").write_bytes(text.encode()[:-1])
-    report.plot_loss_curve(tmp_path / "metrics.jsonl", tmp_path / "loss.png", "Tiny")
+    comparison.plot_loss_curve(tmp_path / "metrics.jsonl", tmp_path / "loss.png", "Tiny")
     with Image.open(tmp_path / "loss.png") as picture:
         picture.verify()
 
@@ -71,7 +72,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(curve, monkeyp
     old = curve.read_bytes()
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda *_, **__: (curve.parent / "missing" / "x").read_bytes())
     with pytest.raises(FileNotFoundError):
-        report.plot_loss_curve(curve.with_name("metrics.jsonl"), curve, "Tiny")
+        comparison.plot_loss_curve(curve.with_name("metrics.jsonl"), curve, "Tiny")
     assert curve.read_bytes() == old
     assert len(list(curve.parent.iterdir())) == 2
 
@@ -80,8 +81,8 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(curve, monkeyp
 def test_the_terminal_shows_the_answers_beside_each_other(tmp_path, encoding, signs):
     with (tmp_path / "out").open("w", encoding=encoding) as stream:
         answers = [{"question": "Où ?", "context": "", "answer": "", "base": "x \x1b[2J [red]y"}, *ANSWERS, {"question": "alert"}]
-        judged = evaluation.judge_answers(answers, execute=True)
-        report.print_comparison(answers, judged, Console(file=stream, width=100), limit=3)
+        judged = judge.judge_answers(answers, execute=True)
+        comparison.print_comparison(answers, judged, Console(file=stream, width=100), limit=3)
     text = (tmp_path / "out").read_text(encoding=encoding)
     for sign in (*signs, "SELECT COUNT(*) FROM t", "[red]y", "(nothing)", "and 1 more", "no such column: b"):
         assert sign in text
@@ -91,27 +92,27 @@ def test_the_terminal_shows_the_answers_beside_each_other(tmp_path, encoding, si
 
 def test_the_terminal_has_colours_too_and_a_console_of_its_own(capsys):
     console = Console(record=True, width=100, force_terminal=True, color_system="truecolor", quiet=False)
-    report.print_comparison(ANSWERS, evaluation.judge_answers(ANSWERS, execute=False), console)
+    comparison.print_comparison(ANSWERS, judge.judge_answers(ANSWERS, execute=False), console)
     assert "more" not in console.export_text(clear=False).splitlines()[-1]
     assert "adapter ✓" in console.export_text()
     capsys.readouterr()
-    report.print_comparison(ANSWERS, [{}, {}])
+    comparison.print_comparison(ANSWERS, [{}, {}])
     assert "Which a?" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("execute", "name", "base"), [(False, "exact match", "50.0 % (9.5-90.5) 1/2"),
                                                        (True, "execution match", "50.0 % (9.5-90.5) 1/2")])
 def test_facts_tell_who_answered_and_how_well(execute, name, base):
-    facts = report.answer_facts(ANSWERS, evaluation.judge_answers(ANSWERS, execute), "owner/base", Path("saved_model"))
+    facts = comparison.answer_facts(ANSWERS, judge.judge_answers(ANSWERS, execute), "owner/base", Path("saved_model"))
     assert facts["base model"] == "owner/base"
     assert facts[f"{name}, base"] == base
     assert facts["adapter against base"] == "1 gained, 1 lost of 2 (McNemar, exact: p = 1.0000)"
-    assert report.answer_facts(ANSWERS, [{}, {}], "owner/base", None).keys() == {"base model", "adapter", "questions"}
+    assert comparison.answer_facts(ANSWERS, [{}, {}], "owner/base", None).keys() == {"base model", "adapter", "questions"}
 
 
 def test_the_evaluation_as_json(tmp_path):
-    judged = evaluation.judge_answers(ANSWERS, execute=True)
-    report.write_evaluation(tmp_path / "evaluation.json", ANSWERS, judged)
+    judged = judge.judge_answers(ANSWERS, execute=True)
+    comparison.write_evaluation(tmp_path / "evaluation.json", ANSWERS, judged)
     told = json.loads((tmp_path / "evaluation.json").read_text())
     assert told["metrics"]["adapter"]["execution_match"]["count"] == 1
     assert told["adapter_against_base"]["n"] == 2
@@ -121,7 +122,7 @@ def test_the_evaluation_as_json(tmp_path):
 
 def test_the_card_fits_a_terminal_of_eighty_columns():
     console = Console(record=True, width=80, quiet=False, file=io.StringIO())
-    report.print_card(evaluation.judge_answers(ANSWERS, execute=True), console)
+    comparison.print_card(judge.judge_answers(ANSWERS, execute=True), console)
     text = console.export_text()
     assert "50.0 (9.5-90.5) 1/2" in text
     assert max(map(len, text.splitlines())) <= 80

@@ -12,8 +12,9 @@ import patience
 import pytest
 
 import finetune
-from sqlora import checkpoints, run_folder
-from sqlora.errors import UserError
+from sqlora.storage import checkpoints
+from sqlora.system.errors import UserError
+from sqlora.training import run_folder
 
 ROOT = Path(__file__).parent.parent
 STEPS = 40

@@ -9,9 +9,11 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from sqlora import asking, data, evaluation, streaming
-from sqlora.errors import UserError
-from sqlora.settings import load_settings
+from sqlora.ask import questions
+from sqlora.data import dataset, streaming
+from sqlora.evaluation import __main__ as main_module
+from sqlora.settings.command_line import load_settings
+from sqlora.system.errors import UserError
 
 ROW = {"question": "How many?", "context": "CREATE TABLE t (a INT)", "answer": "SELECT COUNT(*) FROM t"}
 LINE = json.dumps(ROW)
@@ -20,7 +22,7 @@ CSV = HEADER + "How many?,CREATE TABLE t (a INT),SELECT COUNT(*) FROM t\n"
 
 
 def load(path):
-    return data.load_rows(str(path), "DATA_PATH")
+    return dataset.load_rows(str(path), "DATA_PATH")
 
 
 @pytest.mark.parametrize(("name", "content"), [
@@ -133,8 +135,8 @@ def readers(path):
     settings = load_settings(["--data-path", str(path), "--streaming"], "")
     asked = load_settings(["--database", "x.sqlite", "--questions", str(path)], "")
     context = load_settings(["--question", "q", "--context", str(path)], "")
-    yield from (lambda: load(path), lambda: streaming.Source(settings), lambda: asking.load_questions(asked),
-                lambda: data.load_samples(context), lambda: evaluation._read_predictions(path))
+    yield from (lambda: load(path), lambda: streaming.Source(settings), lambda: questions.load_questions(asked),
+                lambda: dataset.load_samples(context), lambda: main_module._read_predictions(path))
 
 
 def put(path, kind):
@@ -162,7 +164,7 @@ def test_what_is_no_file_is_refused_by_every_reader(tmp_path, monkeypatch, kind,
 
 def test_a_schema_in_a_file_of_upper_case_is_read(tmp_path):
     (tmp_path / "Schema.SQL").write_text("CREATE TABLE t (a INT)")
-    rows = data.load_samples(load_settings(["--question", "How many?", "--context", str(tmp_path / "Schema.SQL")], ""))
+    rows = dataset.load_samples(load_settings(["--question", "How many?", "--context", str(tmp_path / "Schema.SQL")], ""))
     assert rows[0]["context"] == "CREATE TABLE t (a INT)"
 
 
@@ -170,4 +172,4 @@ def test_a_row_of_predictions_names_all_that_it_lacks(tmp_path):
     path = tmp_path / "p.json"
     path.write_text('{"context": "c"}\n{"context": "c"}\n')
     with pytest.raises(UserError, match="row 1 has no column 'answer', 'prediction', only 'context'"):
-        evaluation._read_predictions(path)
+        main_module._read_predictions(path)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sqlora import checkpoints, run_folder
-from sqlora.errors import UserError
-from sqlora.settings import load_settings
+from sqlora.settings.command_line import load_settings
+from sqlora.storage import checkpoints
+from sqlora.system.errors import UserError
+from sqlora.training import run_folder
 
 FINGERPRINT = {"base_model": {"content": "b"}, "data": {"hash": "d"}, "prompt": "p", "tokenizer": "t", "weights": "", "files": {},
                "written": "2026-01-01T00:00:00+00:00"}

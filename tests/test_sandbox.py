@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
-from sqlora.sandbox import Database, prepare
-from sqlora.sql import SqlError, parse_query, parse_schema, to_sqlite
+from sqlora.sql.parsing import SqlError, parse_query, parse_schema, to_sqlite
+from sqlora.sql.sandbox import Database, prepare
 
 SCHEMA = parse_schema("CREATE TABLE singer (id INTEGER, name VARCHAR, age VARCHAR); "
                       "CREATE TABLE song (singer_id INTEGER, title TEXT)")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from sqlora import readonly
-from sqlora.sql import SqlError, parse_schema
+from sqlora.sql import readonly
+from sqlora.sql.parsing import SqlError, parse_schema
 
 SCHEMA = parse_schema("CREATE TABLE singer (id INTEGER, name VARCHAR, age INTEGER); "
                       'CREATE TABLE "Song" ("SongId" INTEGER, id INTEGER)')

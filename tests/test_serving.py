@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from sqlora import adapter, backend, data, generation, hub, merge, prompt
-from sqlora.device import choose_device
-from sqlora.settings import load_settings
+from sqlora.data import dataset
+from sqlora.generation import answer_writer
+from sqlora.merge import __main__ as merge
+from sqlora.model import adapter, base_models, loading
+from sqlora.model.device import choose_device
+from sqlora.prompt import encoding
+from sqlora.settings.command_line import load_settings
 
 ROOT = Path(__file__).parent.parent
 OPENVINO = os.environ.get("SQLORA_OPENVINO_PYTHON")
@@ -53,13 +57,13 @@ def python(program, *arguments, text=""):
 @pytest.mark.skipif(not OPENVINO, reason="needs OpenVINO: make test-openvino")
 def test_openvino_writes_the_same_sql(tmp_path, demo_run):
     settings = load_settings([*demo_run, "--model", "adapter"], "")
-    base, rows = hub.find_base_model(settings.BASE_MODEL), data.load_samples(settings)
-    model = backend.load_base(base, settings, choose_device("cpu", "float32"), training=False)
+    base, rows = base_models.find_base_model(settings.BASE_MODEL), dataset.load_samples(settings)
+    model = loading.load_base(base, settings, choose_device("cpu", "float32"), training=False)
     model = adapter.load_adapter(model, adapter.find_adapter(settings))
-    expected = generation.SqlWriter(model, backend.load_tokenizer(base), settings).write(rows)
+    expected = answer_writer.SqlWriter(model, loading.load_tokenizer(base), settings).write(rows)
     merge.main([*demo_run, "--output", str(tmp_path / "merged"), "--dtype", "fp32"])
     python(EXPORT, tmp_path / "merged", tmp_path / "openvino")
-    prompts = json.dumps([prompt.build_prompt(row["question"], row["context"]) for row in rows])
+    prompts = json.dumps([encoding.build_prompt(row["question"], row["context"]) for row in rows])
     for program in (GENAI, OPTIMUM):
         written = json.loads(python(program, tmp_path / "openvino", text=prompts).splitlines()[-1])
-        assert [prompt.extract_sql(text) for text in written] == expected
+        assert [encoding.extract_sql(text) for text in written] == expected

@@ -9,25 +9,25 @@ from pathlib import Path
 import pytest
 
 import config
-from sqlora import settings
-from sqlora.errors import UserError
+from sqlora.settings import command_line
+from sqlora.system.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 
 
 def load(*arguments):
-    return settings.load_settings(list(arguments), "about")
+    return command_line.load_settings(list(arguments), "about")
 
 
 def shown(values):
-    return {name: value for name, value in values.items() if name not in settings.SECRET}
+    return {name: value for name, value in values.items() if name not in command_line.SECRET}
 
 
 def test_every_constant_has_a_rule_a_line_and_a_right_default():
-    names = {name for name in vars(config) if name.isupper()} - settings.NOT_SETTINGS
-    assert names == set(settings.KINDS)
-    assert all(settings._descriptions().values())
-    assert load().as_dict() == shown(settings.constants())
+    names = {name for name in vars(config) if name.isupper()} - command_line.NOT_SETTINGS
+    assert names == set(command_line.KINDS)
+    assert all(command_line._descriptions().values())
+    assert load().as_dict() == shown(command_line.constants())
 
 
 def test_the_names_and_values_of_the_seed():
@@ -55,7 +55,7 @@ def test_layers_constant_preset_run_flag(tmp_path):
     preset = config.PRESETS["tiny"]
     tiny = load("--preset", "tiny")
     assert tiny.MAX_STEPS != config.MAX_STEPS
-    assert tiny.as_dict() == shown(settings.constants()) | preset
+    assert tiny.as_dict() == shown(command_line.constants()) | preset
     mixed = load("--preset", "tiny", "--from-run", str(tmp_path), "--batch-size", "5")
     assert (mixed.MAX_STEPS, mixed.BATCH_SIZE, mixed.LEARNING_RATE) == (7, 5, preset["LEARNING_RATE"])
 
@@ -152,42 +152,44 @@ ASKS_OR_WRITES = {  # what a run does not hand on: see settings.FROM_RUN
 
 
 def test_for_every_setting_it_is_decided_whether_a_run_hands_it_on():
-    assert settings.FROM_RUN | ASKS_OR_WRITES == set(settings.KINDS)
-    assert not settings.FROM_RUN & (ASKS_OR_WRITES | set(settings.WRITTEN) | settings.SECRET)
-    assert settings.FIXED < settings.FROM_RUN < settings.RESUMED
+    assert command_line.FROM_RUN | ASKS_OR_WRITES == set(command_line.KINDS)
+    assert not command_line.FROM_RUN & (ASKS_OR_WRITES | set(command_line.WRITTEN) | command_line.SECRET)
+    assert command_line.FIXED < command_line.FROM_RUN < command_line.RESUMED
 
 
 def test_a_stranger_s_run_says_how_to_train_and_not_where_to_write(tmp_path):
     saved = dict.fromkeys(ASKS_OR_WRITES, "evil") | {"MAX_STEPS": 7, "PROMPT_ORDER": "schema_first", "BASE_MODEL": "a/b"}
     (tmp_path / "sqlora.json").write_text(json.dumps({"settings": saved}))
     taken = vars(load("--from-run", str(tmp_path)))
-    assert taken == settings.constants() | {"MAX_STEPS": 7, "PROMPT_ORDER": "schema_first", "BASE_MODEL": "a/b"}
+    assert taken == command_line.constants() | {"MAX_STEPS": 7, "PROMPT_ORDER": "schema_first", "BASE_MODEL": "a/b"}
     (tmp_path / "sqlora.json").write_text('{"settings": [[5, 7]]}')
     with pytest.raises(UserError, match="no settings of a run"):
         load("--from-run", str(tmp_path))
 
 
 def test_for_every_setting_it_is_decided_whether_it_is_a_path():
-    paths = {name for name, kind in settings.KINDS.items() if kind.is_path}
-    assert paths == {*settings.TRAINED_ON, *settings.ANSWERED, *settings.WRITTEN, "LORA_CHECKPOINT"}
-    assert {name for name in settings.KINDS if name.endswith(("_DIR", "_PATH"))} < paths
+    paths = {name for name, kind in command_line.KINDS.items() if kind.is_path}
+    assert paths == {*command_line.TRAINED_ON, *command_line.ANSWERED, *command_line.WRITTEN, "LORA_CHECKPOINT"}
+    assert {name for name in command_line.KINDS if name.endswith(("_DIR", "_PATH"))} < paths
 
 
-@pytest.mark.parametrize("name", [name for name, kind in settings.KINDS.items() if kind.is_path])
+@pytest.mark.parametrize("name", [name for name, kind in command_line.KINDS.items() if kind.is_path])
 def test_a_home_folder_in_any_path(monkeypatch, name):
     monkeypatch.setenv("HOME", "/home/me")
     more = {"CONTEXT": ["--question", "x"], "DATABASE": ["--question", "x"], "QUESTIONS": ["--database", "d"],
             "SAVE_FEEDBACK": ["--database", "d", "--interactive"]}.get(name, [])
-    assert getattr(load(settings.flag(name), "~/x.sql", *more), name) == "/home/me/x.sql"
-    with pytest.raises(UserError, match=rf"{name} \({settings.flag(name)}\) is '~nosuchuser/x'"):
-        load(settings.flag(name), "~nosuchuser/x", *more)
+    assert getattr(load(command_line.flag(name), "~/x.sql", *more), name) == "/home/me/x.sql"
+    with pytest.raises(UserError, match=rf"{name} \({command_line.flag(name)}\) is '~nosuchuser/x'"):
+        load(command_line.flag(name), "~nosuchuser/x", *more)
     if not more:
         monkeypatch.setattr(config, name, "~/x.sql")
         assert getattr(load(), name) == "/home/me/x.sql"
 
 
 def test_a_home_folder_in_the_paths_of_the_command_line(monkeypatch, tmp_path, capsys):
-    from sqlora import evaluation, lint_command, merge
+    from sqlora.data import __main__ as lint_command
+    from sqlora.evaluation import __main__ as main_module
+    from sqlora.merge import __main__ as merge
 
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
@@ -198,7 +200,7 @@ def test_a_home_folder_in_the_paths_of_the_command_line(monkeypatch, tmp_path, c
     assert merge._check_output("~/merged") == tmp_path / "merged"
     lint_command.main(["~/rows.jsonl", "--fix", "~/fixed.jsonl"])
     monkeypatch.setattr(sys, "argv", ["evaluation", "~/rows.jsonl", "--json", "~/verdicts.json"])
-    evaluation.main()
+    main_module.main()
     assert {path.name for path in tmp_path.iterdir()} == {"sqlora.json", "rows.jsonl", "fixed.jsonl", "fixed.dropped.jsonl",
                                                          "verdicts.json"}
     for arguments in (["~nosuchuser/a"], ["rows.jsonl", "--fix", "~nosuchuser/a"], ["rows.jsonl", "--tokenizer", "~nosuchuser"]):
@@ -231,4 +233,4 @@ def test_help_lists_every_setting_without_loading_torch(script):
     assert os.times().children_user - before < 2  # seconds of a core; a third of one on an idle machine
     assert done.returncode == 0
     assert done.stdout.strip().endswith("False")
-    assert all(settings.flag(name) in done.stdout for name in settings.KINDS)
+    assert all(command_line.flag(name) in done.stdout for name in command_line.KINDS)

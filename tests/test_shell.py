@@ -11,8 +11,9 @@ import pytest
 import servers
 import terminal
 
-from sqlora import asking, data, shell
-from sqlora.sql import parse_schema
+from sqlora.ask import questions, shell
+from sqlora.data import dataset
+from sqlora.sql.parsing import parse_schema
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -88,7 +89,7 @@ def test_a_session(command, postgresql_server, tmp_path):
         screen.type("\\q", "Enter")
         assert screen.status() == 0
         assert servers.PASSWORD not in screen.screen()
-    rows = data.load_rows(str(feedback), "feedback")
+    rows = dataset.load_rows(str(feedback), "feedback")
     assert [row["answer"] for row in rows] == ["SELECT name FROM singer WHERE age > 16 ORDER BY name DESC"]
     assert rows[0]["question"] == "Who is older than 20?"
     assert "CREATE TABLE singer (" in rows[0]["context"]
@@ -140,7 +141,7 @@ def test_feedback_keeps_every_line_that_it_does_not_replace(tmp_path):
     link.symlink_to(file)
     live = SimpleNamespace(reflected=SimpleNamespace(dialect="sqlite"), schema=parse_schema("CREATE TABLE t (a INTEGER)"))
     keeper = SimpleNamespace(asker=SimpleNamespace(live=live), feedback=link)
-    shell.Shell._keep(keeper, asking.Answer(rows[1]["question"], rows[1]["context"], "", None, (), ()), "SELECT a FROM t")
+    shell.Shell._keep(keeper, questions.Answer(rows[1]["question"], rows[1]["context"], "", None, (), ()), "SELECT a FROM t")
     changed = json.dumps(rows[1] | {"answer": "SELECT a FROM t"}, ensure_ascii=False).encode()
     assert file.read_bytes() == b"\n".join([lines[0], b'{"caf\xe9', lines[2], changed, b""])
     assert (link.is_symlink(), file.stat().st_mode & 0o777) == (True, 0o600)

@@ -11,9 +11,11 @@ import pytest
 import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from sqlora import batching, checks, device, slots
-from sqlora.result import OK
-from sqlora.settings import load_settings
+from sqlora.doctor import numerics
+from sqlora.doctor.result import OK
+from sqlora.generation import continuous_batching, kv_cache
+from sqlora.model import device
+from sqlora.settings.command_line import load_settings
 
 EOS = 2
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -37,7 +39,7 @@ def test_by_the_interpreter():
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("heads", "key_heads", "size", "prefix"), SHAPES)
 def test_it_attends_to_each_row_and_to_the_prefix(heads, key_heads, size, prefix, dtype):
-    from sqlora.slot_kernel import attend_slots
+    from sqlora.generation.kv_cache_attention import attend_slots
 
     torch.manual_seed(0)
     rows, room = 69, 192  # rows that fill one tile of the prefix, and begin another
@@ -65,16 +67,16 @@ def test_it_attends_to_each_row_and_to_the_prefix(heads, key_heads, size, prefix
 
 @pytest.mark.skipif(not INTERPRETS, reason="a GPU's doctor does that")
 def test_the_doctor_s_check_of_it(monkeypatch):
-    monkeypatch.setattr(slots, "reads_lengths", lambda *_: True)
-    result = checks.slot_attention(device.Device("cpu", "a CPU", "", torch.float16, ""))
+    monkeypatch.setattr(kv_cache, "reads_lengths", lambda *_: True)
+    result = numerics.slot_attention(device.Device("cpu", "a CPU", "", torch.float16, ""))
     assert (result.status, result.detail.partition(",")[0]) == (OK, "its own kernel")
 
 
 @pytest.mark.skipif(not INTERPRETS, reason="a GPU's own test is in test_slots.py")
 @pytest.mark.parametrize("compiled", ["off", "on"])
 def test_a_model_writes_what_it_writes_alone(monkeypatch, compiled):
-    monkeypatch.setattr(slots, "reads_lengths", lambda *_: True)
-    monkeypatch.setattr(batching, "reads_lengths", lambda *_: True)
+    monkeypatch.setattr(kv_cache, "reads_lengths", lambda *_: True)
+    monkeypatch.setattr(continuous_batching, "reads_lengths", lambda *_: True)
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
     torch.manual_seed(1)
     shape = {"vocab_size": 64, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -83,7 +85,7 @@ def test_a_model_writes_what_it_writes_alone(monkeypatch, compiled):
     prompts = [[*start, *range(4, 5 + i % 7), 40 + i] for i in range(5)]
     found = {}
     settings = load_settings(["--max-new-tokens", "4", "--generation-batch-size", "3", "--compile", compiled], "")
-    batching.BatchWriter(model, settings, EOS).write(prompts, lambda number, answers: found.__setitem__(number, answers[0][0]))
+    continuous_batching.BatchWriter(model, settings, EOS).write(prompts, lambda number, answers: found.__setitem__(number, answers[0][0]))
     way = GenerationConfig(max_new_tokens=4, do_sample=False, eos_token_id=EOS, pad_token_id=0)
     for number, ids in enumerate(prompts):
         inputs = {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids))}

@@ -7,9 +7,9 @@ import pytest
 import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from sqlora import decoding, slots
-from sqlora.batching import BatchWriter
-from sqlora.settings import load_settings
+from sqlora.generation import decoder, kv_cache
+from sqlora.generation.continuous_batching import BatchWriter
+from sqlora.settings.command_line import load_settings
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available() and not torch.xpu.is_available(), reason="there is no GPU")
 SHAPES = [(8, 8, 128, 0), (8, 2, 64, 0), (8, 8, 128, 37), (8, 2, 64, 37)]
@@ -24,8 +24,8 @@ def attended(device: str, dtype: torch.dtype, heads: int, key_heads: int, size: 
     first = [torch.randn(1, key_heads, prefix, size, dtype=cache or dtype) for _ in range(2)]
     lengths = torch.tensor([0, 5, 63, 64, 100, 190])
     given = [(kept.to(device), shared.to(device) if prefix else None) for kept, shared in zip(own, first, strict=True)]
-    reads_lengths = slots.reads_lengths(torch.device(device), dtype, size)
-    found, _ = slots.slot_attention(None, query.to(device), *given, None, scaling=size**-0.5, lengths=lengths.to(device),
+    reads_lengths = kv_cache.reads_lengths(torch.device(device), dtype, size)
+    found, _ = kv_cache.slot_attention(None, query.to(device), *given, None, scaling=size**-0.5, lengths=lengths.to(device),
                                     reads_lengths=reads_lengths)
     assert found.dtype == dtype
     expected = []
@@ -49,7 +49,7 @@ def test_on_a_cpu(shape):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_on_a_gpu(shape):
     kind = torch.accelerator.current_accelerator().type
-    if shape[3] and not slots.reads_lengths(torch.device(kind), torch.bfloat16, shape[2]):
+    if shape[3] and not kv_cache.reads_lengths(torch.device(kind), torch.bfloat16, shape[2]):
         pytest.skip("the prefix stands in the slots here")
     found, expected = attended(kind, torch.bfloat16, *shape)
     assert (found - expected).abs().max() < 0.03
@@ -73,13 +73,13 @@ def test_graphs_write_what_steps_without_them_do(dtype, monkeypatch):
         return [found[number] for number in range(len(prompts))]
 
     with_graphs = written()
-    real = decoding.Decoder.__init__
+    real = decoder.Decoder.__init__
 
     def without(self, *arguments):
         real(self, *arguments)
         self.graphs_work = False
 
-    monkeypatch.setattr(decoding.Decoder, "__init__", without)
+    monkeypatch.setattr(decoder.Decoder, "__init__", without)
     assert written() == with_graphs
     if dtype == torch.float32:
         way = GenerationConfig(max_new_tokens=20, do_sample=False, eos_token_id=2, pad_token_id=0)
@@ -100,11 +100,11 @@ def test_graphs_write_what_steps_without_them_do(dtype, monkeypatch):
 def test_where_the_kernel_runs(monkeypatch, capability, hip, triton, dtype, size, reads):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr(torch.version, "hip", hip)
-    monkeypatch.setattr(slots, "has_triton", lambda: triton)
-    monkeypatch.setattr(slots, "_kernel_works", lambda *_: True)
-    assert slots.reads_lengths(torch.device("cuda"), dtype, size) is reads
-    assert not slots.reads_lengths(torch.device("xpu"), dtype, size)
-    assert not slots.reads_lengths(torch.device("cpu"), dtype, size)
+    monkeypatch.setattr(kv_cache, "has_triton", lambda: triton)
+    monkeypatch.setattr(kv_cache, "_kernel_works", lambda *_: True)
+    assert kv_cache.reads_lengths(torch.device("cuda"), dtype, size) is reads
+    assert not kv_cache.reads_lengths(torch.device("xpu"), dtype, size)
+    assert not kv_cache.reads_lengths(torch.device("cpu"), dtype, size)
 
 
 def test_a_kernel_that_does_not_work_is_done_without(monkeypatch, capsys):
@@ -113,9 +113,9 @@ def test_a_kernel_that_does_not_work_is_done_without(monkeypatch, capsys):
 
     monkeypatch.setattr(torch.version, "hip", None)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    monkeypatch.setattr(slots, "has_triton", lambda: True)
-    monkeypatch.setitem(sys.modules, "sqlora.slot_kernel", SimpleNamespace(attend_slots=no_compiler))
-    works = slots._kernel_works.__wrapped__
-    monkeypatch.setattr(slots, "_kernel_works", lambda device, *kind: works(torch.device("cpu"), *kind))
-    assert not slots.reads_lengths(torch.device("cuda"), torch.bfloat16, 128)
+    monkeypatch.setattr(kv_cache, "has_triton", lambda: True)
+    monkeypatch.setitem(sys.modules, "sqlora.generation.kv_cache_attention", SimpleNamespace(attend_slots=no_compiler))
+    works = kv_cache._kernel_works.__wrapped__
+    monkeypatch.setattr(kv_cache, "_kernel_works", lambda device, *kind: works(torch.device("cpu"), *kind))
+    assert not kv_cache.reads_lengths(torch.device("cuda"), torch.bfloat16, 128)
     assert "Triton does not work here (RuntimeError: Failed to find C compiler.)" in capsys.readouterr().out

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from sqlora import data, split, sql
-from sqlora.errors import UserError
-from sqlora.settings import load_settings
+from sqlora.data import dataset, split
+from sqlora.settings.command_line import load_settings
+from sqlora.sql import parsing
+from sqlora.system.errors import UserError
 
 ROOT = Path(__file__).parent.parent
-DEMO = data.load_rows(str(ROOT / "demo" / "train.jsonl"), "DATA_PATH")
+DEMO = dataset.load_rows(str(ROOT / "demo" / "train.jsonl"), "DATA_PATH")
 
 
 def row(table, answer="SELECT a FROM {}", columns="a INTEGER", question="What?"):
@@ -18,11 +19,11 @@ def row(table, answer="SELECT a FROM {}", columns="a INTEGER", question="What?")
 
 
 def tables(rows):
-    return {table.name.lower() for one in rows for table in sql.parse_schema(one["context"]).tables}
+    return {table.name.lower() for one in rows for table in parsing.parse_schema(one["context"]).tables}
 
 
 def queries(rows):
-    return {sql.normalise_sql(one["answer"]) for one in rows}
+    return {parsing.normalise_sql(one["answer"]) for one in rows}
 
 
 def test_no_table_and_no_query_stands_on_both_sides():
@@ -108,7 +109,7 @@ def test_what_is_reserved_is_found_as_if_every_row_were_parsed():
     odd = [row('"My ""best"" Table"'), row("[order]", "SELECT a /* all */ FROM {}"), row("`größe`", columns="ü INT"),
            row("table_name_7", columns="b1 INT, long_name INT"), {**row("x"), "context": "no  schema"}, row("t", "SELECT  'É'")]
     ties = {tie for one in [*odd, *DEMO[::40]] for tie in split._all_ties(one)}
-    ties |= {("table", "", "b1", "long_name"), ("SQL", sql.normalise_sql("SELECT a FROM hidden"))}
+    ties |= {("table", "", "b1", "long_name"), ("SQL", parsing.normalise_sql("SELECT a FROM hidden"))}
     rows = [*odd, *DEMO[:300], row("my", "select a FROM  hidden;"), row("u", "SELECT a -- all\nFROM hidden"), row("GRÖSSE"),
             row("table_8", "SELECT 1", "LONG_NAME INT, b1 INT"), row('"ORDER"', "SELECT 2"), {**row("x"), "context": "no schema"},
             {**row("v"), "question": odd[0]["question"].upper()}, row("w", "SELECT 3 FROM {}", question="Other?")]

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from sqlora.sql import SqlError, exact_match, literals, normalise_sql, parse_query, parse_schema, to_sqlite
+from sqlora.sql.parsing import SqlError, exact_match, literals, normalise_sql, parse_query, parse_schema, to_sqlite
 
 
 @pytest.mark.parametrize(("one", "other"), [

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from sqlora.database import LiveDatabase, open_database
-from sqlora.sql import SqlError
+from sqlora.databases.live import LiveDatabase, open_database
+from sqlora.sql.parsing import SqlError
 
 MODULES = """
     CREATE VIRTUAL TABLE f5 USING fts5(title, body); INSERT INTO f5 VALUES ('a', 'b');
@@ -99,7 +99,7 @@ def test_a_folder_that_may_not_be_written_to(wal):
 
 
 def test_a_file_that_changes_meanwhile_is_no_answer(wal):
-    from sqlora import sqlite_file
+    from sqlora.databases import sqlite_file
 
     with contextlib.closing(sqlite_file.connect(wal)) as reader:
         assert not reader.has_changed()

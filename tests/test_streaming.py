@@ -13,8 +13,10 @@ import torch
 from transformers import TrainerCallback
 
 import finetune
-from sqlora import checkpoints, split, sql, streaming
-from sqlora.errors import UserError
+from sqlora.data import split, streaming
+from sqlora.sql import parsing
+from sqlora.storage import checkpoints
+from sqlora.system.errors import UserError
 
 ROWS = [{"question": f"How many {i}?" + " really" * (i % 4), "context": f"CREATE TABLE t{i} (a INTEGER)",
          "answer": f"SELECT {i} FROM t{i}"} for i in range(700)]
@@ -92,7 +94,7 @@ def test_what_may_not_train_is_left_out_and_counted(tmp_path, make_stream, llama
     path = write(tmp_path / "rows.jsonl", [*rows, *unlike])
     # The row without an answer is not among the first, which must be whole: with this seed it comes late.
     stream, validation = make_stream(path, "--shuffle-buffer", "40", "--max-length", "400", "--check-data", "drop")
-    tables = {table.name for row in validation for table in sql.parse_schema(row["context"]).tables}
+    tables = {table.name for row in validation for table in parsing.parse_schema(row["context"]).tables}
     assert len(tables) >= 2
     kept = 1000 - 2 * len(tables)
     rows = list(itertools.islice(stream, kept))

@@ -6,10 +6,10 @@ from subprocess import run
 
 import pytest
 
-from sqlora.answers import Gold
-from sqlora.sandbox import Database
-from sqlora.sql import parse_query, parse_schema
-from sqlora.synthetic import Synthesiser
+from sqlora.evaluation.gold_results import Gold
+from sqlora.evaluation.synthetic_databases import Synthesiser
+from sqlora.sql.parsing import parse_query, parse_schema
+from sqlora.sql.sandbox import Database
 
 SCHEMA = parse_schema("CREATE TABLE singer (singer_id INTEGER, name VARCHAR, country VARCHAR, age VARCHAR, born DATE); "
                       "CREATE TABLE song (song_id INTEGER, singer_id VARCHAR, title VARCHAR, price REAL)")

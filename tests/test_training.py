@@ -8,8 +8,11 @@ import torch
 from safetensors.torch import load_file
 from small_data import tokenised
 
-from sqlora import backend, checkpoints, device, hub, packing, passes, training
-from sqlora.errors import UserError
+from sqlora.model import base_models, device, loading
+from sqlora.storage import checkpoints
+from sqlora.system.errors import UserError
+from sqlora.training import sql_trainer
+from sqlora.training.packing import packed_batches, packed_loss
 
 CPU = device.choose_device("cpu", "float32")
 
@@ -23,19 +26,19 @@ def gradients(model) -> dict[str, torch.Tensor]:
 def test_a_quantised_model_still_learns_after_an_evaluation(llama_folder, llama_tokenizer, make_settings):
     """On a CPU with AVX512_BF16, bitsandbytes 0.50 loses the gradient at the first evaluation unless it is kept from it."""
     settings = make_settings("--lora-dropout", "0")
-    model = backend.load_base(hub.find_base_model(str(llama_folder)), settings, CPU, training=True)
-    model = backend.wrap_with_adapter(model, settings)
-    (inputs,) = packing.make_passes(tokenised(llama_tokenizer, settings).train.rows, "off", 10_000)
+    model = loading.load_base(base_models.find_base_model(str(llama_folder)), settings, CPU, training=True)
+    model = loading.wrap_with_adapter(model, settings)
+    (inputs,) = packed_batches.make_passes(tokenised(llama_tokenizer, settings).train.rows, "off", 10_000)
 
     def train() -> dict[str, torch.Tensor]:
         model.train()
-        passes.loss_sum(model, inputs, model.get_base_model()).backward()
+        packed_loss.loss_sum(model, inputs, model.get_base_model()).backward()
         return gradients(model)
 
     before = train()
     model.eval()
     with torch.no_grad():
-        passes.loss_sum(model, inputs, model.get_base_model())
+        packed_loss.loss_sum(model, inputs, model.get_base_model())
     after = train()
     assert sum(gradient.norm() for gradient in before.values()) > 0
     for name, gradient in before.items():
@@ -91,7 +94,7 @@ def test_a_lack_of_memory_is_met_with_smaller_passes_of_the_same_rows(make_train
     torch.manual_seed(0)
     whole = make_trainer(*flags)
     whole.train()
-    compute = passes.loss_sum
+    compute = packed_loss.loss_sum
 
     class Fails(torch.autograd.Function):
         @staticmethod
@@ -111,7 +114,7 @@ def test_a_lack_of_memory_is_met_with_smaller_passes_of_the_same_rows(make_train
         loss.backward(retain_graph=True)
         return Fails.apply(loss)
 
-    monkeypatch.setattr(passes, "loss_sum", loss_sum)
+    monkeypatch.setattr(packed_loss, "loss_sum", loss_sum)
     torch.manual_seed(0)
     small = make_trainer(*flags)
     capsys.readouterr()
@@ -127,7 +130,7 @@ def test_a_row_that_does_not_fit_ends_the_run(make_trainer, monkeypatch):
     def loss_sum(*_):
         raise torch.OutOfMemoryError("no memory")
 
-    monkeypatch.setattr(passes, "loss_sum", loss_sum)
+    monkeypatch.setattr(packed_loss, "loss_sum", loss_sum)
     with pytest.raises(UserError, match="does not fit into the device's memory.*--low-bit"):
         make_trainer("--max-steps", "2", "--eval-steps", "2", "--save-steps", "2").train()
 
@@ -142,8 +145,8 @@ def test_old_checkpoints_go_and_the_best_stays(make_trainer):
 
 def test_the_best_is_the_best_that_was_saved(make_trainer, monkeypatch):
     losses = iter([0.5, 2.0, 0.4, 1.0, 0.3, 1.5])
-    evaluate = training.SavingTrainer.evaluate
-    monkeypatch.setattr(training.SavingTrainer, "evaluate",
+    evaluate = sql_trainer.SavingTrainer.evaluate
+    monkeypatch.setattr(sql_trainer.SavingTrainer, "evaluate",
                         lambda self, *a, **k: evaluate(self, *a, **k) | {"eval_loss": next(losses)})
     trainer = make_trainer("--max-steps", "6", "--eval-steps", "1", "--save-steps", "2", "--save-total-limit", "1")
     trainer.train()
@@ -158,8 +161,8 @@ def test_the_best_is_the_best_that_was_saved(make_trainer, monkeypatch):
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0])
 def test_a_bad_loss_ends_the_run_before_anything_is_saved(make_trainer, monkeypatch, value):
     trainer = make_trainer("--max-steps", "4", "--eval-steps", "4", "--save-steps", "4", "--logging-steps", "4")
-    compute, steps = passes.loss_sum, iter(range(1, 5))
-    monkeypatch.setattr(passes, "loss_sum", lambda *a: compute(*a) * (value if next(steps) == 3 else 1.0))
+    compute, steps = packed_loss.loss_sum, iter(range(1, 5))
+    monkeypatch.setattr(packed_loss, "loss_sum", lambda *a: compute(*a) * (value if next(steps) == 3 else 1.0))
     with pytest.raises(UserError, match="at step 3.*--learning-rate"):
         trainer.train()
     assert not list(Path(trainer.args.output_dir).glob("checkpoint-*"))
@@ -185,14 +188,14 @@ def test_weights_gone_bad_are_found_by_the_evaluation_before_the_save(make_train
 
 def test_a_device_that_fails_ends_the_run_with_its_checkpoints_whole(make_trainer, monkeypatch):
     trainer = make_trainer("--max-steps", "3", "--save-steps", "1", "--eval-steps", "1", "--logging-steps", "1")
-    compute = passes.loss_sum
+    compute = packed_loss.loss_sum
 
     def fail(*arguments):
         if trainer.state.global_step == 2 and torch.is_grad_enabled():
             raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nmore", 700)
         return compute(*arguments)
 
-    monkeypatch.setattr(passes, "loss_sum", fail)
+    monkeypatch.setattr(packed_loss, "loss_sum", fail)
     with pytest.raises(UserError, match="the device failed after step 2: .*illegal memory access.*--resume"):
         trainer.train()
     newest = checkpoints.newest(Path(trainer.args.output_dir))
@@ -207,6 +210,6 @@ def test_a_bug_is_not_taken_for_a_failing_device(make_trainer, monkeypatch):
     def fail(*arguments):
         raise RuntimeError("shapes cannot be multiplied")
 
-    monkeypatch.setattr(passes, "loss_sum", fail)
+    monkeypatch.setattr(packed_loss, "loss_sum", fail)
     with pytest.raises(RuntimeError, match="shapes"):
         make_trainer("--max-steps", "1").train()

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from sqlora.database import LiveDatabase
-from sqlora.sql import SqlError
+from sqlora.databases.live import LiveDatabase
+from sqlora.sql.parsing import SqlError
 
 CELLS = {
     "postgresql": {

@@ -2,8 +2,8 @@
 
 import pytest
 
-from sqlora import voting
-from sqlora.voting import Candidate, choose, vote
+from sqlora.generation import self_consistency
+from sqlora.generation.self_consistency import Candidate, choose, vote
 
 CONTEXT = "CREATE TABLE singer (singer_id INTEGER, name VARCHAR, age INTEGER)"
 WRONG = "SELECT name FROM singer WHERE age >= 30"
@@ -44,6 +44,6 @@ def test_odd_literals_have_their_vote():
 
 
 def test_where_voting_itself_fails_the_likeliest_is_taken_and_told(monkeypatch, capsys):
-    monkeypatch.setattr(voting, "Synthesiser", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(self_consistency, "Synthesiser", lambda *arguments: 1 / 0)
     assert choose([CONTEXT] * 2, [[Candidate(RIGHT), Candidate(WRONG)]] * 2) == [RIGHT] * 2
     assert "voting failed for 2 of 2 questions, whose likeliest query is taken: ZeroDivisionError" in capsys.readouterr().out

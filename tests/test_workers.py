@@ -7,7 +7,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
-from sqlora.workers import spread
+from sqlora.system.process_pool import spread
 
 
 def test_results_come_in_the_order_of_the_calls():

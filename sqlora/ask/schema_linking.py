@@ -1,0 +1,117 @@
+"""Which tables of a large schema a model is shown for a question: those that share words with it, and what links them."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import bm25s
+import snowballstemmer
+
+from sqlora.sql.schema import Schema, Table
+from sqlora.system.errors import UserError
+
+NAME_WEIGHT = 3  # a table's own name counts as much as so many of its columns
+# CustomerID2 has the words customer, id and 2; HTTPStatus has http and status.
+WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
+
+_stem = snowballstemmer.stemmer("english").stemWord
+
+
+def words(text: str) -> list[str]:
+    """The stems of the words of a question or a name, in lower case."""
+    return [_stem(word.lower()) for word in WORD.findall(text)]
+
+
+def few(names: Sequence[str], most: int = 10) -> str:
+    """The first of some names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} others" if len(names) > most else "")
+
+
+def pick_tables(schema: Schema, names: list[str]) -> Schema:
+    """The tables that TABLES names, in any letter case. Raises UserError with the nearest name for one that is not there."""
+    for name in names:
+        if schema.table(name) is None:
+            known = [table.name for table in schema.tables]
+            lower = {table.lower(): table for table in known}
+            near = difflib.get_close_matches(name.lower(), lower, n=1)
+            told = f"did you mean {lower[near[0]]}?" if near else f"it has {few(known, 20)}"
+            raise UserError(f"TABLES (--tables) names {name!r}, which the database does not have; {told}")
+    wanted = {name.lower() for name in names}
+    return Schema(tuple(table for table in schema.tables if table.name.lower() in wanted))
+
+
+class Linker:
+    """Ranks the tables of a schema for questions: BM25 (Robertson et al. 1994) over the stems of their names and columns.
+
+    `links` are the pairs of tables that foreign keys join; `count` gives the tokens of each of some texts.
+    """
+
+    def __init__(self, schema: Schema, links: tuple[tuple[str, str], ...], count: Callable[[list[str]], list[int]]) -> None:
+        self.schema = schema
+        self.tables = {table.name: table for table in schema.tables}
+        # With its separator: in the middle of a text a table has one or two tokens less at most.
+        self.sizes = dict(zip(self.tables, count([f"; {Schema((table,)).ddl()}" for table in schema.tables]), strict=True))
+        self.neighbours: dict[str, list[str]] = {name: [] for name in self.tables}
+        for one, other in links:
+            if one in self.tables and other in self.tables and one != other:
+                self.neighbours[one].append(other)
+                self.neighbours[other].append(one)
+        self.index = bm25s.BM25()
+        self.index.index([_document(table) for table in schema.tables], show_progress=False)
+
+    def choose(self, question: str, tokens: int) -> Schema:
+        """The tables that suit the question best and have no more than `tokens` tokens together, in the schema's order.
+
+        A table comes with those that join it to the ones that are there already. Raises UserError if none fits.
+        """
+        if sum(self.sizes.values()) <= tokens:
+            return self.schema
+        chosen: list[str] = []
+        for name in self.rank(question):
+            for added in (self._path(name, chosen), [name]):
+                new = [one for one in added if one not in chosen]
+                if sum(self.sizes[one] for one in chosen + new) <= tokens:
+                    chosen += new
+                    break
+        if not chosen:
+            raise UserError(f"no table fits into the {max(tokens, 0)} tokens that the question leaves in the model's window; "
+                            f"lower MAX_NEW_TOKENS (--max-new-tokens), or take a BASE_MODEL with a longer window")
+        return Schema(tuple(table for table in self.schema.tables if table.name in chosen))
+
+    def rank(self, question: str) -> list[str]:
+        """The tables that share words with the question, the best first, and what is linked with them; all if none does.
+
+        The others would only distract: a model has learned from schemas of a few tables.
+        """
+        known = self.index.vocab_dict
+        asked = [word for word in words(question) if word in known]
+        scores = self.index.get_scores(asked).tolist() if asked else [0.0] * len(self.tables)
+        found = sorted((pair for pair in zip(scores, self.tables, strict=True) if pair[0] > 0), key=lambda pair: -pair[0])
+        order = [name for _, name in found]
+        linked = [name for known in order for name in self.neighbours[known]]
+        return list(dict.fromkeys([*order, *linked])) or list(self.tables)
+
+    def _path(self, name: str, chosen: list[str]) -> list[str]:
+        """The tables of the shortest way from `name` to one of the chosen, both ends included; `name` alone if there is none."""
+        before: dict[str, str | None] = {name: None}
+        queue = deque([name])
+        while queue and chosen:
+            here = queue.popleft()
+            if here in chosen:
+                path = []
+                while here is not None:
+                    path.append(here)
+                    here = before[here]
+                return path
+            for neighbour in self.neighbours[here]:
+                if neighbour not in before:
+                    before[neighbour] = here
+                    queue.append(neighbour)
+        return [name]
+
+
+def _document(table: Table) -> list[str]:
+    return words(table.name) * NAME_WEIGHT + [word for column in table.columns for word in words(column.name)]

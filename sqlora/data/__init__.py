@@ -1,0 +1,1 @@
+"""Rows from files and from the hub, checked, split and turned into tokens."""

@@ -1,0 +1,94 @@
+"""`python -m sqlora.data`: what is wrong with a dataset, told, and mended where it can be."""
+
+from __future__ import annotations
+
+import itertools
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+import config
+from sqlora.data import dataset
+from sqlora.data.dataset import Row
+from sqlora.data.sql_check import DROPPED, TEXT_NUMBER, TOO_LONG, Finding, apply, inspect_rows
+from sqlora.storage import outputs
+from sqlora.storage.paths import expand
+from sqlora.system.console import console, plain, print_facts, quiet_libraries
+from sqlora.system.errors import UserError, run_command
+
+EXAMPLES = 3
+
+
+@click.command("python -m sqlora.data")
+@click.argument("rows", metavar="FILE_OR_HUB_ID")
+@click.option("--fix", metavar="OUT.jsonl", help="write the repaired rows there, and the others beside it, with their reasons")
+@click.option("--tokenizer", metavar="FOLDER", help="count the rows that are longer than MAX_LENGTH of its tokens")
+def command(rows: str, fix: str | None, tokenizer: str | None) -> None:
+    """Runs every gold of a dataset on the schema of its context, and tells what is wrong with which rows."""
+    rows = expand(rows, "FILE_OR_HUB_ID")
+    tokenizer = tokenizer and expand(tokenizer, "--tokenizer")
+    if fix:
+        fix = expand(fix, "--fix")
+        if Path(fix).suffix != ".jsonl" or Path(fix).is_dir():
+            raise UserError(f"--fix is {fix!r}; it must be a .jsonl file, such as fixed.jsonl")
+        reads = {"the rows that are read": rows} | ({"--tokenizer": tokenizer} if tokenizer else {})
+        outputs.check(reads, outputs.File("--fix", Path(fix), outputs.TRAINING_ROWS),
+                      outputs.File("--fix's file of dropped rows", _rest(fix), outputs.DROPPED_ROWS))
+    found = dataset.load_rows(rows, "FILE_OR_HUB_ID")
+    findings = inspect_rows(found)
+    if tokenizer:
+        findings = _find_long(found, findings, tokenizer)
+    _print_findings(found, findings)
+    if fix:
+        checked = apply(found, findings, "fix")
+        dataset.write_rows(Path(fix), checked.rows)
+        reasons = ((row, finding.fatal("fix"), finding) for row, finding in zip(found, findings, strict=True))
+        dataset.write_rows(_rest(fix), [row | {"reason": reason, "why": f.faults[reason]} for row, reason, f in reasons if reason])
+        print_facts({"written": f"{len(checked.rows):,} rows, {checked.repaired:,} of them repaired: {fix}",
+                     "dropped": f"{sum(checked.dropped.values()):,} rows, with a reason each: {_rest(fix)}"})
+
+
+def _rest(fix: str) -> Path:
+    return Path(fix).with_suffix(".dropped.jsonl")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line; exits with 2 for what the user can mend."""
+    run_command(command, arguments)
+
+
+def _find_long(rows: list[Row], findings: list[Finding], folder: str) -> list[Finding]:
+    if not Path(folder).is_dir():
+        raise UserError(f"--tokenizer is {folder!r}, and there is no such folder; name the folder of a model or a tokenizer")
+    quiet_libraries()
+    from sqlora.model import base_models, loading
+    from sqlora.prompt import encoding  # imports torch
+
+    tokenizer = loading.load_tokenizer(base_models.BaseModel(Path(folder), folder, None, ""))
+    prompts = encoding.encode_prompts(tokenizer, rows)
+    answers = encoding.encode_answers(tokenizer, [row["answer"] for row in rows])
+    lengths = [len(start) + len(end) for start, end in zip(prompts, answers, strict=True)]
+    return [replace(finding, faults=finding.faults | {TOO_LONG: f"{length} tokens"}) if length > config.MAX_LENGTH else finding
+            for finding, length in zip(findings, lengths, strict=True)]
+
+
+def _print_findings(rows: list[Row], findings: list[Finding]) -> None:
+    from rich.table import Table
+
+    table = Table("finding", "rows", "share", "with --fix", "examples", show_lines=True)
+    for name, count in apply(rows, findings, "warn").counts.items():
+        fate = "dropped" if name in DROPPED["fix"] else "kept" if name == TEXT_NUMBER else "repaired"
+        numbered = ((n, row, f) for n, (row, f) in enumerate(zip(rows, findings, strict=True), start=1) if name in f.faults)
+        examples = [f"row {n}: {textwrap.shorten(row['answer'], 160)}" + (f" ({f.faults[name]})" if f.faults[name] else "")
+                    for n, row, f in itertools.islice(numbered, EXAMPLES)]
+        table.add_row(name, f"{count:,}", f"{count / len(rows):.1%}", fate, plain("\n".join(examples)))
+    if table.rows:
+        console.print(table)
+    clean = sum(not finding.faults for finding in findings)
+    print_facts({"rows": f"{len(rows):,}, of which {clean:,} ({clean / len(rows):.1%}) have no finding"})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""The records of one file of rows, whatever stands in it: read, or refused in a line that names the place."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import stat
+from pathlib import Path
+
+from sqlora.system.errors import UserError
+
+SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+
+
+def is_file(path: str | Path, where: str) -> bool:
+    """Whether a file is there; False for a folder too. Raises UserError for a pipe, a device, and what cannot be looked at."""
+    try:
+        mode = Path(path).stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:  # a loop of links, a name too long, a folder that is closed; a NUL
+        raise UserError(f"{where}: {getattr(error, 'strerror', None) or error}; name a file that can be read") from None
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise UserError(f"{where}: it is a pipe, a socket or a device; save the rows in a file and name that")
+    return stat.S_ISREG(mode)
+
+
+def kind(path: str | Path) -> str:
+    """How the name ends, in lower case."""
+    return Path(path).suffix.lower()
+
+
+def read_text(file: Path, where: str) -> str:
+    """UTF-8, with or without a byte order mark; every line ends in a line feed. Raises UserError."""
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{where}: it cannot be read: {error.strerror}") from None
+    if data.startswith(UTF_16):
+        raise UserError(f"{where}: it is UTF-16; save the file as UTF-8")
+    try:
+        return io.StringIO(data.decode("utf-8-sig"), newline=None).getvalue()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{where}: line {line}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
+
+
+def read_records(file: Path, columns: tuple[str, ...], where: str) -> list[object]:
+    """What stands in a .json, .jsonl, .csv or .parquet file; of a parquet file only `columns` are read.
+
+    Raises UserError for a file that is malformed, lacks one of `columns` in its header, or has one of them twice. "answer" is
+    read where it is there.
+    """
+    if kind(file) not in SUFFIXES:
+        raise UserError(f"{where}: unknown kind of file {file.suffix!r}; it must be one of {', '.join(SUFFIXES)}")
+    if file.stat().st_size == 0:
+        raise UserError(f"{where}: the file is empty")
+    if kind(file) == ".parquet":
+        return _read_parquet(file, columns, where)
+    text = read_text(file, where)
+    if kind(file) == ".csv":
+        return _read_csv(text, columns, where)
+    return _read_array(text, where, kind(file)) or _read_lines(text, where)
+
+
+def check_columns(found: list[str], columns: tuple[str, ...], where: str) -> None:
+    """Raises UserError that names all of `columns` that are not found, and those that are found twice."""
+    if missing := [column for column in columns if column not in found]:
+        names = ", ".join(map(repr, missing))
+        there = ", ".join(map(repr, found)) or "nothing"
+        raise UserError(f"{where} has no column {names}, only {there}; rename or add {'it' if len(missing) == 1 else 'them'}")
+    if twice := [column for column in (*columns, "answer") if found.count(column) > 1]:
+        raise UserError(f"{where} has the column {twice[0]!r} twice; leave one out")
+
+
+def _read_array(text: str, where: str, suffix: str) -> list[object] | None:
+    """The rows of one array, whatever the file is called; None for one object a line."""
+    if suffix == ".jsonl" and not text.lstrip().startswith("["):
+        return None
+    try:
+        records = json.loads(text, object_pairs_hook=_without_double_keys)
+    except json.JSONDecodeError as error:
+        if error.msg == "Extra data" and (suffix == ".jsonl" or text.lstrip().startswith("{")):
+            return None
+        raise _malformed(error, where, 1) from None
+    except (RecursionError, ValueError) as error:
+        raise _malformed(error, where) from None
+    if isinstance(records, list) and (suffix == ".json" or all(isinstance(record, dict) for record in records)):
+        if not records:
+            raise UserError(f"{where}: there is no row in it")
+        return records
+    if suffix == ".json":
+        raise UserError(f"{where}: a .json file must hold one array of rows; one object a line belongs in a .jsonl file")
+    return None
+
+
+def _read_lines(text: str, where: str) -> list[object]:
+    return [_parse_line(line, where, number) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+
+
+def _parse_line(line: str, where: str, number: int) -> object:
+    try:
+        return json.loads(line, object_pairs_hook=_without_double_keys)
+    except (RecursionError, ValueError) as error:
+        raise _malformed(error, where, number) from None
+
+
+def _malformed(error: Exception, where: str, line: int | None = None) -> UserError:
+    """Of what JSON does not allow, is nested too deeply, has a key twice, or is a number of thousands of digits."""
+    place = where
+    if line:
+        place += f": line {line + error.lineno - 1 if isinstance(error, json.JSONDecodeError) else line}"
+    return UserError(f"{place}: malformed JSON: {getattr(error, 'msg', error)}")
+
+
+def _without_double_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice in one object")
+    return record
+
+
+def _read_csv(text: str, columns: tuple[str, ...], where: str) -> list[object]:
+    csv.field_size_limit(max(len(text), csv.field_size_limit()))
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header: list[str] = []
+    records: list[object] = []
+    begun = 1  # the line in which a row begins, which may have several
+    try:
+        for fields in reader:
+            if fields and not header:
+                header = _checked_header(fields, columns, where)
+            elif len(fields) > len(header):
+                raise UserError(f"{where}: line {begun}: a row has more fields than the header; quote the fields that hold "
+                                f"commas")
+            elif fields:
+                records.append(dict.fromkeys(header) | dict(zip(header, fields, strict=False)))
+            begun = reader.line_num + 1
+    except csv.Error as error:
+        unclosed = "unexpected end" in str(error)
+        raise UserError(f"{where}: line {begun if unclosed else reader.line_num}: malformed CSV: "
+                        f"{'a quote is opened in this row and not closed' if unclosed else error}") from None
+    return records
+
+
+def _checked_header(fields: list[str], columns: tuple[str, ...], where: str) -> list[str]:
+    if len(fields) == 1 and len(columns) > 1:
+        for separator, name in SEPARATORS.items():
+            if separator in fields[0]:
+                raise UserError(f"{where}: its fields are parted by {name}; save it with commas")
+    check_columns(fields, columns, f"{where}: the header")
+    return fields
+
+
+def _read_parquet(file: Path, columns: tuple[str, ...], where: str) -> list[object]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(file) as parquet:
+            names = parquet.schema_arrow.names
+            check_columns(names, columns, f"{where}: the file")
+            wanted = [name for name in dict.fromkeys((*columns, "answer")) if name in names]
+            table = parquet.read(columns=wanted)
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise UserError(f"{where}: not a readable parquet file: {error}") from None
+    values = [_column_values(table, name, where) for name in wanted]
+    return [dict(zip(wanted, row, strict=True)) for row in zip(*values, strict=True)]
+
+
+def _column_values(table, name: str, where: str) -> list[object]:
+    try:
+        return table.column(name).to_pylist()
+    except (ValueError, OverflowError) as error:  # bytes that are not UTF-8, dates beyond the year 9999
+        raise UserError(f"{where}: column {name}: {error}; write it as UTF-8 text") from None

@@ -1,0 +1,148 @@
+"""Which rows train and which do not: the validation split, and what overlaps a test file."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from collections.abc import Callable
+
+from sqlora.data.dataset import Row, load_rows
+from sqlora.settings.command_line import Settings
+from sqlora.sql import parsing
+from sqlora.system.errors import UserError
+
+Tie = tuple[str, ...]  # its kind, and what two rows must not share
+TABLE_OR_SQL = "table or SQL"
+COMMENT = re.compile(r"--|/\*|\{#")
+PLACEHOLDER = re.compile(r"table(_name)?(_?\d{1,3})?", re.IGNORECASE)  # names of tables that say nothing
+
+
+def hold_out(rows: list[Row], settings: Settings) -> tuple[list[Row], dict[str, int]]:
+    """The rows that share no table, SQL or question with the file HOLDOUT, and how many others there are for each reason.
+
+    A row with several reasons counts for the first. Raises UserError as `load_rows` does, and if no row is left.
+    """
+    if not settings.HOLDOUT:
+        return rows, {}
+    reserved = Reserved(tested_ties(settings))
+    reasons = [reserved.reason(row) for row in rows]
+    kept = [row for row, reason in zip(rows, reasons, strict=True) if reason is None]
+    if not kept:
+        raise UserError(f"HOLDOUT (--holdout) is {settings.HOLDOUT!r}, and every row of the data shares a table, its SQL or its "
+                        f"question with it; train on other data, or leave HOLDOUT empty")
+    return kept, dict(Counter(reason for reason in reasons if reason))
+
+
+def tested_ties(settings: Settings) -> set[Tie]:
+    """What no training row may share with the file HOLDOUT: nothing, if there is none. Raises UserError as `load_rows` does."""
+    if not settings.HOLDOUT:
+        return set()
+    tests = load_rows(settings.HOLDOUT, "HOLDOUT (--holdout)", ("question", "context"))
+    return {tie for row in tests for tie in _all_ties(row)}
+
+
+def validation_ties(rows: list[Row], apart: str) -> set[Tie]:
+    """What no training row may share with validation `rows` that split_rows has kept `apart`."""
+    return {tie for row in rows for tie in (_ties(row) if apart == TABLE_OR_SQL else _ties(row)[-1:])}
+
+
+class Reserved:
+    """Ties that no training row may have. Most rows have none, which their text tells without being parsed."""
+
+    def __init__(self, ties: set[Tie]):
+        self.ties = ties
+        # Names are whole in a context's text, but for quotes: their longest part is looked for.
+        self.words = {max((word for name in tie[1:] for word in re.findall(r"[a-z0-9_]+", name.lower())), key=len, default="")
+                      for tie in ties if tie[0] == "table"}
+        self.letters = {_letters(tie[1]) for tie in ties if tie[0] == "SQL"}
+
+    def reason(self, row: Row) -> str | None:
+        """The kind of the first of these ties that a row has: table, SQL or question."""
+        answer, context = row.get("answer", ""), row["context"].lower()
+        if (any(word in context for word in self.words) or _letters(answer) in self.letters or COMMENT.search(answer)
+                or _question(row) in self.ties):
+            return next((tie[0] for tie in _all_ties(row) if tie in self.ties), None)
+        return None
+
+
+def _letters(query: str) -> str:
+    """The same for queries of one normal form, unless they have comments."""
+    return re.sub(r"\W", "", query).lower()
+
+
+def split_rows(rows: list[Row], validation_rows: int, seed: int) -> tuple[list[Row], list[Row], str]:
+    """(training rows, validation rows, what they do not share), drawn by `seed`.
+
+    Rows that share a table or their normalised SQL, or are linked by rows that do, form a group and stay together. A table is
+    known by its name, since a context may show only the columns that its query needs; placeholders such as table_name_12,
+    which stand for thousands of unrelated tables, by their columns. Groups are drawn as long as they fit into
+    `validation_rows`, and then the smallest that fills it. Those with a row of EXTRA_DATA always train, and the largest too:
+    common names tie most rows of a many-database set. Where the others have too few rows, as with one database of the user's
+    own, or are so large that training would lose a fifth of the data to them, as with two, no more than the SQL is kept
+    apart. Raises UserError if that is not possible either.
+    """
+    most = max(2 * validation_rows, len(rows) // 5)
+    drawn: list[tuple[set[int], str]] = []
+    for told, ties in ((TABLE_OR_SQL, _ties), ("SQL", lambda row: _ties(row)[-1:])):
+        groups = _groups(rows, ties)
+        groups.remove(max(groups, key=len))
+        groups = [group for group in groups if not any("weight" in rows[i] for i in group)]
+        if sum(map(len, groups)) >= validation_rows:
+            drawn.append((_draw(groups, validation_rows, seed), told))
+            if len(drawn[-1][0]) <= most:
+                break
+    if drawn:
+        held_out, told = min(drawn, key=lambda one: len(one[0]))
+        return [row for i, row in enumerate(rows) if i not in held_out], [rows[i] for i in sorted(held_out)], told
+    raise UserError(f"VALIDATION_ROWS (--validation-rows) is {validation_rows}, and the data has {len(rows)} rows, of which "
+                    f"{sum(map(len, groups))} can be held out; lower it, or add rows")
+
+
+def _draw(groups: list[list[int]], wanted: int, seed: int) -> set[int]:
+    random.Random(seed).shuffle(groups)
+    held_out: set[int] = set()
+    for group in groups:
+        if len(held_out) + len(group) <= wanted:
+            held_out.update(group)
+    if len(held_out) < wanted:
+        held_out.update(min((group for group in groups if group[0] not in held_out), key=len))
+    return held_out
+
+
+def _groups(rows: list[Row], ties: Callable[[Row], list[Tie]]) -> list[list[int]]:
+    """The numbers of the rows, those that are linked by their ties together."""
+    parents = list(range(len(rows)))
+
+    def root(i: int) -> int:
+        while parents[i] != i:
+            parents[i] = i = parents[parents[i]]
+        return i
+
+    first: dict[Tie, int] = {}
+    for i, row in enumerate(rows):
+        for tie in ties(row):
+            parents[root(i)] = root(first.setdefault(tie, i))
+    groups: dict[int, list[int]] = {}
+    for i in range(len(rows)):
+        groups.setdefault(root(i), []).append(i)
+    return list(groups.values())
+
+
+def _ties(row: Row) -> list[Tie]:
+    """What a row must not share with rows of the other side: its tables, or else its context's text; and its SQL."""
+    try:
+        tables = parsing.parse_schema(row["context"]).tables
+        ties: list[Tie] = [("table", table.name.lower()) if not PLACEHOLDER.fullmatch(table.name) else
+                           ("table", "", *sorted(column.name.lower() for column in table.columns)) for table in tables]
+    except parsing.SqlError:
+        ties = [("table", " ".join(row["context"].split()))]
+    return [*ties, ("SQL", parsing.normalise_sql(row["answer"]))] if "answer" in row else ties
+
+
+def _all_ties(row: Row) -> list[Tie]:
+    return [*_ties(row), _question(row)]
+
+
+def _question(row: Row) -> Tie:
+    return ("question", *re.findall(r"\w+", row["question"].lower()))

@@ -1,0 +1,153 @@
+"""Data larger than memory: rows that are read while they are trained on, shuffled within a buffer.
+
+The library datasets reads and shuffles: the order of the files, up to ten of them at a time, and within SHUFFLE_BUFFER rows. The
+order hangs on the run's seed and the epoch alone, so a place in it is a number of rows.
+"""
+
+from __future__ import annotations
+
+import glob
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from accelerate.data_loader import prepare_data_loader
+from torch.utils.data import DataLoader, IterableDataset
+
+from sqlora.data import dataset, split, sql_check
+from sqlora.data.dataset import Row
+from sqlora.data.row_files import is_file, kind
+from sqlora.model import base_models
+from sqlora.settings.command_line import Settings
+from sqlora.system.console import note
+from sqlora.system.errors import UserError
+
+READERS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}  # of datasets, for a file alone
+CHUNK = 256  # rows that are checked and tokenised at a time
+SHOWN = 3  # rows that cannot be used, as examples
+
+Place = tuple[int, int, int]  # an epoch, the rows read in it before a chunk, and the rows that this chunk has given
+
+
+class Source:
+    """The records of DATA_PATH, in the shuffled order of an epoch."""
+
+    def __init__(self, settings: Settings):
+        """Raises UserError if DATA_PATH is not there, cannot be read, or has no train split."""
+        self.where = f"DATA_PATH (--data-path) ({settings.DATA_PATH})"
+        self.most = settings.SHUFFLE_BUFFER
+        path = Path(settings.DATA_PATH)
+        with dataset.readable(self.where):
+            import datasets
+
+            datasets.disable_progress_bar()
+            if is_file(path, self.where):
+                if kind(path) not in READERS:
+                    raise UserError(f"{self.where}: unknown kind of file {path.suffix!r}; it must be one of {', '.join(READERS)}")
+                if path.stat().st_size == 0:
+                    raise UserError(f"{self.where}: the file is empty")
+                builder = datasets.load_dataset_builder(READERS[kind(path)], data_files={"train": [glob.escape(str(path))]})
+            elif path.is_dir() or dataset.looks_like_hub_id(settings.DATA_PATH):
+                builder = dataset.dataset_builder(settings.DATA_PATH, self.where)
+            else:
+                raise UserError(f"{self.where}: no such file; name a {', '.join(READERS)} file, a folder of them, or a hub id "
+                                f"such as owner/name")
+            splits = builder.as_streaming_dataset()
+        self.files = [str(file) for file in (builder.config.data_files or {}).get("train", [])]
+        self.dataset = dataset.train_split(splits, self.where).shuffle(settings.SEED, buffer_size=self.most)
+
+    def records(self, epoch: int = 0) -> Iterator[object]:
+        """What is read in an epoch. Raises UserError."""
+        self.dataset.set_epoch(epoch)
+        with dataset.readable(self.where):
+            yield from self.dataset
+
+    def first_rows(self) -> list[Row]:
+        """The first SHUFFLE_BUFFER rows, by which the others are judged. Raises UserError for one that lacks a text."""
+        records = enumerate(itertools.islice(self.records(), self.most), start=1)
+        rows = [dataset.check_row_of_many(record, number, dataset.COLUMNS, self.where) for number, record in records]
+        if not rows:
+            raise UserError(f"{self.where}: there is no row in it")
+        return rows
+
+    def hash(self, rows: list[Row]) -> str:
+        """Sixteen hexadecimal digits over the first rows and each file: its hub commit and name, or its name, size and ends."""
+        remote = [file for file in self.files if "://" in file]
+        local = [Path(file) for file in self.files if "://" not in file]
+        return base_models.files_hash(local, f"{dataset.data_hash(rows)} {remote}".encode())
+
+
+class Stream(IterableDataset):
+    """Rows for training without an end, epoch after epoch: dicts of `input_ids`, `labels` and the `place` after the row.
+
+    What `lint` finds is dropped or repaired as CHECK_DATA says. Left out and counted are rows that lack a text, that are longer
+    than MAX_LENGTH, and that share with a row of `validation` what `apart` says they must not, or anything with HOLDOUT.
+    """
+
+    def __init__(self, source: Source, validation: list[Row], apart: str, tokenizer, settings: Settings):
+        self.source = source
+        self.tokenizer = tokenizer
+        self.settings = settings
+        self.reserved = split.Reserved(split.tested_ties(settings) | split.validation_ties(validation, apart))
+        self.place: Place = (0, 0, 0)
+        self.counts: Counter = Counter()
+
+    def go_on(self, place: Place) -> None:
+        """The next iteration begins where a run was."""
+        self.place = tuple(place)
+
+    def loader(self, arguments, collate: Callable[[list[dict]], dict]) -> DataLoader:
+        """Its batches on the device of a Trainer's `arguments`."""
+        # With a generator, since a resumed run would otherwise draw a random number more than one that ran straight.
+        loader = DataLoader(self, arguments.train_batch_size, collate_fn=collate, pin_memory=arguments.dataloader_pin_memory,
+                            generator=torch.Generator())
+        return prepare_data_loader(loader, arguments.device, num_processes=1, process_index=0, put_on_device=True,
+                                   dispatch_batches=False, non_blocking=arguments.dataloader_pin_memory)
+
+    def __iter__(self) -> Iterator[dict]:
+        """Raises UserError if a whole epoch gives no row, or if the data cannot be read any more."""
+        epoch, read, given = self.place
+        while True:
+            whole, found = read == 0, False
+            records = self.source.records(epoch)
+            unread = itertools.islice(records, read, None)
+            while chunk := list(itertools.islice(unread, CHUNK)):
+                rows = self.usable(chunk, read + 1)
+                tokenised = dataset.tokenise_rows(rows, self.tokenizer, self.settings) if rows else dataset.Tokenised([], 0)
+                self.counts[sql_check.TOO_LONG] += tokenised.too_long
+                for number, row in enumerate(tokenised.rows[given:], start=given + 1):
+                    yield row | {"place": (epoch, read, number)}
+                found = found or bool(tokenised.rows)
+                read, given = read + len(chunk), 0
+            if whole and not found:
+                raise UserError(f"{self.source.where}: no row of it is left for training ({self})")
+            epoch, read, given = epoch + 1, 0, 0
+
+    def __str__(self) -> str:
+        left_out = "".join(f"; {name}: {count:,}" for name, count in self.counts.items() if count and name != "read")
+        return f"{self.counts['read']:,} rows read{left_out}"
+
+    def usable(self, records: list[object], first: int) -> list[Row]:
+        """The rows that may train, repaired if CHECK_DATA says so. The number of the first record is `first`."""
+        self.counts["read"] += len(records)
+        rows = [row for number, record in enumerate(records, start=first) if (row := self._whole(record, number))]
+        mode = self.settings.CHECK_DATA
+        if mode != "off":
+            checked = sql_check.apply(rows, sql_check.inspect_few(rows), mode)
+            dropped = len(rows) - len(checked.rows)
+            self.counts.update(checked.counts | {"dropped by the check": dropped, "repaired": checked.repaired})
+            rows = checked.rows
+        reasons = [self.reserved.reason(row) for row in rows]
+        self.counts.update(f"with a {reason} of the rows held out" for reason in reasons if reason)
+        return [row for row, reason in zip(rows, reasons, strict=True) if not reason]
+
+    def _whole(self, record: object, number: int) -> Row | None:
+        try:
+            return dataset.check_row(record, number, dataset.COLUMNS, self.source.where)
+        except UserError as error:  # hours into a run, perhaps; what is wrong with all rows was seen in the first
+            self.counts["without a text"] += 1
+            if self.counts["without a text"] <= SHOWN:
+                note(f"{error}; left out: {dataset.shortened(record)}")
+            return None

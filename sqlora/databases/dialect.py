@@ -1,0 +1,138 @@
+"""A model's query in the dialect of a live database, its names spelled and quoted as that database has them.
+
+A model writes SQL as SQLite reads it, where AlbumId and albumid are one name; PostgreSQL finds "AlbumId" in quotes alone.
+"""
+
+from __future__ import annotations
+
+import re
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import ErrorLevel, SqlglotError
+from sqlglot.optimizer.scope import Scope, traverse_scope
+
+from sqlora.sql.parsing import SqlError, tell
+from sqlora.sql.schema import Schema, quote_name
+
+Names = dict[str, exp.Identifier]  # names as they are to be written, by their lower-case forms
+
+
+def translate(query: exp.Expression, schema: Schema, dialect: str, quoted: frozenset[str]) -> str:
+    """The text of a query, as `sql.parse_query` read it, in sqlglot's `dialect`; `quoted` are the names that need quotes.
+
+    Raises SqlError for what the dialect cannot say.
+    """
+    query = query.copy()
+    try:
+        speller = _Speller(schema, quoted)
+        for scope in traverse_scope(query):  # the inner ones come first
+            speller.spell(scope)
+        return query.sql(dialect=dialect, comments=False, unsupported_level=ErrorLevel.RAISE)
+    except RecursionError:
+        raise SqlError("too large", "the query is nested too deeply") from None
+    except SqlglotError as error:
+        raise SqlError("syntax", tell(error)) from None
+
+
+def to_training_form(sql: str, dialect: str) -> str:
+    """A query of the database's dialect as rows for fine-tuning have it, which SQLite reads. Raises SqlError."""
+    try:
+        query = sqlglot.parse_one(sql, read=dialect)
+        for name in query.find_all(exp.Identifier):
+            name.set("quoted", quote_name(name.name) != name.name)
+        if not re.search(r"\bnulls\b", sql, re.IGNORECASE):  # then where they come is the database's habit, not the user's wish
+            for order in query.find_all(exp.Ordered):
+                order.set("nulls_first", not order.args.get("desc"))
+        return query.sql(dialect="sqlite", comments=False, unsupported_level=ErrorLevel.RAISE)
+    except SqlglotError as error:
+        raise SqlError("syntax", tell(error)) from None
+
+
+def names_table(sql: str, name: str) -> bool:
+    """Whether a query in SQLite's dialect reads the table."""
+    return any(table.name.lower() == name.lower() for table in sqlglot.parse_one(sql, read="sqlite").find_all(exp.Table))
+
+
+class _Speller:
+    """Sets the names of one scope after the other; `outputs` are the columns of those that are done, as seen from outside."""
+
+    def __init__(self, schema: Schema, quoted: frozenset[str]) -> None:
+        self.schema = schema
+        self.quoted = quoted
+        self.outputs: dict[int, Names] = {}
+
+    def spell(self, scope: Scope) -> None:
+        query = scope.expression
+        for source in scope.sources.values():
+            if isinstance(source, exp.Table) and (table := self.schema.table(source.name)):
+                source.set("this", self._identifier(table.name))
+        for column in scope.find_all(exp.Column):
+            self._spell_column(column, scope)
+        for join in scope.find_all(exp.Join):
+            known = {name: written for source in scope.sources.values() for name, written in self._names(source).items()}
+            join.set("using", [known.get(name.name.lower(), name).copy() for name in join.args.get("using") or []] or None)
+        self.outputs[id(query)] = self._outputs(scope)
+
+    def _spell_column(self, column: exp.Column, scope: Scope) -> None:
+        name, qualifier = column.name.lower(), column.table.lower()
+        clause = column.find_ancestor(exp.Order, exp.Window, exp.Query)
+        if isinstance(clause, exp.Order) and clause.parent is scope.expression and not qualifier:
+            if isinstance(scope.expression, exp.SetOperation):
+                column.set("this", self._outputs(scope).get(name, column.this).copy())
+                return
+            if any(isinstance(one, exp.Alias) and one.alias.lower() == name for one in scope.expression.selects):
+                return  # what the query itself calls so
+        within: Scope | None = scope
+        while within is not None:
+            for alias, source in within.sources.items():
+                if qualifier and alias.lower() != qualifier:
+                    continue
+                if name in (known := self._names(source)):
+                    column.set("this", known[name].copy())
+                if qualifier:
+                    column.set("table", self._source_name(within, alias))
+                if qualifier or name in known:
+                    return
+            within = within.parent
+
+    def _source_name(self, scope: Scope, alias: str) -> exp.Identifier:
+        """What a table or query of the scope is called there: its alias as it is written, or the table's own name."""
+        nodes = {name.lower(): node for name, node in scope.references}
+        given = nodes[alias.lower()].args.get("alias") if alias.lower() in nodes else None
+        if given is not None and given.this:
+            return given.this.copy()
+        source = scope.sources[alias]
+        table = self.schema.table(source.name) if isinstance(source, exp.Table) else None
+        return self._identifier(table.name) if table else exp.to_identifier(alias)
+
+    def _names(self, source: exp.Expression | Scope) -> Names:
+        """The columns of a table, or of a query that stands in its place."""
+        if isinstance(source, Scope):
+            around = source.expression.parent
+            given = around.args.get("alias") if isinstance(around, exp.CTE | exp.Subquery) else None
+            if given is not None and given.args.get("columns"):
+                return {name.name.lower(): name for name in given.args["columns"]}
+            return self.outputs.get(id(source.expression), {})
+        table = self.schema.table(source.name)
+        return {column.name.lower(): self._identifier(column.name) for column in table.columns} if table else {}
+
+    def _outputs(self, scope: Scope) -> Names:
+        query = scope.expression
+        if not isinstance(query, exp.Select):
+            while isinstance(query, exp.SetOperation | exp.Subquery):  # the first part names the columns
+                query = query.this
+            return self.outputs.get(id(query), {})
+        names: Names = {}
+        for one in query.selects:
+            if isinstance(one, exp.Alias):
+                names[one.alias.lower()] = one.args["alias"]
+            elif one.is_star:
+                for source in scope.sources.values():
+                    names |= self._names(source)
+            elif isinstance(one, exp.Column):
+                names[one.name.lower()] = one.this
+        return names
+
+    def _identifier(self, name: str) -> exp.Identifier:
+        return exp.to_identifier(name, quoted=name in self.quoted)

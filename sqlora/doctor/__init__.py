@@ -1,0 +1,1 @@
+"""python -m sqlora.doctor: whether this machine computes correct numbers."""

@@ -1,0 +1,141 @@
+"""`python -m sqlora.doctor`: is this machine able to do it, and are its numbers right?"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sqlora.doctor.result import OK, SLOW, WRONG, Result, wrong
+from sqlora.settings.command_line import Settings, load_settings
+from sqlora.system.console import console, plain, quiet_libraries
+from sqlora.system.errors import UserError, run_command
+
+if TYPE_CHECKING:
+    from sqlora.model.device import Device
+
+ABOUT = """Tell whether this machine can do what the settings ask, and whether its numbers are right.
+
+\b
+python -m sqlora.doctor          a line for each check: ok, slow, or WRONG, with the remedy
+python -m sqlora.doctor --json   the same for a program
+
+It exits with 1 if anything is WRONG, and takes the flags of finetune.py.
+"""
+STYLES = {OK: "green", SLOW: "yellow", WRONG: "bold red"}
+
+
+def examine(settings: Settings) -> Iterator[Result]:
+    """What all checks find, each as soon as it is known."""
+    from sqlora.doctor import environment
+
+    for check in (environment.versions, environment.libraries):
+        found = check(settings.BACKEND)
+        yield found
+        if found.status == WRONG:
+            return  # nothing else can be tried
+    from sqlora.model import loading
+
+    yield from environment.devices()
+    try:
+        chosen = loading.choose_device(settings)
+    except UserError as error:
+        yield wrong("chosen device", error)
+        return
+    dtype = str(chosen.dtype).removeprefix("torch.")
+    yield Result("chosen device", OK, f"{chosen.place} ({chosen.reason}), {dtype} ({chosen.dtype_reason})")
+    yield from examine_numbers(chosen, settings)
+
+    with tempfile.TemporaryDirectory() as scratch:
+        found, folder = environment.base_model(settings.BASE_MODEL, Path(scratch))
+        yield found
+        if folder:
+            found = environment.fits(folder, settings, chosen)
+            yield found
+        yield environment.disk(folder if found.status != WRONG else None, settings)
+
+
+def examine_numbers(chosen: Device, settings: Settings) -> Iterator[Result]:
+    """What finetune.py and generate.py compute, on the chosen device and in its number type, and products in other types."""
+    import torch
+
+    from sqlora.doctor import environment, numerics
+    from sqlora.model import device
+    from sqlora.model.transformers_compat import has_triton
+    from sqlora.training.packing.packed_loss import Form
+
+    native = (torch.bfloat16,) if device.has_bfloat16(chosen.type) else ()
+    for dtype in dict.fromkeys((chosen.dtype, *native, torch.float16)):
+        yield numerics.matrix_products(replace(chosen, dtype=dtype), numerics.LARGE_SHAPES)
+    for masked in (False, True):
+        yield numerics.attention(chosen, masked, numerics.HEAD_SIZES)
+    if settings.BACKEND == "bigdl":  # which has weights of its own, and no packing
+        return
+    yield numerics.slot_attention(chosen)
+    if settings.LOW_BIT != "none":
+        yield environment.native_library(chosen.type)
+        yield from numerics.four_bit(chosen, settings.LOW_BIT)
+
+    yield numerics.packed_pass(chosen, Form("prefix", "", False, ""))
+    if chosen.type == "cpu":
+        yield Result("FlexAttention", OK, "not used on a CPU: PACKING is prefix there")
+    elif has_triton():
+        yield numerics.packed_pass(chosen, Form("tree", "", False, ""))
+    else:
+        yield Result("FlexAttention", SLOW, "there is no Triton, so PACKING is prefix", numerics.TRITON)
+    if (chosen.type != "cpu" and has_triton()) or settings.COMPILE == "on":
+        yield numerics.packed_pass(chosen, Form("prefix" if chosen.type == "cpu" else "tree", "", True, ""))
+    elif chosen.type == "cpu":
+        yield Result("torch.compile", OK, "not used on a CPU: COMPILE is off there unless it is set to on")
+    else:
+        yield Result("torch.compile", SLOW, "there is no Triton, so COMPILE is off", numerics.TRITON)
+
+
+@click.command("python -m sqlora.doctor", add_help_option=False, context_settings={"ignore_unknown_options": True})
+@click.option("--json", "as_json", is_flag=True)
+@click.argument("flags", nargs=-1, type=click.UNPROCESSED)
+def command(as_json: bool, flags: tuple[str, ...]) -> int:
+    settings = load_settings(list(flags), ABOUT)
+    quiet_libraries()
+    results = []
+    for result in examine(settings):
+        results.append(result)
+        if not as_json:
+            _print(result)
+    worst = next(status for status in (WRONG, SLOW, OK) if any(result.status == status for result in results))
+    if as_json:
+        click.echo(json.dumps({"status": worst, "checks": [asdict(result) for result in results]}, indent=2))
+    else:
+        counts = Counter(result.status for result in results)
+        console.rule(", ".join(f"{counts[status]} {status}" for status in STYLES if counts[status]))
+    return int(worst == WRONG)
+
+
+def _print(result: Result) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    line = Table.grid(padding=(0, 2, 0, 0))
+    line.add_column(width=5)
+    line.add_column(width=27)
+    line.add_column()
+    line.add_row(Text(result.status, STYLES[result.status]), Text(result.name), plain(result.detail))
+    if result.remedy:
+        line.add_row("", "", plain(f"remedy: {result.remedy}", STYLES[result.status]))
+    console.print(line)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line; exits with 1 if anything is WRONG, and with 2 for a wrong setting."""
+    sys.exit(run_command(command, arguments))
+
+
+if __name__ == "__main__":
+    main()

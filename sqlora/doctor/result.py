@@ -1,0 +1,29 @@
+"""What a check finds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlora.system.errors import UserError
+
+OK, SLOW, WRONG = "ok", "slow", "WRONG"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a check found: `status` is ok, slow (it works, at a cost) or WRONG; the remedy is empty where all is well."""
+
+    name: str
+    status: str
+    detail: str
+    remedy: str = ""
+
+
+def wrong(name: str, error: UserError) -> Result:
+    """What a user can mend, as a Result."""
+    detail, _, remedy = str(error).rpartition("; ")
+    return Result(name, WRONG, detail, remedy)
+
+
+def one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:200]

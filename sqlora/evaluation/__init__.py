@@ -1,0 +1,1 @@
+"""Whether a query is right: synthetic databases, the reference's results, the metrics. Needs no torch."""

@@ -1,0 +1,61 @@
+"""`python -m sqlora.evaluation PREDICTIONS.jsonl [--json OUT]` scores predictions of any origin."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from sqlora.data.row_files import SUFFIXES, check_columns, is_file, read_records
+from sqlora.evaluation.judge import PREDICTION_COLUMNS, failures, score
+from sqlora.evaluation.metrics import card, metrics
+from sqlora.storage import outputs
+from sqlora.storage.atomic import replace_file
+from sqlora.storage.paths import expand
+from sqlora.system.errors import UserError, exit_on_user_error
+
+
+def _read_predictions(path: Path) -> list[dict]:
+    where = str(path)
+    if not is_file(path, where):
+        raise UserError(f"{where}: no such file; name a {', '.join(SUFFIXES)} file")
+    records = read_records(path, PREDICTION_COLUMNS, where)
+    for number, record in enumerate(records, start=1):
+        if not isinstance(record, dict):
+            raise UserError(f"{where}: row {number} is a {type(record).__name__}, not an object with "
+                            f"{', '.join(PREDICTION_COLUMNS)}")
+        check_columns(list(record), PREDICTION_COLUMNS, f"{where}: row {number}")
+        if not all(isinstance(record[key], str) for key in ("context", "answer")):
+            raise UserError(f"{where}: row {number}: context and answer must be texts")
+        if not isinstance(record["prediction"], str | None):
+            raise UserError(f"{where}: row {number}: its prediction must be a text, or null where there is none")
+    if not records:
+        raise UserError(f"{where}: there is no row in it")
+    return records
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m sqlora.evaluation", description=__doc__.splitlines()[0])
+    parser.add_argument("predictions", metavar="PREDICTIONS.jsonl", help="rows of context, answer and prediction")
+    parser.add_argument("--json", metavar="OUT", help="write the metrics and every row's verdict there")
+    arguments = parser.parse_args()
+    with exit_on_user_error():
+        predictions = Path(expand(arguments.predictions, "PREDICTIONS.jsonl"))
+        out = Path(expand(arguments.json, "--json")) if arguments.json else None
+        if out:
+            outputs.check({"PREDICTIONS.jsonl": predictions}, outputs.File("--json", out, outputs.VERDICTS))
+        verdicts = score(_read_predictions(predictions))
+        found = metrics(verdicts)
+        if out:
+            text = json.dumps({"metrics": found, "rows": [verdict.as_dict() for verdict in verdicts]}, ensure_ascii=False)
+            replace_file(out, lambda partial: partial.write_text(text + "\n", encoding="utf-8", errors="replace"))
+        Console().print(card({predictions.stem: found}))
+        if failed := failures(verdicts):
+            sys.exit(f"error: {failed}")  # with status 1
+
+
+if __name__ == "__main__":
+    main()

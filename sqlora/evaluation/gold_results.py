@@ -1,0 +1,242 @@
+"""What answers a question: which results a query allows on a database, and whether another result is one of them.
+
+Rows are compared as bags. Their order counts where the query's own top level has ORDER BY, and rows that tie there may
+come in any order; LIMIT through a tie, or without ORDER BY, may take any of the rows that it has to choose among.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqlglot import exp
+
+from sqlora.evaluation.synthetic_databases import Rows
+from sqlora.sql.parsing import SqlError, numeric_value, to_sqlite
+from sqlora.sql.sandbox import Database, Result, Value
+
+Row = tuple[Value, ...]
+RELATIVE_TOLERANCE = 1e-6
+# What a row's place in storage may decide, beside bare columns and inner LIMITs.
+PLACE_DEPENDENT = (exp.GroupConcat, exp.Window)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Any `count` of the rows, in any order, stand next in a result."""
+
+    rows: list[Row]
+    count: int
+
+
+@dataclass(frozen=True)
+class Allowed:
+    choices: list[Choice]
+
+    @property
+    def is_empty(self) -> bool:
+        return not any(choice.count for choice in self.choices)
+
+    def accepts(self, rows: list[Row]) -> bool:
+        if len(rows) != sum(choice.count for choice in self.choices):
+            return False
+        start = 0
+        for choice in self.choices:
+            if not _is_within(rows[start : start + choice.count], choice.rows):
+                return False
+            start += choice.count
+        return True
+
+    def equals(self, other: Allowed) -> bool:
+        return len(self.choices) == len(other.choices) and all(
+            one.count == two.count and len(one.rows) == len(two.rows) and _is_within(one.rows, two.rows)
+            for one, two in zip(self.choices, other.choices, strict=True)
+        )
+
+
+class Gold:
+    """A right query, made ready to say on a database what it allows."""
+
+    def __init__(self, query: exp.Expression) -> None:
+        self.sql = to_sqlite(query)
+        bounds = {name: _constant(query.args[name]) for name in ("limit", "offset") if query.args.get(name) is not None}
+        self._limit, self._offset = bounds.get("limit"), max(0, bounds.get("offset") or 0)
+        self._keys: list[int] = []  # where ORDER BY's values stand in a row, from its end
+        self._hidden = 0  # values at the end of a row that are only there to see its ties
+        order = query.args.get("order")
+        whole = query.copy()
+        if self._limit is not None:
+            whole.set("limit", None)
+            whole.set("offset", None)
+        self._is_ordered = order is not None and self._expose_keys(whole)
+        # An order by what no output shows, or a LIMIT or OFFSET that is computed: the rows as they come are the only ones
+        # allowed, and only where they are the same whichever way the rows are stored.
+        is_computed = None in bounds.values()
+        self._is_literal = is_computed or (order is not None and not self._is_ordered)
+        self._whole = self.sql if self._is_literal else to_sqlite(whole)
+        self._probes = [to_sqlite(probe) for select in query.find_all(exp.Select) if (probe := _probe(select)) is not None]
+        # Whether the order in which rows are stored may decide the answer on some database.
+        self.may_be_undetermined = self._is_literal or _may_hang_on_storage(query)
+
+    def allowed(self, database: Database, deadline: float = 2.0) -> Allowed:
+        """Raises SqlError as `Database.run` does."""
+        rows = database.run(self._whole, deadline).rows
+        if self._is_literal:
+            return Allowed([Choice([row], 1) for row in rows])
+        groups = [rows] if rows else []
+        if self._is_ordered:
+            groups = [list(group) for _, group in itertools.groupby(rows, lambda row: [row[place] for place in self._keys])]
+        if self._hidden:
+            groups = [[row[: -self._hidden] for row in group] for group in groups]
+        start, end = self._offset, math.inf if self._limit is None or self._limit < 0 else self._offset + self._limit
+        choices, place = [], 0
+        for group in groups:
+            taken = min(place + len(group), end) - max(place, start)
+            if taken > 0:
+                choices.append(Choice(group, int(taken)))
+            place += len(group)
+        return Allowed(choices)
+
+    def result(self, database: Database) -> Result:
+        return database.run(self.sql)
+
+    def is_determined(self, database: Database, allowed: Allowed, rows: Rows) -> bool:
+        """Whether the answer on a database of these rows is the same in whatever order they are stored, as far as is seen.
+
+        No group may hold two values of a column beside GROUP BY, and the answers on two reordered copies must be the same.
+        """
+        if not self.may_be_undetermined:
+            return True
+        for probe in self._probes:
+            try:
+                if database.run(probe).rows:
+                    return False
+            except SqlError:  # a subquery that reads an outer row, and so cannot run alone
+                continue
+        return all(allowed.equals(self.allowed(copy)) for copy in _reordered(database, rows))
+
+    def _expose_keys(self, query: exp.Expression) -> bool:
+        """Appends ORDER BY's expressions to the outputs where that changes no row, and finds them there."""
+        keys = [ordered.this for ordered in query.args["order"].expressions]
+        outputs = [selected.unalias() for selected in query.selects]
+        names = [selected.alias_or_name.lower() for selected in query.selects]
+        is_plain = isinstance(query, exp.Select) and not query.args.get("distinct")
+        if query.is_star and (not is_plain or any(isinstance(key, exp.Literal) for key in keys)):
+            return False
+        for key in keys:
+            name = key.name.lower() if isinstance(key, exp.Column) and not key.table else None
+            place = None
+            if isinstance(key, exp.Literal) and not key.is_string and isinstance(ordinal := numeric_value(key.name), int):
+                if not 1 <= ordinal <= len(outputs):  # which SQLite refuses when it is run
+                    return False
+                place = ordinal - 1
+            elif name in names and isinstance(query.selects[names.index(name)], exp.Alias | exp.Column):
+                place = names.index(name)
+            elif key in outputs:
+                place = outputs.index(key)
+            if is_plain:
+                shown = outputs[place] if place is not None and not query.is_star else key
+                query.select(shown.copy(), copy=False)
+                self._hidden += 1
+            elif place is None:
+                return False
+            else:
+                self._keys.append(place)
+        if is_plain:
+            self._keys = [-number for number in range(1, self._hidden + 1)]
+        return True
+
+
+def _is_within(rows: list[Row], among: list[Row]) -> bool:
+    """Whether the bag `rows` is part of the bag `among`; floats may differ by the tolerance."""
+    left = Counter(rows)
+    right = Counter(among)
+    missing = left - right
+    if not missing:
+        return True
+    spare = list((right - left).elements())
+    for row in missing.elements():
+        found = next((place for place, other in enumerate(spare) if _are_close(row, other)), None)
+        if found is None:
+            return False
+        spare.pop(found)
+    return True
+
+
+def _are_close(row: Row, other: Row) -> bool:
+    return len(row) == len(other) and all(
+        one == two or (isinstance(one, float | int) and isinstance(two, float | int)
+                       and math.isclose(one, two, rel_tol=RELATIVE_TOLERANCE))
+        for one, two in zip(row, other, strict=True)
+    )
+
+
+def _constant(node: exp.Expression | None) -> int | None:
+    inner = node.args.get("expression") if node is not None else None
+    literal = inner.this if isinstance(inner, exp.Neg) else inner
+    value = numeric_value(literal.name) if isinstance(literal, exp.Literal) and not literal.is_string else None
+    if not isinstance(value, int):
+        return None
+    return -value if isinstance(inner, exp.Neg) else value
+
+
+def _reordered(database: Database, rows: Rows) -> Iterator[Database]:
+    rng = random.Random(0)
+    # Turned round and turned by half: a tie of three whose ends are alike still shows.
+    for reorder in (lambda stored: stored[::-1], lambda stored: stored[len(stored) // 2 :] + stored[: len(stored) // 2],
+                    lambda stored: rng.sample(stored, len(stored))):
+        with Database(database.schema, {table: reorder(stored) for table, stored in rows.items()}) as copy:
+            yield copy
+
+
+def _probe(select: exp.Select) -> exp.Select | None:
+    """A query for the groups in which a column beside GROUP BY has more than one value, if the SELECT has such columns."""
+    group, aggregates = select.args.get("group"), list(select.find_all(exp.AggFunc))
+    # SQLite takes the others from the row of the one MIN or MAX.
+    if group is None or (len(aggregates) == 1 and isinstance(aggregates[0], exp.Min | exp.Max)):
+        return None
+    columns = _beside_group(select)
+    if not columns:
+        return None
+    probe = select.copy()
+    for part in ("order", "limit", "offset", "distinct"):
+        probe.set(part, None)
+    probe.set("expressions", [exp.Literal.number(1)])
+    mixed = (f"COUNT(DISTINCT {name}) > 1 OR (COUNT({name}) BETWEEN 1 AND COUNT(*) - 1)" for name in sorted(columns))
+    return probe.having(" OR ".join(mixed), dialect="sqlite", copy=False)
+
+
+def _beside_group(select: exp.Select) -> set[str]:
+    """The columns, as SQLite's text, that are read outside aggregates and that GROUP BY lacks."""
+    group = select.args.get("group")
+    keys = [key for key in group.expressions if isinstance(key, exp.Column)] if group is not None else []
+    aliases = {selected.alias.lower() for selected in select.selects if selected.alias}
+    found = set()
+    for part in (*select.selects, select.args.get("having"), select.args.get("order")):
+        for column in part.find_all(exp.Column) if part is not None else ():
+            is_output = not column.table and column.name.lower() in aliases and isinstance(part, exp.Having | exp.Order)
+            is_key = any(_may_be_one(column, key) for key in keys)
+            if not is_key and not is_output and column.find_ancestor(exp.AggFunc, exp.Query) is select:
+                found.add(column.sql("sqlite"))
+    return found
+
+
+def _may_be_one(column: exp.Column, other: exp.Column) -> bool:
+    tables = {table.lower() for table in (column.table, other.table) if table}
+    return column.name.lower() == other.name.lower() and len(tables) < 2
+
+
+def _may_hang_on_storage(query: exp.Expression) -> bool:
+    if any(limit.parent is not query for limit in query.find_all(exp.Limit)) or query.find(*PLACE_DEPENDENT):
+        return True
+    for select in query.find_all(exp.Select):
+        group = select.args.get("group")
+        if group is None and not any(node.find_ancestor(exp.Query) is select for node in select.find_all(exp.AggFunc)):
+            continue
+        if _beside_group(select) or select.is_star:
+            return True
+    return False

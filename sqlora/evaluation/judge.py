@@ -1,0 +1,207 @@
+"""Does a predicted query give the right rows? Judged by running it and the gold on synthetic databases.
+
+    python -m sqlora.evaluation PREDICTIONS.jsonl [--json OUT]
+
+PREDICTIONS.jsonl has one object a line: context (CREATE TABLE text), answer (the gold SQL), prediction (SQL, or null).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from sqlglot import exp
+
+from sqlora.evaluation.gold_results import Allowed, Gold
+from sqlora.evaluation.metrics import WHOSE, Difference, Judgement, Verdict, compare, metrics, of_each, query_kinds
+from sqlora.evaluation.synthetic_databases import Rows, Synthesiser
+from sqlora.sql.parsing import SqlError, exact_match, parse_query, parse_schema
+from sqlora.sql.sandbox import Database, Result, Value, prepare
+from sqlora.sql.schema import Column, Schema, Table
+from sqlora.system.errors import told_with_place
+from sqlora.system.process_pool import LOST, spread
+
+Answer = dict[str, str | None]
+
+DATABASES = 20  # for each row
+ATTEMPTS = 80  # databases made at most; some are passed over
+MOST_EMPTY = 8  # databases taken on which the gold gives nothing, as long as there are attempts to spare
+LEAST_DATABASES = 10  # on which a gold must be determined whose answer may hang on the order in which rows are stored
+PREDICTION_COLUMNS = ("context", "answer", "prediction")
+PLAIN_TYPES = (int, str, type(None))
+
+
+def score(rows: list[dict], prediction_key: str = "prediction", workers: int | None = None) -> list[Verdict]:
+    """One verdict for each row of context, answer and `prediction_key` (SQL or None), in order.
+
+    Runs on `workers` processes, all cores by default; a verdict depends on its row alone.
+    """
+    triples = [(row["context"], row["answer"], row.get(prediction_key)) for row in rows]
+    return list(spread(judge, triples, workers, lost=Verdict("error", f"scoring failed: {LOST}")))
+
+
+def judge_answers(answers: list[Answer], execute: bool) -> list[Judgement]:
+    """The verdicts on base and adapter of each answer (question, context, answer, base, adapter), in order.
+
+    With `execute` they are `score`'s; otherwise they tell whether the SQL's normal form is the expected one's.
+    """
+    known = [(i, who) for i, row in enumerate(answers) for who in WHOSE if None not in (row.get("answer"), row.get(who))]
+    if execute:
+        verdicts = score([answers[i] | {"prediction": answers[i][who]} for i, who in known])
+    else:
+        same = [exact_match(answers[i][who], answers[i]["answer"]) for i, who in known]
+        verdicts = [Verdict("match" if exact else "mismatch", exact=exact, executed=False) for exact in same]
+    judged: list[Judgement] = [{} for _ in answers]
+    for (i, who), verdict in zip(known, verdicts, strict=True):
+        judged[i][who] = verdict
+    return judged
+
+
+def evaluation_report(answers: list[Answer], judged: list[Judgement]) -> dict:
+    """What JSON tells: metrics of base and adapter, their comparison where there are both, and every row's verdicts."""
+    found = of_each(judged)
+    report = {"metrics": {who: metrics(verdicts) for who, verdicts in found.items()}}
+    if len(found) == len(WHOSE):
+        report["adapter_against_base"] = compare(*found.values())
+    return report | {"rows": [row | {"verdicts": {who: verdict.as_dict() for who, verdict in judgement.items()}}
+                              for row, judgement in zip(answers, judged, strict=True)]}
+
+
+def judge(context: str, answer: str, prediction: str | None) -> Verdict:
+    """The verdict on one prediction; see Verdict. Nothing that a prediction or a gold holds raises.
+
+    match: allowed by the gold on 20 databases; mismatch: not on one, which is told; invalid: no query that runs;
+    unscorable: the gold does not run, or its answer hangs on the order in which rows are stored; error: scoring itself failed.
+    """
+    try:
+        return _judge(context, answer, prediction)
+    except Exception as error:  # a fault of our own, or of a library's, costs one verdict and not the run
+        return Verdict("error", f"scoring failed: {told_with_place(error)}")
+
+
+def failures(verdicts: Iterable[Verdict]) -> str:
+    """How many verdicts scoring itself failed to give, and why the first of them, in one line; empty if there are none."""
+    reasons = [verdict.why for verdict in verdicts if verdict.verdict == "error"]
+    return f"{len(reasons):,} answers are not scored; the first: {reasons[0]}" if reasons else ""
+
+
+def _judge(context: str, answer: str, prediction: str | None) -> Verdict:
+    for name, text in (("context", context), ("gold", answer)):
+        if not isinstance(text, str):
+            return Verdict("unscorable", f"{name}: it is no text but {text!r:.80}", "syntax")
+    if not isinstance(prediction, str):
+        prediction = None
+    exact = exact_match(prediction, answer)
+    try:
+        schema = parse_schema(context)
+        gold_query = parse_query(answer, schema)
+        completed = complete_schema(schema, gold_query)
+        gold = Gold(gold_query)
+    except SqlError as error:
+        return Verdict("unscorable", f"gold: {error}", error.kind, exact)
+    facts = {"exact": exact, "kinds": query_kinds(gold_query), "completed": _added(schema, completed)}
+    queries, predicted, outcome = [gold_query], "", None
+    if not exact:
+        try:
+            query, predicted = prepare(prediction or "", completed)
+            queries.append(query)
+        except SqlError as error:
+            outcome = Verdict("invalid", str(error), error.kind)
+
+    taken, empty = 0, 0
+    needed = LEAST_DATABASES if gold.may_be_undetermined else 1
+    for attempt, rows in enumerate(itertools.islice(Synthesiser(completed, queries, f"{context}\n{answer}"), ATTEMPTS)):
+        try:
+            with Database(completed, rows) as database:
+                allowed = gold.allowed(database)
+                if allowed.is_empty and empty == MOST_EMPTY and attempt < ATTEMPTS - DATABASES:
+                    continue
+                if not gold.is_determined(database, allowed, rows):
+                    continue
+                taken += 1
+                empty += allowed.is_empty
+                if exact:  # the same SQL gives the same rows, if it runs
+                    gold.result(database)
+                else:
+                    outcome = outcome or _try(predicted, gold, allowed, database, completed, rows)
+        except SqlError as error:
+            return Verdict("unscorable", f"gold: {error}", error.kind, **facts)
+        if taken == DATABASES or (outcome and taken > empty and taken >= needed):
+            break
+    if taken < needed:
+        return Verdict("unscorable", "gold: its answer depends on the order in which rows are stored", None, **facts)
+    found = outcome or Verdict("match")
+    return Verdict(found.verdict, found.why, found.fault, non_empty=taken > empty, difference=found.difference, **facts)
+
+
+def _try(predicted: str, gold: Gold, allowed: Allowed, database: Database, schema: Schema, rows: Rows) -> Verdict | None:
+    """What one database tells against a prediction, if anything."""
+    try:
+        result = database.run(predicted)
+    except SqlError as error:
+        return Verdict("timeout" if error.kind == "timeout" else "invalid", str(error), error.kind)
+    if allowed.accepts(result.rows):
+        return None
+    expected = gold.result(database)
+    shown = {
+        table.name: {"columns": [column.name for column in table.columns], "rows": _plain(rows[table.name])}
+        for table in schema.tables
+    }
+    difference = Difference(shown, _plain(expected.rows), _plain(result.rows))
+    return Verdict("mismatch", _explain(expected, result), difference=difference)
+
+
+def _explain(expected: Result, predicted: Result) -> str:
+    if len(expected.columns) != len(predicted.columns):
+        return f"{len(expected.columns)} columns are expected and {len(predicted.columns)} given"
+    if len(expected.rows) != len(predicted.rows):
+        return f"on a synthetic database {len(expected.rows)} rows are expected and {len(predicted.rows)} given"
+    if Counter(expected.rows) == Counter(predicted.rows):
+        return "on a synthetic database the rows are right and their order is not"
+    return "on a synthetic database other rows are given"
+
+
+def complete_schema(schema: Schema, query: exp.Expression) -> Schema:
+    """The schema with the columns that the gold names by their table and the context left out.
+
+    `T2.nationality` leaves no doubt where the column belongs; a bare name in a join would be a guess, and is not added.
+    """
+    added: dict[str, dict[str, Column]] = {}
+    for column in query.find_all(exp.Column):
+        if not column.table or isinstance(column.this, exp.Star):
+            continue
+        scope = column.parent_select
+        while scope is not None:
+            sources = {table.alias_or_name.lower(): table.name for table in _own_tables(scope)}
+            if column.table.lower() in sources:
+                table = schema.table(sources[column.table.lower()])
+                if table and column.name.lower() not in {known.name.lower() for known in table.columns}:
+                    added.setdefault(table.name, {}).setdefault(column.name.lower(), Column(column.name, "text"))
+                break
+            scope = scope.parent_select
+    if not added:
+        return schema
+    tables = (Table(table.name, (*table.columns, *added.get(table.name, {}).values())) for table in schema.tables)
+    return Schema(tuple(tables), schema.merged)
+
+
+def _own_tables(scope: exp.Expression) -> Iterator[exp.Table]:
+    origin = scope.args.get("from_")
+    sources = [origin.this] if origin else []
+    sources += [join.this for join in scope.args.get("joins") or []]
+    return (source for source in sources if isinstance(source, exp.Table))
+
+
+def _added(schema: Schema, completed: Schema) -> tuple[str, ...]:
+    return tuple(f"{new.name}.{column.name}" for old, new in zip(schema.tables, completed.tables, strict=True)
+                 for column in new.columns[len(old.columns) :])
+
+
+def _plain(rows: list[tuple[Value, ...]]) -> list[tuple[Value, ...]]:
+    """Rows of what JSON can say."""
+    return [tuple(value if isinstance(value, PLAIN_TYPES) or (isinstance(value, float) and math.isfinite(value)) else str(value)
+                  for value in row) for row in rows]
+
+

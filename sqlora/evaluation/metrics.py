@@ -1,0 +1,169 @@
+"""Verdicts counted: shares with their intervals, by kind of query, and an adapter against its base."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+
+from rich.table import Table
+from sqlglot import exp
+
+from sqlora.sql.sandbox import Value
+
+KINDS: dict[str, Callable[[exp.Expression], bool]] = {  # a query may be of several
+    "filter": lambda query: query.find(exp.Where) is not None,
+    "aggregate": lambda query: query.find(exp.AggFunc) is not None,
+    "group": lambda query: query.find(exp.Group) is not None,
+    "join": lambda query: query.find(exp.Join) is not None,
+    "nested": lambda query: any(select.find_ancestor(exp.Select) for select in query.find_all(exp.Select)),
+    "set operation": lambda query: query.find(exp.SetOperation) is not None,
+}
+WHOSE = ("base", "adapter")
+SHARES = {
+    "valid": "valid", "execution_match": "execution match", "execution_match_non_empty": "match, gold non-empty",
+    "exact_match": "exact match", "timeout": "timeouts", "unscorable": "unscorable", "error": "errors in scoring",
+}
+UNSCORED = ("unscorable", "error")
+Z_95 = 1.959963984540054  # the normal distribution's 97.5 % point
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A database on which two queries differ, {table: {"columns": [...], "rows": [...]}}, and the rows that each gives."""
+
+    database: dict[str, dict[str, list]]
+    expected: list[tuple[Value, ...]]
+    predicted: list[tuple[Value, ...]]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found of one prediction.
+
+    verdict: match, mismatch, invalid, timeout, unscorable or error (scoring itself failed); why: one line, empty for a match.
+    fault: the SqlError's kind, where there is one; exact: equal in normal form; kinds: of the gold, see KINDS.
+    non_empty: whether the gold gives a row on any of the databases; completed: columns, "table.column", that the gold
+    names and the context lacks, and that were added to it; executed: whether the queries were run, or their texts compared.
+    """
+
+    verdict: str
+    why: str = ""
+    fault: str | None = None
+    exact: bool = False
+    non_empty: bool = False
+    kinds: tuple[str, ...] = ()
+    completed: tuple[str, ...] = ()
+    difference: Difference | None = field(default=None, repr=False)
+    executed: bool = True
+
+    @property
+    def is_right(self) -> bool | None:
+        """None where it cannot be told."""
+        return None if self.verdict in UNSCORED else self.verdict == "match"
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+Judgement = dict[str, Verdict]  # of base and adapter, each where it gave SQL and the gold is known
+
+
+def of_each(judged: Sequence[Judgement]) -> dict[str, list[Verdict]]:
+    """The verdicts on base and on adapter, in the order of the rows; on neither where there are none."""
+    verdicts = {who: [judgement[who] for judgement in judged if who in judgement] for who in WHOSE}
+    return {who: found for who, found in verdicts.items() if found}
+
+
+def query_kinds(query: exp.Expression) -> tuple[str, ...]:
+    return tuple(kind for kind, fits in KINDS.items() if fits(query))
+
+
+def wilson(count: int, of: int) -> tuple[float, float]:
+    """The 95 % score interval of a share (Wilson 1927, JASA 22:209); (0, 1) of nothing."""
+    if not of:
+        return 0.0, 1.0
+    share, squared = count / of, Z_95**2
+    middle = share + squared / (2 * of)
+    reach = Z_95 * math.sqrt(share * (1 - share) / of + squared / (4 * of**2))
+    low, high = ((middle + side * reach) / (1 + squared / of) for side in (-1, 1))
+    # Exactly so at the ends, where rounding would leave a trace.
+    return (0.0 if count == 0 else low), (1.0 if count == of else high)
+
+
+def mcnemar(only_one: int, only_other: int) -> float:
+    """Two-sided p of McNemar's test (1947, Psychometrika 12:153) in its exact, binomial form."""
+    pairs = only_one + only_other
+    tail = sum(math.comb(pairs, number) for number in range(min(only_one, only_other) + 1))
+    return min(1.0, 2 * tail / 2**pairs)
+
+
+def metrics(verdicts: Sequence[Verdict]) -> dict:
+    """Counts and shares of one model's verdicts; the card.
+
+    Each share is {"count", "of", "share" (None of nothing), "low", "high"}. exact_match, unscorable and error are of all rows,
+    the others of the scorable ones. A query that ran out of time gave no answer and counts as not valid.
+    """
+    scorable = [verdict for verdict in verdicts if verdict.verdict not in UNSCORED]
+    reasons: dict[str, int] = {}
+    for verdict in verdicts:
+        if verdict.verdict == "unscorable":
+            reasons[verdict.fault or "no determined answer"] = reasons.get(verdict.fault or "no determined answer", 0) + 1
+    return {
+        "n": len(verdicts),
+        "valid": _share(scorable, lambda verdict: verdict.verdict in ("match", "mismatch")),
+        "execution_match": _share(scorable, _is_match),
+        "execution_match_non_empty": _share([verdict for verdict in scorable if verdict.non_empty], _is_match),
+        "exact_match": _share(verdicts, lambda verdict: verdict.exact),
+        "timeout": _share(scorable, lambda verdict: verdict.verdict == "timeout"),
+        "unscorable": _share(verdicts, lambda verdict: verdict.verdict == "unscorable"),
+        "error": _share(verdicts, lambda verdict: verdict.verdict == "error"),
+        "unscorable_why": reasons,
+        "completed": sum(bool(verdict.completed) for verdict in scorable),
+        "by_kind": {kind: _share([verdict for verdict in scorable if kind in verdict.kinds], _is_match) for kind in KINDS},
+    }
+
+
+def compare(base: Sequence[Verdict], adapter: Sequence[Verdict]) -> dict:
+    """The adapter against its base on the rows that are scorable for both, in the same order.
+
+    Keys: n, both, only_base, only_adapter, neither, difference (of the shares that match, adapter less base), p_value.
+    """
+    pairs = [(_is_match(one), _is_match(two)) for one, two in zip(base, adapter, strict=True)
+             if not {one.verdict, two.verdict} & set(UNSCORED)]
+    only_base, only_adapter = pairs.count((True, False)), pairs.count((False, True))
+    return {
+        "n": len(pairs), "both": pairs.count((True, True)), "only_base": only_base, "only_adapter": only_adapter,
+        "neither": pairs.count((False, False)), "difference": (only_adapter - only_base) / len(pairs) if pairs else 0.0,
+        "p_value": mcnemar(only_base, only_adapter),
+    }
+
+
+def card(found: dict[str, dict]) -> Table:
+    """A table for the terminal: a column for each model's metrics, under its name."""
+    table = Table("", *found, title="share in %, with its 95 % interval")
+    table.add_row("rows", *(f"{one['n']:,}" for one in found.values()))
+    for key, label in SHARES.items():
+        table.add_row(label, *(tell(one[key]) for one in found.values()))
+    table.add_section()
+    for kind in KINDS:
+        table.add_row(f"match, {kind}", *(tell(one["by_kind"][kind]) for one in found.values()))
+    return table
+
+
+def _is_match(verdict: Verdict) -> bool:
+    return verdict.verdict == "match"
+
+
+def _share(verdicts: Sequence[Verdict], fits: Callable[[Verdict], bool]) -> dict:
+    count, of = sum(map(fits, verdicts)), len(verdicts)
+    low, high = wilson(count, of)
+    return {"count": count, "of": of, "share": count / of if of else None, "low": low, "high": high}
+
+
+def tell(share: dict, unit: str = "") -> str:
+    """A share in %, with its interval and its counts."""
+    if not share["of"]:
+        return "–"
+    value, low, high = (100 * share[key] for key in ("share", "low", "high"))
+    return f"{value:.1f}{unit} ({low:.1f}-{high:.1f}) {share['count']:,}/{share['of']:,}"

@@ -1,0 +1,297 @@
+"""Small made-up databases on which queries that mean different things give different answers.
+
+Their values come from the queries themselves: each constant, its neighbours (n-1, n, n+1; other case, prefix, texts that
+just match a LIKE pattern and that just do not), few enough others that values repeat and joins hit, and some NULLs.
+"""
+
+from __future__ import annotations
+
+import datetime
+import random
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from sqlglot import exp
+
+from sqlora.sql.parsing import Literal, fits, literals
+from sqlora.sql.sandbox import Value
+from sqlora.sql.schema import Schema, Table
+
+Rows = dict[str, list[tuple[Value, ...]]]
+
+SIZES = (2, 3, 4, 5, 6, 8, 10, 12, 16, 24)  # rows of a table; the smallest first, so that a difference is easy to read
+LARGEST = {1: 40, 2: 24, 3: 12}  # by the number of tables, so that a join without a condition stays small
+MOST_IN_GROUP = 120  # rows, for HAVING COUNT(*) > 100
+NULL_SHARES = (0.0, 0.15, 0.0, 0.1, 0.0, 0.3)
+NEAR_SHARE = 0.55  # of the rows meet the queries' conditions, but for one column as often as not
+COPY_SHARE = 0.12  # of the rows are there twice, for DISTINCT and UNION
+WORDS = ("amber", "Birch", "cedar", "Delta", "ember", "Fjord", "grove", "Haven", "iris", "Juniper", "kelp", "Lotus")
+NUMBER = re.compile(r"[+-]?\d{1,15}(\.\d+)?")
+ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+ARITHMETIC = (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Mod, exp.Neg, exp.Sum, exp.Avg, exp.Abs, exp.Round)
+
+
+@dataclass
+class _Domain:
+    """What the queries say of columns that are compared with each other, or have one name, and so share their values."""
+
+    constants: list[Literal] = field(default_factory=list)
+    types: set[str] = field(default_factory=set)
+    is_numeric: bool = False
+    is_key: bool = False
+    is_grouped: bool = False
+
+    def kind(self) -> str:
+        numbers = [_number(constant.value) is not None for constant in self.constants if not constant.pattern]
+        if self.types & {"date", "timestamp"} and not self.is_numeric:
+            return "date"
+        if "real" in self.types:
+            return "real"
+        if self.is_numeric or "integer" in self.types or (numbers and all(numbers)):
+            return "integer"
+        return "boolean" if self.types == {"boolean"} else "text"
+
+
+class Synthesiser:
+    """Databases for the queries over the schema, the same for the same seed."""
+
+    def __init__(self, schema: Schema, queries: Sequence[exp.Expression], seed: str) -> None:
+        self._schema = schema
+        self._random = random.Random(seed.encode("utf-8", "surrogatepass"))
+        self._parents: dict[str, str] = {}
+        self._domains: dict[str, _Domain] = defaultdict(_Domain)
+        self._counts: list[int] = []  # constants that are compared with no column: how many rows a group should have
+        self._dependent: set[str] = set()  # columns beside GROUP BY whose value is one of the group's
+        for query in queries:
+            self._join_domains(query)
+        for query in queries:
+            self._study(query)
+        for table in schema.tables:
+            for column in table.columns:
+                self._domain(column.name).types.add(column.type)
+        used = {column.name.lower() for query in queries for column in query.find_all(exp.Column)}
+        everything = any(query.find(exp.Star) for query in queries)
+        self._idle = set() if everything else {
+            column.name.lower() for table in schema.tables for column in table.columns if column.name.lower() not in used}
+
+    def __iter__(self) -> Iterator[Rows]:
+        """One database after the other, without end: {table: [one value a column, ...]}."""
+        number = 0
+        while True:
+            yield self._make(number)
+            number += 1
+
+    def _make(self, number: int) -> Rows:
+        tables, rng = self._schema.tables, self._random
+        size = SIZES[number % len(SIZES)]
+        crowd = rng.choice(self._counts) if self._counts else 0
+        size = min(size, LARGEST.get(len(tables), 8))
+        if crowd and number % 2:
+            # As many rows as one, two or three groups have that come near the constant.
+            size = max(size, min(rng.choice((1, 2, 3)) * crowd, LARGEST.get(len(tables), 8)), crowd + 1)
+        nulls = NULL_SHARES[number % len(NULL_SHARES)]
+        pools = {}
+        for root, domain in self._domains.items():
+            places = rng.choice((size, size // 2, 3)) if domain.is_key else rng.choice((2, 4, 8, 20))
+            if domain.is_grouped and crowd and number % 2:
+                places = max(1, round(size / crowd))
+            pools[root] = _Pool(domain, places, rng)
+        # Half of the databases keep a group's other columns the same within a group, as a query that names them expects.
+        functions: dict[tuple[str, Value], Value] | None = {} if self._dependent and number % 4 else None
+        return {table.name: self._fill(table, max(1, size + rng.randint(-1, 2)), pools, nulls, functions) for table in tables}
+
+    def _fill(self, table: Table, size: int, pools: dict[str, _Pool], nulls: float,
+              functions: dict[tuple[str, Value], Value] | None) -> list[tuple[Value, ...]]:
+        rng = self._random
+        names = [column.name.lower() for column in table.columns]
+        domains = [self._domain(name) for name in names]
+        values = [pools[self._root(name)] for name in names]
+        unique = self._choose_key(table, names)
+        distinct = values[names.index(unique)].distinct(size) if unique else []
+        constrained = [place for place, domain in enumerate(domains) if domain.constants and names[place] != unique]
+        groups = [name for name in names if self._domain(name).is_grouped]
+        rows = []
+        for number in range(size):
+            row = [None if name in self._idle else pool.any() for name, pool in zip(names, values, strict=True)]
+            if constrained and rng.random() < NEAR_SHARE:
+                for place in constrained:
+                    row[place] = values[place].near()
+                if rng.random() < 0.5:
+                    place = rng.choice(constrained)
+                    row[place] = values[place].any()
+            for place, name in enumerate(names):
+                if name == unique:
+                    row[place] = distinct[number]
+                elif nulls and not _is_identifier(name, table) and rng.random() < nulls:
+                    row[place] = None
+            if functions is not None and groups and unique is None:
+                group = tuple(row[names.index(name)] for name in groups)
+                for place, name in enumerate(names):
+                    if name in self._dependent:
+                        row[place] = functions.setdefault((name, group), row[place])
+            rows.append(tuple(row))
+            if not unique and rng.random() < COPY_SHARE:
+                rows.append(tuple(row))
+        rng.shuffle(rows)  # so that no order of storage stands for one that a query forgot to ask for
+        return rows
+
+    def _choose_key(self, table: Table, names: list[str]) -> str | None:
+        """A column that is to have no value twice: mostly the one that looks like the table's key, sometimes none."""
+        keys = [name for name in names if _is_identifier(name, table)]
+        joined = [name for name in names if self._domain(name).is_key or self._domain(name).is_grouped]
+        chance = self._random.random()
+        if keys and chance < 0.65:
+            return keys[0]
+        return self._random.choice(joined) if joined and chance < (0.85 if keys else 0.5) else None
+
+    def _root(self, name: str) -> str:
+        while (parent := self._parents.get(name, name)) != name:
+            name = parent
+        return name
+
+    def _domain(self, name: str) -> _Domain:
+        return self._domains[self._root(name.lower())]
+
+    def _join_domains(self, query: exp.Expression) -> None:
+        for node in query.find_all(exp.Predicate, exp.In, exp.SetOperation):
+            if isinstance(node, exp.SetOperation):
+                pairs = list(zip(_selected(node.left), _selected(node.right), strict=False))
+            elif isinstance(node, exp.In) and node.args.get("query"):
+                pairs = [(node.this, next(iter(_selected(node.args["query"])), None))]
+            else:
+                pairs = [(node.this, node.args.get("expression"))]
+            for left, right in pairs:
+                one, other = _column_in(left), _column_in(right)
+                if one and other:
+                    self._parents[self._root(one)] = self._root(other)
+
+    def _study(self, query: exp.Expression) -> None:
+        for constant in literals(query):
+            if constant.column is not None:
+                self._domain(constant.column).constants.append(constant)
+                if not isinstance(constant.value, str):
+                    self._domain(constant.column).is_numeric = True
+            elif isinstance(constant.value, int) and 1 < constant.value <= MOST_IN_GROUP:
+                self._counts.append(constant.value)
+        for node in query.find_all(*ARITHMETIC):
+            for column in node.find_all(exp.Column):
+                self._domain(column.name).is_numeric = True
+        for node in query.find_all(exp.EQ, exp.In):
+            if (column := _column_in(node.this)) and _column_in(node.args.get("expression") or node.args.get("query")):
+                self._domain(column).is_key = True
+        for group in query.find_all(exp.Group):
+            grouped = {name for key in group.expressions if (name := _column_in(key))}
+            for name in grouped:
+                self._domain(name).is_grouped = True
+            self._dependent |= _bare_columns(group.parent) - grouped
+
+
+class _Pool:
+    """Values of one domain in one database."""
+
+    def __init__(self, domain: _Domain, places: int, rng: random.Random) -> None:
+        kind = domain.kind()
+        self._random = rng
+        self._near = [list(_neighbours(constant, kind)) for constant in domain.constants]
+        self._kind = kind
+        start = rng.randrange(3)
+        self._others = [_spare(kind, number) for number in range(start, start + places)]
+        if kind in ("integer", "real") and self._near and not domain.is_key:
+            middle = rng.choice(self._near)[0]
+            if not isinstance(middle, str):
+                others = (middle + other - places // 2 for other in self._others)
+                self._others = [other for other in others if isinstance(other, float) or fits(other)] or [middle]
+
+    def near(self) -> Value:
+        """Mostly a constant itself or what meets its condition, else a neighbour."""
+        values = self._random.choice(self._near)
+        return values[0] if isinstance(values[0], str) and self._random.random() < 0.5 else self._random.choice(values)
+
+    def any(self) -> Value:
+        if self._near and self._random.random() < 0.4:
+            return self._random.choice(self._random.choice(self._near))
+        return self._random.choice(self._others)
+
+    def distinct(self, size: int) -> list[Value]:
+        """`size` values, none twice; those that other tables draw from come first."""
+        values = list(dict.fromkeys([values[0] for values in self._near] + self._others))
+        known = set(values)
+        values += [value for number in range(size + len(values)) if (value := _spare(self._kind, number)) not in known]
+        values = values[:size]
+        self._random.shuffle(values)
+        return values
+
+
+def _bare_columns(query: exp.Expression | None) -> set[str]:
+    """Lower-case names of a SELECT's columns outside aggregates; one that GROUP BY lacks has no single value in a group."""
+    if not isinstance(query, exp.Select):
+        return set()
+    parts = [*query.expressions, query.args.get("having"), query.args.get("order")]
+    return {column.name.lower() for part in parts if part is not None for column in part.find_all(exp.Column)
+            if column.find_ancestor(exp.AggFunc, exp.Query) is query}
+
+
+def _selected(query: exp.Expression) -> list[exp.Expression]:
+    query = query.unnest() if isinstance(query, exp.Subquery) else query
+    return query.selects if isinstance(query, exp.Query) else []
+
+
+def _column_in(node: exp.Expression | None) -> str | None:
+    """The column, in lower case, whose values an operand has: itself, or what a subquery or MIN or MAX takes of it."""
+    if isinstance(node, exp.Subquery | exp.Query):
+        return next((_column_in(selected) for selected in _selected(node)), None)
+    while isinstance(node, exp.Alias | exp.Paren | exp.Min | exp.Max | exp.Distinct):
+        node = node.this
+    return node.name.lower() if isinstance(node, exp.Column) else None
+
+
+def _is_identifier(name: str, table: Table) -> bool:
+    own = table.name.lower()
+    return name in {"id", f"{own}_id", f"{own}id", f"{own.rstrip('s')}_id", f"{own.rstrip('s')}id", f"{own[:-2]}_id"}
+
+
+def _number(value: str | int | float) -> int | float | None:
+    if not isinstance(value, str):
+        return value
+    if not NUMBER.fullmatch(value.strip()):
+        return None
+    return float(value) if "." in value else int(value)
+
+
+def _neighbours(constant: Literal, kind: str) -> Iterator[Value]:
+    """The constant, or for a pattern a text that it matches, and then what differs from it by little."""
+    value, number = constant.value, _number(constant.value)
+    if constant.pattern and isinstance(value, str):
+        core = re.sub(r"[%_*?]", "", value) or "q"
+        yield re.sub(r"[%*]", "", value).replace("_", "q").replace("?", "q")
+        yield re.sub(r"[%*]", "ab", value).replace("_", "q").replace("?", "q")
+        yield from (core, "z" + core, core + "z", "z" + core + "z", core[:-1], core.swapcase(), core[::-1])
+    elif number is not None:
+        yield from (near for near in (number, number - 1, number + 1) if isinstance(near, float) or fits(near))
+        if kind == "real" or isinstance(number, float):
+            yield from (number - 0.5, number + 0.5)
+    elif ISO_DATE.match(value) and (day := _date(value)):
+        yield value
+        yield from (value.replace(value[:10], (day + datetime.timedelta(days)).isoformat()) for days in (-1, 1, -366, 366))
+    else:
+        yield from dict.fromkeys((value, value.swapcase(), value[:-1], value + "s", "a" + value))
+
+
+def _date(text: str) -> datetime.date | None:
+    try:
+        day = datetime.date.fromisoformat(text[:10])
+    except ValueError:
+        return None
+    return day if 1 < day.year < 9998 else None
+
+
+def _spare(kind: str, number: int) -> Value:
+    if kind == "date":
+        return (datetime.date(2001, 1, 1) + datetime.timedelta(days=37 * number)).isoformat()
+    if kind == "boolean":
+        return number % 2
+    if kind == "text":
+        return WORDS[number % len(WORDS)] + (str(number // len(WORDS)) if number >= len(WORDS) else "")
+    return number + 0.5 if kind == "real" and number % 2 else number

@@ -1,0 +1,230 @@
+"""A model that writes many rows at once: prompts into slots, then a token for every slot at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+
+import torch
+
+from sqlora.doctor.result import one_line
+from sqlora.generation.kv_cache import APPEND, ATTENTION, FILL, KEEP, Layer, Pass, SlotCache
+from sqlora.model.merging import base_of
+from sqlora.system.console import note
+from sqlora.training.packing.packed_batches import LENGTH_STEP
+
+WINDOW_STEP = 64  # places by which the window grows that attention reads where it does not know the lengths
+FILL_TOKENS = {"cpu": 2_048}  # most tokens of a pass that fills slots
+FILL_TOKENS_ELSEWHERE = 16_384
+WARM_UPS = 2  # of what is captured in a graph
+
+
+class Decoder:
+    """`groups` rows, each in `width` slots beside each other, that hold `room` tokens.
+
+    On CUDA and XPU a step is captured as a graph once and replayed after, since launching its kernels takes the CPU longer than
+    the device needs for them.
+    """
+
+    def __init__(self, model, groups: int, width: int, room: int):
+        self.model = model
+        self.base = base_of(model)
+        self.device, self.dtype = model.device, self.base.get_input_embeddings().weight.dtype
+        self.width, self.room = width, room
+        self.cache = SlotCache(self.base.config, groups * width, room, self.dtype, self.device)
+        self.tokens = [0] * groups * width  # that each slot is fed next
+        self.lengths = [0] * groups * width  # tokens in each slot; 0 for one that is free
+        self.starts = [0] * groups * width  # of them the prompt
+        self.prefix: list[int] = []
+        self.beside = 0  # tokens of the prefix that stand beside the slots
+        self.graphs_work = self.device.type != "cpu"
+        self._renew()
+
+    @property
+    def groups(self) -> int:
+        return len(self.tokens) // self.width
+
+    def _renew(self) -> None:
+        slots = len(self.tokens)
+        self.fed, self.places = (torch.zeros(slots, dtype=torch.int64, device=self.device) for _ in range(2))
+        self.graphs: dict[int | None, tuple[object, torch.Tensor]] = {}
+
+    @torch.inference_mode()
+    def keep_prefix(self, ids: list[int]) -> None:
+        """What all prompts begin with from now on."""
+        if ids == self.prefix:
+            return
+        self.prefix, self.beside = ids, len(ids) if self.cache.apart else 0
+        self.graphs = {}
+        self.cache.forget_prefix()
+        if ids:
+            with self._last_alone(torch.tensor([len(ids) - 1])):
+                self._logits(Pass(KEEP), input_ids=torch.tensor([ids], device=self.device),
+                             position_ids=torch.arange(len(ids), device=self.device)[None])
+
+    @torch.inference_mode()
+    def fill(self, groups: list[int], prompts: list[list[int]]) -> torch.Tensor:
+        """Puts each prompt into the slots of a group; the logits of what follows it, [prompts, vocabulary], float32 or wider.
+
+        Prompts begin with the prefix and have a token more at least. Those of like length are to stand beside each other.
+        """
+        first, logits = 0, []
+        for last in range(1, len(prompts) + 1):
+            longest = max(map(len, prompts[first : last + 1])) - len(self.prefix)
+            most = FILL_TOKENS.get(self.device.type, FILL_TOKENS_ELSEWHERE)
+            if last == len(prompts) or longest * (last + 1 - first) > most:
+                logits.append(self._fill(groups[first:last], prompts[first:last]))
+                first = last
+        return torch.cat(logits)
+
+    def _fill(self, groups: list[int], prompts: list[list[int]]) -> torch.Tensor:
+        start = len(self.prefix)
+        rests = [ids[start:] for ids in prompts]
+        length = max(map(len, rests))
+        length = min(length + -length % LENGTH_STEP, self.room + self.beside - start)
+        ids = torch.tensor([rest + [0] * (length - len(rest)) for rest in rests], device=self.device)
+        slots = torch.tensor([[group * self.width + column for column in range(self.width)] for group in groups])
+        for slot, prompt in zip(slots.flatten().tolist(), [ids for ids in prompts for _ in range(self.width)], strict=True):
+            self.lengths[slot] = self.starts[slot] = len(prompt) - self.beside
+        mask = torch.ones(length, start + length, dtype=torch.bool, device=self.device).tril(start)
+        with self._last_alone(torch.tensor([len(rest) - 1 for rest in rests])):
+            return self._logits(Pass(FILL, slots.to(self.device)), input_ids=ids, attention_mask=mask[None, None],
+                                position_ids=torch.arange(start, start + length, device=self.device)[None])
+
+    @torch.inference_mode()
+    def step(self) -> torch.Tensor:
+        """Feeds every slot its token of `tokens`: the logits of what follows, [slots, vocabulary], float32 or wider."""
+        self.fed.copy_(torch.tensor(self.tokens))
+        self.places.copy_(torch.tensor(self.lengths))
+        longest = max(self.lengths) + 1
+        window = None if self.cache.apart else min(self.room, longest + -longest % WINDOW_STEP)
+        self.lengths = [length + 1 if length else 0 for length in self.lengths]
+        if not self.graphs_work:
+            return self._append(window)
+        if window not in self.graphs:
+            try:
+                self.graphs[window] = self._capture(window)
+            except RuntimeError as error:
+                if isinstance(error, torch.OutOfMemoryError):
+                    raise
+                note(f"steps are not captured as graphs, since that does not work here ({str(error).splitlines()[0][:200]})")
+                self.graphs_work = False
+                return self._append(window)
+        graph, logits = self.graphs[window]
+        graph.replay()
+        return logits
+
+    def _capture(self, window: int | None) -> tuple[object, torch.Tensor]:
+        """The graph of a step, and the tensor that its replay fills. The warm-ups write what the replay will write again."""
+        module = torch.get_device_module(self.device.type)
+        side = module.Stream()
+        side.wait_stream(module.current_stream())
+        with module.stream(side):
+            for _ in range(WARM_UPS):
+                self._append(window)
+        module.current_stream().wait_stream(side)
+        graph = getattr(module, f"{self.device.type.upper()}Graph")()
+        with module.graph(graph):
+            logits = self._append(window)
+        return graph, logits
+
+    def _append(self, window: int | None) -> torch.Tensor:
+        return self._logits(Pass(APPEND, lengths=self.places, window=window), input_ids=self.fed[:, None], lengths=self.places,
+                            position_ids=self.places[:, None] + self.beside, reads_lengths=self.cache.apart)
+
+    def _logits(self, now: Pass, **inputs) -> torch.Tensor:
+        vars(self.cache.now).update(vars(now))
+        with self._caches_given():
+            logits = self.model(use_cache=True, **inputs).logits[:, -1]
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+    @contextlib.contextmanager
+    def _caches_given(self):
+        """Within it each layer of the model gets its own layer of the cache, and none has to look for it by number, for which the
+        compiler would make each a program of its own."""
+        layers = zip(self.base.get_decoder().layers, self.cache.layers, strict=True)
+        hooks = [layer.register_forward_pre_hook(functools.partial(_give, own), with_kwargs=True) for layer, own in layers]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    @contextlib.contextmanager
+    def _last_alone(self, last: torch.Tensor):
+        """Within it logits are computed for the token `last`, int64 [rows], of each row alone."""
+        last = last.to(self.device)
+
+        def pick(module, arguments):
+            (hidden,) = arguments
+            return hidden[torch.arange(len(last), device=self.device), last][:, None]
+
+        hook = self.base.get_output_embeddings().register_forward_pre_hook(pick)
+        try:
+            yield
+        finally:
+            hook.remove()
+
+    def move(self, sources: dict[int, int]) -> None:
+        """Slots, the keys of `sources`, go on from where the slots that are its values are; they have the same prompt."""
+        moved = {slot: source for slot, source in sources.items() if slot != source}
+        if moved:
+            span = min(self.starts[slot] for slot in moved), max(self.lengths[slot] for slot in moved)
+            targets, origins = (torch.tensor(list(part), device=self.device) for part in (moved.keys(), moved.values()))
+            self.cache.move(targets, origins, *span)
+
+    def free(self, group: int) -> None:
+        """Its row has ended."""
+        for slot in range(group * self.width, (group + 1) * self.width):
+            self.tokens[slot] = self.lengths[slot] = 0
+
+    def keep_groups(self, groups: list[int]) -> None:
+        """Only these go on, numbered anew in this order; a step is the faster for it."""
+        slots = [group * self.width + column for group in groups for column in range(self.width)]
+        for part in (self.tokens, self.lengths, self.starts):
+            part[:] = [part[slot] for slot in slots]
+        self._renew()
+        self.cache.keep_slots(torch.tensor(slots, device=self.device))
+
+
+def _give(cache: Layer, module, arguments: tuple, keywords: dict) -> tuple[tuple, dict]:
+    return arguments, keywords | {"past_key_values": cache}
+
+
+def compile_layers(model, width: int) -> None:
+    """Compiles the decoder's layers, once for all lengths. Where the compiler fails they stay as they were; a note says so."""
+    base = base_of(model)
+    layers = base.get_decoder().layers
+    plain = [layer.forward for layer in layers]
+    start = time.perf_counter()
+    try:
+        for layer in layers:
+            layer.forward = torch.compile(layer.forward, dynamic=True)
+        # Of sizes that no model has: the compiler takes two that are equal for one.
+        trial = Decoder(model, 5, width, WINDOW_STEP)
+        trial.graphs_work = False
+        prefix = [1, 2, 3, 4, 5, 6, 7]
+        trial.keep_prefix(prefix)
+        trial.fill([0, 2, 3], [[*prefix, 8], [*prefix, 9], [*prefix, 8, 9]])
+        trial.step()
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever a compiler may raise
+        for layer, forward in zip(layers, plain, strict=True):
+            layer.forward = forward
+        note(f"the layers are not compiled, since torch.compile does not work here ({one_line(error)})")
+        return
+    note(f"the layers were compiled in {time.perf_counter() - start:.0f} s")
+
+
+@contextlib.contextmanager
+def slot_attention(model):
+    """Within it the model's attention is that of slots."""
+    base = base_of(model)
+    before = base.config._attn_implementation
+    base.set_attn_implementation(ATTENTION)
+    try:
+        yield
+    finally:
+        base.set_attn_implementation(before)

@@ -1,0 +1,188 @@
+"""Keys and values of rows that are being answered: a slot for each, of equal room, filled to a length of its own.
+
+A row's tokens stand in its slot from place 0 on, so rows of all lengths go on beside each other, and a slot whose row has ended
+takes the next row. What all prompts begin with, the prefix, is computed once. Where attention can put its share together with
+that of a row's own tokens it stands once, beside the slots; elsewhere it is copied into each slot that is filled.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+
+import torch
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from sqlora.doctor.result import one_line
+from sqlora.model.transformers_compat import AttentionInterface, has_triton
+from sqlora.system.console import note
+
+ATTENTION = "sqlora_slots"
+KERNEL_SINCE = (8, 0)  # compute capability of the first NVIDIA GPUs whose shared memory holds the tiles of slot_kernel
+KERNEL_HEAD_MOST = 128  # size of heads up to which they do
+TRIED = 16  # slots and places of a try: numbers for which the kernel is compiled as for larger ones
+KEEP, FILL, APPEND = "keep", "fill", "append"
+
+
+@dataclass
+class Pass:
+    """What a forward pass is for, the same for all layers.
+
+    KEEP: its one row is the prefix. FILL: its rows follow the prefix, padded on the right, and row i goes to each of `slots` [i],
+    int64 [rows, copies]. APPEND: it has a token for each slot, which goes to place `lengths`, int64 [slots]; attention looks at
+    places before `window` alone, or at all with None.
+    """
+
+    kind: str = KEEP
+    slots: torch.Tensor | None = None
+    lengths: torch.Tensor | None = None
+    window: int | None = None
+
+
+@dataclass
+class Layer:
+    """A decoder layer's `keys` and `values`, [slots, room, key heads, head size], and its prefix's, [1, key heads, tokens, head
+    size]. It is that layer's past_key_values."""
+
+    keys: torch.Tensor
+    values: torch.Tensor
+    every: torch.Tensor  # the slots' numbers
+    now: Pass
+    apart: bool  # the prefix stands beside the slots
+    prefix: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def update(self, keys: torch.Tensor, values: torch.Tensor, *_):
+        """Takes what the layer computed, [rows, key heads, length, head size], and gives what its queries attend to."""
+        keys, values = keys.to(self.keys.dtype), values.to(self.values.dtype)
+        if self.now.kind == KEEP:
+            self.prefix = keys, values
+            return keys, values
+        if self.now.kind == APPEND:
+            self.keys[self.every, self.now.lengths] = keys[:, :, 0]
+            self.values[self.every, self.now.lengths] = values[:, :, 0]
+            first = self.prefix if self.apart and self.prefix else (None, None)
+            keys, values = self.keys, self.values
+            if self.now.window is not None:
+                keys, values = keys[:, : self.now.window], values[:, : self.now.window]
+            return (keys, first[0]), (values, first[1])
+        seen = keys, values
+        if self.prefix:
+            seen = tuple(torch.cat([first.expand(len(own), -1, -1, -1), own], dim=2)
+                         for first, own in zip(self.prefix, (keys, values), strict=True))
+        kept = (keys, values) if self.apart else seen
+        for slots in self.now.slots.unbind(dim=1):
+            self.keys[slots, : kept[0].shape[2]] = kept[0].transpose(1, 2)
+            self.values[slots, : kept[1].shape[2]] = kept[1].transpose(1, 2)
+        return seen
+
+
+@dataclass
+class SlotCache:
+    """The layers' keys and values, for `slots` rows of at most `room` tokens, of a Llama-like model of configuration `config`."""
+
+    config: object
+    slots: int
+    room: int
+    dtype: torch.dtype
+    device: torch.device
+    now: Pass = field(default_factory=Pass)
+
+    def __post_init__(self) -> None:
+        heads, size = shape_of_keys(self.config)
+        self.apart = reads_lengths(self.device, self.dtype, size)
+        dtype = cache_type(self.device, self.dtype)
+        shape, every = (self.slots, self.room, heads, size), torch.arange(self.slots, device=self.device)
+        # Zeros, since what is not written yet is multiplied with a weight of zero.
+        empty = [[torch.zeros(shape, dtype=dtype, device=self.device) for _ in range(2)]
+                 for _ in range(self.config.num_hidden_layers)]
+        self.layers = [Layer(keys, values, every, self.now, self.apart) for keys, values in empty]
+
+    def bytes(self) -> int:
+        return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.layers)
+
+    def forget_prefix(self) -> None:
+        for layer in self.layers:
+            layer.prefix = None
+
+    def move(self, targets: torch.Tensor, sources: torch.Tensor, start: int, end: int) -> None:
+        """Slots `targets` get what `sources` have from place `start` to `end`; both are int64 [moved]."""
+        for layer in self.layers:
+            for states in (layer.keys, layer.values):
+                states[targets, start:end] = states[sources, start:end]
+
+    def keep_slots(self, slots: torch.Tensor) -> None:
+        """Only these slots, int64 [kept], stay, numbered anew in this order."""
+        for layer in self.layers:
+            layer.every = layer.every[: len(slots)]
+            layer.keys, layer.values = layer.keys[slots], layer.values[slots]
+
+
+def shape_of_keys(config) -> tuple[int, int]:
+    """How many heads the keys of a Llama-like model have, and of what size."""
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    return heads, getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+
+def cache_type(device: torch.device, dtype: torch.dtype) -> torch.dtype:
+    """The type of keys and values in slots: a CPU attends in float32 four times as fast as in bfloat16."""
+    return torch.float32 if device.type == "cpu" and dtype == torch.bfloat16 else dtype
+
+
+def slot_bytes(config, room: int, device: torch.device, dtype: torch.dtype) -> int:
+    """Bytes of one slot, all layers."""
+    heads, size = shape_of_keys(config)
+    return 2 * config.num_hidden_layers * room * heads * size * cache_type(device, dtype).itemsize
+
+
+def reads_lengths(device: torch.device, dtype: torch.dtype, head_size: int) -> bool:
+    """Whether attention over slots reads no more of each than its row's length: sqlora.slot_kernel on NVIDIA's GPUs.
+
+    Elsewhere all slots are read up to one window, and what is beyond a row is masked.
+    """
+    if device.type != "cuda" or torch.version.hip or torch.cuda.get_device_capability(device) < KERNEL_SINCE or not has_triton():
+        return False
+    return dtype in (torch.bfloat16, torch.float16) and head_size <= KERNEL_HEAD_MOST and _kernel_works(device, dtype, head_size)
+
+
+@functools.cache
+def _kernel_works(device: torch.device, dtype: torch.dtype, head_size: int) -> bool:
+    """Whether a small try goes well, which needs a C compiler too. A note says what went wrong."""
+    from sqlora.generation.kv_cache_attention import attend_slots
+
+    try:
+        states = torch.zeros(TRIED, TRIED, 1, head_size, device=device, dtype=dtype)
+        attend_slots(states[:, 0], states, states, torch.zeros(TRIED, device=device, dtype=torch.int64), None, None, 1.0)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever a compiler may raise
+        note(f"attention takes longer in large batches than it need, since Triton does not work here ({one_line(error)})")
+        return False
+    return True
+
+
+def slot_attention(module, query, key, value, attention_mask, scaling=None, lengths=None, reads_lengths=False, **keywords):
+    """Attention in the form that transformers calls.
+
+    With `lengths`, int64 [slots], there is one query for each slot, [slots, heads, 1, size], and `key` and `value` are each a
+    slot layer's and its prefix's, or None; `reads_lengths` is what the function of that name gives. Without, it is SDPA.
+    """
+    dtype = query.dtype
+    if lengths is None:
+        output, _ = sdpa_attention_forward(module, query.to(key.dtype), key, value, attention_mask, scaling=scaling, **keywords)
+        return output.to(dtype), None
+    (key, first_key), (value, first_value) = key, value
+    window, heads = key.shape[1:3]
+    if reads_lengths:
+        from sqlora.generation.kv_cache_attention import attend_slots  # which needs Triton
+
+        first = (None, None) if first_key is None else (first_key[0], first_value[0])
+        return attend_slots(query[:, :, 0], key, value, lengths, *first, scaling)[:, None], None
+    # Queries that share a head of keys stand where several queries of a row would: the keys need not be repeated.
+    query = query.to(key.dtype).unflatten(1, (heads, -1))[:, :, :, 0]
+    mask = torch.arange(window, device=key.device) <= lengths[:, None]
+    output = torch.nn.functional.scaled_dot_product_attention(
+        query, key.transpose(1, 2), value.transpose(1, 2), attn_mask=mask[:, None, None], scale=scaling)
+    return output.flatten(1, 2)[:, None].to(dtype), None
+
+
+AttentionInterface.register(ATTENTION, slot_attention)

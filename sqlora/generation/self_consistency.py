@@ -1,0 +1,85 @@
+"""The best of several candidates: the query whose answers most of the others give too."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from typing import NamedTuple
+
+from sqlora.evaluation.synthetic_databases import Synthesiser
+from sqlora.sql.parsing import SqlError, parse_schema
+from sqlora.sql.sandbox import Database, Value, prepare
+from sqlora.system.console import note
+from sqlora.system.errors import told_with_place
+from sqlora.system.process_pool import LOST, spread
+
+DATABASES = 20
+
+
+class Candidate(NamedTuple):
+    sql: str
+    weight: float = 1.0  # votes
+
+
+def choose(contexts: list[str], candidates: list[list[Candidate]]) -> list[str]:
+    """For each context (CREATE TABLE text) the best of its candidates, the likeliest first; see `vote`.
+
+    Where voting itself fails the likeliest is taken, and a note says so.
+    """
+    votes = list(spread(_safe_vote, list(zip(contexts, candidates, strict=True)), lost=LOST))
+    failed = [found for found in votes if isinstance(found, str)]
+    if failed:
+        note(f"voting failed for {len(failed):,} of {len(votes):,} questions, whose likeliest query is taken: {failed[0]}")
+    return [written[found if isinstance(found, int) else 0].sql for written, found in zip(candidates, votes, strict=True)]
+
+
+def _safe_vote(context: str, candidates: list[Candidate]) -> int | str | None:
+    try:
+        return vote(context, candidates)
+    except Exception as error:  # a fault of our own, or of a library's, costs one vote and not the run
+        return told_with_place(error)
+
+
+def vote(context: str, candidates: list[Candidate]) -> int | None:
+    """The index of the candidate whose answers have most weight behind them, on synthetic databases made from all of them.
+
+    Those that do not parse or run are left out. Ties go to the earlier candidate. None if no candidate runs.
+    Self-consistency (Wang et al. 2022, arXiv:2203.11171), by execution.
+    """
+    weights: Counter = Counter()
+    for sql, weight in candidates:
+        weights[sql] += weight
+    queries, texts = {}, {}
+    try:
+        schema = parse_schema(context)
+    except SqlError:
+        return None
+    for candidate in weights:
+        try:
+            queries[candidate], texts[candidate] = prepare(candidate, schema)
+        except SqlError:
+            continue
+    answers: dict[str, list] = {candidate: [] for candidate in texts}
+    seed = "\n".join([context, *texts])
+    if not texts:
+        return None
+    for rows in itertools.islice(Synthesiser(schema, list(queries.values()), seed), DATABASES):
+        with Database(schema, rows) as database:
+            for candidate in list(answers):
+                try:
+                    found = [tuple(map(_rounded, row)) for row in database.run(texts[candidate]).rows]
+                except SqlError:
+                    del answers[candidate]
+                    continue
+                is_ordered = queries[candidate].args.get("order")
+                answers[candidate].append(tuple(found) if is_ordered else frozenset(Counter(found).items()))
+    votes: Counter = Counter()
+    for candidate, found in answers.items():
+        votes[tuple(found)] += weights[candidate]
+    order = list(dict.fromkeys(sql for sql, _ in candidates if sql in answers))
+    best = max(order, key=lambda sql: votes[tuple(answers[sql])], default=None)
+    return None if best is None else [sql for sql, _ in candidates].index(best)
+
+
+def _rounded(value: Value) -> Value:
+    return float(f"{value:.6g}") if isinstance(value, float) else value

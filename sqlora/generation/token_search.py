@@ -1,0 +1,178 @@
+"""Which tokens come next: the likeliest one, samples, or beams; the answers of one row in the making."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Collection
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from sqlora.settings.command_line import Settings
+
+Written = tuple[list[int], float]  # an answer's ids, without EOS, and its weight in a vote
+Beam = tuple[float, int, list[int]]  # the sum of its log-probabilities, the slot that it goes on from, its ids
+NONE = -1  # no token
+Ended = Callable[[int, list[Written]], None]  # is told a prompt's index and its answers, the likeliest first
+
+
+def penalised(scores: torch.Tensor, rows: list[SampledAnswers] | list[BeamAnswers], penalty: float) -> torch.Tensor:
+    """Scores [rows, columns, vocabulary] with those of each column's tokens so far, the prompt's too, brought down
+    (Keskar et al. 2019, arXiv:1909.05858, as transformers has it)."""
+    if penalty == 1:
+        return scores
+    columns = scores.shape[1]
+    answers = [answer for row in rows for answer in row.answers[:columns]]
+    longest = max(map(len, answers))
+    written = torch.tensor([answer + [NONE] * (longest - len(answer)) for answer in answers], dtype=torch.int64)
+    prompts = pad_sequence([row.prompt for row in rows], batch_first=True, padding_value=NONE).repeat_interleave(columns, dim=0)
+    places = torch.cat([prompts, written], dim=1)
+    places = torch.where(places == NONE, places[:, :1], places).to(scores.device)
+    flat = scores.flatten(0, 1)
+    found = flat.gather(1, places)
+    return flat.scatter(1, places, torch.where(found < 0, found * penalty, found / penalty)).view_as(scores)
+
+
+class Samples:
+    """The likeliest tokens in the first of `width` answers to each row, tokens drawn at TEMPERATURE in the others.
+
+    What is drawn hangs on SEED and the row's prompt alone, whatever other rows are answered with it.
+    """
+
+    def __init__(self, settings: Settings, eos: Collection[int]):
+        self.width = settings.NUM_CANDIDATES
+        self.eos, self.most = eos, settings.MAX_NEW_TOKENS
+        self.seed, self.temperature, self.penalty = settings.SEED, settings.TEMPERATURE, settings.REPETITION_PENALTY
+
+    def begin(self, prompt: list[int]) -> SampledAnswers:
+        chances = None
+        if self.width > 1:
+            generator = torch.Generator().manual_seed(zlib.crc32(f"{self.seed} {prompt}".encode()))
+            chances = torch.rand(self.most, self.width - 1, generator=generator, dtype=torch.float64)
+        return SampledAnswers(prompt, self.width, self.eos, self.most, chances)
+
+    def choose(self, logits: torch.Tensor, rows: list[SampledAnswers]) -> None:
+        """Each row takes its next tokens. `logits` [rows, 1 or width, vocabulary] follow its answers, or its prompt."""
+        logits = penalised(logits, rows, self.penalty)
+        if self.width == 1:
+            for row, token in zip(rows, logits[:, 0].argmax(dim=-1).tolist(), strict=True):
+                row.take([token], [0.0])
+            return
+        chances = torch.stack([row.chances[row.length] for row in rows]).to(logits.device, logits.dtype)
+        likelihoods = logits.log_softmax(dim=-1).expand(-1, self.width, -1)
+        sums = (likelihoods[:, 1:] / self.temperature).softmax(dim=-1).cumsum(dim=-1)
+        drawn = torch.searchsorted(sums, chances[:, :, None] * sums[:, :, -1:], right=True)[:, :, 0]
+        tokens = torch.cat([likelihoods[:, :1].argmax(dim=-1), drawn.clamp(max=logits.shape[-1] - 1)], dim=1)
+        chosen = likelihoods.gather(2, tokens[:, :, None])[:, :, 0]
+        for row, ids, scores in zip(rows, tokens.tolist(), chosen.tolist(), strict=True):
+            row.take(ids, scores)
+
+
+class SampledAnswers:
+    """`width` answers to one row, each on its own."""
+
+    parents = None  # each slot goes on with its own answer
+
+    def __init__(self, prompt: list[int], width: int, eos: Collection[int], most: int, chances: torch.Tensor | None):
+        self.prompt = torch.tensor(prompt)
+        self.eos, self.most, self.chances = eos, most, chances
+        self.answers: list[list[int]] = [[] for _ in range(width)]
+        self.scores = [0.0] * width
+        self.going = [True] * width
+        self.length = 0
+
+    @property
+    def done(self) -> bool:
+        return not any(self.going)
+
+    def tokens(self) -> list[int]:
+        """What each slot is fed next."""
+        return [answer[-1] if answer else 0 for answer in self.answers]
+
+    def take(self, tokens: list[int], scores: list[float]) -> None:
+        self.length += 1
+        for i, (token, score) in enumerate(zip(tokens, scores, strict=True)):
+            if not self.going[i]:
+                continue
+            self.scores[i] += score
+            if token not in self.eos:
+                self.answers[i].append(token)
+            self.going[i] = token not in self.eos and self.length < self.most
+
+    def written(self) -> list[Written]:
+        """The greedy answer, then the samples, the likeliest first. However likely, each is one vote."""
+        order = [0, *sorted(range(1, len(self.answers)), key=lambda i: -self.scores[i])]
+        return [(self.answers[i], 1.0) for i in order]
+
+
+class Beams:
+    """Beam search as transformers does it, with its default length penalty of 1 and early_stopping False
+    (transformers.GenerationMixin._beam_search)."""
+
+    def __init__(self, settings: Settings, eos: Collection[int]):
+        self.width, self.kept = settings.NUM_BEAMS, settings.NUM_CANDIDATES
+        self.eos, self.most, self.penalty = eos, settings.MAX_NEW_TOKENS, settings.REPETITION_PENALTY
+
+    def begin(self, prompt: list[int]) -> BeamAnswers:
+        return BeamAnswers(prompt, self.width, self.kept, self.eos, self.most)
+
+    def choose(self, logits: torch.Tensor, rows: list[BeamAnswers]) -> None:
+        """Each row takes its next tokens. `logits` [rows, 1 or width, vocabulary] follow its beams, or its prompt."""
+        likelihoods = penalised(logits.log_softmax(dim=-1), rows, self.penalty)
+        if logits.shape[1] > 1:
+            likelihoods = likelihoods + torch.tensor([row.scores for row in rows], device=logits.device)[:, :, None]
+        # So many that enough are left where all of the best end, each by every EOS.
+        vocabulary, flat = logits.shape[-1], likelihoods.flatten(1)
+        scores, indices = flat.topk(min((1 + len(self.eos)) * self.width, flat.shape[1]))
+        for row, best, places in zip(rows, scores.tolist(), indices.tolist(), strict=True):
+            row.take([(score, *divmod(place, vocabulary)) for score, place in zip(best, places, strict=True)])
+
+
+class BeamAnswers:
+    """The beams of one row, and the best answers that have ended, each with its score for each token, EOS counted."""
+
+    def __init__(self, prompt: list[int], width: int, kept: int, eos: Collection[int], most: int):
+        self.prompt = torch.tensor(prompt)
+        self.width, self.kept, self.eos, self.most = width, kept, eos, most
+        self.answers: list[list[int]] = [[] for _ in range(width)]
+        self.scores = [0.0] * width
+        self.parents = list(range(width))  # the slot that each beam goes on from
+        self.ended: list[tuple[float, list[int], float]] = []  # score for each token, ids, sum
+        self.length = 0
+        self.done = False
+
+    def tokens(self) -> list[int]:
+        return [beam[-1] if beam else 0 for beam in self.answers]
+
+    def take(self, candidates: list[tuple[float, int, int]]) -> None:
+        """Sums of log-probabilities, more than `width`, with the beam and the token of each, the likeliest first."""
+        self.length += 1
+        last = self.length == self.most
+        going = []
+        for rank, (score, beam, token) in enumerate(candidates):
+            if token not in self.eos and not last:
+                going.append((score, beam, self.answers[beam] + [token]))
+            elif rank < self.width:
+                ids = self.answers[beam] + [token] * (token not in self.eos)
+                self.ended.append((score / self.length, ids, score))
+        self.ended = sorted(self.ended, key=lambda one: -one[0])[: self.width]
+        if not last:
+            self.scores, self.parents, self.answers = map(list, zip(*self._in_slots(going[: self.width]), strict=True))
+        # No beam is expected to be better than the worst that has ended, at the length that it has now.
+        full = len(self.ended) == self.width
+        self.done = last or (full and max(self.scores) / self.length <= self.ended[-1][0])
+
+    def _in_slots(self, beams: list[Beam]) -> list[Beam]:
+        """The beams, likeliest first, by slot. A parent's likeliest child stays in its slot: its keys and values need no move."""
+        slots: list[Beam | None] = [None] * self.width
+        others = []
+        for beam in beams:
+            if slots[beam[1]] is None:
+                slots[beam[1]] = beam
+            else:
+                others.append(beam)
+        return [beam or others.pop(0) for beam in slots]
+
+    def written(self) -> list[Written]:
+        """The best, each as often as the model would write it."""
+        return [(ids, torch.tensor(score).exp().item()) for _, ids, score in self.ended[: self.kept]]

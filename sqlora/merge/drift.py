@@ -1,0 +1,54 @@
+"""How far two models are apart on rows whose answers are known: what each of them makes of the answers' tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from sqlora.training.packing import packed_batches
+
+TOKENS_AT_ONCE = 2048  # whose logits are held at a time
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Of each answer token: its log-probability, float32 [tokens], and the token that the model likes best, int64 [tokens]."""
+
+    logs: torch.Tensor
+    best: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What one model's scores are to another's: `tokens` were compared, and `same` of them (a share) are liked best by both.
+
+    `mean` and `largest` are of the difference of log-probabilities without its sign; `loss` is each model's mean loss in nats.
+    """
+
+    tokens: int
+    same: float
+    mean: float
+    largest: float
+    loss: tuple[float, float]
+
+
+@torch.inference_mode()
+def answer_scores(model, rows: list[packed_batches.Row]) -> Scores:
+    """The model's scores of the answers' tokens, in an order that depends on the rows alone."""
+    model.eval()
+    logs, best = [], []
+    for inputs in packed_batches.make_passes(rows, "off", TOKENS_AT_ONCE):
+        inputs = {key: tensor.to(model.device) for key, tensor in inputs.items()}
+        logits = model(input_ids=inputs["input_ids"], use_cache=False).logits.flatten(0, 1)[inputs["places"]].float()
+        logs.append(logits.log_softmax(dim=-1).gather(1, inputs["targets"][:, None])[:, 0].cpu())
+        best.append(logits.argmax(dim=-1).cpu())
+    return Scores(torch.cat(logs), torch.cat(best))
+
+
+def compare(before: Scores, after: Scores) -> Drift:
+    """The drift between the scores of two models on the same rows."""
+    apart = (after.logs - before.logs).abs()
+    same = (after.best == before.best).float().mean().item()
+    loss = -before.logs.mean().item(), -after.logs.mean().item()
+    return Drift(len(apart), same, apart.mean().item(), apart.max().item(), loss)

@@ -1,0 +1,185 @@
+"""Adapters on disk: written, found, and checked against the base, the prompt and the tokenizer they belong to."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+
+from sqlora.model import adapter_kinds, loading, quantised
+from sqlora.model.adapter_kinds import CONFIGURATION
+from sqlora.model.base_models import BaseModel
+from sqlora.prompt import encoding
+from sqlora.settings.command_line import Settings
+from sqlora.storage.checkpoints import FINGERPRINT, PREFIX, WEIGHTS, file_hash, is_whole, read_fingerprint, step_of
+from sqlora.system.errors import UserError
+
+LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "bigdl-llm", "ipex-llm",
+             "intel-extension-for-pytorch")
+
+
+def make_fingerprint(base: BaseModel, tokenizer, settings: Settings, data: dict[str, object]) -> dict[str, object]:
+    """What an adapter belongs to and came from. `data` has the training data's id, hash and number of rows."""
+    return {
+        "base_model": {"id": base.id, "revision": base.revision, "content": base.content},
+        "prompt": encoding.prompt_hash(settings.PROMPT_ORDER),
+        "tokenizer": tokenizer_hash(tokenizer),
+        "quantisation": settings.LOW_BIT,  # and once the base is loaded, what is in memory: see quantised.in_memory
+        "settings": settings.as_dict(),
+        "versions": {name: importlib.metadata.version(name) for name in LIBRARIES if _is_installed(name)},
+        "data": data,
+    }
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def tokenizer_hash(tokenizer) -> str:
+    """Sixteen hexadecimal digits over the vocabulary, the special tokens, and the ids of a piece of SQL."""
+    vocabulary = sorted(tokenizer.get_vocab().items())
+    seen = [vocabulary, tokenizer.bos_token_id, tokenizer.eos_token_id, encoding.encode_answer(tokenizer, encoding.PROBE)]
+    return hashlib.sha256(json.dumps(seen).encode()).hexdigest()[:16]
+
+
+def write_adapter(model: PeftModel, folder: Path, base: BaseModel) -> None:
+    """The adapter's weights and configuration, without a fingerprint, into `folder`."""
+    # PEFT's own search of the hub for a changed vocabulary is not needed: the embeddings are never trained.
+    model.peft_config["default"].base_model_name_or_path = base.id
+    model.save_pretrained(folder, save_embedding_layers=False, safe_serialization=True)
+    (folder / "README.md").unlink()  # a template of PEFT's; model_card.py writes the card
+
+
+def find_adapter(settings: Settings) -> Path | None:
+    """The folder that LORA_CHECKPOINT names; for "latest" the newest whole one of the run's checkpoints and the finished
+    adapter, or None if there is none yet. Raises UserError if the named folder is no adapter, or MODEL asks for one in vain."""
+    if settings.LORA_CHECKPOINT != "latest":
+        folder = Path(settings.LORA_CHECKPOINT)
+        if not (folder / WEIGHTS).is_file():
+            raise UserError(f"LORA_CHECKPOINT (--lora-checkpoint) is {str(folder)!r}, and there is no {WEIGHTS} in it; name an "
+                            f"adapter's folder, or latest")
+        return folder
+    checkpoints = filter(is_whole, Path(settings.CHECKPOINT_DIR).glob(PREFIX + "*"))
+    newest = max(checkpoints, key=step_of, default=None)  # by its step, since the clock may have been set back
+    candidates = [Path(settings.MODEL_PATH), *([newest] if newest else [])]
+    whole = [(read_fingerprint(folder)["written"], folder) for folder in candidates if is_whole(folder)]
+    if not whole and settings.MODEL == "adapter":
+        raise UserError(f"MODEL (--model) is 'adapter', and neither {settings.MODEL_PATH} nor {settings.CHECKPOINT_DIR} holds "
+                        f"one yet; run finetune.py first, or name one with --lora-checkpoint")
+    return max(whole)[1] if whole else None
+
+
+def check_adapter(folder: Path, base: BaseModel, tokenizer, order: str) -> dict | None:
+    """The adapter's fingerprint, or None for an adapter of another make, which has none to check.
+
+    `order` is PROMPT_ORDER. Raises UserError if the adapter belongs to another base, prompt or tokenizer, naming the
+    difference, is damaged, or of a kind that is not run here.
+    """
+    adapter_kinds.read_kind(folder)
+    if not (folder / FINGERPRINT).exists():
+        return None
+    fingerprint = read_fingerprint(folder)
+    described = fingerprint["files"] | {WEIGHTS: fingerprint["weights"]}
+    for name in (WEIGHTS, CONFIGURATION):
+        if described.get(name) != file_hash(folder / name):
+            raise UserError(f"{folder}: {name} is not the one that {FINGERPRINT} describes; the adapter is damaged or half "
+                            f"replaced: name another --lora-checkpoint, or train again")
+    trained, here = fingerprint["base_model"], {"id": base.id, "revision": base.revision, "content": base.content}
+    if trained.get("content") != base.content:
+        raise UserError(f"{folder} was trained on another base: {_describe(trained)}, not {_describe(here)}; set BASE_MODEL "
+                        f"(--base-model) to it, or name another --lora-checkpoint")
+    other = next((name for name in encoding.TEMPLATES if fingerprint["prompt"] == encoding.prompt_hash(name)), order)
+    if other != order:
+        raise UserError(f"{folder} was trained with prompts in another order; PROMPT_ORDER (--prompt-order) is {order!r}: set it "
+                        f"to {other!r}, or name another --lora-checkpoint")
+    for key, now in (("prompt", encoding.prompt_hash(order)), ("tokenizer", tokenizer_hash(tokenizer))):
+        if fingerprint[key] != now:
+            raise UserError(f"{folder} was trained with another {key}: {fingerprint[key]}, not {now}; use the version and the "
+                            f"files that it was trained with, or train again")
+    return fingerprint
+
+
+def load_adapter(model, folder: Path) -> PeftModel:
+    """The base with the adapter of `folder`, from safetensors alone.
+
+    Raises UserError for a kind that is not run here (adapter_kinds.py), and if it does not fit the base, in whole or in part.
+    """
+    kind = adapter_kinds.read_kind(folder)
+    adapter_kinds.check_quantised(kind, quantised.in_memory(model) != quantised.NONE)
+    adapter_kinds.check_patterns(kind, [name for name, _ in (*model.named_modules(), *model.named_parameters())])
+    with torch.random.fork_rng(devices=[]), _loading(folder):
+        torch.manual_seed(0)  # PiSSA may draw numbers to take the base's weights apart: each time the same
+        wrapped = loading.load_adapter(model, folder)
+    _fill(wrapped, folder, trainable=False)
+    return wrapped
+
+
+def changes_base(folder: Path) -> bool:
+    """Whether the base is another one while the adapter is on it, even switched off: then it has to answer before.
+
+    Raises UserError for a kind that is not run here.
+    """
+    return adapter_kinds.read_kind(folder).changes_base
+
+
+def resume_adapter(model: PeftModel, folder: Path) -> None:
+    """The weights of a checkpoint of the run's own adapter. Raises UserError if they are of another one."""
+    there = _comparable(adapter_kinds.read_kind(folder).config)
+    here = _comparable(model.peft_config["default"].to_dict())
+    if other := [name for name in sorted(here.keys() & there.keys() & adapter_kinds.SHAPING) if here[name] != there[name]]:
+        raise UserError(f"{folder}: {CONFIGURATION} is not that of this run's adapter, whose {other[0]} is {here[other[0]]}, not "
+                        f"{there[other[0]]}; delete it, and resume from the one before, or begin anew without --resume")
+    _fill(model, folder, trainable=True)
+
+
+def _comparable(config: dict) -> dict:
+    return {name: sorted(value) if isinstance(value, list | set | tuple) else value for name, value in config.items()}
+
+
+def _fill(model: PeftModel, folder: Path, trainable: bool) -> None:
+    """Reads the adapter's weights, of which PEFT passes over those that do not fit; here a UserError counts and names them."""
+    with _loading(folder):
+        result = model.load_adapter(str(folder), "default", is_trainable=trainable)
+    missing = [name for name in result.missing_keys if "default" in name.split(".")]
+    for names, fault in ((result.unexpected_keys, "have no place in this base"), (missing, "are missing, which this base needs")):
+        if names:
+            raise _misfit(folder, names, fault)
+    own = {name: weight for name, weight in model.named_parameters() if "default" in name.split(".")}
+    if broken := [name for name, weight in own.items() if not weight.isfinite().all()]:
+        raise _misfit(folder, broken, "hold numbers that are not finite")
+
+
+def _misfit(folder: Path, names: list[str], fault: str) -> UserError:
+    plain = sorted({name.removeprefix("base_model.model.").replace(".default", "") for name in names})
+    return UserError(f"{folder}: this adapter cannot be loaded on this base: {len(plain)} of its tensors {fault}, such as "
+                     f"{' and '.join(plain[:2])}; set BASE_MODEL (--base-model) to the model that it was trained on, or name "
+                     f"another --lora-checkpoint")
+
+
+@contextlib.contextmanager
+def _loading(folder: Path) -> Iterator[None]:
+    """What PEFT raises within it, as a UserError: a configuration that is wrong makes it raise errors of any kind."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        if names := re.findall(r"size mismatch for (\S+):", str(error)):
+            raise _misfit(folder, names, "have other shapes than this base's") from None
+        raise UserError(f"{folder}: this adapter cannot be loaded on this base: {type(error).__name__}: {error}; name another "
+                        f"--lora-checkpoint") from error
+
+
+def _describe(base: dict) -> str:
+    return f"{base.get('id')} (revision {base.get('revision')}, content {base.get('content')})"

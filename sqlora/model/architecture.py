@@ -1,0 +1,88 @@
+"""What a model's configuration says of how its rows may go through it: how long they may be, what each token sees, where an
+answer ends. Nothing is loaded for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from sqlora.system.errors import UserError
+
+# Whose attention is what passes.py and slots.py compute, once their windows and ropes allow it; the tests prove it.
+KNOWN_MODELS = ("llama", "mistral", "qwen2", "qwen3", "granite", "olmo", "olmo2", "olmo3", "smollm3", "gemma", "gemma3_text",
+                "phi3", "starcoder2", "helium", "cohere")
+LENGTHS = ("max_position_embeddings", "max_seq_len", "context_length")  # names of the longest row: of most models, MPT, RWKV
+CHANGING_ROPES = ("dynamic", "longrope")  # whose frequencies transformers computes from the longest row of a batch
+
+
+def longest_row(config) -> float:
+    """Tokens that the model sees at most; infinite for a model whose positions have no end (Bloom, Mamba)."""
+    found = (getattr(config, name, None) for name in LENGTHS)
+    return next((length for length in found if length), float("inf"))
+
+
+def why_inexact(config, longest: int) -> str | None:
+    """What keeps rows of at most `longest` tokens from sharing what they begin with, or from going on in slots; None if nothing
+    does."""
+    if config.model_type not in KNOWN_MODELS:
+        return f"a {config.model_type} model is not known to pack exactly"
+    if getattr(config, "attn_logit_softcapping", None):
+        return "the model caps its attention's scores"
+    if getattr(config, "use_bidirectional_attention", False):
+        return "the model's tokens see what stands right of them"
+    if rope := next(_changing_ropes(config), None):
+        return f"the model's rotary embeddings change with the length of a row ({rope[0]})"
+    window = narrowest_window(config)
+    if window and window < longest:
+        return f"the model's attention reaches only {window} tokens, and rows have up to {longest}"
+    return None
+
+
+def own_dropout(config) -> str | None:
+    """The name of a dropout that the base model itself has in training, beside the adapter's."""
+    other = ("classifier", "summary")  # heads that are not there
+    return next((name for name, value in config.to_dict().items()
+                 if "drop" in name and not name.startswith(other) and isinstance(value, float) and value > 0), None)
+
+
+def narrowest_window(config) -> int | None:
+    """Tokens, itself among them, that a token sees in the layer that sees fewest; None where all see all before it."""
+    window = getattr(config, "sliding_window", None)
+    kinds = getattr(config, "layer_types", None)
+    slides = any("full" not in kind for kind in kinds) if kinds else getattr(config, "use_sliding_window", True)
+    return window if window and slides else None
+
+
+def goes_alone(config, longest: int) -> bool:
+    """Whether each row of up to `longest` tokens must go through by itself: a longer one beside it would change its rope."""
+    return any(longest > length for _, length in _changing_ropes(config))
+
+
+def _changing_ropes(config) -> Iterator[tuple[str, float]]:
+    """The kind of each rope whose frequencies change with the length of rows, and the length up to which they do not."""
+    ropes = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    for rope in (ropes, *ropes.values()):  # one, or one for each kind of layer
+        kind = (rope.get("rope_type") or rope.get("type")) if isinstance(rope, dict) else None
+        if kind in CHANGING_ROPES:
+            yield kind, rope.get("original_max_position_embeddings") or longest_row(config)
+
+
+def end_tokens(model, tokenizer) -> set[int]:
+    """The tokens of which any ends an answer: the tokenizer's EOS, and all that the model's two configurations name."""
+    named = [tokenizer.eos_token_id, *(getattr(config, "eos_token_id", None)
+                                       for config in (model.config, getattr(model, "generation_config", None)))]
+    listed = [token for one in named for token in (one if isinstance(one, Iterable) else [one])]
+    known = model.get_input_embeddings().num_embeddings
+    return {token for token in listed if token is not None and 0 <= token < known}
+
+
+def check_tokens(model, tokenizer) -> None:
+    """Raises UserError if text can become a token for which the model has no embedding.
+
+    Special tokens do not count, which text never becomes (prompt.py), but for BOS and EOS.
+    """
+    special = set(tokenizer.all_special_ids) - {tokenizer.bos_token_id, tokenizer.eos_token_id}
+    highest = max((token for token in tokenizer.get_vocab().values() if token not in special), default=0)
+    known = model.get_input_embeddings().num_embeddings
+    if highest >= known:
+        raise UserError(f"BASE_MODEL (--base-model): its tokenizer has tokens up to {highest:,}, and the model embeddings for "
+                        f"{known:,} alone; use the tokenizer files that the model was trained with")

@@ -1,0 +1,101 @@
+"""Where a base model's files come from: a local folder, the hub's cache, or the hub."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlora.storage import download
+from sqlora.system.errors import UserError
+
+WAYS_OUT = "check the network, name a local folder, set HF_HOME to a cache that has it, or use --preset tiny"
+WEIGHTS = ("*.safetensors", "*.bin")
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A base model's folder, and what identifies it: hub id or folder, hub commit, hash of its configuration and weights."""
+
+    folder: Path
+    id: str
+    revision: str | None
+    content: str
+
+
+def find_base_model(name: str) -> BaseModel:
+    """The model `name`, a folder or a hub id, downloaded if it is not in the cache. Raises UserError if it is nowhere."""
+    folder = Path(name)
+    if folder.is_dir():
+        revision = None
+    elif folder.exists():
+        raise UserError(f"BASE_MODEL (--base-model) is {name!r}, a file; name the folder that holds config.json")
+    elif name.count("/") > 1 or name[0] in "./~\\":
+        raise UserError(f"BASE_MODEL (--base-model) is {name!r}, and there is no such folder; name a folder or a hub id")
+    else:
+        folder = _download(name)
+        revision = folder.name
+    if not (folder / "config.json").is_file():
+        raise UserError(f"BASE_MODEL (--base-model) is {name!r}, and it has no config.json; it must be a transformers model")
+    if odd := [file.name for file in folder.iterdir() if file.exists() and not (file.is_file() or file.is_dir())]:
+        raise UserError(f"BASE_MODEL (--base-model) is {name!r}, and its {odd[0]} is a device or a pipe, not a file; remove it")
+    return BaseModel(folder, name, revision, _content_hash(folder))
+
+
+def _download(repo: str) -> Path:
+    from huggingface_hub import utils as errors
+
+    try:
+        files = list_files("model", repo)
+        weights = WEIGHTS[1] if files and not any(file.endswith(".safetensors") for file in files) else WEIGHTS[0]
+        return download.fetch(f"BASE_MODEL (--base-model) {repo!r}", "model", repo, ["*.json", "*.model", "*.txt", weights],
+                              ["*/*", "consolidated*"], offline=files is None)
+    except errors.GatedRepoError:
+        raise UserError(f"BASE_MODEL (--base-model) is {repo!r}, which is gated: accept its terms on its page and log in "
+                        f"with `hf auth login`, or name a local folder") from None
+    except (errors.RepositoryNotFoundError, errors.HFValidationError):
+        raise UserError(f"BASE_MODEL (--base-model) is {repo!r}, and neither a folder nor a public model on the hub has this "
+                        f"name; correct it, or log in with `hf auth login` if it is private") from None
+    except (FileNotFoundError, *download.network_errors()) as error:
+        raise UserError(f"BASE_MODEL (--base-model) is {repo!r}, which is not wholly in the cache, and the hub is out of reach "
+                        f"({type(error).__name__}); {WAYS_OUT}") from None
+
+
+def list_files(kind: str, repo: str) -> list[str] | None:
+    """The files of a "model" or "dataset" repository, or None if the hub cannot be reached.
+
+    Asks once, for ten seconds: huggingface_hub's own listing would retry for half a minute, or for ever.
+    Raises RepositoryNotFoundError, GatedRepoError or HFValidationError of huggingface_hub.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub import utils as errors
+
+    download.limit_waits()
+    try:
+        return [file.rfilename for file in HfApi().repo_info(repo, repo_type=kind, timeout=10).siblings]
+    except (errors.RepositoryNotFoundError, errors.HFValidationError):
+        raise
+    except (*download.network_errors(), errors.OfflineModeIsEnabled, ValueError, KeyError, TypeError):
+        return None  # the last three: something answers that is not a hub
+
+
+def _content_hash(folder: Path) -> str:
+    """Sixteen hexadecimal digits over config.json and each weight file's name, size and ends.
+
+    The ends hold a safetensors file's header and its last weights; to read all of 13 GB would take longer than loading it.
+    """
+    weights = sorted(path for pattern in WEIGHTS for path in folder.glob(pattern))
+    return files_hash(weights, (folder / "config.json").read_bytes())
+
+
+def files_hash(files: list[Path], more: bytes) -> str:
+    """Sixteen hexadecimal digits over `more` and each file's name, size and ends."""
+    digest = hashlib.sha256(more)
+    for file in files:
+        size = file.stat().st_size
+        digest.update(f"{file.name} {size}".encode())
+        with file.open("rb") as stream:
+            digest.update(stream.read(65536))
+            stream.seek(max(0, size - 65536))
+            digest.update(stream.read())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,100 @@
+"""Low-bit weights made plain again, and an adapter folded into plain weights: what is left is an ordinary transformers model."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from transformers import PreTrainedModel
+
+from sqlora.system.errors import UserError
+
+FLAGS = ("is_quantized", "is_loaded_in_4bit", "is_loaded_in_8bit", "quantization_method", "hf_quantizer")  # set by transformers
+
+
+def base_of(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
+    """The causal language model itself, whether or not an adapter is wrapped around it."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+@torch.no_grad()
+def unpack(model: PreTrainedModel | PeftModel, dtype: torch.dtype) -> None:
+    """Makes `model` plain, in place: each layer of bitsandbytes a torch.nn.Linear with the weights that it computed with.
+
+    Layers are taken one at a time and their low-bit weights freed, so the peak is the plain model and one layer. They get
+    `dtype`, and so does the rest of the base, but not its buffers: a rope's frequencies are float32. An adapter stays as it is.
+    """
+    from bitsandbytes.nn import Linear4bit, Linear8bitLt
+
+    for parent in list(model.modules()):
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, Linear4bit | Linear8bitLt):
+                setattr(parent, name, _plain(layer, dtype))
+                layer.weight = None  # which points back at its layer: the two would wait for the garbage collector
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and not any(part.startswith("lora_") for part in name.split(".")):
+            parameter.data = parameter.data.to(dtype)
+    plain = base_of(model)
+    for module in plain.modules():
+        for flag in FLAGS:
+            module.__dict__.pop(flag, None)
+    for flag in ("quantization_config", "_is_quantized"):
+        plain.config.__dict__.pop(flag, None)
+    plain.config.dtype = dtype
+
+
+def fold(model: PeftModel) -> PreTrainedModel:
+    """The base of `model` with the adapter added to its weights, in place: `model` itself is of no use afterwards.
+
+    The sum is computed in float32 where the adapter is float32, and rounded once to the base's type. 4-bit layers must have
+    been unpacked. Raises UserError if the adapter cannot be folded in, or a weight would not be finite.
+    """
+    name = model.active_adapter
+    config = copy.copy(model.peft_config[name])
+    if hasattr(config, "init_lora_weights"):  # as PiSSA would take its part out of the base's weights a second time
+        config.init_lora_weights = True
+    weights = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+    base = model.unload()
+    # Wrapped anew: what PEFT puts around a 4-bit layer would look for 4-bit weights to fold into.
+    model = PeftModel(base, config, adapter_name=name)
+    set_peft_model_state_dict(model, weights, adapter_name=name)
+    try:
+        merged = model.merge_and_unload()
+    except (ValueError, NotImplementedError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise UserError(f"this adapter cannot be folded into its base: {error}; use it unfolded") from error
+    if broken := [name for name, weight in merged.named_parameters() if not weight.isfinite().all()]:
+        raise UserError(f"with the adapter folded in, {len(broken)} weights are not finite, first {broken[0]}; the adapter is "
+                        f"broken, or the type too narrow for it: use bfloat16 or float32")
+    merged.requires_grad_(False)
+    return merged.eval()
+
+
+def _plain(layer, dtype: torch.dtype) -> torch.nn.Linear:
+    """A torch.nn.Linear that computes what the bitsandbytes layer did, in `dtype`."""
+    from bitsandbytes.nn import Linear8bitLt
+
+    if isinstance(layer, Linear8bitLt):  # a scale for each row (Dettmers et al. 2022, section 2.1)
+        scales = layer.weight.SCB if layer.weight.SCB is not None else layer.state.SCB
+        weight = (layer.weight.data * (scales / 127)[:, None]).to(dtype)
+    else:
+        weight = _dequantised(layer.weight).to(dtype)
+    plain = torch.nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
+    plain.weight = torch.nn.Parameter(weight, requires_grad=False)
+    if layer.bias is not None:
+        plain.bias = torch.nn.Parameter(layer.bias.data.to(dtype), requires_grad=False)
+    return plain.train(layer.training)
+
+
+def _dequantised(weight) -> torch.Tensor:
+    """Float [out, in] of a bitsandbytes Params4bit, in the type that it was quantised from."""
+    from bitsandbytes.functional import _convert_weight_packed_for_cpu_inverse, dequantize_4bit
+
+    packed, state = weight.data, weight.quant_state
+    if getattr(state, "packing_format_for_cpu", False):  # repacked at its first forward, see backend.mend_cpu_kernels
+        state.original_nested = False  # or the inverse would quantise the blocks' scales again, with a further loss
+        packed, state = _convert_weight_packed_for_cpu_inverse(packed, state)
+        state.absmax = state.absmax.T.reshape(-1).float()
+    return dequantize_4bit(packed, state)

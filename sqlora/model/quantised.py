@@ -1,0 +1,147 @@
+"""Bases whose files are quantised already: made plain as they are read, taken as they are, or refused; and what is in memory.
+
+Scales that are passed over leave weights that are wrong by their factor, and no library says so: they are looked for here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import torch
+from transformers import BitsAndBytesConfig, PretrainedConfig, PreTrainedModel
+
+from sqlora.model.device import Device
+from sqlora.system import distributed
+from sqlora.system.errors import UserError
+
+NONE = "none"
+MADE_PLAIN = ("fp8", "mxfp8", "mxfp4", "compressed-tensors")  # by transformers, while it reads them (dequantize=True)
+OF_ACTIVATIONS = ("input_scale", "activation_scale", "input_zero_point", "output_scale", "k_scale", "v_scale", "q_scale")
+TOLD_FROM = 0.05  # of the weights; a smaller part is not spoken of
+ORIGINAL = "name the model that it was made from, whose weights are not quantised"
+
+
+def bits(low_bit: str, device: Device) -> BitsAndBytesConfig | None:
+    """How bitsandbytes is to quantise a base, for a LOW_BIT of its own."""
+    if low_bit == NONE:
+        return None
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=low_bit,
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=device.dtype,
+    )
+
+
+def prepare(config: PretrainedConfig, name: str, device: Device) -> str | None:
+    """Has `config` say how the files of the base `name` are to be read, and returns how they are quantised; None if they are not.
+
+    Raises UserError for what can be neither made plain nor taken as it is.
+    """
+    found = getattr(config, "quantization_config", None) or getattr(config.get_text_config(), "quantization_config", None)
+    if not found:
+        return None
+    described = found if isinstance(found, dict) else found.to_dict()
+    own = described.get("load_in_4bit") or described.get("load_in_8bit")
+    method = "bitsandbytes" if own else str(described.get("quant_method"))
+    if method not in (*MADE_PLAIN, "bitsandbytes"):
+        raise UserError(f"BASE_MODEL (--base-model) is {name!r}, whose weights are quantised by {method}, which SQLoRA cannot "
+                        f"make plain; {ORIGINAL}")
+    if distributed.here().sharded:
+        raise UserError(f"BASE_MODEL (--base-model) is {name!r}, whose weights are quantised already ({method}), and such a base "
+                        f"is not spread over processes; launch without FSDP, or {ORIGINAL}")
+    how = {"bnb_4bit_compute_dtype": str(device.dtype).removeprefix("torch.")} if own else {"dequantize": True}
+    config.quantization_config = described | how
+    return method
+
+
+def quantise(model: PreTrainedModel, low_bit: str, device: Device) -> None:
+    """Makes the linear layers of a plain model low-bit ones, in place and on the device, as transformers does while it reads."""
+    from bitsandbytes.nn import Linear4bit, Params4bit
+    from transformers.quantizers.base import get_keys_to_not_convert
+
+    kept = set(get_keys_to_not_convert(model))
+    for name, layer in list(model.named_modules()):
+        if type(layer) is not torch.nn.Linear or name in kept:
+            continue
+        small = Linear4bit(layer.in_features, layer.out_features, bias=layer.bias is not None, compute_dtype=device.dtype,
+                           compress_statistics=True, quant_type=low_bit, device="meta")
+        small.weight = Params4bit(layer.weight.data, requires_grad=False, compress_statistics=True, quant_type=low_bit,
+                                  module=small).to(device.place)
+        small.bias = layer.bias
+        parent, _, last = name.rpartition(".")
+        setattr(model.get_submodule(parent), last, small)
+        layer.weight = None
+    model.to(device.place)
+    model.is_loaded_in_4bit = True  # by which PEFT knows
+
+
+def set_dtype(model: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Gives weights that libraries left in another type the compute type: those made plain, a mixture's experts."""
+    if distributed.here().sharded:  # whose low-bit weights stand as floats that they are not (sharding.py)
+        return
+    kept = set(model._keep_in_fp32_modules or ()) | set(getattr(model, "_keep_in_fp32_modules_strict", None) or ())
+    for name, weight in model.named_parameters():
+        if weight.is_floating_point() and weight.dtype != dtype and not kept & set(name.split(".")):
+            weight.data = weight.data.to(dtype)
+
+
+def check_scales(model: PreTrainedModel, unread: list[str], name: str) -> None:
+    """Raises UserError if a tensor of the files has no place in the model, and belongs to one of its linear layers.
+
+    It is a scale, or a quantised weight under another name.
+    """
+    linear = {key for key, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    lost = [key for key in unread if key.rpartition(".")[0] in linear and not key.endswith(OF_ACTIVATIONS)]
+    if lost:
+        raise UserError(f"BASE_MODEL (--base-model) is {name!r}, whose weights seem quantised in a way that its config.json "
+                        f"does not tell: {len(lost)} tensors beside its linear layers' weights would not be read, such as "
+                        f"{min(lost)}; {ORIGINAL}")
+
+
+def check_finite(model: PreTrainedModel, name: str) -> None:
+    """Raises UserError if a weight is NaN or infinite, or a low-bit weight's scale is. One pass over the numbers."""
+    if distributed.here().sharded:  # where no process has all of a weight
+        return
+    broken = [key for key, weight in model.named_parameters()
+              if not all(part.detach().sum(dtype=torch.float32).isfinite() for part in _floats(weight))]
+    if broken:
+        raise UserError(f"BASE_MODEL (--base-model) is {name!r}, and {len(broken)} of its weights hold numbers that are not "
+                        f"finite, such as {broken[0]}; the files are damaged: fetch them again, or take another model")
+
+
+def _floats(weight: torch.Tensor) -> list[torch.Tensor]:
+    state = getattr(weight, "quant_state", None)
+    scales = [getattr(weight, "SCB", None)]
+    if state is not None:
+        scales = [state.absmax, state.offset, getattr(state.state2, "absmax", None)]
+    return [part for part in (weight, *scales) if part is not None and part.is_floating_point()]
+
+
+def in_memory(model) -> str:
+    """How the base's weights stand in memory: "nf4", "fp4", "int8" or "none"; if not all are alike, each with its share.
+
+    Counted over the numbers of all the base's matrices but the embeddings and the output layer, a mixture's experts among them.
+    """
+    ends = [end for end in (model.get_input_embeddings(), model.get_output_embeddings()) if end is not None]
+    aside = {id(weight) for end in ends for weight in end.parameters()}
+    counts: Counter[str] = Counter()
+    for path, module in model.named_modules():
+        for name, weight in module.named_parameters(recurse=False):
+            of_adapter = "default" in (*path.split("."), name)
+            if weight.ndim > 1 and not of_adapter and id(weight) not in aside:
+                state = getattr(weight, "quant_state", None) or getattr(module, "quant_state", None)
+                counts[_kind(weight)] += math.prod(state.shape) if state else weight.numel()
+    total = sum(counts.values())
+    kinds = {kind: count / total for kind, count in counts.most_common() if count >= TOLD_FROM * total}
+    if len(kinds) > 1:
+        return ", ".join(f"{kind} ({share:.0%})" for kind, share in kinds.items())
+    kind = next(iter(kinds), NONE)
+    return NONE if hasattr(torch, kind) and getattr(torch, kind).is_floating_point else kind
+
+
+def _kind(weight: torch.Tensor) -> str:
+    if quant_type := getattr(weight, "quant_type", None):
+        return quant_type
+    return "int8" if type(weight).__name__ == "Int8Params" else str(weight.dtype).removeprefix("torch.")

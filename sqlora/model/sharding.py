@@ -1,0 +1,107 @@
+"""A base that does not fit one card, spread over the processes by FSDP2: each keeps its part of every decoder layer's weights.
+
+A layer's weights are gathered while it computes, in the forward and again in the backward pass, and given up after it. Only
+the linear layers' frozen weights are spread, 4-bit ones as the bytes that they are; embeddings, norms and what 4-bit weights are
+scaled by stand in every process, as the adapter does, which so trains, is saved and resumed as ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from types import MethodType
+
+import torch
+from torch import nn
+
+from sqlora.model.device import Device
+from sqlora.system import distributed
+from sqlora.system.errors import UserError
+
+NO_READING_AHEAD = "HF_DEACTIVATE_ASYNC_LOAD"  # of transformers
+QUANTISED = ("compress_statistics", "quant_type")
+
+
+@contextlib.contextmanager
+def while_loading(device: Device) -> Iterator[None]:
+    """Within it transformers spreads each decoder layer as soon as its weights are there, so that no process ever has them all.
+
+    In a run that is not sharded it does nothing.
+    """
+    if not distributed.here().sharded:
+        yield
+        return
+    from torch.distributed.device_mesh import init_device_mesh
+    from transformers import core_model_loading, modeling_utils
+
+    mesh = init_device_mesh(device.type, (distributed.here().world,))
+    put, warm_up = core_model_loading.set_param_for_module, modeling_utils.caching_allocator_warmup
+
+    def put_and_shard(model, name: str, *arguments, **keywords) -> None:
+        put(model, name, *arguments, **keywords)
+        layer = next((layer for prefix, layer in _layers(model).items() if name.startswith(prefix)), None)
+        if layer is not None and not any(parameter.is_meta for parameter in layer.parameters()):
+            _shard(layer, mesh)
+
+    core_model_loading.set_param_for_module = put_and_shard
+    modeling_utils.caching_allocator_warmup = lambda *_, **__: None  # it takes room for the whole model
+    os.environ[NO_READING_AHEAD] = "1"  # which would fill the device with layers that are not spread yet
+    try:
+        yield
+    finally:
+        del os.environ[NO_READING_AHEAD]
+        core_model_loading.set_param_for_module, modeling_utils.caching_allocator_warmup = put, warm_up
+
+
+def tie_layers(model, device: Device) -> None:
+    """Has the layers of a sharded run's base fetched ahead, one while another computes."""
+    if distributed.here().sharded:
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+
+        decoder = model.get_decoder()
+        whole = {parameter for parameter in decoder.parameters() if not hasattr(parameter, "to_local")}
+        fully_shard(decoder, mesh=init_device_mesh(device.type, (distributed.here().world,)), ignored_params=whole)
+
+
+def _layers(model) -> dict[str, nn.Module]:
+    layers = getattr(model.get_decoder(), "layers", None)
+    if layers is None:
+        raise UserError(f"accelerate's configuration asks for FSDP, and it is not known where a {model.config.model_type} model "
+                        f"has its layers; launch it without (docs/scale/one_host.yaml)")
+    prefix = next(name for name, module in model.named_modules() if module is layers)
+    return {f"{prefix}.{number}.": layer for number, layer in enumerate(layers)}
+
+
+def _shard(layer: nn.Module, mesh) -> None:
+    from torch.distributed.fsdp import fully_shard
+
+    linear = [module for module in layer.modules() if isinstance(module, nn.Linear)]
+    facts = []  # what is looked for in a weight: by transformers, which would else draw it anew, and by PEFT
+    for module in linear:
+        described = vars(module.weight)
+        facts.append({"_is_hf_initialized": True, **{name: described[name] for name in QUANTISED if name in described}})
+        if "quant_state" in described:
+            module.quant_state = described["quant_state"]
+            module.forward = MethodType(_forward_4bit, module)
+        module.weight = nn.Parameter(_as_floats(module.weight.data), requires_grad=False)
+    spread = {module.weight for module in linear}
+    fully_shard(layer, mesh=mesh, ignored_params={one for one in layer.parameters() if one not in spread})
+    for module, known in zip(linear, facts, strict=True):
+        vars(module.weight).update(known)
+
+
+def _as_floats(weight: torch.Tensor) -> torch.Tensor:
+    """Bytes two at a time as numbers that they are not, [bytes / 2, 1], since FSDP2 refuses integers in torch 2.11; floats as
+    they are."""
+    return weight.view(-1, 2).view(torch.bfloat16) if weight.dtype == torch.uint8 else weight
+
+
+def _forward_4bit(module, inputs):
+    """Linear4bit's own forward would put a weight of its kind in the place of the gathered one, at every call."""
+    from bitsandbytes import matmul_4bit
+
+    bias = None if module.bias is None else module.bias.to(module.compute_dtype)
+    weight = module.weight.view(torch.uint8).view(-1, 1)
+    return matmul_4bit(inputs.to(module.compute_dtype), weight, module.quant_state, bias=bias).to(inputs.dtype)

@@ -1,0 +1,1 @@
+"""The prompt, the one contract between training and generation."""

@@ -1,0 +1,127 @@
+"""The one prompt, tokenisation and stop contract, used in training and in generation alike.
+
+A prompt is an instruction, the question, the schema, and an open response:
+
+    <instruction>
+
+    ### Input:
+    <question>
+
+    ### Context:
+    <CREATE TABLE statements>
+
+    ### Response:
+
+PROMPT_ORDER schema_first puts the context before the input, so that all questions on one schema begin alike.
+
+Token ids are `[BOS] + prompt + SQL + [EOS]`. The prompt and the SQL are tokenised apart, so that the ids that the
+model is asked to continue in generation are exactly those that it was trained to continue.
+
+`python -m sqlora.prompt` prints prompts for other programs, see docs/serving.md.
+"""
+
+import hashlib
+import re
+
+from sqlora.system.errors import UserError
+
+INSTRUCTION = (
+    "You are given a question and the tables of a database. Write one SQL query that answers the question. "
+    "Use only the tables and columns that the context names, and write nothing but the query."
+)
+TEMPLATES = {  # by PROMPT_ORDER
+    "question_first": "{instruction}\n\n### Input:\n{question}\n\n### Context:\n{context}\n\n### Response:\n",
+    "schema_first": "{instruction}\n\n### Context:\n{context}\n\n### Input:\n{question}\n\n### Response:\n",
+}
+SEED_ORDER = "question_first"
+
+# What the round trip of a tokenizer is tried on: SQL with quotes, operators, digits, line breaks and accents.
+PROBE = "SELECT T1.naïve_name, COUNT(*) FROM Table_1 AS T1\nWHERE a >= 10.50 AND b <> 'it''s  2' ORDER BY \"x y\" DESC"
+
+
+class TokenizerError(UserError):
+    """The tokenizer cannot carry SQL to the model and back."""
+
+
+def build_prompt(question: str, context: str, order: str = SEED_ORDER) -> str:
+    """The text that the model continues with SQL.
+
+    Runs of blanks in the context become one: indentation says nothing, costs tokens, and tokenizers that transformers
+    reads from a tokenizer.model split it otherwise than sentencepiece does.
+    """
+    context = re.sub(r"[ \t]+", " ", context.strip())
+    return TEMPLATES[order].format(instruction=INSTRUCTION, question=question.strip(), context=context)
+
+
+def prompt_hash(order: str) -> str:
+    """Sixteen hexadecimal digits that change when the prompt does, or its order."""
+    return hashlib.sha256((INSTRUCTION + TEMPLATES[order]).encode()).hexdigest()[:16]
+
+
+def encode_prompts(tokenizer, rows: list[dict[str, str]], order: str = SEED_ORDER) -> list[list[int]]:
+    """Token ids of each row's prompt: BOS once, where the tokenizer has one, and no EOS."""
+    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    return [bos + ids for ids in _encode(tokenizer, [build_prompt(row["question"], row["context"], order) for row in rows])]
+
+
+def encode_answers(tokenizer, queries: list[str]) -> list[list[int]]:
+    """Token ids of each SQL query, closed by EOS."""
+    return [[*ids, tokenizer.eos_token_id] for ids in _encode(tokenizer, [sql.strip() for sql in queries])]
+
+
+def encode_prompt(tokenizer, question: str, context: str) -> list[int]:
+    """Token ids of one prompt."""
+    return encode_prompts(tokenizer, [{"question": question, "context": context}])[0]
+
+
+def encode_answer(tokenizer, sql: str) -> list[int]:
+    """Token ids of one SQL query, closed by EOS."""
+    return encode_answers(tokenizer, [sql])[0]
+
+
+def _encode(tokenizer, texts: list[str]) -> list[list[int]]:
+    if not texts:  # which tokenizers do not take
+        return []
+    # split_special_tokens: text that spells a special token, such as "</s>", stays text.
+    return tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+
+def decode_answer(tokenizer, ids) -> str:
+    """The text of generated ids, without special tokens."""
+    return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
+
+
+def check_tokenizer(tokenizer) -> None:
+    """Raises TokenizerError unless BOS and EOS stand once and SQL comes back as it went in."""
+    if tokenizer.eos_token_id is None:
+        raise TokenizerError("the tokenizer has no EOS token, so generation would never stop; "
+                             "add eos_token to its tokenizer_config.json")
+    ids = encode_prompt(tokenizer, "How many?", "CREATE TABLE t (a INTEGER)") + encode_answer(tokenizer, PROBE)
+    most = 2 if tokenizer.bos_token_id == tokenizer.eos_token_id else 1  # one token plays both parts, as in GPT-2
+    for name, token in (("BOS", tokenizer.bos_token_id), ("EOS", tokenizer.eos_token_id)):
+        if token is not None and ids.count(token) > most:
+            raise TokenizerError(f"the tokenizer puts {name} into a row {ids.count(token)} times instead of {most}; "
+                                 f"this tokenizer cannot be used as it is")
+    back = decode_answer(tokenizer, encode_answer(tokenizer, PROBE))
+    if back != PROBE:
+        raise TokenizerError(f"the tokenizer does not give SQL back as it went in: {PROBE!r} became {back!r}; "
+                             f"use a base model with its own tokenizer files")
+
+
+def extract_sql(text: str) -> str:
+    """The first SQL statement in a model's answer, trimmed and without its semicolon.
+
+    Of an answer with a code fence it is what stands in the fence. Ends at a semicolon outside quotes and comments, or at
+    a further "###" heading.
+    """
+    before, fence, after = text.partition("```")
+    if fence and not re.match(r"\s*(select|with)\b", before, re.IGNORECASE):
+        before = re.sub(r"^(\w*sql\w*|\w*\n)", "", after, flags=re.IGNORECASE).split("```")[0]
+    text = before.split("\n###")[0]
+    for token in re.finditer(r"--[^\n]*|/\*.*?(?:\*/|\Z)|(['\"`]).*?(?:\1|\Z)|;", text, re.DOTALL):
+        if token[0] == ";":
+            text = text[: token.start()]
+            break
+    return text.strip()
+
+

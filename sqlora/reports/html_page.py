@@ -1,0 +1,146 @@
+"""The before/after page: one HTML file with every question, its answers and what was found of them, to be filtered."""
+
+from __future__ import annotations
+
+import base64
+import html
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlora.evaluation.judge import Answer
+from sqlora.evaluation.metrics import KINDS as QUERY_KINDS
+from sqlora.evaluation.metrics import SHARES, UNSCORED, WHOSE, Difference, Judgement, Verdict, metrics, of_each, tell
+from sqlora.sql.sandbox import Value
+from sqlora.storage.atomic import replace_file
+
+HEADINGS = {"answer": "Expected", "base": "Base model", "adapter": "With the adapter"}
+KINDS: dict[str, tuple[str, Callable[[bool | None, bool | None, set[str]], bool]]] = {  # base right, adapter right, verdicts
+    "all": ("All", lambda base, adapter, verdicts: True),
+    "gained": ("Adapter right, base wrong", lambda base, adapter, verdicts: adapter is True and base is False),
+    "lost": ("Base right, adapter wrong", lambda base, adapter, verdicts: base is True and adapter is False),
+    "wrong": ("Adapter wrong", lambda base, adapter, verdicts: adapter is False),
+    "differs": ("Other rows", lambda base, adapter, verdicts: "mismatch" in verdicts),
+    "unscorable": ("Not scored", lambda base, adapter, verdicts: bool(verdicts & set(UNSCORED))),
+}
+NOTES = {
+    False: "Right means the same as the expected SQL but for layout and letter case. A query that differs may still give "
+           "the right result; --evaluate runs both.",
+    True: "Right means the same rows as the expected SQL gives, on 20 synthetic databases made for the question. A question "
+          "whose expected SQL does not run, or leaves its rows to chance, is not scored.",
+}
+MOST_ROWS = 30  # of a table that is shown
+SQL_WORDS = (
+    "SELECT DISTINCT FROM LEFT RIGHT INNER OUTER CROSS JOIN ON AS WHERE AND OR NOT IN IS NULL LIKE BETWEEN "
+    "EXISTS GROUP ORDER BY HAVING LIMIT OFFSET ASC DESC UNION ALL INTERSECT EXCEPT CASE WHEN THEN ELSE END CREATE "
+    "TABLE PRIMARY FOREIGN KEY REFERENCES"
+)
+SQL_PIECE = re.compile(rf"""('(?:[^']|'')*'|"[^"]*")|\b(?:{SQL_WORDS.replace(" ", "|")})\b""", re.IGNORECASE)
+
+
+def write_page(path: Path, rows: list[Answer], judged: list[Judgement], curve_png: Path | None, facts: dict[str, str]) -> None:
+    """One HTML file that needs no other: facts, the loss curve, the card, and every question with its answers."""
+    picture = ""
+    if curve_png is not None:
+        data = base64.b64encode(curve_png.read_bytes()).decode()
+        picture = f'<img class="curve" alt="Training and evaluation loss by step" src="data:image/png;base64,{data}">'
+    kinds = [_kinds(judgement) for judgement in judged]
+    # Without runs, what differs is what is wrong.
+    executed = any(verdict.executed for judgement in judged for verdict in judgement.values())
+    buttons = [
+        f'<button type="button" data-kind="{kind}" aria-pressed="{"true" if kind == "all" else "false"}">{label} '
+        f"<span>{sum(kind in found for found in kinds):,}</span></button>"
+        for kind, (label, _) in KINDS.items() if executed or kind not in ("differs", "unscorable")
+    ]
+    told = [f"<dt>{html.escape(name)}</dt><dd>{html.escape(str(fact))}</dd>" for name, fact in facts.items()]
+    parts = {
+        "FACTS": "".join(told),
+        "CURVE": picture,
+        "CARD": _card(judged) if executed else "",
+        "BUTTONS": "\n".join(buttons) if any(judged) else "",
+        "NOTE": f'<p class="note">{html.escape(NOTES[executed])}</p>' if any(judged) else "",
+        "ROWS": "\n".join(map(_article, range(1, len(rows) + 1), rows, judged, kinds)),
+    }
+    template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
+    # In one go: a question may spell a placeholder.
+    text = re.sub(r"{{(\w+)}}", lambda place: parts[place[1]], template)
+    replace_file(path, lambda partial: partial.write_text(text, encoding="utf-8", errors="replace"))
+
+
+def _kinds(judgement: Judgement) -> list[str]:
+    right = {who: verdict.is_right for who, verdict in judgement.items()}
+    verdicts = {verdict.verdict for verdict in judgement.values() if verdict.executed}
+    return [kind for kind, (_, fits) in KINDS.items() if fits(right.get("base"), right.get("adapter"), verdicts)]
+
+
+def _card(judged: list[Judgement]) -> str:
+    """The shares, and those that match by kind of query, of base and adapter beside each other."""
+    found = {who: metrics(verdicts) for who, verdicts in of_each(judged).items()}
+    shares = {label: [one[key] for one in found.values()] for key, label in SHARES.items()}
+    shares |= {f"match, {kind}": [one["by_kind"][kind] for one in found.values()] for kind in QUERY_KINDS}
+    lines = [[label, *map(tell, row)] for label, row in shares.items() if any(share["of"] for share in row)]
+    return f'<div class="wide">{_table(["share in %, 95 % interval", *found], lines)}</div>'
+
+
+def _article(number: int, row: Answer, judgement: Judgement, kinds: list[str]) -> str:
+    def block(name: str) -> str:
+        verdict, sql = judgement.get(name), row.get(name)
+        if sql is None:
+            return ""
+        shown = _coloured(sql) if sql.strip() else "<i>(nothing)</i>"
+        return f"<div><h3>{HEADINGS[name]} {_mark(verdict)}</h3><pre>{shown}</pre>{_reason(verdict)}</div>"
+
+    context = re.sub(r";\s*(?=CREATE\b)", ";\n", row.get("context") or "", flags=re.IGNORECASE)
+    schema = f"<details><summary>Schema</summary><pre>{_coloured(context)}</pre></details>" if context else ""
+    pair = "".join(map(block, WHOSE))
+    return (f'<article data-kinds="{" ".join(kinds)}"><h2><small>{number}</small> {html.escape(row.get("question") or "")}</h2>'
+            f'{schema}{block("answer")}<div class="pair">{pair}</div></article>')
+
+
+def _mark(verdict: Verdict | None) -> str:
+    if verdict is None:
+        return ""
+    if verdict.is_right:
+        return f'<b class="right">✓ {"as expected" if verdict.exact else "the same rows"}</b>'
+    told = {"mismatch": "✗ other rows" if verdict.executed else "✗ differs", "invalid": "✗ does not run",
+            "timeout": "✗ takes too long", "unscorable": "not scorable", "error": "not scored"}
+    return f'<b class="{"" if verdict.is_right is None else "wrong"}">{told[verdict.verdict]}</b>'
+
+
+def _reason(verdict: Verdict | None) -> str:
+    """Why an answer is not right, and the database that shows it."""
+    if verdict is None or not verdict.why:
+        return ""
+    told = f'<p class="why">{html.escape(verdict.why)}</p>'
+    return told + _difference(verdict.difference) if verdict.difference else told
+
+
+def _difference(difference: Difference) -> str:
+    results = "".join(f"<h4>{name}</h4>{_table([], rows)}" for name, rows in
+                      (("expected rows", difference.expected), ("rows of this answer", difference.predicted)))
+    tables = "".join(f"<h4>{html.escape(name)}</h4>{_table(table['columns'], table['rows'])}"
+                     for name, table in difference.database.items())
+    return f'<details><summary>A database that tells them apart</summary><div class="wide">{results}{tables}</div></details>'
+
+
+def _table(columns: list[str], rows: list) -> str:
+    if not rows:
+        return "<p><i>(no rows)</i></p>"
+    head = f'<tr>{"".join(f"<th>{html.escape(name)}</th>" for name in columns)}</tr>' if columns else ""
+    body = "".join(f'<tr>{"".join(map(_cell, row))}</tr>' for row in rows[:MOST_ROWS])
+    more = f"<p><i>and {len(rows) - MOST_ROWS:,} more</i></p>" if len(rows) > MOST_ROWS else ""
+    return f"<table>{head}{body}</table>{more}"
+
+
+def _cell(value: Value) -> str:
+    return "<td><i>NULL</i></td>" if value is None else f"<td>{html.escape(str(value))}</td>"
+
+
+def _coloured(sql: str) -> str:
+    """SQL as HTML, escaped, its keywords and quoted text marked."""
+    pieces, end = [], 0
+    for found in SQL_PIECE.finditer(sql):
+        tag = "q" if found[1] else "k"
+        pieces += [html.escape(sql[end : found.start()]), f'<span class="{tag}">{html.escape(found[0])}</span>']
+        end = found.end()
+    return "".join(pieces) + html.escape(sql[end:])

@@ -1,0 +1,256 @@
+"""SQL as text: the normal form in which two queries are compared, schemas read from CREATE TABLE text, and queries over them."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal as OneOf
+
+import sqlglot
+from sqlglot import exp, generator
+from sqlglot.dialects.sqlite import SQLite
+from sqlglot.errors import SqlglotError
+from sqlglot.tokens import TokenType
+
+from sqlora.sql.double_quotes import COMPARISONS, resolve_double_quotes
+from sqlora.sql.schema import Column, Schema, Table
+
+# sqlglot warns of statements that it keeps as they are; here they are passed over or refused.
+logging.getLogger("sqlglot").setLevel(logging.ERROR)
+
+Kind = OneOf["schema", "syntax", "no such table", "no such column", "ambiguous column", "not read only",
+             "several statements", "timeout", "too large", "other"]
+MAX_CHARACTERS = 10_000  # of a query; longer ones are no answers but loops of a model
+MAX_SCHEMA_CHARACTERS = 200_000  # of a context: thousands of tables, and seconds to read them
+DIALECTS = ("sqlite", "mysql", "postgres", "tsql", "oracle", "snowflake", "bigquery", "")
+TYPES = {  # a column's type, as the families of sqlglot's types spell it
+    "integer": {*exp.DataType.INTEGER_TYPES, *(exp.DataType.Type[f"{size}SERIAL"] for size in ("", "SMALL", "BIG"))},
+    "real": exp.DataType.REAL_TYPES,
+    "date": {exp.DataType.Type.DATE, exp.DataType.Type.DATE32},
+    "time": {exp.DataType.Type.TIME, exp.DataType.Type.TIMETZ},
+    "timestamp": exp.DataType.TEMPORAL_TYPES,
+    "boolean": {exp.DataType.Type.BOOLEAN},
+}
+WRITES = (exp.DML, exp.DDL, exp.Command, exp.Into, exp.Pragma, exp.Attach, exp.Detach, exp.Drop, exp.Alter, exp.Transaction,
+          exp.Set, exp.Lock)
+
+
+class SqlError(ValueError):
+    """SQL that cannot be read or run; `kind` says of what sort the fault is, the message tells it in one line."""
+
+    def __init__(self, kind: Kind, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+        self.kind = kind
+
+    def __reduce__(self):
+        return type(self), (self.kind, str(self))  # else it could not come back from a worker process
+
+
+@dataclass(frozen=True)
+class Literal:
+    """A constant of a query and the name, in lower case, of the column that it is compared with, where there is one."""
+
+    value: str | int | float
+    column: str | None
+    pattern: bool = False  # of LIKE or GLOB
+
+
+class _Backticks(SQLite):
+    # SQLite takes an unknown "x" for a string but an unknown `x` for what it is, a column that is not there.
+    class Tokenizer(SQLite.Tokenizer):
+        IDENTIFIERS: list = ["`", '"', ("[", "]")]  # noqa: RUF012, as sqlglot has it
+
+    class Generator(SQLite.Generator):
+        def cast_sql(self, expression: exp.Cast, safe_prefix: str | None = None) -> str:
+            """As it was written: sqlglot makes DATE(x) of CAST(x AS DATE), which SQLite takes for a number."""
+            return generator.Generator.cast_sql(self, expression, safe_prefix)
+
+
+def normalise_sql(sql: str) -> str:
+    """One spelling for queries that differ in layout alone: case outside quotes, white space, comments, `!=`, last ";".
+
+    Quoted text stays as it is, and "x" stays apart from 'x'. Never raises: text that is no SQL has its white space
+    collapsed and is otherwise left alone, since nothing tells its quotes from the rest.
+    """
+    try:
+        # SQLite's quotes are every dialect's: '', "", `` and [].
+        tokens = _read(sqlglot.tokenize, sql, "sqlite")
+    except (SqlglotError, SqlError):
+        return " ".join(sql.split()).rstrip("; ")
+    while tokens and tokens[-1].token_type == TokenType.SEMICOLON:
+        tokens.pop()
+    return " ".join(_spell(token, sql) for token in tokens)
+
+
+def exact_match(prediction: str | None, answer: str | None) -> bool:
+    """Whether both are there and have the same normal form."""
+    return prediction is not None and answer is not None and normalise_sql(prediction) == normalise_sql(answer)
+
+
+@functools.lru_cache(maxsize=4096)
+def parse_schema(context: str) -> Schema:
+    """The tables of CREATE TABLE text in any common dialect; other statements are passed over.
+
+    CREATE TABLEs of one table, whatever the letter case, are merged: every column once, a number's type before text.
+    Raises SqlError("schema") if no dialect reads the text or it creates no table with a column, "too large" above
+    MAX_SCHEMA_CHARACTERS.
+    """
+    if len(context) > MAX_SCHEMA_CHARACTERS:
+        raise SqlError("too large", f"the context has {len(context):,} characters, more than {MAX_SCHEMA_CHARACTERS:,}")
+    statements = _parse_any_dialect(context)
+    tables: dict[str, tuple[str, dict[str, Column]]] = {}
+    merged: dict[str, str] = {}
+    for statement in statements:
+        if not _definitions(statement):
+            continue
+        name = statement.this.this.name
+        if name.lower() in tables:
+            merged[name.lower()] = tables[name.lower()][0]
+        columns = tables.setdefault(name.lower(), (name, {}))[1]
+        for definition in _definitions(statement):
+            column = Column(definition.name, _column_type(definition))
+            known = columns.setdefault(column.name.lower(), column)
+            if known.type == "text" != column.type:
+                columns[column.name.lower()] = Column(known.name, column.type)
+    return Schema(tuple(Table(name, tuple(columns.values())) for name, columns in tables.values()), tuple(merged.values()))
+
+
+def parse_query(sql: str, schema: Schema) -> exp.Expression:
+    """One read-only statement over the schema's tables, in SQLite's dialect.
+
+    "x" becomes the string 'x' where no column in scope is called x and the place suits a value: compared with a column, or
+    in a function or CASE. Elsewhere it stays a name, and fails as an unknown column when it is run. Names of columns
+    are otherwise left to SQLite. Raises SqlError.
+    """
+    if len(sql) > MAX_CHARACTERS:
+        raise SqlError("too large", f"the query has {len(sql):,} characters, more than {MAX_CHARACTERS:,}")
+    try:
+        # What is empty, or a comment after the last ";", is no statement.
+        statements = [one for one in _read(sqlglot.parse, sql, "sqlite") if one and not isinstance(one, exp.Semicolon)]
+        if len(statements) > 1:
+            raise SqlError("several statements", f"there are {len(statements)} statements; one is run")
+        if not statements:
+            raise SqlError("syntax", "there is no query")
+        query = statements[0]
+        if not isinstance(query, exp.Query) or any(isinstance(node, WRITES) for node in query.walk()):
+            raise SqlError("syntax" if isinstance(query, exp.Condition | exp.Alias) else "not read only",
+                           f"not a SELECT: {_shorten(sql)!r}")
+        ctes = {cte.alias.lower(): cte for cte in query.find_all(exp.CTE)}
+        for table in query.find_all(exp.Table):
+            if table.name.lower() not in ctes and schema.table(table.name) is None:
+                raise SqlError("no such table", f"no such table: {table.name or table.sql('sqlite')}")
+        if '"' in sql:
+            resolve_double_quotes(query, sql, schema, ctes)
+    except RecursionError:
+        raise SqlError("too large", "the query is nested too deeply") from None
+    except SqlglotError as error:
+        raise SqlError("syntax", tell(error)) from None
+    return query
+
+
+def to_sqlite(expression: exp.Expression) -> str:
+    """A parsed query as SQLite's text, in which no name can pass for a string. Raises SqlError for what SQLite lacks."""
+    try:
+        return expression.sql(dialect=_Backticks, comments=False)
+    except RecursionError:
+        raise SqlError("too large", "the query is nested too deeply") from None
+    except SqlglotError as error:
+        raise SqlError("syntax", tell(error)) from None
+
+
+def literals(expression: exp.Expression) -> list[Literal]:
+    """Every constant of the query, the outer ones first; a minus sign belongs to its number."""
+    return [_literal(node) for node in expression.find_all(exp.Literal)]
+
+
+def _literal(node: exp.Literal) -> Literal:
+    value: str | int | float = node.name if node.is_string else numeric_value(node.name)
+    if isinstance(node.parent, exp.Neg) and not isinstance(value, str):
+        value = -value
+    child, parent = node, node.parent
+    while parent is not None and not isinstance(parent, COMPARISONS) and not isinstance(parent, exp.Query):
+        child, parent = parent, parent.parent
+    if parent is None or not isinstance(parent, COMPARISONS):
+        return Literal(value, None)
+    others = [side for side in parent.iter_expressions() if side is not child]
+    columns = (column for side in [*others, child] for column in side.find_all(exp.Column)
+               if column.find_ancestor(exp.Count, exp.Query) is parent.find_ancestor(exp.Query))
+    column = next(columns, None)
+    return Literal(value, column.name.lower() if column is not None else None, isinstance(parent, exp.Like | exp.Glob))
+
+
+def _read(function: Callable, text: str, dialect: str) -> list:
+    """What sqlglot's tokenize or parse makes of a text; of its errors, which can be of any kind, a SqlglotError or SqlError."""
+    try:
+        return function(text, read=dialect)
+    except SqlglotError:
+        raise
+    except (RecursionError, MemoryError):
+        raise SqlError("too large", "the text is nested too deeply, or too long") from None
+    except Exception as error:
+        raise SqlError("syntax", f"sqlglot cannot read it ({type(error).__name__}: {error})") from error
+
+
+def numeric_value(text: str) -> int | float | str:
+    """The value that SQLite gives a numeric literal: `01` is 1, and what 64 bits do not hold is a float.
+
+    Text that is no number to SQLite (another dialect's spelling) stays text.
+    """
+    with contextlib.suppress(ValueError):
+        value = int(text, 16 if text[:2].lower() == "0x" else 10)
+        if fits(value):
+            return value
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def fits(value: int) -> bool:
+    """Whether SQLite stores it as an integer."""
+    return -(2**63) <= value < 2**63
+
+
+def _parse_any_dialect(context: str) -> list[exp.Expression | None]:
+    for dialect in DIALECTS:
+        try:
+            statements = _read(sqlglot.parse, context, dialect)
+        except (SqlglotError, SqlError):
+            continue
+        if any(map(_definitions, statements)):
+            return statements
+    raise SqlError("schema", f"no dialect reads a CREATE TABLE in {_shorten(context)!r}")
+
+
+def _definitions(statement: exp.Expression | None) -> list[exp.Expression]:
+    if not isinstance(statement, exp.Create) or statement.kind != "TABLE" or not isinstance(statement.this, exp.Schema):
+        return []
+    return [part for part in statement.this.expressions if isinstance(part, exp.ColumnDef | exp.Identifier)]
+
+
+def _column_type(definition: exp.ColumnDef | exp.Identifier) -> str:
+    written = definition.args.get("kind")
+    kind = written.this if isinstance(written, exp.DataType) else None
+    return next((name for name, family in TYPES.items() if kind in family), "text")
+
+
+def tell(error: SqlglotError) -> str:
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # sqlglot underlines the place for a terminal
+    return text.splitlines()[0]
+
+
+def _shorten(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= 80 else text[:79] + "…"
+
+
+def _spell(token, sql: str) -> str:
+    # As written, not token.text: that has lost the quotes, and with them what tells N'x', 'x' and x apart.
+    written = sql[token.start : token.end + 1]
+    if token.token_type == TokenType.IDENTIFIER or "'" in written:
+        return written
+    return "<>" if token.token_type == TokenType.NEQ else " ".join(written.lower().split())

@@ -1,0 +1,202 @@
+"""A place to run SQL that nobody has read: an in-memory SQLite database that can be read and not be harmed."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+
+from sqlglot import exp
+
+from sqlora.sql.lengths import Lengths
+from sqlora.sql.parsing import MAX_CHARACTERS, Kind, SqlError, parse_query, to_sqlite
+from sqlora.sql.readonly import PARTS
+from sqlora.sql.schema import Schema
+from sqlora.sql.scopes import Scopes
+
+Value = None | int | float | str | bytes
+# A text column takes what looks like a number for one, in comparisons, sorting and joins, as the authors of queries over
+# VARCHAR columns mean it: `year > 2000` and `year = '2000'` both find 2000, and 9 comes before 10. Other text stays text.
+AFFINITY = {"text": "NUMERIC", "integer": "NUMERIC", "real": "REAL", "boolean": "NUMERIC"}
+OTHER_AFFINITY = "NUMERIC"  # dates and times are text that looks like no number
+HEAP_BYTES = 64 * 2**20  # of all SQLite in the process; small also because no deadline interrupts the sorting itself
+ROWS_BYTES = 32 * 2**20  # of a result in Python, of which SQLite's own limits know nothing
+STEPS_BETWEEN_LOOKS = 100  # virtual machine instructions; microseconds, unless they call functions over long texts
+ROW_WORK = 200_000_000  # in units of lengths.py, between two looks: about 0.1 s
+LIMITS = {
+    # Some functions take time in the square of a value's length, and no deadline interrupts a function.
+    sqlite3.SQLITE_LIMIT_LENGTH: MAX_CHARACTERS,
+    sqlite3.SQLITE_LIMIT_SQL_LENGTH: 4 * MAX_CHARACTERS,
+    sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 1000,
+    sqlite3.SQLITE_LIMIT_EXPR_DEPTH: 200,
+    sqlite3.SQLITE_LIMIT_COMPOUND_SELECT: 50,
+    sqlite3.SQLITE_LIMIT_VDBE_OP: 100_000,
+    sqlite3.SQLITE_LIMIT_COLUMN: 2000,
+    sqlite3.SQLITE_LIMIT_ATTACHED: 0,
+    sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH: 0,
+    sqlite3.SQLITE_LIMIT_WORKER_THREADS: 0,
+}
+ALLOWED = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
+# What reaches outside or differs from run to run is no part of an answer; printf('%.*c', 2000000000, 'x') counts that far
+# before it meets a limit.
+FORBIDDEN_FUNCTIONS = {"load_extension", "readfile", "writefile", "edit", "fts3_tokenizer", "random", "randomblob", "printf",
+                       "format"}
+FAULTS: tuple[tuple[str, Kind], ...] = (
+    (r"no such table|no such view", "no such table"),
+    (r"no such column|has no column|no tables specified", "no such column"),
+    (r"ambiguous column", "ambiguous column"),
+    (r"not authorized|authorization|prohibited|readonly|read-only", "not read only"),
+    (r"one statement at a time", "several statements"),
+    (r"interrupted", "timeout"),
+    (r"too (big|large|many|deep|long|complex)|maximum depth|out of memory|parser stack overflow|is full", "too large"),
+    (r"syntax error|null character|incomplete input|unrecognized token|should come (after|before)|unterminated", "syntax"),
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    columns: tuple[str, ...]
+    rows: list[tuple[Value, ...]]
+
+
+class Database:
+    """An in-memory SQLite database of a schema, with `rows` of its tables: {table: [one value a column, ...]}.
+
+    Nothing but reads of its own tables is authorised, for as long as it is open. One thread, one query at a time.
+    Raises SqlError("schema") if SQLite refuses a table or a value, "too large" if they need more than HEAP_BYTES.
+    """
+
+    def __init__(self, schema: Schema, rows: Mapping[str, Sequence[tuple[Value, ...]]] | None = None) -> None:
+        self.schema = schema
+        self._connection = sqlite3.connect(":memory:", isolation_level=None, cached_statements=0)
+        self._columns: dict[str, int] = {}
+        self._ends = 0.0
+        try:
+            # Sorters stay in memory, where the heap limit holds; the default would write temporary files.
+            self._connection.execute("PRAGMA temp_store = MEMORY")
+            self._connection.execute(f"PRAGMA hard_heap_limit = {HEAP_BYTES}")
+            for table in schema.tables:
+                columns = ", ".join(f"{_quote(c.name)} {AFFINITY.get(c.type, OTHER_AFFINITY)}" for c in table.columns)
+                self._connection.execute(f"CREATE TABLE {_quote(table.name)} ({columns})")
+                self._columns[table.name] = len(table.columns)
+            self.fill(rows or {})
+        except (sqlite3.Error, ValueError, OverflowError) as error:  # a name or value with half a surrogate, a number too large
+            self._connection.close()
+            raise SqlError("schema", str(error)) from None
+        except MemoryError:
+            self._connection.close()
+            raise SqlError("too large", f"the tables need more than {HEAP_BYTES / 2**20:.0f} MiB") from None
+        restrict(self._connection, self._is_late)
+
+    def fill(self, rows: Mapping[str, Sequence[tuple[Value, ...]]]) -> None:
+        """Adds rows, {table: [one value a column, ...]}."""
+        self._connection.execute("BEGIN")
+        for table, values in rows.items():
+            places = ", ".join("?" * self._columns[table])
+            self._connection.executemany(f"INSERT INTO {_quote(table)} VALUES ({places})", values)
+        self._connection.execute("COMMIT")
+
+    def run(self, query: str, deadline: float = 2.0, max_rows: int = 10_000) -> Result:
+        """The query's columns and rows. Raises SqlError: "timeout" after `deadline` seconds, "too large" above `max_rows`.
+
+        In SQLite's own text a double-quoted name that is no column is a string; `sql.parse_query` and `sql.to_sqlite` mend that.
+        """
+        self._ends = time.monotonic() + deadline
+        try:
+            cursor = self._connection.execute(query)
+            if cursor.description is None:
+                raise SqlError("not read only" if query.strip() else "syntax", "the statement is no SELECT")
+            rows = _fetch(cursor, max_rows)
+            columns = tuple(name for name, *_ in cursor.description)
+            cursor.close()
+        except (sqlite3.Error, sqlite3.Warning) as error:
+            message = str(error)
+            raise SqlError(fault_kind(message), f"{message} ({deadline:g} s)" if message == "interrupted" else message) from None
+        except SqlError:
+            raise
+        except MemoryError:
+            raise SqlError("too large", f"the query needs more than {HEAP_BYTES / 2**20:.0f} MiB") from None
+        except (OverflowError, ValueError) as error:  # a NUL or half a surrogate in the text
+            raise SqlError("syntax", str(error)) from None
+        return Result(columns, rows)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _is_late(self) -> bool:
+        return time.monotonic() > self._ends
+
+
+def _fetch(cursor: sqlite3.Cursor, max_rows: int) -> list[tuple[Value, ...]]:
+    rows: list[tuple[Value, ...]] = []
+    size = 0
+    for row in cursor:
+        size += sys.getsizeof(row) + sum(map(sys.getsizeof, row))
+        if len(rows) == max_rows:
+            raise SqlError("too large", f"the query gives more than {max_rows:,} rows")
+        if size > ROWS_BYTES:
+            raise SqlError("too large", f"the query's rows take more than {ROWS_BYTES / 2**20:.0f} MiB")
+        rows.append(row)
+    return rows
+
+
+def restrict(connection: sqlite3.Connection, is_late: Callable[[], bool], **limits: int) -> None:
+    """From here on the connection reads its own tables and does nothing else, until `is_late`.
+
+    `limits` replace those of LIMITS: `SQLITE_LIMIT_LENGTH=1_000_000`.
+    """
+    for limit, value in (LIMITS | {getattr(sqlite3, name): value for name, value in limits.items()}).items():
+        connection.setlimit(limit, value)
+    connection.set_authorizer(_authorise)
+    connection.set_progress_handler(is_late, STEPS_BETWEEN_LOOKS)
+
+
+def prepare(sql: str, schema: Schema) -> tuple[exp.Expression, str]:
+    """A model's query, parsed, and the text of it to run. Raises SqlError for what SQLite would not take as it is written."""
+    query = parse_query(sql, schema)
+    _check_work(query, schema)
+    with Database(schema) as database:
+        database.run(f"EXPLAIN {sql}")  # sqlglot forgives more than SQLite does
+    return query, to_sqlite(query) if '"' in sql else sql
+
+
+def _check_work(query: exp.Expression, schema: Schema) -> None:
+    """Raises SqlError for functions over long texts that would go on after the deadline, since SQLite looks between steps."""
+    try:
+        Lengths(Scopes("sqlite", schema), PARTS, LIMITS[sqlite3.SQLITE_LIMIT_LENGTH], ROW_WORK).size(query)
+    except SqlError as error:
+        if error.kind == "too large":  # what else there is to say of it, SQLite says
+            raise
+    except RecursionError:
+        raise SqlError("too large", "the query is nested too deeply") from None
+
+
+def _authorise(action: int, first: str | None, second: str | None, database: str | None, within: str | None) -> int:
+    if action == sqlite3.SQLITE_PRAGMA and first == "data_version" and second is None:
+        return sqlite3.SQLITE_OK  # full-text search looks there whether its tables have changed
+    if action not in ALLOWED:
+        return sqlite3.SQLITE_DENY
+    # The table is None or "" where only rows are counted.
+    if action == sqlite3.SQLITE_READ and (first or "").lower().startswith(("sqlite_", "pragma_")):
+        return sqlite3.SQLITE_DENY
+    if action == sqlite3.SQLITE_FUNCTION and (second or "").lower() in FORBIDDEN_FUNCTIONS:
+        return sqlite3.SQLITE_DENY
+    return sqlite3.SQLITE_OK
+
+
+def fault_kind(message: str) -> Kind:
+    return next((kind for pattern, kind in FAULTS if re.search(pattern, message, re.IGNORECASE)), "other")
+
+
+def _quote(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

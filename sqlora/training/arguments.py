@@ -1,0 +1,68 @@
+"""transformers' TrainingArguments, from the settings."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import torch
+
+from sqlora.model.device import Device
+from sqlora.model.transformers_compat import TrainingArguments
+from sqlora.settings.command_line import Settings
+from sqlora.system import distributed
+from sqlora.system.errors import UserError
+
+
+def check_tracker(name: str) -> None:
+    """Raises UserError if the experiment tracker that REPORT_TO names is not installed."""
+    if name != "none" and importlib.util.find_spec(name) is None:
+        raise UserError(f"REPORT_TO (--report-to) is {name!r}, which is not installed; pip install {name}, or set it to none")
+
+
+def check_batch(size: int) -> None:
+    """Raises UserError unless each process gets a row of BATCH_SIZE."""
+    if size < distributed.here().world:
+        raise UserError(f"BATCH_SIZE (--batch-size) is {size}, which {distributed.here().world} processes are to share; raise it "
+                        f"to that number at least")
+
+
+def training_arguments(settings: Settings, device: Device) -> TrainingArguments:
+    arguments = TrainingArguments(
+        output_dir=settings.CHECKPOINT_DIR,
+        max_steps=settings.MAX_STEPS,
+        per_device_train_batch_size=settings.BATCH_SIZE,
+        per_device_eval_batch_size=settings.BATCH_SIZE,
+        gradient_accumulation_steps=settings.GRADIENT_ACCUMULATION_STEPS,
+        learning_rate=settings.LEARNING_RATE,
+        lr_scheduler_type="cosine",
+        warmup_steps=settings.WARMUP_STEPS,
+        max_grad_norm=settings.MAX_GRAD_NORM,
+        logging_steps=settings.LOGGING_STEPS,
+        logging_nan_inf_filter=False,  # a bad loss is to be seen, not smoothed away
+        eval_strategy="steps",
+        eval_steps=settings.EVAL_STEPS,
+        prediction_loss_only=True,
+        save_strategy="steps",
+        save_steps=settings.SAVE_STEPS,
+        save_total_limit=None,  # saving.py deletes; with a limit of 1 Trainer would delete what an interrupt has written
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_loss",
+        greater_is_better=False,
+        seed=settings.SEED,
+        ignore_data_skip=settings.STREAMING,  # a stream goes on by itself
+        bf16=device.dtype == torch.bfloat16,
+        fp16=device.dtype == torch.float16,
+        use_cpu=device.type == "cpu",
+        activation_checkpointing=settings.GRADIENT_CHECKPOINTING,
+        activation_checkpointing_kwargs={"use_reentrant": False},
+        dataloader_pin_memory=device.type != "cpu",
+        accelerator_config={"non_blocking": device.type != "cpu"},  # a copy that is waited for would end the CPU's head start
+        remove_unused_columns=False,
+        label_names=["labels"],
+        report_to=settings.REPORT_TO if distributed.is_first() else "none",
+        disable_tqdm=True,
+    )
+    # One process, one device: a quantised model cannot be copied to further GPUs, as Trainer would do with more in sight.
+    arguments.device  # noqa: B018 (counts the devices)
+    arguments._n_gpu = 1
+    return arguments

@@ -1,0 +1,184 @@
+"""Memory and time of a run, before any weight is loaded; and how many tokens fit into what is free.
+
+What is counted: the weights; the adapter with its gradient and AdamW's two moments, all float32; and what a pass takes
+(pass_bytes.py), by a formula where layers are compiled. `benchmarks/README.md` compares it with measured peaks.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from dataclasses import dataclass
+
+import torch
+from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from transformers import AutoModelForCausalLM
+
+from sqlora.data.dataset import Tokenised
+from sqlora.model import loading
+from sqlora.model.base_models import BaseModel
+from sqlora.model.device import Device, available_memory, give_memory_back, peak_memory
+from sqlora.model.transformers_compat import LEGACY
+from sqlora.settings.command_line import Settings
+from sqlora.system import distributed
+from sqlora.training import pass_bytes, samplers
+from sqlora.training.packing import packed_batches
+from sqlora.training.packing.packed_loss import Form
+from sqlora.training.pass_bytes import PassBytes
+
+CPU_TOKENS = 16_384  # most in a pass on a CPU, whose speed grows little beyond
+MOST_TOKENS = 1 << 20
+ROOMY = 3  # times what a pass takes: where so much is free, the memory's holes do no harm
+SHARE = 0.85  # of the free memory that passes may take; the rest is for what the allocator cannot use
+WEIGHT_BYTES = {"nf4": 0.5 + 0.127 / 8, "fp4": 0.5 + 0.127 / 8,  # with double quantisation (Dettmers et al. 2023, section 3)
+                "sym_int4": 34 / 64}  # a float16 for 64 weights, in bigdl-llm's library
+TRAINED_BYTES, MOMENT_BYTES = 16, 8  # a trained number, its gradient, and two moments; these alone, which come last
+TARGET_SHARE = 0.42  # of a pass's tokens that are targets with the loss on the SQL alone, as in sql-create-context
+EFFICIENCY = {True: 0.6, False: 0.4}  # share of the matrix rate that training reaches, compiled or not
+ATTENTION_OUTPUT, LAST_OF_A_PART = ("o_proj", "dense"), ("down_proj", "fc2")  # names of layers
+SAMPLE = 20  # micro-batches that are built to see how long passes are
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes at the peak, seconds and tokens of an optimiser step, and the tokens of the longest pass."""
+
+    peak_bytes: float
+    step_seconds: float
+    step_tokens: int
+    pass_tokens: int
+
+
+def estimate(base: BaseModel, train: Tokenised, settings: Settings, device: Device, form: Form) -> Estimate:
+    """Of a run with these settings; nothing is loaded."""
+    model = without_weights(base, settings)
+    sharing = distributed.here().world if distributed.here().sharded else 1
+    weights, trained, linear = model_bytes(model, settings, device.dtype, sharing)
+    fixed = weights + trained + (peak_memory("cpu") if device.type == "cpu" else 0)
+    a_pass = predicted(model.to(device.dtype), train.rows, settings, form)
+    most = settings.MAX_TOKENS_PER_PASS or fitting_tokens(a_pass, fixed, device, settings)
+    size = settings.BATCH_SIZE
+    sampler = samplers.make_sampler(train.rows, form.name, settings)
+    rows = [train.rows[i] for i in itertools.islice(sampler, SAMPLE * size)]
+    batches = [distributed.share(rows[start : start + size]) for start in range(0, len(rows), size)]
+    built = [[one["input_ids"].numel() for one in packed_batches.make_passes(batch, form.name, most)] for batch in batches if batch]
+    longest = max(map(max, built))
+    tokens = sum(map(sum, built)) / len(built) * settings.GRADIENT_ACCUMULATION_STEPS
+    work = 4 * linear * tokens * (1.5 if settings.GRADIENT_CHECKPOINTING else 1)
+    seconds = work / (matrix_rate(device) * EFFICIENCY[form.compiled])
+    return Estimate(fixed + a_pass.of(longest), seconds, round(tokens), longest)
+
+
+def without_weights(base: BaseModel, settings: Settings) -> PeftModel:
+    """The model and its adapter on the meta device, which has shapes alone. Raises UserError for a wrong LORA_TARGETS."""
+    with torch.device("meta"):
+        return loading.wrap_with_adapter(AutoModelForCausalLM.from_config(loading.check_causal(base), trust_remote_code=False),
+                                         settings)
+
+
+def model_bytes(model: PeftModel, settings: Settings, dtype: torch.dtype, sharing: int) -> tuple[float, float, int]:
+    """What a process holds of the weights, with the base spread over `sharing` processes (sharding.py); what training the
+    adapter takes; and how many weights the linear layers have."""
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    head = model.get_output_embeddings()
+    linear = sum(module.weight.numel() for module in model.modules() if isinstance(module, torch.nn.Linear) and module is not head
+                 and not module.weight.requires_grad)
+    other = sum(parameter.numel() for parameter in model.parameters()) - trained - linear
+    weights = linear * WEIGHT_BYTES.get(settings.LOW_BIT, dtype.itemsize) + other * dtype.itemsize
+    if sharing > 1:  # beside its part there are two layers that were gathered
+        spread = linear * (0.5 if settings.LOW_BIT in ("nf4", "fp4") else dtype.itemsize)
+        weights += spread * (1 / sharing + 2 / model.config.num_hidden_layers - 1)
+    return weights, trained * TRAINED_BYTES, linear
+
+
+def predicted(model, rows: list[packed_batches.Row], settings: Settings, form: Form) -> PassBytes:
+    """What passes over such rows take, by a model on the meta device, in the dtype that it will have."""
+    if form.compiled and hasattr(model.config, "num_attention_heads"):
+        return PassBytes(0.0, compiled_token_bytes(model, settings))
+    a_pass = pass_bytes.counted(model, rows, form)
+    if not settings.GRADIENT_CHECKPOINTING:
+        return a_pass
+    layers, hidden = model.config.num_hidden_layers, model.config.hidden_size * model.dtype.itemsize
+    # The input of each layer, and the layer that is computed again; the logits are on top.
+    kept = layers * hidden + 2 * a_pass.token / layers
+    return PassBytes(a_pass.fixed, kept + _logit_bytes(model.config, settings, model.dtype))
+
+
+def compiled_token_bytes(model, settings: Settings) -> float:
+    """Bytes that one token adds where the layers of a Llama-like model are compiled: cheap steps are computed again, not kept.
+
+    Kept are the two residual streams, queries, keys, values, attention's output, gate and up; and what the adapter reads: each
+    input once, or with dropout for each of its layers, with a mask of a byte. As seen on an H100 (benchmarks/README.md).
+    """
+    config, size = model.config, model.dtype.itemsize
+    hidden, heads = config.hidden_size, getattr(config, "num_attention_heads", 1)
+    feed_forward = getattr(config, "intermediate_size", None) or 4 * hidden
+    head_size = getattr(config, "head_dim", None) or hidden // heads
+    attention = head_size * (2 * heads + 2 * (getattr(config, "num_key_value_heads", None) or heads))
+    layer = (2 * hidden + attention + 2 * feed_forward) * size + _adapter_inputs(model, settings, size)
+    kept = config.num_hidden_layers * layer
+    if settings.GRADIENT_CHECKPOINTING:
+        kept = config.num_hidden_layers * hidden * size + 2 * layer
+    return kept + _logit_bytes(config, settings, model.dtype)
+
+
+def _adapter_inputs(model, settings: Settings, size: int) -> float:
+    """Bytes of a token that a layer keeps for its adapter, in numbers of `size` bytes."""
+    adapted = {name: layer.in_features for name, layer in model.named_modules() if isinstance(layer, BaseTunerLayer)}
+    if settings.LORA_DROPOUT:
+        return sum(adapted.values()) / model.config.num_hidden_layers * (size + 1)
+    # Layers side by side read one input, but for the last of each part: attention's output, which is kept anyway, and down.
+    shared = {(name.rpartition(".")[0], name.endswith(LAST_OF_A_PART)): width for name, width in adapted.items()
+              if not name.endswith(ATTENTION_OUTPUT)}
+    return sum(shared.values()) / model.config.num_hidden_layers * size
+
+
+def _logit_bytes(config, settings: Settings, dtype: torch.dtype) -> float:
+    """Of a token: its logits where it is a target, their float32 copy and gradients."""
+    return config.vocab_size * (dtype.itemsize + 3 * 4) * (1 if settings.TRAIN_ON_INPUTS else TARGET_SHARE)
+
+
+class Room:
+    """How many tokens may go through the loaded model at once: as many as the free memory holds, by what passes took."""
+
+    def __init__(self, model, rows: list[packed_batches.Row], settings: Settings, device: Device, form: Form) -> None:
+        trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        self.device, self.settings = device, settings
+        together = LEGACY or distributed.here().sharded  # a base that is spread is not gathered for a trial
+        give_memory_back(always=True)
+        seen = None if together else pass_bytes.measured(model, rows, form)
+        self.a_pass = seen or PassBytes(0.0, compiled_token_bytes(model, settings))
+        fitting = fitting_tokens(self.a_pass, trained * MOMENT_BYTES, device, settings)
+        self.most_tokens = settings.MAX_TOKENS_PER_PASS or fitting
+        give_memory_back(always=ROOMY * self.a_pass.of(self.most_tokens) > available_memory(device.type))
+
+    def shrunk(self, tokens: int) -> int:
+        """`tokens`, or fewer where other processes have taken the memory that a pass of so many needs.
+
+        On a CPU alone: there nothing else would tell, and the system ends a process that takes too much.
+        """
+        is_watched = self.device.type == "cpu" and not self.settings.MAX_TOKENS_PER_PASS
+        if not is_watched or self.a_pass.of(tokens) <= available_memory("cpu"):
+            return tokens
+        return min(tokens, fitting_tokens(self.a_pass, 0.0, self.device, self.settings))
+
+
+def fitting_tokens(a_pass: PassBytes, beside: float, device: Device, settings: Settings) -> int:
+    """Tokens of a pass that the free memory holds `beside` so many bytes; at least those of a row, which must go through."""
+    tokens = max(settings.MAX_LENGTH, a_pass.tokens(SHARE * available_memory(device.type) - beside))
+    return min(tokens, CPU_TOKENS if device.type == "cpu" else MOST_TOKENS)
+
+
+def matrix_rate(device: Device) -> float:
+    """FLOP/s in products of square matrices, the best of three."""
+    size = 1024 if device.type == "cpu" else 8192
+    left, right = (torch.randn(size, size, device=device.type, dtype=device.dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(4):
+        start = time.perf_counter()
+        for _ in range(5):
+            product = left @ right
+        product[0, 0].item()  # waits for the device
+        best = min(best, (time.perf_counter() - start) / 5)
+    return 2 * size**3 / best

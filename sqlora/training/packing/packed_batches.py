@@ -1,0 +1,175 @@
+"""Rows of a micro-batch made into what goes through the model: a prefix tree, a shared prefix with its rests, or padded rows.
+
+All three are the same mathematics: every target token of every row is predicted from that row's own tokens before it.
+
+In the tree every token prefix that rows share stands once. Its nodes stand in preorder, a node's position is its depth,
+and node q sees node k iff `k <= q < ends[k]`, where ends[k] is where k's subtree ends. One vector so gives causality, keeps
+rows apart, and shares what they share.
+
+A pass is a dict of int64 tensors: `input_ids` [1 or rows, length]; but for padded rows `position_ids` [1, length]; for a tree
+`ends` [length]; for a prefix of P tokens with rests of S tokens `attention_mask`, bool [1, 1, S, P + S]. `places` [targets] says
+which of the flattened tokens predict; `targets` [targets] the tokens; and `weights` [targets], float32, how many rows want
+this token there.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Callable
+
+import torch
+
+from sqlora.data.dataset import IGNORED_LABEL
+
+Row = dict[str, list[int]]
+Pass = dict[str, torch.Tensor]
+FORMS = ("tree", "prefix", "off")  # that PACKING may ask for
+BLOCK = 128  # lengths of trees are padded up to a multiple of it, the block of FlexAttention's masks
+LENGTH_STEP = 8  # lengths of padded rows, which matrix units like
+
+
+def make_passes(rows: list[Row], form: str, most_tokens: int) -> list[Pass]:
+    """The passes of a micro-batch in one of FORMS, each of at most `most_tokens` tokens, but at least of one row; or "alone",
+    each row by itself without padding."""
+    rows = sorted(rows, key=lambda row: row["input_ids"] if form == "tree" else len(row["input_ids"]))
+    build: Callable[[list[Row]], Pass] = {"tree": build_tree, "prefix": build_prefix, "off": build_padded,
+                                                     "alone": functools.partial(build_padded, step=1)}[form]
+    return [build(part) for part in _split(rows, form, most_tokens)]
+
+
+def count_targets(rows: list[Row]) -> int:
+    """Tokens that are predicted; the first of a row never is."""
+    return sum(label != IGNORED_LABEL for row in rows for label in row["labels"][1:])
+
+
+def build_tree(rows: list[Row]) -> Pass:
+    """The prefix tree of rows that are sorted by their ids."""
+    ids: list[int] = []
+    positions: list[int] = []
+    ends: list[int] = []
+    path: list[int] = []  # where the tokens of the last row stand
+    before: list[int] = []
+    wanted: Counter = Counter()
+    for row in rows:
+        tokens = row["input_ids"]
+        shared = _shared(before, tokens)
+        for place in path[shared:]:
+            ends[place] = len(ids)
+        path = [*path[:shared], *range(len(ids), len(ids) + len(tokens) - shared)]
+        ids += tokens[shared:]
+        positions += range(shared, len(tokens))
+        ends += [0] * (len(tokens) - shared)
+        wanted.update(_targets(row, path))
+        before = tokens
+    for place in path:
+        ends[place] = len(ids)
+    padding = -len(ids) % BLOCK
+    # A padded place sees itself alone: a row of the mask without any would give NaN.
+    ends += range(len(ids) + 1, len(ids) + padding + 1)
+    return {"input_ids": torch.tensor([ids + [0] * padding]), "position_ids": torch.tensor([positions + [0] * padding]),
+            "ends": torch.tensor(ends)} | _tensors(wanted)
+
+
+def build_prefix(rows: list[Row]) -> Pass:
+    """The P tokens that all rows share, once, and after them the rest of each row, padded on the right to S tokens.
+
+    The mask tells what the S tokens of any row see of the prefix and of themselves. A row has at least one token of its own.
+    """
+    first, last = min(row["input_ids"] for row in rows), max(row["input_ids"] for row in rows)
+    # What the first and the last in order share, all between them share too.
+    shared = min(_shared(first, last), *(len(row["input_ids"]) - 1 for row in rows))
+    length = _padded_length(rows, shared)
+    ids, positions = first[:shared], [*range(shared)]
+    wanted: Counter = Counter()
+    for row in rows:
+        wanted.update(_targets(row, [*range(shared), *range(len(ids), len(ids) + length)]))
+        rest = row["input_ids"][shared:]
+        ids = ids + rest + [0] * (length - len(rest))
+        positions += range(shared, shared + length)
+    mask = torch.ones(length, shared + length, dtype=torch.bool).tril(shared)
+    return {"input_ids": torch.tensor([ids]), "position_ids": torch.tensor([positions]),
+            "attention_mask": mask[None, None]} | _tensors(wanted)
+
+
+def build_padded(rows: list[Row], step: int = LENGTH_STEP) -> Pass:
+    """Rows padded on the right, to a multiple of `step`. They need no mask: a causal model's tokens never see what stands right
+    of them."""
+    length = _padded_length(rows, step=step)
+    wanted: Counter = Counter()
+    for number, row in enumerate(rows):
+        wanted.update(_targets(row, range(number * length, (number + 1) * length)))
+    padded = [row["input_ids"] + [0] * (length - len(row["input_ids"])) for row in rows]
+    return {"input_ids": torch.tensor(padded)} | _tensors(wanted)
+
+
+def tree_mask(ends: torch.Tensor) -> torch.Tensor:
+    """Which key (last dimension) each query sees: bool [1, 1, length, length]."""
+    place = torch.arange(len(ends), device=ends.device)
+    return ((place <= place[:, None]) & (place[:, None] < ends))[None, None]
+
+
+def tree_block_mask(ends: torch.Tensor):
+    """The same for FlexAttention, from the ends alone: no [length, length] tensor is made.
+
+    Below the diagonal a block of queries from q sees something of a block of keys iff one of the keys' ends is beyond q,
+    and all of it iff none ends before the last query.
+    """
+    from torch.nn.attention.flex_attention import BlockMask
+
+    blocks = ends.view(-1, BLOCK)
+    block = torch.arange(len(blocks), device=ends.device)
+    start, below = block[:, None] * BLOCK, block[:, None] > block
+    full = below & (blocks.amin(dim=1) >= start + BLOCK)
+    some = (below & (blocks.amax(dim=1) > start) | (block[:, None] == block)) & ~full
+
+    def sees(batch, head, query, key):
+        return (key <= query) & (query < ends[key])
+
+    def listed(seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        order = seen.to(torch.int8).argsort(dim=1, descending=True, stable=True)
+        return seen.sum(dim=1, dtype=torch.int32)[None, None], order.to(torch.int32)[None, None]
+
+    return BlockMask.from_kv_blocks(*listed(some), *listed(full), BLOCK_SIZE=BLOCK, mask_mod=sees,
+                                    seq_lengths=(len(ends), len(ends)))
+
+
+def _split(rows: list[Row], form: str, most_tokens: int) -> list[list[Row]]:
+    parts: list[list[Row]] = []
+    tokens = 0  # of the last part
+    for row in rows:
+        length = len(row["input_ids"])
+        if form == "tree":
+            grown = tokens + length - (_shared(parts[-1][-1]["input_ids"], row["input_ids"]) if parts else 0)
+        else:
+            grown = (len(parts[-1]) + 1) * length if parts else length
+        if not parts or grown > most_tokens or form == "alone":
+            parts.append([row])
+            tokens = length
+        else:
+            parts[-1].append(row)
+            tokens = grown
+    return parts
+
+
+def _shared(one: list[int], other: list[int]) -> int:
+    """How many tokens the two have in common from the start."""
+    for i, (left, right) in enumerate(zip(one, other, strict=False)):
+        if left != right:
+            return i
+    return min(len(one), len(other))
+
+
+def _padded_length(rows: list[Row], shared: int = 0, step: int = LENGTH_STEP) -> int:
+    longest = max(len(row["input_ids"]) for row in rows) - shared
+    return longest + -longest % step
+
+
+def _targets(row: Row, places: list[int] | range) -> list[tuple[int, int]]:
+    return [(places[i], label) for i, label in enumerate(row["labels"][1:]) if label != IGNORED_LABEL]
+
+
+def _tensors(wanted: Counter) -> Pass:
+    places, targets = zip(*wanted, strict=True) if wanted else ((), ())
+    return {"places": torch.tensor(places, dtype=torch.int64), "targets": torch.tensor(targets, dtype=torch.int64),
+            "weights": torch.tensor(list(wanted.values()), dtype=torch.float32)}

@@ -1,0 +1,172 @@
+"""The memory that a pass takes beside the weights: counted over shapes alone, before anything is loaded, or measured on the
+loaded model. Both from two passes of different size, which tell what a token adds from what every pass takes."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from sqlora.model.transformers_compat import AttentionInterface
+from sqlora.training.packing import packed_batches, packed_loss
+
+COUNTED_ATTENTION = "sqlora_counted"
+FEW_TOKENS, GROWTH = 192, 3  # of the smaller pass at least, and how many times as many the larger one has
+LOSS_BYTES = 8  # a logit, in backward: the gradients of the log softmax and of its input, float32
+CLEAR_REFS, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+
+
+@dataclass(frozen=True)
+class PassBytes:
+    """Bytes of a pass: `fixed`, whatever its size, and `token` for each of its tokens."""
+
+    fixed: float
+    token: float
+
+    def of(self, tokens: int) -> float:
+        return self.fixed + tokens * self.token
+
+    def tokens(self, room: float) -> int:
+        """How many fit into so many bytes."""
+        return int(max(0.0, room - self.fixed) / self.token)
+
+
+def counted(model, rows: list[packed_batches.Row], form: packed_loss.Form) -> PassBytes:
+    """Of a model on the meta device: what autograd keeps of a forward pass, and the gradients of the logits."""
+    base = model.get_base_model()
+    base.set_attn_implementation(packed_loss.PREFIX_ATTENTION if form.name == "prefix" else COUNTED_ATTENTION)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(base.dtype)  # as autocast has them
+    weights = {_storage(tensor) for tensor in (*model.parameters(), *model.buffers())}
+
+    def count(inputs: packed_batches.Pass) -> float:
+        kept: dict[int, torch.Tensor] = {}
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            kept[_storage(tensor)] = tensor  # held, so that no other takes its number
+            return tensor
+
+        inputs = _on_meta(inputs)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), _FusedAttention():
+            packed_loss.loss_sum(model.train(), inputs, base)
+        saved = sum(tensor.untyped_storage().nbytes() for number, tensor in kept.items() if number not in weights)
+        return saved + LOSS_BYTES * base.config.vocab_size * inputs["targets"].numel()
+
+    return _from_two(count, rows, form)
+
+
+def measured(model, rows: list[packed_batches.Row], form: packed_loss.Form) -> PassBytes | None:
+    """Of the loaded model, by forward and backward passes that leave nothing behind; None where the system does not tell, or
+    the memory does not hold them."""
+    if model.device.type == "cpu" and not _tells_peaks():
+        return None
+    try:
+        return _from_two(lambda inputs: taken(model, inputs), rows, form)
+    except torch.OutOfMemoryError:  # training makes passes smaller until they fit
+        return None
+
+
+def taken(model, inputs: packed_batches.Pass) -> int:
+    """Bytes at the peak of one forward and backward pass, beside what is held before."""
+    inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
+    on_cpu = model.device.type == "cpu"
+    module = None if on_cpu else torch.get_device_module(model.device.type)
+    with packed_loss.state_kept(model):
+        before = _forget_peak() if on_cpu else module.memory_allocated()
+        if module:
+            module.reset_peak_memory_stats()
+        packed_loss.loss_sum(model, inputs, model.get_base_model()).backward()
+        return (_status("VmHWM") if on_cpu else module.max_memory_allocated()) - before
+
+
+def _from_two(bytes_of: Callable[[packed_batches.Pass], float], rows: list[packed_batches.Row], form: packed_loss.Form) -> PassBytes:
+    small, large = ((inputs["input_ids"].numel(), bytes_of(inputs)) for inputs in _two_passes(rows, form))
+    token = max(1.0, (large[1] - small[1]) / max(1, large[0] - small[0]))
+    return PassBytes(max(0.0, small[1] - token * small[0]), token)
+
+
+def _two_passes(rows: list[packed_batches.Row], form: packed_loss.Form) -> list[packed_batches.Pass]:
+    """A pass of rows of ordinary length, and one of a few times as many; of few rows the smaller has their beginnings."""
+    ordinary = sorted(rows, key=lambda row: len(row["input_ids"]))[len(rows) // 2 :]
+
+    def first(tokens: int) -> list[packed_batches.Row]:
+        taken: list[packed_batches.Row] = []
+        while len(taken) < len(ordinary) and sum(len(row["input_ids"]) for row in taken) < tokens:
+            taken.append(ordinary[len(taken)])
+        return taken
+
+    few, many = first(FEW_TOKENS), first(GROWTH * FEW_TOKENS)
+    if len(many) < GROWTH:
+        many = ordinary[:GROWTH]
+        few = [{name: numbers[: max(2, len(numbers) // GROWTH)] for name, numbers in row.items() if isinstance(numbers, list)}
+               for row in many]
+    elif len(few) == len(many):
+        few = many[: len(many) // GROWTH]
+    return [packed_batches.make_passes(part, "off" if form.name == "alone" else form.name, sys.maxsize)[0] for part in (few, many)]
+
+
+def _on_meta(inputs: packed_batches.Pass) -> packed_batches.Pass:
+    """With a mask that says nothing, so that transformers does not look into one of its own."""
+    moved = {name: tensor.to("meta") for name, tensor in inputs.items() if name != "ends"}
+    size = inputs["input_ids"].shape[1]
+    return {"attention_mask": torch.empty(1, 1, size, size, dtype=torch.bool, device="meta")} | moved
+
+
+class _FusedAttention(TorchFunctionMode):
+    """Counts attention as fused kernels have it, which keep no scores: on the meta device torch would keep them."""
+
+    def __torch_function__(self, function, types, arguments=(), keywords=None):
+        if function is torch.nn.functional.scaled_dot_product_attention:
+            return _Kept.apply(*arguments[:3])
+        return function(*arguments, **(keywords or {}))
+
+
+class _Kept(torch.autograd.Function):
+    """An attention of shapes alone: query, keys, values and output are kept for backward."""
+
+    @staticmethod
+    def forward(context, query, key, value):
+        output = torch.empty_like(query)
+        context.save_for_backward(query, key, value, output)
+        return output
+
+
+def _counted_attention(module, query, key, value, attention_mask, **_):
+    return _Kept.apply(query, key, value).transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(COUNTED_ATTENTION, _counted_attention)
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
+def _tells_peaks() -> bool:
+    """Whether the system forgets a process's peak when asked, and so can tell that of a pass: Linux."""
+    try:
+        _forget_peak()
+    except OSError:
+        return False
+    return True
+
+
+def _forget_peak() -> int:
+    """Gives the memory of what is gone back to the system; returns the bytes that are held. From here on VmHWM is the peak."""
+    gc.collect()
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
+    CLEAR_REFS.write_text("5")
+    return _status("VmRSS")
+
+
+def _status(name: str) -> int:
+    """A size of this process, in bytes, as Linux has it in KiB."""
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(name + ":"))
+    return int(line.split()[1]) * 1024

@@ -1,0 +1,76 @@
+"""The order in which rows come to training: at random, in batches of rows that go well together.
+
+A sampler's order hangs on the run's seed and the epoch alone, so that a resumed run sees the rows that it would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch.utils.data import Sampler
+from transformers.trainer_pt_utils import get_length_grouped_indices
+
+from sqlora.settings.command_line import Settings
+from sqlora.training.packing.packed_batches import Row
+
+
+def make_sampler(rows: list[Row], form: str, settings: Settings) -> Shuffled:
+    """The order for a form of packing.make_passes."""
+    if settings.STREAMING:  # rows come as they are read
+        return Shuffled(rows, settings.SEED, settings.BATCH_SIZE)
+    if form in ("tree", "prefix") and settings.PROMPT_ORDER == "schema_first":
+        return ShuffledPrefixGroups(rows, settings.SEED, settings.BATCH_SIZE)
+    if form == "tree":  # which pads nothing
+        return Shuffled(rows, settings.SEED, settings.BATCH_SIZE)
+    return ShuffledLengthGroups(rows, settings.SEED, settings.BATCH_SIZE * settings.GRADIENT_ACCUMULATION_STEPS)
+
+
+class Shuffled(Sampler[int]):
+    """All rows at random, whatever the batch."""
+
+    def __init__(self, rows: list[Row], seed: int, batch_size: int):
+        self.rows = rows
+        self.seed = seed
+        self.batch_size = batch_size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.order(torch.Generator().manual_seed(self.seed + self.epoch)))
+
+    def order(self, generator: torch.Generator) -> list[int]:
+        return torch.randperm(len(self.rows), generator=generator).tolist()
+
+
+class ShuffledLengthGroups(Shuffled):
+    """Rows of like length together, in batches that come in random order, but for the first, with the longest row.
+
+    transformers' own order goes from long rows to short ones, again and again, and the loss goes up and down with them.
+    """
+
+    def order(self, generator: torch.Generator) -> list[int]:
+        lengths = [len(row["input_ids"]) for row in self.rows]
+        order = get_length_grouped_indices(lengths, self.batch_size, generator=generator)
+        batches = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
+        last = [batches.pop()] if len(batches[-1]) < self.batch_size else []  # in the middle it would shift the others
+        shuffled = [batches[i + 1] for i in torch.randperm(max(0, len(batches) - 1), generator=generator).tolist()]
+        return [index for batch in [*batches[:1], *shuffled, *last] for index in batch]
+
+
+class ShuffledPrefixGroups(Shuffled):
+    """Rows that begin alike together, as the questions on one schema do with PROMPT_ORDER schema_first, in batches that come
+    in random order. Where one batch ends and the next begins is random too."""
+
+    def order(self, generator: torch.Generator) -> list[int]:
+        order = sorted(range(len(self.rows)), key=lambda i: self.rows[i]["input_ids"])
+        start = int(torch.randint(len(order), (), generator=generator))
+        order = order[start:] + order[:start]
+        full = len(order) // self.batch_size * self.batch_size
+        batches = torch.tensor(order[:full], dtype=torch.int64).view(-1, self.batch_size)
+        return batches[torch.randperm(len(batches), generator=generator)].flatten().tolist() + order[full:]
