@@ -20,14 +20,14 @@ def main(settings: Settings) -> None:
     from sqlora.system import console
 
     console.quiet_libraries()
-    from sqlora.data import dataset, split, sql_check, streaming
+    from sqlora.data import dataset, split, sql_check, streaming, tokenise
     from sqlora.doctor import numerics
-    from sqlora.model import adapter, agreement, architecture, base_models, loading
-    from sqlora.reports import banner, comparison, model_card
+    from sqlora.model import adapter, architecture, base_models, loading
+    from sqlora.reports import banner, loss_curve, model_card
     from sqlora.storage import atomic, checkpoints
     from sqlora.system import signals
-    from sqlora.training import arguments, memory_estimate, run_folder, sql_trainer
-    from sqlora.training.packing import packed_loss
+    from sqlora.training import agreement, arguments, memory_estimate, run_folder, sql_trainer
+    from sqlora.training.packing import plan
 
     run_folder.check_outputs(settings)
     arguments.check_tracker(settings.REPORT_TO)
@@ -43,9 +43,9 @@ def main(settings: Settings) -> None:
     kept, overlaps = split.hold_out(checked.rows, settings)
     train, validation, apart = split.split_rows(kept, settings.VALIDATION_ROWS, settings.SEED)
     base = distributed.first_on_host(lambda: base_models.find_base_model(settings.BASE_MODEL))
-    form = packed_loss.choose_form(loading.check_causal(base, settings.MAX_LENGTH), settings, chosen)
+    form = plan.choose_form(loading.check_causal(base, settings.MAX_LENGTH), settings, chosen)
     tokenizer = loading.load_tokenizer(base)
-    tokenised = dataset.tokenise_splits(train, validation, tokenizer, settings)
+    tokenised = tokenise.tokenise_splits(train, validation, tokenizer, settings)
     banner.print_rows(len(rows), checked, overlaps, apart, tokenised, settings)
     banner.print_form(form)
 
@@ -67,7 +67,7 @@ def main(settings: Settings) -> None:
         banner.print_weights(fingerprint["quantisation"])
         model = loading.wrap_with_adapter(model, settings)
         run_folder.check_space(model, settings)
-        form = packed_loss.prepare(model, form, chosen)
+        form = plan.prepare(model, form, chosen)
         agreement.check_training(model, form)
         trainer = sql_trainer.SqlTrainer(model, settings, chosen, base, fingerprint, tokenised, form)
         with signals.graceful(console.note) as trainer.stop:
@@ -82,7 +82,7 @@ def main(settings: Settings) -> None:
                     adapter.write_adapter(model, partial, base)
                     sealed = checkpoints.seal(partial, fingerprint, status, trainer.run_log.metrics())
                     model_card.write_model_card(partial, sealed)
-                comparison.plot_loss_curve(run / run_folder.METRICS, curve, f"Fine-tuning {model_card.public_name(base.id)}")
+                loss_curve.plot_loss_curve(run / run_folder.METRICS, curve, f"Fine-tuning {model_card.public_name(base.id)}")
 
             distributed.of_first(save)
     banner.print_end(trainer.run_log.metrics(), status, folder, curve)

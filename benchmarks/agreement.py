@@ -1,4 +1,6 @@
-"""What the comparison with plain transformers at the start of a run costs (sqlora/model/agreement.py): seconds, and bytes at the peak.
+"""What the comparison with plain transformers at the start of a run costs: seconds, and bytes at the peak.
+
+See training/agreement.py and generation/agreement.py.
 
     python benchmarks/agreement.py [--shape codellama-7b] [finetune.py's flags]
 
@@ -24,9 +26,11 @@ def main() -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from sqlora.model import agreement, base_models, device, loading
+    from sqlora.generation.agreement import check_answering
+    from sqlora.model import base_models, device, loading
     from sqlora.settings.command_line import load_settings
-    from sqlora.training.packing import packed_loss
+    from sqlora.training.agreement import check_training
+    from sqlora.training.packing import plan
 
     settings = load_settings(flags, "")
     chosen = device.choose_device(settings.DEVICE, settings.DTYPE)
@@ -51,11 +55,11 @@ def main() -> None:
         seconds[name], peaks[name] = round(time.perf_counter() - start, 2), device.peak_memory(chosen.type)
         return found
 
-    measure("answering", lambda: agreement.check_answering(model))
+    measure("answering", lambda: check_answering(model))
     model = loading.wrap_with_adapter(model, settings)
-    form = packed_loss.choose_form(model.config, settings, chosen)
-    form = measure("prepare", lambda: packed_loss.prepare(model, form, chosen))
-    measure("training", lambda: agreement.check_training(model, form))
+    form = plan.choose_form(model.config, settings, chosen)
+    form = measure("prepare", lambda: plan.prepare(model, form, chosen))
+    measure("training", lambda: check_training(model, form))
     print(json.dumps({"device": chosen.name, "shape": arguments.shape, "form": form.name, "compiled": form.compiled,
                       "low_bit": settings.LOW_BIT, "seconds": seconds, "peak_bytes": peaks}))
 

@@ -56,7 +56,7 @@ def measure(shape: str, targets: str, dropout: float, dtype: str, low_bit: str, 
     from sqlora.settings.command_line import load_settings
     from sqlora.training import memory_estimate, pass_bytes
     from sqlora.training.packing import packed_batches as packer
-    from sqlora.training.packing import packed_loss
+    from sqlora.training.packing import plan
 
     hidden, feed_forward, layers, heads, kv, vocabulary = SHAPES[shape]
     config = LlamaConfig(hidden_size=hidden, intermediate_size=feed_forward, num_hidden_layers=layers, num_attention_heads=heads,
@@ -82,7 +82,7 @@ def measure(shape: str, targets: str, dropout: float, dtype: str, low_bit: str, 
         if low_bit != "none":
             quantised.quantise(model, low_bit, device)
         model = loading.wrap_with_adapter(model, settings)
-        form = packed_loss.prepare(model, packed_loss.choose_form(config, settings, device), device)
+        form = plan.prepare(model, plan.choose_form(config, settings, device), device)
         counted = memory_estimate.predicted(memory_estimate.without_weights(base, settings).to(device.dtype), rows, settings, form)
     devices.give_memory_back(always=True)  # as where memory is short
     seen = pass_bytes.measured(model, rows, form)

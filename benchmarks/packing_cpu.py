@@ -46,10 +46,10 @@ def steps_on_one_schema(runs: int) -> tuple[dict[str, list[float]], int]:
     """Rows a second of a forward and backward pass over the 32 rows, by form, and the tokens of a row."""
     import torch
 
-    from sqlora.data import dataset
+    from sqlora.data import tokenise
     from sqlora.model import base_models, device, loading
     from sqlora.settings.command_line import load_settings
-    from sqlora.training.packing import packed_batches, packed_loss
+    from sqlora.training.packing import packed_batches, packed_loss, plan
 
     found: dict[str, list[float]] = {}
     steps = {}
@@ -58,10 +58,10 @@ def steps_on_one_schema(runs: int) -> tuple[dict[str, list[float]], int]:
                                   "--packing", form], "")
         chosen = device.choose_device(settings.DEVICE, settings.DTYPE)
         base = base_models.find_base_model(settings.BASE_MODEL)
-        rows = dataset.tokenise_rows(one_schema(), loading.load_tokenizer(base), settings).rows
+        rows = tokenise.tokenise_rows(one_schema(), loading.load_tokenizer(base), settings).rows
         model = loading.wrap_with_adapter(loading.load_base(base, settings, chosen, training=True), settings).train()
-        chosen_form = packed_loss.choose_form(model.config, settings, chosen)
-        packed_loss.prepare(model, chosen_form, chosen)
+        chosen_form = plan.choose_form(model.config, settings, chosen)
+        plan.prepare(model, chosen_form, chosen)
         steps[form] = model, packed_batches.make_passes(rows, chosen_form.name, 10**6)
 
     def step(form: str) -> None:

@@ -22,15 +22,16 @@ LEARNING_RATE = 1e-4
 
 
 def tokenise(arguments) -> list[dict[str, list[int]]]:
-    from sqlora.data import dataset as data
+    from sqlora.data import dataset
+    from sqlora.data.tokenise import tokenise_rows
     from sqlora.model import base_models, loading
     from sqlora.settings.command_line import load_settings
 
     folder = str(arguments.model)
-    rows = data.load_rows(str(arguments.rows), "--rows")
+    rows = dataset.load_rows(str(arguments.rows), "--rows")
     random.Random(0).shuffle(rows)
     tokenizer = loading.load_tokenizer(base_models.BaseModel(arguments.model, folder, None, ""))
-    return data.tokenise_rows(rows, tokenizer, load_settings([], "")).rows
+    return tokenise_rows(rows, tokenizer, load_settings([], "")).rows
 
 
 def batches(rows, size, count):

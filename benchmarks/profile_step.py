@@ -30,20 +30,20 @@ def main() -> None:
     arguments, flags = parser.parse_known_args()
     import torch
 
-    from sqlora.data import dataset
+    from sqlora.data import dataset, tokenise
     from sqlora.model import base_models, device, loading
     from sqlora.settings.command_line import load_settings
-    from sqlora.training.packing import packed_batches, packed_loss
+    from sqlora.training.packing import packed_batches, packed_loss, plan
 
     settings = load_settings(["--lora-dropout", "0", "--no-gradient-checkpointing", *flags], "")
     chosen = device.choose_device(settings.DEVICE, settings.DTYPE)
     base = base_models.BaseModel(arguments.model, str(arguments.model), None, "")
-    form = packed_loss.choose_form(loading.check_causal(base), settings, chosen)
+    form = plan.choose_form(loading.check_causal(base), settings, chosen)
     rows = dataset.load_rows(str(arguments.rows), "--rows")
     random.Random(0).shuffle(rows)
-    rows = dataset.tokenise_rows(rows[: settings.BATCH_SIZE], loading.load_tokenizer(base), settings).rows
+    rows = tokenise.tokenise_rows(rows[: settings.BATCH_SIZE], loading.load_tokenizer(base), settings).rows
     model = loading.wrap_with_adapter(loading.load_base(base, settings, chosen, training=True), settings)
-    form = packed_loss.prepare(model, form, chosen)
+    form = plan.prepare(model, form, chosen)
     model.train()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True)

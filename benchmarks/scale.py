@@ -35,7 +35,7 @@ def main() -> None:
     from sqlora.model import loading
     from sqlora.settings.command_line import load_settings
     from sqlora.training import memory_estimate
-    from sqlora.training.packing.packed_loss import Form
+    from sqlora.training.packing.plan import Form
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=8192)

@@ -93,14 +93,14 @@ def make_trainer(llama_folder, llama_tokenizer, make_settings):
 
         from sqlora.model import base_models, device, loading
         from sqlora.training import sql_trainer
-        from sqlora.training.packing import packed_loss
+        from sqlora.training.packing import plan
 
         settings, cpu = make_settings(*flags), device.choose_device("cpu", "float32")
         Path(settings.CHECKPOINT_DIR).mkdir(parents=True, exist_ok=True)
         base = base_models.find_base_model(str(llama_folder))
         model = loading.wrap_with_adapter(loading.load_base(base, settings, cpu, training=True), settings)
-        form = packed_loss.choose_form(model.config, settings, cpu)
-        packed_loss.prepare(model, form, cpu)
+        form = plan.choose_form(model.config, settings, cpu)
+        plan.prepare(model, form, cpu)
         fingerprint = {"base_model": {}, "prompt": "", "tokenizer": ""}
         return sql_trainer.SqlTrainer(model, settings, cpu, base, fingerprint, tokenised(llama_tokenizer, settings), form)
 

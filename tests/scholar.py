@@ -5,13 +5,13 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sqlora.data import dataset
-from sqlora.prompt import encoding
+from sqlora.data import tokenise
+from sqlora.prompt import encoding, template
 
 STEPS = 400
 
 
-def teach(folder: Path, rows: list[dict[str, str]], target: Path, order: str = encoding.SEED_ORDER) -> Path:
+def teach(folder: Path, rows: list[dict[str, str]], target: Path, order: str = template.SEED_ORDER) -> Path:
     """The model of `folder`, trained in `target` until it answers each row's question over its context with its answer."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder)
@@ -19,7 +19,7 @@ def teach(folder: Path, rows: list[dict[str, str]], target: Path, order: str = e
     prompts = encoding.encode_prompts(tokenizer, rows, order)
     answers = encoding.encode_answers(tokenizer, [row["answer"] for row in rows])
     length = max(len(start) + len(end) for start, end in zip(prompts, answers, strict=True))
-    ids, labels = torch.zeros(len(rows), length, dtype=torch.int64), torch.full((len(rows), length), dataset.IGNORED_LABEL)
+    ids, labels = torch.zeros(len(rows), length, dtype=torch.int64), torch.full((len(rows), length), tokenise.IGNORED_LABEL)
     for number, (start, end) in enumerate(zip(prompts, answers, strict=True)):
         ids[number, : len(start + end)] = torch.tensor(start + end)
         labels[number, len(start) : len(start + end)] = torch.tensor(end)

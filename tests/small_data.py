@@ -1,6 +1,6 @@
 """A dozen rows of three SQL forms, tokenised, of which the last four are for validation."""
 
-from sqlora.data import dataset
+from sqlora.data import tokenise
 
 
 def tokenised(tokenizer, settings, count=12):
@@ -9,4 +9,4 @@ def tokenised(tokenizer, settings, count=12):
          "answer": f"SELECT COUNT(*) FROM t{i}" + " WHERE a > 1" * (i % 3)}
         for i in range(count)
     ]
-    return dataset.tokenise_splits(rows[: count - 4], rows[count - 4 :], tokenizer, settings)
+    return tokenise.tokenise_splits(rows[: count - 4], rows[count - 4 :], tokenizer, settings)

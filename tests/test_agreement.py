@@ -11,10 +11,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 import finetune
 import generate
 from sqlora.generation import answer_writer, decoder
-from sqlora.model import agreement, base_models, device, loading
-from sqlora.prompt import encoding
+from sqlora.generation.agreement import check_answering
+from sqlora.model import base_models, device, loading
+from sqlora.prompt import encoding, template
 from sqlora.system.errors import UserError
-from sqlora.training.packing import packed_batches, packed_loss
+from sqlora.training.agreement import check_training
+from sqlora.training.packing import packed_batches, packed_loss, plan
 
 CPU = device.choose_device("cpu", "float32")
 ROWS = [{"question": f"How many {'are there ' * (i % 4)}{i}?", "context": f"CREATE TABLE t{i} (a INTEGER)",
@@ -54,7 +56,7 @@ def alone(folder, rows, ends=(2,), new: int = 8) -> list[str]:
         model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
         answer = model.generate(torch.tensor([ids]), generation_config=way)[0, len(ids) :].tolist()
         answer = next((answer[:place] for place, token in enumerate(answer) if token in ends), answer)
-        found.append(encoding.extract_sql(encoding.decode_answer(tokenizer, answer)))
+        found.append(template.extract_sql(encoding.decode_answer(tokenizer, answer)))
     return found
 
 
@@ -79,7 +81,7 @@ def test_other_families_train_and_answer_as_in_transformers(kind, tmp_path, make
     folder = families.make_folder(kind, tmp_path)
     targets = "all-linear" if kind not in REFUSED else "o_proj"
     model, form = prepared(folder, make_settings, "--lora-targets", targets)
-    agreement.check_training(model, form)
+    check_training(model, form)
     writer = answer_writer.SqlWriter(model, AutoTokenizer.from_pretrained(folder), make_settings("--max-new-tokens", "5"))
     assert writer.write(ROWS[:3]) == alone(folder, ROWS[:3], new=5)
 
@@ -88,14 +90,14 @@ def test_other_families_train_and_answer_as_in_transformers(kind, tmp_path, make
 def test_what_peft_cannot_wrap_is_told_in_a_line(kind, tmp_path, make_settings):
     folder = families.make_folder(kind, tmp_path)
     with pytest.raises(UserError, match=REFUSED[kind]):
-        agreement.check_training(*prepared(folder, make_settings, "--lora-targets", "all-linear"))
+        check_training(*prepared(folder, make_settings, "--lora-targets", "all-linear"))
 
 
 def prepared(folder, make_settings, *flags):
     settings = make_settings("--low-bit", "none", *flags)
     model = loading.load_base(base_models.find_base_model(str(folder)), settings, CPU, training=True)
     model = loading.wrap_with_adapter(model, settings)
-    return model, packed_loss.prepare(model, packed_loss.choose_form(model.config, settings, CPU), CPU)
+    return model, plan.prepare(model, plan.choose_form(model.config, settings, CPU), CPU)
 
 
 def head_alone(model, inputs, base):
@@ -111,18 +113,18 @@ def head_alone(model, inputs, base):
 @pytest.mark.parametrize("kind", ["granite", "cohere", "gemma2"])
 def test_a_loss_that_is_not_the_model_s_ends_the_run(kind, tmp_path, make_settings, monkeypatch):
     model, form = prepared(families.make_folder(kind, tmp_path), make_settings)
-    agreement.check_training(model, form)
+    check_training(model, form)
     monkeypatch.setattr(packed_loss, "loss_sum", head_alone)
     with pytest.raises(UserError, match=rf"{kind} model cannot be trained here: the summed loss of two rows is [\d.]+, and in"):
-        agreement.check_training(model, form)
+        check_training(model, form)
 
 
 def test_rows_that_see_one_another_end_the_run(llama_folder, make_settings, monkeypatch):
     model, form = prepared(llama_folder, make_settings, "--packing", "tree")
-    agreement.check_training(model, form)
+    check_training(model, form)
     monkeypatch.setattr(packed_batches, "tree_mask", lambda ends: torch.ones(1, 1, len(ends), len(ends), dtype=torch.bool).tril())
     with pytest.raises(UserError, match="cannot be trained here"):
-        agreement.check_training(model, form)
+        check_training(model, form)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -130,16 +132,16 @@ def test_rows_that_see_one_another_end_the_run(llama_folder, make_settings, monk
 def test_rounding_is_no_difference(llama_folder, make_settings, dtype, low_bit):
     cpu, settings = device.choose_device("cpu", dtype), make_settings("--low-bit", low_bit, "--dtype", dtype)
     model = loading.load_base(base_models.find_base_model(str(llama_folder)), settings, cpu, training=True)
-    agreement.check_answering(model)
+    check_answering(model)
     model = loading.wrap_with_adapter(model, settings)
-    agreement.check_training(model, packed_loss.prepare(model, packed_loss.choose_form(model.config, settings, cpu), cpu))
+    check_training(model, plan.prepare(model, plan.choose_form(model.config, settings, cpu), cpu))
 
 
 def test_the_check_leaves_nothing_behind(llama_folder, make_settings):
     model, form = prepared(llama_folder, make_settings)
     model.train()
     before, attention = torch.get_rng_state(), model.config._attn_implementation
-    agreement.check_training(model, form)
+    check_training(model, form)
     assert torch.equal(torch.get_rng_state(), before)
     assert model.config._attn_implementation == attention
     assert model.training
@@ -154,17 +156,17 @@ def test_compiled_layers_are_compared_as_they_are(llama_folder, make_settings, m
     model, form = prepared(llama_folder, make_settings, "--compile", "on")
     assert form.compiled
     compiled = counter.frame_count
-    agreement.check_training(model, form)
+    check_training(model, form)
     assert counter.frame_count == compiled  # nothing is compiled for it
 
 
 def test_slots_that_are_wrong_end_the_run(llama_folder, make_settings, monkeypatch):
     model = loading.load_base(base_models.find_base_model(str(llama_folder)), make_settings("--low-bit", "none"), CPU, training=False)
-    agreement.check_answering(model)
+    check_answering(model)
     fill = decoder.Decoder._fill
     monkeypatch.setattr(decoder.Decoder, "_fill", lambda self, groups, prompts: fill(self, groups, prompts) / 2)
     with pytest.raises(UserError, match="cannot be answered from here.*scores of an answer's first"):
-        agreement.check_answering(model)
+        check_answering(model)
 
 
 def test_an_encoder_is_refused(run, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sqlora.data.dataset import tokenise_rows
+from sqlora.data.tokenise import tokenise_rows
 from sqlora.generation import answer_writer
 from sqlora.model import base_models, device, loading
 from sqlora.system.errors import UserError

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 import config
-from sqlora.data import dataset
+from sqlora.data import dataset, tokenise
 from sqlora.model import adapter, base_models, bigdl, loading
 from sqlora.model.transformers_compat import LEGACY
 from sqlora.prompt import encoding
@@ -23,7 +23,7 @@ from sqlora.settings.command_line import Settings, load_settings
 from sqlora.storage import checkpoints
 from sqlora.system.errors import UserError
 from sqlora.training import sql_trainer
-from sqlora.training.packing import packed_batches, packed_loss
+from sqlora.training.packing import packed_batches, packed_loss, plan
 
 ROOT = Path(__file__).parent.parent
 DEFAULT_PYTHON = os.environ.get("SQLORA_DEFAULT_PYTHON")  # of requirements.txt's environment
@@ -121,14 +121,14 @@ def make_trainer(settings: Settings, rows: int = 200) -> sql_trainer.SqlTrainer:
     Path(settings.CHECKPOINT_DIR).mkdir(parents=True, exist_ok=True)
     device = loading.choose_device(settings)
     base = base_models.find_base_model(settings.BASE_MODEL)
-    form = packed_loss.choose_form(loading.check_causal(base), settings, device)
+    form = plan.choose_form(loading.check_causal(base), settings, device)
     tokenizer = loading.load_tokenizer(base)
     read = dataset.load_rows(settings.DATA_PATH, "DATA_PATH")[:rows]
-    splits = dataset.tokenise_splits(read[:-20], read[-20:], tokenizer, settings)
+    splits = tokenise.tokenise_splits(read[:-20], read[-20:], tokenizer, settings)
     torch.manual_seed(settings.SEED)
     model = loading.wrap_with_adapter(loading.load_base(base, settings, device, training=True), settings)
     fingerprint = adapter.make_fingerprint(base, tokenizer, settings, {})
-    return sql_trainer.SqlTrainer(model, settings, device, base, fingerprint, splits, packed_loss.prepare(model, form, device))
+    return sql_trainer.SqlTrainer(model, settings, device, base, fingerprint, splits, plan.prepare(model, form, device))
 
 
 def trained_weights(trainer) -> dict[str, torch.Tensor]:
@@ -140,7 +140,7 @@ def trained_weights(trainer) -> dict[str, torch.Tensor]:
 def test_the_refused_types_really_give_nan(tiny, low_bit):
     settings = Settings(vars(tiny()) | {"LOW_BIT": low_bit})
     device = loading.choose_device(tiny())
-    model, missing = bigdl.load_model(Path(settings.BASE_MODEL), settings, device)
+    model, missing = bigdl.load_model(base_models.find_base_model(settings.BASE_MODEL), settings, device)
     assert missing == []
     model = loading.wrap_with_adapter(model, settings).train()
     ids = torch.arange(4, 36)[None]
@@ -180,7 +180,7 @@ def test_accumulated_batches_train_as_one(tiny):
 @needs_package
 def test_what_this_backend_cannot_do_switches_itself_off_and_says_so(tiny, capsys):
     settings = tiny("--packing", "tree", "--compile", "on")
-    form = packed_loss.choose_form(None, settings, loading.choose_device(settings))
+    form = plan.choose_form(None, settings, loading.choose_device(settings))
     assert (form.name, form.compiled) == ("off", False)
     said = capsys.readouterr().out
     assert "PACKING is tree" in said

@@ -9,13 +9,13 @@ import finetune
 from sqlora.doctor import numerics
 from sqlora.doctor.result import OK, SLOW, WRONG
 from sqlora.generation import kv_cache
-from sqlora.model import device, loading
+from sqlora.model import bitsandbytes, device
 from sqlora.system.errors import UserError
-from sqlora.training.packing import packed_batches, packed_loss
+from sqlora.training.packing import packed_batches, plan
 
 FLOAT32, BFLOAT16 = (device.choose_device("cpu", dtype) for dtype in ("float32", "bfloat16"))
 FLOAT16 = device.Device("cpu", "a CPU", "", torch.float16, "")
-PREFIX = packed_loss.Form("prefix", "", False, "")
+PREFIX = plan.Form("prefix", "", False, "")
 
 
 class Pretended(device.Device):
@@ -48,7 +48,7 @@ def test_right_numbers_are_ok(chosen):
 @pytest.mark.parametrize("chosen", [FLOAT32, BFLOAT16], ids=lambda chosen: str(chosen.dtype))
 def test_right_passes_are_ok(chosen, form):
     state = torch.get_rng_state()
-    assert numerics.packed_pass(chosen, packed_loss.Form(form, "", False, "")).status == OK
+    assert numerics.packed_pass(chosen, plan.Form(form, "", False, "")).status == OK
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -133,7 +133,7 @@ def test_a_gradient_that_vanishes_in_an_evaluation(monkeypatch):
 @pytest.mark.skipif(not has_avx512bf16(), reason="bitsandbytes repacks weights on CPUs with AVX512_BF16 alone")
 def test_the_gradient_that_bitsandbytes_loses_and_the_mend_in_use(monkeypatch):
     assert "bitsandbytes alone loses it" in numerics.gradient_after_evaluation(BFLOAT16, "nf4").detail
-    monkeypatch.setattr(loading, "mend_cpu_kernels", lambda layer, training: None)
+    monkeypatch.setattr(bitsandbytes, "keep_4bit_unpacked", lambda layer, training: None)
     assert numerics.gradient_after_evaluation(BFLOAT16, "nf4").status == WRONG
     assert numerics.four_bit_product(FLOAT32, "nf4").status == WRONG  # computed in bfloat16
 
@@ -201,7 +201,7 @@ def test_a_pass_that_lets_rows_see_too_much(monkeypatch):
 
 def test_a_compiler_that_does_not_work_is_slow(monkeypatch, capsys):
     monkeypatch.setattr(torch, "compile", lambda *_, **__: failing)
-    result = numerics.packed_pass(BFLOAT16, packed_loss.Form("prefix", "", True, ""))
+    result = numerics.packed_pass(BFLOAT16, plan.Form("prefix", "", True, ""))
     assert result.status == SLOW
     assert "torch.compile does not work here (RuntimeError" in result.detail
     assert "Triton" in result.remedy

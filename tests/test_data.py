@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from sqlora.data import dataset
+from sqlora.data import dataset, tokenise
 from sqlora.settings.command_line import load_settings
 from sqlora.system.errors import UserError
 
@@ -98,9 +98,9 @@ def test_a_wrong_file_is_told_in_one_error(tmp_path, name, content, words):
 
 def test_the_loss_is_on_the_sql_and_its_eos_alone(llama_tokenizer):
     for flags, on_prompt in ((), False), (("--train-on-inputs",), True):
-        for row, out in zip(ROWS, dataset.tokenise_rows(ROWS, llama_tokenizer, settings(*flags)).rows, strict=True):
+        for row, out in zip(ROWS, tokenise.tokenise_rows(ROWS, llama_tokenizer, settings(*flags)).rows, strict=True):
             ids, labels = out["input_ids"], out["labels"]
-            targets = [token for token in labels if token != dataset.IGNORED_LABEL]
+            targets = [token for token in labels if token != tokenise.IGNORED_LABEL]
             assert ids[-len(targets):] == targets
             assert (len(targets) == len(ids)) == on_prompt
             if not on_prompt:
@@ -110,15 +110,15 @@ def test_the_loss_is_on_the_sql_and_its_eos_alone(llama_tokenizer):
 
 def test_long_rows_are_counted_or_refused_and_never_cut(llama_tokenizer):
     rows = [*ROWS, ROWS[0] | {"answer": "SELECT " + "x, " * 600 + "x"}]
-    out = dataset.tokenise_rows(rows, llama_tokenizer, settings())
+    out = tokenise.tokenise_rows(rows, llama_tokenizer, settings())
     assert (len(out.rows), out.too_long) == (len(ROWS), 1)
     with pytest.raises(UserError, match="--max-length"):
-        dataset.tokenise_rows(rows, llama_tokenizer, settings("--long-rows", "raise"))
+        tokenise.tokenise_rows(rows, llama_tokenizer, settings("--long-rows", "raise"))
 
 
 def test_no_row_short_enough(llama_tokenizer):
     with pytest.raises(UserError, match="every training row"):
-        dataset.tokenise_splits(ROWS, ROWS, llama_tokenizer, settings("--max-length", "8"))
+        tokenise.tokenise_splits(ROWS, ROWS, llama_tokenizer, settings("--max-length", "8"))
 
 
 def test_a_question_with_its_schema_from_a_file(tmp_path):
@@ -135,7 +135,7 @@ def test_further_rows_come_first_and_stand_as_often_as_their_weight_says(tmp_pat
                      "--extra-weight", "3")
     rows = dataset.load_training_rows(given)
     assert rows == [extra[0] | {"weight": 3}, *ROWS]
-    splits = dataset.tokenise_splits(rows[:5], rows[5:], llama_tokenizer, given)
+    splits = tokenise.tokenise_splits(rows[:5], rows[5:], llama_tokenizer, given)
     assert len(splits.train.rows) == 3 + 4
     assert splits.train.rows[0] == splits.train.rows[1] == splits.train.rows[2] != splits.train.rows[3]
     assert dataset.load_training_rows(settings("--data-path", str(tmp_path / "rows.jsonl"))) == ROWS

@@ -18,7 +18,7 @@ import phrases  # noqa: E402
 import pretrain  # noqa: E402
 import schemas  # noqa: E402
 
-from sqlora.prompt import encoding  # noqa: E402
+from sqlora.prompt import encoding, template  # noqa: E402
 
 FILES = ("train.jsonl", "test.jsonl", "test_seen.jsonl")
 
@@ -93,7 +93,7 @@ def test_pretraining_never_sees_the_prompt_or_a_held_out_name(rows):
     documents = [pretrain.document(rng) for _ in range(600)]
     text = "\n".join(documents)
     assert "###" not in text
-    assert encoding.INSTRUCTION[:30] not in text
+    assert template.INSTRUCTION[:30] not in text
     held_out = identifiers(rows["test.jsonl"]) - {"id", "name"}
     assert not held_out & set(re.findall(r"\w+", text))
     assert not held_out & set(re.findall(r"[A-Za-z]+", schemas.SEEN.replace("_", " ")))

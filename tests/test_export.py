@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Genera
 
 from sqlora.merge import export
 from sqlora.model import base_models, device, loading
-from sqlora.prompt import encoding
+from sqlora.prompt import encoding, template
 from sqlora.system.errors import UserError
 
 ROW = ("How many naïve albums cost >= 10.5?", 'CREATE TABLE album (id INTEGER, "the title" TEXT)')
@@ -23,9 +23,9 @@ def test_what_is_written_is_read_as_it_was_trained(kind, request, make_settings,
     export.write_model(tmp_path, model, tokenizer, base, settings)
 
     back = AutoTokenizer.from_pretrained(tmp_path)
-    assert back(encoding.build_prompt(*ROW))["input_ids"] == ids
+    assert back(template.build_prompt(*ROW))["input_ids"] == ids
     assert back.padding_side == "left"
-    assert back.decode(ids, skip_special_tokens=True).strip() == encoding.build_prompt(*ROW).strip()
+    assert back.decode(ids, skip_special_tokens=True).strip() == template.build_prompt(*ROW).strip()
     config, plain = AutoConfig.from_pretrained(tmp_path), AutoModelForCausalLM.from_pretrained(tmp_path).eval()
     assert config.rope_parameters == model.config.rope_parameters
     with torch.inference_mode():

@@ -6,18 +6,18 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
-from sqlora.data import dataset
+from sqlora.data import tokenise
 from sqlora.model import device
 from sqlora.model.base_models import BaseModel
 from sqlora.training import memory_estimate
-from sqlora.training.packing import packed_loss
+from sqlora.training.packing import plan
 from sqlora.training.pass_bytes import PassBytes
 
 CPU = device.choose_device("cpu", "float32")
 GPU = replace(CPU, type="cuda", dtype=torch.bfloat16)
 SEVEN_B = LlamaConfig(hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32, vocab_size=32016,
                       architectures=["LlamaForCausalLM"])
-COMPILED, PLAIN = packed_loss.Form("tree", "", True, ""), packed_loss.Form("off", "", False, "")
+COMPILED, PLAIN = plan.Form("tree", "", True, ""), plan.Form("off", "", False, "")
 
 
 @pytest.mark.parametrize(("form", "tokens", "gigabytes"), [
@@ -28,7 +28,7 @@ def test_the_peaks_that_were_measured_on_an_h200(tmp_path, monkeypatch, make_set
     monkeypatch.setattr(memory_estimate, "matrix_rate", lambda device: 7.6e14)
     SEVEN_B.save_pretrained(tmp_path)
     settings = make_settings("--batch-size", "1", "--max-tokens-per-pass", "1000000", "--lora-dropout", "0")
-    rows = dataset.Tokenised([{"input_ids": list(range(tokens)), "labels": [-100] * tokens}], 0)
+    rows = tokenise.Tokenised([{"input_ids": list(range(tokens)), "labels": [-100] * tokens}], 0)
     found = memory_estimate.estimate(BaseModel(tmp_path, "x", None, ""), rows, settings, GPU, form)
     assert found.pass_tokens == tokens
     assert found.peak_bytes == pytest.approx(1e9 * gigabytes, rel=0.15)

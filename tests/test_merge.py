@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from sqlora.data import dataset
+from sqlora.data import dataset, tokenise
 from sqlora.generation import answer_writer
 from sqlora.merge import __main__ as merge
 from sqlora.merge import drift
 from sqlora.model import adapter, base_models, device, loading
-from sqlora.prompt import encoding
+from sqlora.prompt import encoding, template
 from sqlora.settings.command_line import load_settings
 from sqlora.storage import checkpoints
 
@@ -59,11 +59,11 @@ assert not any(name.startswith(("peft", "bitsandbytes", "sqlora")) for name in s
 
 def test_plain_transformers_gives_the_same_answers(demo_run, merged, answers, tmp_path):
     rows = dataset.load_samples(load_settings(demo_run, ""))
-    prompts = [encoding.build_prompt(row["question"], row["context"]) for row in rows]
+    prompts = [template.build_prompt(row["question"], row["context"]) for row in rows]
     done = subprocess.run([sys.executable, "-c", PLAIN, merged[0]], cwd=tmp_path, input=json.dumps(prompts), capture_output=True,
                           text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert [encoding.extract_sql(text) for text in json.loads(done.stdout)] == answers
+    assert [template.extract_sql(text) for text in json.loads(done.stdout)] == answers
     assert sum(answer.startswith("SELECT") for answer in answers) >= 6  # it has learned something
 
 
@@ -94,7 +94,7 @@ def test_the_folder_is_an_ordinary_one(merged):
     assert generation_config["bos_token_id"] == tokenizer.bos_token_id == 1
     assert generation_config["pad_token_id"] == tokenizer.pad_token_id
     ids = encoding.encode_prompt(tokenizer, "How many?", "CREATE TABLE t (a INTEGER)")
-    assert tokenizer(encoding.build_prompt("How many?", "CREATE TABLE t (a INTEGER)"))["input_ids"] == ids
+    assert tokenizer(template.build_prompt("How many?", "CREATE TABLE t (a INTEGER)"))["input_ids"] == ids
     assert ids.count(tokenizer.bos_token_id) == 1
     assert not any(name.endswith(("absmax", "lora_A")) for name in load_file(folder / "model.safetensors"))
 
@@ -129,7 +129,7 @@ def error(demo_run, folder):
 def test_the_measured_drift_is_that_of_the_two_models(llama_folder, llama_tokenizer, make_settings):
     rows = [{"question": f"How many {i}?", "context": f"CREATE TABLE t{i} (a INTEGER)", "answer": f"SELECT {i} FROM t{i}"}
             for i in range(3)]
-    tokenised = dataset.tokenise_rows(rows, llama_tokenizer, make_settings()).rows
+    tokenised = tokenise.tokenise_rows(rows, llama_tokenizer, make_settings()).rows
     model = AutoModelForCausalLM.from_pretrained(llama_folder).eval()
     before = drift.answer_scores(model, tokenised)
     loss = -before.logs.mean().item()
@@ -149,7 +149,7 @@ def test_the_measured_drift_is_that_of_the_two_models(llama_folder, llama_tokeni
 def row_logs(model, row):
     """The log-probabilities of a row's answer, the row alone in the model."""
     logs = model(torch.tensor([row["input_ids"]])).logits[0].log_softmax(dim=-1)
-    return torch.stack([logs[i - 1, label] for i, label in enumerate(row["labels"]) if label != dataset.IGNORED_LABEL])
+    return torch.stack([logs[i - 1, label] for i, label in enumerate(row["labels"]) if label != tokenise.IGNORED_LABEL])
 
 
 @pytest.mark.parametrize(("flags", "words"), [

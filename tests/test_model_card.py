@@ -7,7 +7,7 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
-from sqlora.prompt import encoding
+from sqlora.prompt import template
 from sqlora.reports import model_card
 
 HUB = {"id": "owner/base", "revision": "abc", "content": "0"}
@@ -31,7 +31,7 @@ def test_the_model_card_of_a_hub_base(tmp_path):
                  "| quantisation in training | kind nf4 |"):
         assert line in text
     assert "interrupted" in text
-    assert encoding.build_prompt("{question}", "{context}") in text
+    assert template.build_prompt("{question}", "{context}") in text
     assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
 
 
@@ -85,7 +85,7 @@ def test_the_code_on_the_model_card_runs_and_says_what_the_toolkit_says(
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(llama_folder), tmp_path).eval()
     settings = load_settings([], "")
     (sql,) = answer_writer.SqlWriter(model, llama_tokenizer, settings).write([row])
-    assert encoding.extract_sql(said) == sql
+    assert template.extract_sql(said) == sql
 
 
 HOSTILE = "x/<script>alert(1)</script> [a](http://evil) `b` ![c](d)\n\n# heading\n```\n"
@@ -99,7 +99,7 @@ def test_what_comes_from_outside_is_shown_and_never_markup(tmp_path, merged, bas
              "quantisation": HOSTILE, "status": HOSTILE, "prompt": HOSTILE, "tokenizer": {HOSTILE: HOSTILE},
              "settings": {"DATA_PATH": HOSTILE, HOSTILE: 1}, "versions": {HOSTILE: HOSTILE}, "metrics": {HOSTILE: [HOSTILE]}}
     if merged:
-        model_card.write_merged_card(tmp_path, parts, {HOSTILE: HOSTILE}, encoding.SEED_ORDER)
+        model_card.write_merged_card(tmp_path, parts, {HOSTILE: HOSTILE}, template.SEED_ORDER)
     else:
         model_card.write_model_card(tmp_path, parts)
     text = (tmp_path / "README.md").read_text(encoding="utf-8")

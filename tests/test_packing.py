@@ -11,9 +11,9 @@ from peft import LoraConfig, get_peft_model
 from torch.nn.attention import flex_attention
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from sqlora.data.dataset import IGNORED_LABEL
+from sqlora.data.tokenise import IGNORED_LABEL
 from sqlora.model import architecture
-from sqlora.training.packing import packed_batches, packed_loss
+from sqlora.training.packing import attention, packed_batches, packed_loss
 
 VOCABULARY = 48
 NO_LIMIT = 10**6
@@ -65,7 +65,7 @@ def model(request):
 def flex_on_the_cpu(monkeypatch):
     """torch refuses FlexAttention a backward pass on the CPU, though without its kernel it has one."""
     monkeypatch.setattr(flex_attention, "_validate_device", lambda *tensors: None)
-    monkeypatch.setattr(packed_loss, "_flex", flex_attention.flex_attention)
+    monkeypatch.setattr(attention, "_flex", flex_attention.flex_attention)
 
 
 def gradients(model) -> dict[str, torch.Tensor]:
@@ -87,7 +87,7 @@ def one_at_a_time(model, rows):
 
 
 def packed(model, rows, form: str, limit: int = NO_LIMIT):
-    implementation = {"tree": "sdpa", "tree in blocks": packed_loss.TREE_ATTENTION, "prefix": packed_loss.PREFIX_ATTENTION, "off": "sdpa"}
+    implementation = {"tree": "sdpa", "tree in blocks": attention.TREE_ATTENTION, "prefix": attention.PREFIX_ATTENTION, "off": "sdpa"}
     model.get_base_model().set_attn_implementation(implementation[form])
     made = packed_batches.make_passes(rows, form.split()[0], limit)
     total = 0.0

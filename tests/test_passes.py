@@ -9,7 +9,7 @@ from transformers import Gemma3TextConfig, LlamaConfig, MistralConfig, Phi3Confi
 
 from sqlora.model import base_models, device, loading
 from sqlora.system.errors import UserError
-from sqlora.training.packing import packed_loss
+from sqlora.training.packing import attention, packed_loss, plan
 
 CPU = device.choose_device("cpu", "float32")
 GPU = replace(CPU, type="cuda", dtype=torch.bfloat16)
@@ -26,7 +26,7 @@ GPU = replace(CPU, type="cuda", dtype=torch.bfloat16)
 ])
 def test_the_form_follows_the_device_and_the_settings(monkeypatch, make_settings, flags, on, triton, form, compiled):
     monkeypatch.setattr(packed_loss, "has_triton", lambda: triton)
-    found = packed_loss.choose_form(LlamaConfig(), make_settings(*flags), on)
+    found = plan.choose_form(LlamaConfig(), make_settings(*flags), on)
     assert (found.name, found.compiled) == (form, compiled)
     assert found.reason
     assert found.compile_reason
@@ -49,18 +49,18 @@ def test_the_form_follows_the_device_and_the_settings(monkeypatch, make_settings
     (LlamaConfig(), None),
 ])
 def test_what_cannot_be_packed_exactly_is_padded(config, reason, make_settings):
-    found = packed_loss.choose_form(config, make_settings(), CPU)
+    found = plan.choose_form(config, make_settings(), CPU)
     assert (found.name == "off") == bool(reason)
     assert re.search(reason or "", found.reason)
     if reason:
         with pytest.raises(UserError, match=f"--packing.*{reason}.*auto or off"):
-            packed_loss.choose_form(config, make_settings("--packing", "tree"), CPU)
+            plan.choose_form(config, make_settings("--packing", "tree"), CPU)
 
 
 def test_an_unknown_model_is_not_packed(make_settings):
     config = LlamaConfig()
     config.model_type = "gpt_bigcode"
-    assert packed_loss.choose_form(config, make_settings(), CPU).name == "off"
+    assert plan.choose_form(config, make_settings(), CPU).name == "off"
 
 
 @pytest.fixture
@@ -86,14 +86,14 @@ def test_what_does_not_compile_is_done_without(model, monkeypatch, capsys, form,
         if len(calls) <= fails:
             raise RuntimeError("no compiler\nhere")
 
-    monkeypatch.setattr(packed_loss, "trial", trial)
+    monkeypatch.setattr(plan, "trial", trial)
     layers = model.get_base_model().get_decoder().layers
     before = torch.get_rng_state()
-    found = packed_loss.prepare(model, packed_loss.Form(form, "", True, ""), on)
+    found = plan.prepare(model, plan.Form(form, "", True, ""), on)
     assert torch.equal(torch.get_rng_state(), before)
     assert (found.name, found.compiled) == left
-    attention = {"prefix": packed_loss.PREFIX_ATTENTION, "tree": packed_loss.TREE_ATTENTION}[found.name]
-    assert model.config._attn_implementation == attention
+    wanted = {"prefix": attention.PREFIX_ATTENTION, "tree": attention.TREE_ATTENTION}[found.name]
+    assert model.config._attn_implementation == wanted
     told = capsys.readouterr().out.splitlines()
     assert len(told) == len(notes)
     assert all(note in line and "RuntimeError: no compiler" in line for note, line in zip(notes, told, strict=True))
@@ -104,15 +104,15 @@ def test_a_lack_of_memory_is_not_taken_for_a_lack_of_a_compiler(model, monkeypat
     def fail(*_):
         raise torch.OutOfMemoryError("no memory")
 
-    monkeypatch.setattr(packed_loss, "trial", fail)
+    monkeypatch.setattr(plan, "trial", fail)
     with pytest.raises(torch.OutOfMemoryError):
-        packed_loss.prepare(model, packed_loss.Form("prefix", "", True, ""), CPU)
+        plan.prepare(model, plan.Form("prefix", "", True, ""), CPU)
 
 
 @pytest.mark.parametrize("form", ["tree", "prefix", "off"])
 def test_the_trial_leaves_nothing_behind(model, form):
-    packed_loss.prepare(model, packed_loss.Form(form, "", False, ""), CPU)
-    with packed_loss.state_kept(model):
-        packed_loss.trial(model, packed_loss.Form(form, "", False, ""))
+    plan.prepare(model, plan.Form(form, "", False, ""), CPU)
+    with plan.state_kept(model):
+        plan.trial(model, plan.Form(form, "", False, ""))
         assert any(parameter.grad is not None for parameter in model.parameters())
     assert all(parameter.grad is None for parameter in model.parameters())

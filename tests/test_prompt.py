@@ -9,8 +9,8 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from sqlora.data.dataset import tokenise_rows
-from sqlora.prompt import encoding
+from sqlora.data.tokenise import tokenise_rows
+from sqlora.prompt import encoding, template
 
 ROOT = Path(__file__).parent.parent
 KINDS = ["llama", "openllama", "codellama", "mistral", "qwen2"]
@@ -58,7 +58,7 @@ def test_a_prompt_begins_with_one_bos_and_has_no_eos(tokenizer):
         assert ids[0] == tokenizer.bos_token_id
         assert ids.count(tokenizer.bos_token_id) == 1
     text = tokenizer.decode(ids, skip_special_tokens=True)
-    assert text == encoding.build_prompt("How many?", "CREATE TABLE t (a INTEGER)")
+    assert text == template.build_prompt("How many?", "CREATE TABLE t (a INTEGER)")
 
 
 def test_a_tokenizer_without_bos_gets_none(qwen2_folder):
@@ -91,26 +91,26 @@ def test_many_rows_are_encoded_as_one_by_one(tokenizer):
 
 
 def test_the_prompt_holds_each_part_once_in_order():
-    text = encoding.build_prompt(" How {many}? ", "\nCREATE TABLE t (a INTEGER)\n")
-    parts = [encoding.INSTRUCTION, "\n\n### Input:\nHow {many}?\n", "\n### Context:\nCREATE TABLE t (a INTEGER)\n"]
+    text = template.build_prompt(" How {many}? ", "\nCREATE TABLE t (a INTEGER)\n")
+    parts = [template.INSTRUCTION, "\n\n### Input:\nHow {many}?\n", "\n### Context:\nCREATE TABLE t (a INTEGER)\n"]
     assert text == "".join(parts) + "\n### Response:\n"
 
 
 def test_the_hash_changes_with_the_prompt(monkeypatch):
-    before = encoding.prompt_hash("question_first")
-    assert (len(before), before) == (16, encoding.prompt_hash("question_first"))
-    assert encoding.prompt_hash("schema_first") != before
-    monkeypatch.setattr(encoding, "INSTRUCTION", encoding.INSTRUCTION + " ")
-    assert encoding.prompt_hash("question_first") != before
+    before = template.prompt_hash("question_first")
+    assert (len(before), before) == (16, template.prompt_hash("question_first"))
+    assert template.prompt_hash("schema_first") != before
+    monkeypatch.setattr(template, "INSTRUCTION", template.INSTRUCTION + " ")
+    assert template.prompt_hash("question_first") != before
 
 
 def test_schema_first_puts_the_context_before_the_question(llama_tokenizer, make_settings):
-    text = encoding.build_prompt(" How many? ", "CREATE TABLE t (a INTEGER)", "schema_first")
-    parts = [encoding.INSTRUCTION, "\n\n### Context:\nCREATE TABLE t (a INTEGER)\n", "\n### Input:\nHow many?\n"]
+    text = template.build_prompt(" How many? ", "CREATE TABLE t (a INTEGER)", "schema_first")
+    parts = [template.INSTRUCTION, "\n\n### Context:\nCREATE TABLE t (a INTEGER)\n", "\n### Input:\nHow many?\n"]
     assert text == "".join(parts) + "\n### Response:\n"
     row = {"question": "How many?", "context": "CREATE TABLE t (a INTEGER)", "answer": "SELECT 1"}
     first, second = (tokenise_rows([row], llama_tokenizer, make_settings("--prompt-order", order)).rows[0]["input_ids"]
-                     for order in encoding.TEMPLATES)
+                     for order in template.TEMPLATES)
     assert first != second
     asked = encoding.encode_prompts(llama_tokenizer, [row], "schema_first")[0]
     assert second[: len(asked)] == asked
@@ -174,7 +174,7 @@ def test_a_tokenizer_that_loses_text_is_refused(normalizer):
     ("SELECT 'never closed; x", "SELECT 'never closed; x"),
 ])
 def test_extract_sql(text, sql):
-    assert encoding.extract_sql(text) == sql
+    assert template.extract_sql(text) == sql
 
 
 def test_the_command_prints_what_the_model_is_given(tmp_path):
@@ -183,7 +183,7 @@ def test_the_command_prints_what_the_model_is_given(tmp_path):
         [sys.executable, "-m", "sqlora.prompt", "--question", "Wie viele Bücher?", "--context", str(tmp_path / "s.sql"),
          "--prompt-order", "schema_first"], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    expected = encoding.build_prompt("Wie viele Bücher?", "CREATE TABLE t\n (a INTEGER)", "schema_first")
+    expected = template.build_prompt("Wie viele Bücher?", "CREATE TABLE t\n (a INTEGER)", "schema_first")
     assert json.loads(done.stdout) == expected
     assert expected.endswith("### Response:\n")
 

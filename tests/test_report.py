@@ -11,7 +11,7 @@ from PIL import Image
 from rich.console import Console
 
 from sqlora.evaluation import judge
-from sqlora.reports import comparison
+from sqlora.reports import comparison, loss_curve
 
 ANSWERS = [
     {"question": "How many?", "context": "CREATE TABLE t (a INT)", "answer": "SELECT COUNT(*) FROM t",
@@ -31,7 +31,7 @@ METRICS = [
 @pytest.fixture
 def curve(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in METRICS) + '{"step": 30, "lo')
-    comparison.plot_loss_curve(tmp_path / "metrics.jsonl", tmp_path / "loss.png", "Tiny, $5 and $6")
+    loss_curve.plot_loss_curve(tmp_path / "metrics.jsonl", tmp_path / "loss.png", "Tiny, $5 and $6")
     return tmp_path / "loss.png"
 
 
@@ -44,16 +44,16 @@ def test_the_curve_is_a_picture(curve):
     with Image.open(curve) as picture:
         assert picture.size == (1600, 1000)
         colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 20)}
-    for hexadecimal in (comparison.BLUE, comparison.ORANGE, comparison.GREY):
+    for hexadecimal in (loss_curve.BLUE, loss_curve.ORANGE, loss_curve.GREY):
         assert tuple(bytes.fromhex(hexadecimal[1:])) in colours
     assert {path.name for path in curve.parent.iterdir()} == {"loss.png", "metrics.jsonl"}
 
 
 def test_only_whole_lines_and_finite_figures_count(curve):
-    entries = comparison._read_metrics(curve.with_name("metrics.jsonl"))
+    entries = loss_curve._read_metrics(curve.with_name("metrics.jsonl"))
     assert len(entries) == len(METRICS)
-    assert comparison._series(entries, "loss") == ([5, 10], [2.0, 1.0])
-    assert comparison._series(entries, "eval_loss") == ([10, 20], [1.2, 0.9])
+    assert loss_curve._series(entries, "loss") == ([5, 10], [2.0, 1.0])
+    assert loss_curve._series(entries, "eval_loss") == ([10, 20], [1.2, 0.9])
 
 
 @pytest.mark.filterwarnings("error")
@@ -63,7 +63,7 @@ def test_only_whole_lines_and_finite_figures_count(curve):
 ])
 def test_a_curve_of_next_to_nothing(tmp_path, text):
     (tmp_path / "metrics.jsonl").write_bytes(text.encode()[:-1])
-    comparison.plot_loss_curve(tmp_path / "metrics.jsonl", tmp_path / "loss.png", "Tiny")
+    loss_curve.plot_loss_curve(tmp_path / "metrics.jsonl", tmp_path / "loss.png", "Tiny")
     with Image.open(tmp_path / "loss.png") as picture:
         picture.verify()
 
@@ -72,7 +72,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(curve, monkeyp
     old = curve.read_bytes()
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda *_, **__: (curve.parent / "missing" / "x").read_bytes())
     with pytest.raises(FileNotFoundError):
-        comparison.plot_loss_curve(curve.with_name("metrics.jsonl"), curve, "Tiny")
+        loss_curve.plot_loss_curve(curve.with_name("metrics.jsonl"), curve, "Tiny")
     assert curve.read_bytes() == old
     assert len(list(curve.parent.iterdir())) == 2
 

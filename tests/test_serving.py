@@ -12,7 +12,7 @@ from sqlora.generation import answer_writer
 from sqlora.merge import __main__ as merge
 from sqlora.model import adapter, base_models, loading
 from sqlora.model.device import choose_device
-from sqlora.prompt import encoding
+from sqlora.prompt import template
 from sqlora.settings.command_line import load_settings
 
 ROOT = Path(__file__).parent.parent
@@ -63,7 +63,7 @@ def test_openvino_writes_the_same_sql(tmp_path, demo_run):
     expected = answer_writer.SqlWriter(model, loading.load_tokenizer(base), settings).write(rows)
     merge.main([*demo_run, "--output", str(tmp_path / "merged"), "--dtype", "fp32"])
     python(EXPORT, tmp_path / "merged", tmp_path / "openvino")
-    prompts = json.dumps([encoding.build_prompt(row["question"], row["context"]) for row in rows])
+    prompts = json.dumps([template.build_prompt(row["question"], row["context"]) for row in rows])
     for program in (GENAI, OPTIMUM):
         written = json.loads(python(program, tmp_path / "openvino", text=prompts).splitlines()[-1])
-        assert [encoding.extract_sql(text) for text in written] == expected
+        assert [template.extract_sql(text) for text in written] == expected

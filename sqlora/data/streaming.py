@@ -16,11 +16,11 @@ import torch
 from accelerate.data_loader import prepare_data_loader
 from torch.utils.data import DataLoader, IterableDataset
 
-from sqlora.data import dataset, split, sql_check
+from sqlora.data import dataset, hub_dataset, split, sql_check, tokenise
 from sqlora.data.dataset import Row
 from sqlora.data.row_files import is_file, kind
-from sqlora.model import base_models
 from sqlora.settings.command_line import Settings
+from sqlora.storage import hub
 from sqlora.system.console import note
 from sqlora.system.errors import UserError
 
@@ -39,7 +39,7 @@ class Source:
         self.where = f"DATA_PATH (--data-path) ({settings.DATA_PATH})"
         self.most = settings.SHUFFLE_BUFFER
         path = Path(settings.DATA_PATH)
-        with dataset.readable(self.where):
+        with hub_dataset.readable(self.where):
             import datasets
 
             datasets.disable_progress_bar()
@@ -50,18 +50,18 @@ class Source:
                     raise UserError(f"{self.where}: the file is empty")
                 builder = datasets.load_dataset_builder(READERS[kind(path)], data_files={"train": [glob.escape(str(path))]})
             elif path.is_dir() or dataset.looks_like_hub_id(settings.DATA_PATH):
-                builder = dataset.dataset_builder(settings.DATA_PATH, self.where)
+                builder = hub_dataset.dataset_builder(settings.DATA_PATH, self.where)
             else:
                 raise UserError(f"{self.where}: no such file; name a {', '.join(READERS)} file, a folder of them, or a hub id "
                                 f"such as owner/name")
             splits = builder.as_streaming_dataset()
         self.files = [str(file) for file in (builder.config.data_files or {}).get("train", [])]
-        self.dataset = dataset.train_split(splits, self.where).shuffle(settings.SEED, buffer_size=self.most)
+        self.dataset = hub_dataset.train_split(splits, self.where).shuffle(settings.SEED, buffer_size=self.most)
 
     def records(self, epoch: int = 0) -> Iterator[object]:
         """What is read in an epoch. Raises UserError."""
         self.dataset.set_epoch(epoch)
-        with dataset.readable(self.where):
+        with hub_dataset.readable(self.where):
             yield from self.dataset
 
     def first_rows(self) -> list[Row]:
@@ -76,7 +76,7 @@ class Source:
         """Sixteen hexadecimal digits over the first rows and each file: its hub commit and name, or its name, size and ends."""
         remote = [file for file in self.files if "://" in file]
         local = [Path(file) for file in self.files if "://" not in file]
-        return base_models.files_hash(local, f"{dataset.data_hash(rows)} {remote}".encode())
+        return hub.files_hash(local, f"{dataset.data_hash(rows)} {remote}".encode())
 
 
 class Stream(IterableDataset):
@@ -115,7 +115,7 @@ class Stream(IterableDataset):
             unread = itertools.islice(records, read, None)
             while chunk := list(itertools.islice(unread, CHUNK)):
                 rows = self.usable(chunk, read + 1)
-                tokenised = dataset.tokenise_rows(rows, self.tokenizer, self.settings) if rows else dataset.Tokenised([], 0)
+                tokenised = tokenise.tokenise_rows(rows, self.tokenizer, self.settings) if rows else tokenise.Tokenised([], 0)
                 self.counts[sql_check.TOO_LONG] += tokenised.too_long
                 for number, row in enumerate(tokenised.rows[given:], start=given + 1):
                     yield row | {"place": (epoch, read, number)}

@@ -69,7 +69,7 @@ def examine_numbers(chosen: Device, settings: Settings) -> Iterator[Result]:
     from sqlora.doctor import environment, numerics
     from sqlora.model import device
     from sqlora.model.transformers_compat import has_triton
-    from sqlora.training.packing.packed_loss import Form
+    from sqlora.training.packing.plan import Form
 
     native = (torch.bfloat16,) if device.has_bfloat16(chosen.type) else ()
     for dtype in dict.fromkeys((chosen.dtype, *native, torch.float16)):

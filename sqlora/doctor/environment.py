@@ -13,11 +13,10 @@ from pathlib import Path
 
 import config
 from sqlora.doctor.result import OK, SLOW, WRONG, Result, one_line, wrong
-from sqlora.settings.command_line import Settings
+from sqlora.settings.command_line import REQUIREMENTS, Settings
 from sqlora.system.errors import UserError
 
 ROOT = Path(config.__file__).parent
-REQUIREMENTS = {"bitsandbytes": "requirements.txt", "bigdl": "requirements-bigdl.txt"}  # by BACKEND
 OLDEST_PYTHON = (3, 11)
 # A function that only a library made for the device has. Those for GPUs have the CPU's too.
 NATIVE = {
@@ -149,11 +148,10 @@ def _on_the_hub(name: str, scratch: Path) -> Result:
     from huggingface_hub import hf_hub_download
     from huggingface_hub import utils as errors
 
-    from sqlora.model import base_models
-    from sqlora.storage import download
+    from sqlora.storage import download, hub
 
     try:
-        if base_models.list_files("model", name) is not None:
+        if hub.list_files("model", name) is not None:
             hf_hub_download(name, "config.json", local_dir=scratch)
             return Result("base model", OK, f"{name}, on the hub, which is in reach; finetune.py downloads it")
     except errors.GatedRepoError:
@@ -167,7 +165,7 @@ def _on_the_hub(name: str, scratch: Path) -> Result:
         return Result("base model", WRONG, f"{name} has no config.json", "name a transformers model")
     except download.network_errors():
         pass
-    return Result("base model", WRONG, f"{name} is not wholly in the cache, and the hub is out of reach", base_models.WAYS_OUT)
+    return Result("base model", WRONG, f"{name} is not wholly in the cache, and the hub is out of reach", hub.WAYS_OUT)
 
 
 def _missing_weights(folder: Path) -> str:
@@ -186,15 +184,15 @@ def fits(folder: Path, settings: Settings, device) -> Result:
 
     `folder` holds the base model's configuration at least.
     """
-    from sqlora.data.dataset import Tokenised
+    from sqlora.data.tokenise import Tokenised
     from sqlora.model import base_models, loading
     from sqlora.model.device import free_memory
     from sqlora.training import memory_estimate
-    from sqlora.training.packing import packed_loss
+    from sqlora.training.packing import plan
 
     base = base_models.BaseModel(folder, settings.BASE_MODEL, None, "")
     try:
-        form = packed_loss.choose_form(loading.check_causal(base, settings.MAX_LENGTH), settings, device)
+        form = plan.choose_form(loading.check_causal(base, settings.MAX_LENGTH), settings, device)
         ids = list(range(settings.MAX_LENGTH))
         need = memory_estimate.estimate(base, Tokenised([{"input_ids": ids, "labels": ids}], 0), settings, device, form).peak_bytes
     except UserError as error:

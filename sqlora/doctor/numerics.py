@@ -9,13 +9,13 @@ from dataclasses import replace
 import torch
 
 from sqlora.doctor.result import OK, SLOW, WRONG, Result
-from sqlora.model import loading
+from sqlora.model import bitsandbytes
 from sqlora.model.device import Device
 from sqlora.model.precision import Error, drawn, error_of, judge, leaf, limit, short
 from sqlora.settings.command_line import Settings
 from sqlora.system.console import console
 from sqlora.system.errors import UserError
-from sqlora.training.packing import packed_batches, packed_loss
+from sqlora.training.packing import packed_batches, packed_loss, plan
 
 SMALL_SHAPES = ((1, 320, 1280), (512, 512, 512))  # rows, inputs, outputs: wrong on some Battlemage cards
 LARGE_SHAPES = (*SMALL_SHAPES, (40, 2048, 8192), (128, 4096, 4096))  # wrong there too
@@ -171,7 +171,7 @@ def four_bit_product(device: Device, low_bit: str) -> Result:
     def measure() -> dict[str, Error]:
         layer, _ = four_bit_layer(device, low_bit)
         weight = _weight_back(layer)
-        loading.mend_cpu_kernels(layer, training=False)
+        bitsandbytes.keep_4bit_unpacked(layer, training=False)
         errors = {}
         for rows in (1, 8, 40):
             (x,) = drawn(device.dtype, (rows, INPUTS))
@@ -189,7 +189,7 @@ def gradient_after_evaluation(device: Device, low_bit: str) -> Result:
         layer, _ = four_bit_layer(device, low_bit)
         weight = _weight_back(layer)
         if mended:
-            loading.mend_cpu_kernels(layer, training=True)
+            bitsandbytes.keep_4bit_unpacked(layer, training=True)
         x, gradient = drawn(device.dtype, (8, INPUTS), (8, OUTPUTS))
         errors = {}
         for when in ("before an evaluation", "after one"):
@@ -227,7 +227,7 @@ def _weight_back(layer: torch.nn.Module) -> torch.Tensor:
     return dequantize_4bit(layer.weight.data, layer.weight.quant_state).double().cpu()
 
 
-def packed_pass(device: Device, form: packed_loss.Form) -> Result:
+def packed_pass(device: Device, form: plan.Form) -> Result:
     """Loss and gradients of a small Llama whose rows go through in this form, against padded rows in float64 on the CPU.
 
     A tree runs FlexAttention on a GPU. Slow where FlexAttention or the compiler does not work, since training then goes without.
@@ -239,7 +239,7 @@ def packed_pass(device: Device, form: packed_loss.Form) -> Result:
         model = _small_llama(device.dtype)
         exact = copy.deepcopy(model).double()
         model.to(device.place)
-        used = packed_loss.prepare(model, form, device)
+        used = plan.prepare(model, form, device)
         got = _loss_and_gradient(model, used.name, device)
         want = _loss_and_gradient(exact, "off", replace(device, type="cpu", dtype=torch.float64))
         largest = DEPTH * limit(device.dtype, len(_branching_rows()[-1]["input_ids"]))

@@ -14,17 +14,18 @@ from sqlora.generation.answer_journal import Journal
 from sqlora.generation.self_consistency import Candidate
 from sqlora.generation.transformers_generate import PlainWriter
 from sqlora.model import architecture
+from sqlora.model.backend import backend
 from sqlora.model.device import free_memory
-from sqlora.model.transformers_compat import LEGACY
-from sqlora.prompt import encoding
+from sqlora.prompt import encoding, template
 from sqlora.settings.command_line import Settings
 from sqlora.system import distributed
 from sqlora.system.console import note, progress_bar
 from sqlora.system.errors import UserError
 
-if not LEGACY:
+if backend.TAKES_ATTENTION:
+    from sqlora.generation import agreement
     from sqlora.generation.continuous_batching import BatchWriter
-    from sqlora.model import agreement, merging
+    from sqlora.model import merging
 
 FOLDED_FROM = 64  # rows; for fewer the folding takes longer than it saves
 Rows = list[dict[str, str]]
@@ -88,8 +89,10 @@ def pick(rows: Rows, candidates: list[list[Candidate]]) -> list[str]:
 
 def folding_pays(model, settings: Settings, rows: int) -> bool:
     """What MERGE_FOR_GENERATION comes to: plain weights decode batches faster, where they fit beside the 4-bit ones."""
-    if LEGACY or settings.MERGE_FOR_GENERATION != "auto":
-        return not LEGACY and settings.MERGE_FOR_GENERATION == "on"
+    if not backend.UNPACKS or settings.MERGE_FOR_GENERATION == "off":
+        return False
+    if settings.MERGE_FOR_GENERATION == "on":
+        return True
     free = free_memory(model.device.type)
     plain = model.num_parameters() * model.get_input_embeddings().weight.dtype.itemsize
     return model.device.type != "cpu" and rows >= FOLDED_FROM and free is not None and plain < free / 2
@@ -134,10 +137,10 @@ class SqlWriter:
 
     def _writer(self, longest: int) -> BatchWriter | PlainWriter:
         """What writes answers of which none has more than `longest` tokens, its prompt counted."""
-        unfit = "BACKEND bigdl has no attention for it" if LEGACY else architecture.why_inexact(self.model.config, longest)
-        if not unfit:
+        unfit = architecture.why_inexact(self.model.config, longest)
+        if backend.TAKES_ATTENTION and not unfit:
             return self.batches
-        if self.tells and not LEGACY:
+        if self.tells and backend.TAKES_ATTENTION:
             note(f"answers are written by transformers' generate, in small batches: {unfit}")
             self.tells = False
         return PlainWriter(self.model, self.settings, self.tokenizer, alone=architecture.goes_alone(self.model.config, longest))
@@ -148,7 +151,7 @@ class SqlWriter:
         return BatchWriter(self.model, self.settings, architecture.end_tokens(self.model, self.tokenizer))
 
     def _sql(self, ids: list[int]) -> str:
-        return encoding.extract_sql(encoding.decode_answer(self.tokenizer, ids))
+        return template.extract_sql(encoding.decode_answer(self.tokenizer, ids))
 
     def _check_lengths(self, prompts: list[list[int]], places: Sequence[int]) -> int:
         """The tokens of the longest prompt and its answer."""

@@ -9,13 +9,13 @@ from transformers import GenerationConfig, LogitsProcessor
 
 from sqlora.generation.token_search import Ended, Written
 from sqlora.model.architecture import end_tokens
+from sqlora.model.backend import backend
 from sqlora.model.merging import base_of
-from sqlora.model.transformers_compat import LEGACY
 from sqlora.settings.command_line import Settings
 from sqlora.system.console import note
 
-if not LEGACY:
-    from sqlora.model import agreement
+if backend.TAKES_ATTENTION:
+    from sqlora.generation import agreement
 
 BATCH = 16  # rows, where GENERATION_BATCH_SIZE leaves it open
 
@@ -51,7 +51,7 @@ class PlainWriter:
     def write(self, prompts: list[list[int]], ended: Ended) -> None:
         """Calls `ended` with a prompt's index and its answers, the likeliest first, as soon as they are written."""
         self.model.eval()
-        if self.size > 1 and not LEGACY and not agreement.padding_is_harmless(self.model, self._first_scores):
+        if self.size > 1 and backend.TAKES_ATTENTION and not agreement.padding_is_harmless(self.model, self._first_scores):
             note(f"rows are answered one at a time, since padding changes what a {self.model.config.model_type} model answers")
             self.size = 1
         torch.manual_seed(self.seed)

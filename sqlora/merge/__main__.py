@@ -41,7 +41,7 @@ def merge(settings: Settings, output: Path, dtype_name: str, into: str) -> None:
     """Writes the merged model to `output`; `dtype_name` is one of torch's, `into` DEQUANTISED or UNQUANTISED."""
     import torch
 
-    from sqlora.data import dataset
+    from sqlora.data import tokenise
     from sqlora.merge import drift, export
     from sqlora.model import adapter, base_models, loading
     from sqlora.reports import banner, model_card
@@ -65,12 +65,12 @@ def merge(settings: Settings, output: Path, dtype_name: str, into: str) -> None:
 
     console.console.rule("[bold]SQLoRA merge")
     console.print_facts({"foundation model": base.id, "device": f"{chosen.type}: {chosen.name} ({chosen.reason})"})
-    rows = dataset.tokenise_rows(_validation_rows(settings, fingerprint), tokenizer, settings).rows
+    rows = tokenise.tokenise_rows(_validation_rows(settings, fingerprint), tokenizer, settings).rows
     if not rows:
         raise UserError(f"every validation row is longer than MAX_LENGTH (--max-length) {settings.MAX_LENGTH} tokens; raise it")
 
     try:
-        # As in training, so that bitsandbytes leaves the weights as they are; see backend.mend_cpu_kernels.
+        # As in training, so that bitsandbytes leaves the weights as they are; see bitsandbytes.keep_4bit_unpacked.
         model = loading.load_base(base, settings, chosen, training=True)
         trained = loading.weights_in_memory(model, settings)
         banner.print_adapter(folder, fingerprint, trained)
@@ -108,10 +108,10 @@ def _fold(model, dtype):
 
 def _trained_on(fingerprint: dict | None, settings: Settings, into: str) -> str:
     """The LOW_BIT that the adapter was trained with, or that of the settings where it is not known, or bigdl's own."""
-    from sqlora.model import loading
+    from sqlora.model import bitsandbytes
 
     trained = str((fingerprint or {}).get("quantisation", settings.LOW_BIT))
-    if known := [low_bit for low_bit in loading.LOW_BITS if low_bit in re.findall(r"\w+", trained)]:
+    if known := [low_bit for low_bit in bitsandbytes.LOW_BITS if low_bit in re.findall(r"\w+", trained)]:
         return known[0]
     if re.match(r"int8|b?float", trained):  # the base's own, whatever LOW_BIT says
         return settings.LOW_BIT

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel
 
 from sqlora.model.architecture import end_tokens
 from sqlora.model.base_models import BaseModel
-from sqlora.prompt import encoding
+from sqlora.prompt import encoding, template
 from sqlora.settings.command_line import Settings
 from sqlora.system.errors import UserError
 
@@ -42,7 +42,7 @@ def write_tokenizer(folder: Path, tokenizer, base: BaseModel) -> None:
     Raises UserError where it cannot be written so.
     """
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    text = encoding.build_prompt("How many?", "CREATE TABLE t (a INTEGER)")
+    text = template.build_prompt("How many?", "CREATE TABLE t (a INTEGER)")
     trained = encoding.encode_prompt(tokenizer, "How many?", "CREATE TABLE t (a INTEGER)")
     if tokenizer(text)["input_ids"] != trained:
         tokenizer.add_bos_token, tokenizer.add_eos_token = tokenizer.bos_token_id is not None, False

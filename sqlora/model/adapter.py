@@ -16,7 +16,7 @@ from peft import PeftModel
 from sqlora.model import adapter_kinds, loading, quantised
 from sqlora.model.adapter_kinds import CONFIGURATION
 from sqlora.model.base_models import BaseModel
-from sqlora.prompt import encoding
+from sqlora.prompt import encoding, template
 from sqlora.settings.command_line import Settings
 from sqlora.storage.checkpoints import FINGERPRINT, PREFIX, WEIGHTS, file_hash, is_whole, read_fingerprint, step_of
 from sqlora.system.errors import UserError
@@ -29,7 +29,7 @@ def make_fingerprint(base: BaseModel, tokenizer, settings: Settings, data: dict[
     """What an adapter belongs to and came from. `data` has the training data's id, hash and number of rows."""
     return {
         "base_model": {"id": base.id, "revision": base.revision, "content": base.content},
-        "prompt": encoding.prompt_hash(settings.PROMPT_ORDER),
+        "prompt": template.prompt_hash(settings.PROMPT_ORDER),
         "tokenizer": tokenizer_hash(tokenizer),
         "quantisation": settings.LOW_BIT,  # and once the base is loaded, what is in memory: see quantised.in_memory
         "settings": settings.as_dict(),
@@ -99,11 +99,11 @@ def check_adapter(folder: Path, base: BaseModel, tokenizer, order: str) -> dict 
     if trained.get("content") != base.content:
         raise UserError(f"{folder} was trained on another base: {_describe(trained)}, not {_describe(here)}; set BASE_MODEL "
                         f"(--base-model) to it, or name another --lora-checkpoint")
-    other = next((name for name in encoding.TEMPLATES if fingerprint["prompt"] == encoding.prompt_hash(name)), order)
+    other = next((name for name in template.TEMPLATES if fingerprint["prompt"] == template.prompt_hash(name)), order)
     if other != order:
         raise UserError(f"{folder} was trained with prompts in another order; PROMPT_ORDER (--prompt-order) is {order!r}: set it "
                         f"to {other!r}, or name another --lora-checkpoint")
-    for key, now in (("prompt", encoding.prompt_hash(order)), ("tokenizer", tokenizer_hash(tokenizer))):
+    for key, now in (("prompt", template.prompt_hash(order)), ("tokenizer", tokenizer_hash(tokenizer))):
         if fingerprint[key] != now:
             raise UserError(f"{folder} was trained with another {key}: {fingerprint[key]}, not {now}; use the version and the "
                             f"files that it was trained with, or train again")

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+import torch
+from transformers.pytorch_utils import Conv1D
+
 from sqlora.system.errors import UserError
 
 # Whose attention is what passes.py and slots.py compute, once their windows and ropes allow it; the tests prove it.
@@ -64,6 +67,12 @@ def _changing_ropes(config) -> Iterator[tuple[str, float]]:
         kind = (rope.get("rope_type") or rope.get("type")) if isinstance(rope, dict) else None
         if kind in CHANGING_ROPES:
             yield kind, rope.get("original_max_position_embeddings") or longest_row(config)
+
+
+def adaptable_layers(model) -> list[str]:
+    """The names of the model's linear layers, which may have an adapter: all but the output layer."""
+    return sorted({name.rsplit(".", 1)[-1] for name, module in model.named_modules()
+                   if isinstance(module, (torch.nn.Linear, Conv1D)) and module is not model.get_output_embeddings()})
 
 
 def end_tokens(model, tokenizer) -> set[int]:

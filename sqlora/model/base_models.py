@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlora.storage import download
+from sqlora.storage.hub import WAYS_OUT, files_hash, list_files
 from sqlora.system.errors import UserError
 
-WAYS_OUT = "check the network, name a local folder, set HF_HOME to a cache that has it, or use --preset tiny"
 WEIGHTS = ("*.safetensors", "*.bin")
 
 
@@ -61,24 +60,6 @@ def _download(repo: str) -> Path:
                         f"({type(error).__name__}); {WAYS_OUT}") from None
 
 
-def list_files(kind: str, repo: str) -> list[str] | None:
-    """The files of a "model" or "dataset" repository, or None if the hub cannot be reached.
-
-    Asks once, for ten seconds: huggingface_hub's own listing would retry for half a minute, or for ever.
-    Raises RepositoryNotFoundError, GatedRepoError or HFValidationError of huggingface_hub.
-    """
-    from huggingface_hub import HfApi
-    from huggingface_hub import utils as errors
-
-    download.limit_waits()
-    try:
-        return [file.rfilename for file in HfApi().repo_info(repo, repo_type=kind, timeout=10).siblings]
-    except (errors.RepositoryNotFoundError, errors.HFValidationError):
-        raise
-    except (*download.network_errors(), errors.OfflineModeIsEnabled, ValueError, KeyError, TypeError):
-        return None  # the last three: something answers that is not a hub
-
-
 def _content_hash(folder: Path) -> str:
     """Sixteen hexadecimal digits over config.json and each weight file's name, size and ends.
 
@@ -88,14 +69,3 @@ def _content_hash(folder: Path) -> str:
     return files_hash(weights, (folder / "config.json").read_bytes())
 
 
-def files_hash(files: list[Path], more: bytes) -> str:
-    """Sixteen hexadecimal digits over `more` and each file's name, size and ends."""
-    digest = hashlib.sha256(more)
-    for file in files:
-        size = file.stat().st_size
-        digest.update(f"{file.name} {size}".encode())
-        with file.open("rb") as stream:
-            digest.update(stream.read(65536))
-            stream.seek(max(0, size - 65536))
-            digest.update(stream.read())
-    return digest.hexdigest()[:16]

@@ -1,6 +1,6 @@
 """BACKEND bigdl: the base model through bigdl-llm or ipex-llm, on an Intel GPU or a CPU, beside transformers 4.34 to 4.37.
 
-Here is what backend.py does otherwise for them; legacy.py has the Trainer of that time.
+It has the interface of backend.py; transformers4.py has the Trainer of that time.
 """
 
 from __future__ import annotations
@@ -24,15 +24,23 @@ from transformers import (
     AutoTokenizer,
     LlamaTokenizerFast,
     PretrainedConfig,
+    PreTrainedModel,
 )
 
-from sqlora.model.device import Device, choose_device, is_there
+from sqlora.model import architecture
+from sqlora.model import device as devices
+from sqlora.model.base_models import BaseModel
+from sqlora.model.device import Device
 from sqlora.settings.command_line import Settings
 from sqlora.system import distributed
 from sqlora.system.errors import UserError
 
+NAME = "bigdl"
+TAKES_ATTENTION = False  # its transformers has no interface for it
+UNPACKS = False
 PACKAGES = ("bigdl.llm", "ipex_llm")
-LOW_BITS = {"cpu": ("sym_int4", "none"), "xpu": ("nf4", "sym_int4", "none")}  # that train, by device
+LOW_BITS = ("sym_int4", "nf4", "none")
+LOW_BITS_OF = {"cpu": ("sym_int4", "none"), "xpu": ("nf4", "sym_int4", "none")}  # that train, by device
 LLAMA_TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": None}
 INSTALL = "pip install -r requirements-bigdl.txt in an environment of its own"
 # What an adapter's configuration may have since, and an older peft would pass over without a word, though it changes the sums.
@@ -59,21 +67,21 @@ def qlora() -> ModuleType:
     return importlib.import_module(package() + ".transformers.qlora")
 
 
-def choose(settings: Settings) -> Device:
+def choose_device(settings: Settings) -> Device:
     """The device and compute type. Raises UserError for those that the package has not."""
     package()
     if importlib.util.find_spec("intel_extension_for_pytorch"):
         importlib.import_module("intel_extension_for_pytorch")  # brings torch.xpu
     wanted = settings.DEVICE
     if wanted == "auto":
-        wanted = "xpu" if is_there("xpu") else "cpu"
-    if wanted not in LOW_BITS:
+        wanted = "xpu" if devices.is_there("xpu") else "cpu"
+    if wanted not in LOW_BITS_OF:
         raise UserError(f"DEVICE (--device) is {wanted!r}, and BACKEND bigdl runs on xpu and cpu; set one of these, or BACKEND "
                         f"(--backend) to bitsandbytes")
     if settings.DTYPE == "float16":
         raise UserError("DTYPE (--dtype) is float16, in which bigdl does not train; use bfloat16, float32 or auto")
     dtype = "bfloat16" if (wanted, settings.DTYPE) == ("xpu", "auto") else settings.DTYPE
-    device = choose_device(wanted, dtype)
+    device = devices.choose_device(wanted, dtype)
     if settings.DEVICE == "auto":
         device = replace(device, reason="first of xpu, cpu, where bigdl runs" if wanted == "xpu" else "no xpu here")
     if settings.DTYPE == "auto" and wanted == "xpu":
@@ -84,7 +92,7 @@ def choose(settings: Settings) -> Device:
 
 def check_low_bit(low_bit: str, kind: str) -> None:
     """Raises UserError unless the package trains on such weights on this kind of device."""
-    if low_bit in LOW_BITS[kind]:
+    if low_bit in LOW_BITS_OF[kind]:
         return
     if kind == "xpu":
         why = "not known to train there"
@@ -93,7 +101,7 @@ def check_low_bit(low_bit: str, kind: str) -> None:
     else:
         why = "whose losses the library makes NaN there without a word"
     raise UserError(f"LOW_BIT (--low-bit) is {low_bit!r}, and BACKEND is bigdl on {kind}, {why}; set it to "
-                    f"{' or '.join(LOW_BITS[kind])}")
+                    f"{' or '.join(LOW_BITS_OF[kind])}")
 
 
 class PreTrainedTokenizerFast(transformers.PreTrainedTokenizerFast):  # named as it, since that is what is saved
@@ -160,18 +168,18 @@ def load_config(folder: Path) -> PretrainedConfig:
     return config
 
 
-def load_model(folder: Path, settings: Settings, device: Device):
+def load_model(base: BaseModel, settings: Settings, device: Device) -> tuple[PreTrainedModel, set[str]]:
     """The base model on the device, and the names of the weights that its files lack."""
-    missing: list[str] = []
+    missing: set[str] = set()
 
     class Reporting(AutoModelForCausalLM):
         @classmethod
         def from_pretrained(cls, *arguments, **keywords):
             model, report = AutoModelForCausalLM.from_pretrained(*arguments, output_loading_info=True, **keywords)
-            missing.extend(report["missing_keys"])
+            missing.update(report["missing_keys"])
             return model
 
-    config = load_config(folder)
+    folder, config = base.folder, load_config(base.folder)
     if settings.LOW_BIT == "none":
         model = Reporting.from_pretrained(folder, config=config, torch_dtype=device.dtype, low_cpu_mem_usage=True,
                                           trust_remote_code=False)
@@ -189,12 +197,23 @@ def load_model(folder: Path, settings: Settings, device: Device):
     return model.to(device.place), missing
 
 
+def finish_loading(model: PreTrainedModel, base: BaseModel, training: bool) -> None:
+    """Nothing is left to do."""
+
+
+def weights_in_memory(model: PreTrainedModel, settings: Settings) -> str:
+    """What LOW_BIT says."""
+    return settings.LOW_BIT
+
+
 def wrap(model, lora, settings: Settings) -> PeftModel:
     """The model with a fresh adapter of peft's LoraConfig `lora`."""
     if settings.LOW_BIT != "none":
         model = qlora().prepare_model_for_kbit_training(model, use_gradient_checkpointing=settings.GRADIENT_CHECKPOINTING)
     elif settings.GRADIENT_CHECKPOINTING:
         model.enable_input_require_grads()
+    if lora.target_modules == "all-linear":  # which its peft does not know
+        lora.target_modules = set(architecture.adaptable_layers(model))
     return qlora().get_peft_model(model, lora)
 
 

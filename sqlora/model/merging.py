@@ -93,7 +93,7 @@ def _dequantised(weight) -> torch.Tensor:
     from bitsandbytes.functional import _convert_weight_packed_for_cpu_inverse, dequantize_4bit
 
     packed, state = weight.data, weight.quant_state
-    if getattr(state, "packing_format_for_cpu", False):  # repacked at its first forward, see backend.mend_cpu_kernels
+    if getattr(state, "packing_format_for_cpu", False):  # repacked at its first forward, see bitsandbytes.keep_4bit_unpacked
         state.original_nested = False  # or the inverse would quantise the blocks' scales again, with a further loss
         packed, state = _convert_weight_packed_for_cpu_inverse(packed, state)
         state.absmax = state.absmax.T.reshape(-1).float()

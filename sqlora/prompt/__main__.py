@@ -2,7 +2,7 @@
 
 import json
 
-from sqlora.prompt.encoding import build_prompt
+from sqlora.prompt.template import build_prompt
 
 
 def main() -> None:

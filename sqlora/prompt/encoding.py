@@ -20,20 +20,9 @@ model is asked to continue in generation are exactly those that it was trained t
 `python -m sqlora.prompt` prints prompts for other programs, see docs/serving.md.
 """
 
-import hashlib
-import re
 
+from sqlora.prompt.template import SEED_ORDER, build_prompt
 from sqlora.system.errors import UserError
-
-INSTRUCTION = (
-    "You are given a question and the tables of a database. Write one SQL query that answers the question. "
-    "Use only the tables and columns that the context names, and write nothing but the query."
-)
-TEMPLATES = {  # by PROMPT_ORDER
-    "question_first": "{instruction}\n\n### Input:\n{question}\n\n### Context:\n{context}\n\n### Response:\n",
-    "schema_first": "{instruction}\n\n### Context:\n{context}\n\n### Input:\n{question}\n\n### Response:\n",
-}
-SEED_ORDER = "question_first"
 
 # What the round trip of a tokenizer is tried on: SQL with quotes, operators, digits, line breaks and accents.
 PROBE = "SELECT T1.naïve_name, COUNT(*) FROM Table_1 AS T1\nWHERE a >= 10.50 AND b <> 'it''s  2' ORDER BY \"x y\" DESC"
@@ -41,21 +30,6 @@ PROBE = "SELECT T1.naïve_name, COUNT(*) FROM Table_1 AS T1\nWHERE a >= 10.50 AN
 
 class TokenizerError(UserError):
     """The tokenizer cannot carry SQL to the model and back."""
-
-
-def build_prompt(question: str, context: str, order: str = SEED_ORDER) -> str:
-    """The text that the model continues with SQL.
-
-    Runs of blanks in the context become one: indentation says nothing, costs tokens, and tokenizers that transformers
-    reads from a tokenizer.model split it otherwise than sentencepiece does.
-    """
-    context = re.sub(r"[ \t]+", " ", context.strip())
-    return TEMPLATES[order].format(instruction=INSTRUCTION, question=question.strip(), context=context)
-
-
-def prompt_hash(order: str) -> str:
-    """Sixteen hexadecimal digits that change when the prompt does, or its order."""
-    return hashlib.sha256((INSTRUCTION + TEMPLATES[order]).encode()).hexdigest()[:16]
 
 
 def encode_prompts(tokenizer, rows: list[dict[str, str]], order: str = SEED_ORDER) -> list[list[int]]:
@@ -106,22 +80,5 @@ def check_tokenizer(tokenizer) -> None:
     if back != PROBE:
         raise TokenizerError(f"the tokenizer does not give SQL back as it went in: {PROBE!r} became {back!r}; "
                              f"use a base model with its own tokenizer files")
-
-
-def extract_sql(text: str) -> str:
-    """The first SQL statement in a model's answer, trimmed and without its semicolon.
-
-    Of an answer with a code fence it is what stands in the fence. Ends at a semicolon outside quotes and comments, or at
-    a further "###" heading.
-    """
-    before, fence, after = text.partition("```")
-    if fence and not re.match(r"\s*(select|with)\b", before, re.IGNORECASE):
-        before = re.sub(r"^(\w*sql\w*|\w*\n)", "", after, flags=re.IGNORECASE).split("```")[0]
-    text = before.split("\n###")[0]
-    for token in re.finditer(r"--[^\n]*|/\*.*?(?:\*/|\Z)|(['\"`]).*?(?:\1|\Z)|;", text, re.DOTALL):
-        if token[0] == ";":
-            text = text[: token.start()]
-            break
-    return text.strip()
 
 

@@ -9,12 +9,12 @@ from sqlora.system import distributed
 from sqlora.system.console import console, note, print_facts
 
 if TYPE_CHECKING:  # not to load what a run may not need
-    from sqlora.data.dataset import TokenisedSplits
     from sqlora.data.sql_check import Checked
+    from sqlora.data.tokenise import TokenisedSplits
     from sqlora.model.device import Device
     from sqlora.settings.command_line import Settings
     from sqlora.training.memory_estimate import Estimate
-    from sqlora.training.packing.packed_loss import Form
+    from sqlora.training.packing.plan import Form
 
 
 def print_training(settings: Settings, device: Device) -> None:

@@ -7,7 +7,7 @@ import json
 import re
 from pathlib import Path
 
-from sqlora.prompt import encoding
+from sqlora.prompt import template
 from sqlora.storage.atomic import replace_file
 
 # Settings that say what somebody asked and kept where, and nothing about the adapter.
@@ -20,8 +20,8 @@ def write_model_card(folder: Path, fingerprint: dict) -> None:
     Of a local path, the last part alone is told.
     """
     _, revision, on_hub, name = _base(fingerprint)
-    order = (fingerprint.get("settings") or {}).get("PROMPT_ORDER", encoding.SEED_ORDER)
-    flags = "" if order == encoding.SEED_ORDER else f" --prompt-order {order}"
+    order = (fingerprint.get("settings") or {}).get("PROMPT_ORDER", template.SEED_ORDER)
+    flags = "" if order == template.SEED_ORDER else f" --prompt-order {order}"
     _write(folder, [
         _head(fingerprint, "peft", "lora"),
         f"# {name}: SQL adapter",
@@ -43,7 +43,7 @@ def write_merged_card(folder: Path, fingerprint: dict, facts: dict[str, object],
     `order` is the PROMPT_ORDER of the adapter.
     """
     name = _base(fingerprint)[-1]
-    flags = "" if order == encoding.SEED_ORDER else f" --prompt-order {order}"
+    flags = "" if order == template.SEED_ORDER else f" --prompt-order {order}"
     _write(folder, [
         _head(fingerprint, "transformers", "merged"),
         f"# {name}, merged with an SQL adapter",
@@ -112,7 +112,7 @@ def _tables(fingerprint: dict) -> list[str]:
 
 
 def _prompt(order: str) -> str:
-    return encoding.TEMPLATES[order].replace("{instruction}", encoding.INSTRUCTION)
+    return template.TEMPLATES[order].replace("{instruction}", template.INSTRUCTION)
 
 
 def _example(base: str, revision: str | None, order: str) -> str:

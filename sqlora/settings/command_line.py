@@ -63,6 +63,7 @@ NAMES = Kind(
 )
 OPTIONAL_NAMES = Kind(NAMES.wants, lambda v: v == [] or NAMES.valid(v), NAMES.parse)
 
+REQUIREMENTS = {"bitsandbytes": "requirements.txt", "bigdl": "requirements-bigdl.txt"}  # by BACKEND
 KINDS: dict[str, Kind] = {
     "BASE_MODEL": PATH,
     "DATA_PATH": PATH,
@@ -76,7 +77,7 @@ KINDS: dict[str, Kind] = {
     "LORA_CHECKPOINT": PATH,
     "DEVICE": choice("auto", "xpu", "cuda", "cpu"),
     "DTYPE": choice("auto", "bfloat16", "float16", "float32"),
-    "BACKEND": choice("bitsandbytes", "bigdl"),
+    "BACKEND": choice(*REQUIREMENTS),
     "LOW_BIT": choice("nf4", "fp4", "none", "sym_int4", "asym_int4", "sym_int5", "asym_int5", "sym_int8"),
     "MAX_STEPS": whole(1),
     "BATCH_SIZE": whole(1),

@@ -15,16 +15,16 @@ from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import AutoModelForCausalLM
 
-from sqlora.data.dataset import Tokenised
+from sqlora.data.tokenise import Tokenised
 from sqlora.model import loading
+from sqlora.model.backend import backend
 from sqlora.model.base_models import BaseModel
 from sqlora.model.device import Device, available_memory, give_memory_back, peak_memory
-from sqlora.model.transformers_compat import LEGACY
 from sqlora.settings.command_line import Settings
 from sqlora.system import distributed
 from sqlora.training import pass_bytes, samplers
 from sqlora.training.packing import packed_batches
-from sqlora.training.packing.packed_loss import Form
+from sqlora.training.packing.plan import Form
 from sqlora.training.pass_bytes import PassBytes
 
 CPU_TOKENS = 16_384  # most in a pass on a CPU, whose speed grows little beyond
@@ -145,9 +145,9 @@ class Room:
     def __init__(self, model, rows: list[packed_batches.Row], settings: Settings, device: Device, form: Form) -> None:
         trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         self.device, self.settings = device, settings
-        together = LEGACY or distributed.here().sharded  # a base that is spread is not gathered for a trial
+        untried = not backend.TAKES_ATTENTION or distributed.here().sharded  # a base that is spread is not gathered for a trial
         give_memory_back(always=True)
-        seen = None if together else pass_bytes.measured(model, rows, form)
+        seen = None if untried else pass_bytes.measured(model, rows, form)
         self.a_pass = seen or PassBytes(0.0, compiled_token_bytes(model, settings))
         fitting = fitting_tokens(self.a_pass, trained * MOMENT_BYTES, device, settings)
         self.most_tokens = settings.MAX_TOKENS_PER_PASS or fitting

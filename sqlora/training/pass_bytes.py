@@ -14,7 +14,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from sqlora.model.transformers_compat import AttentionInterface
-from sqlora.training.packing import packed_batches, packed_loss
+from sqlora.training.packing import attention, packed_batches, packed_loss, plan
 
 COUNTED_ATTENTION = "sqlora_counted"
 FEW_TOKENS, GROWTH = 192, 3  # of the smaller pass at least, and how many times as many the larger one has
@@ -37,10 +37,10 @@ class PassBytes:
         return int(max(0.0, room - self.fixed) / self.token)
 
 
-def counted(model, rows: list[packed_batches.Row], form: packed_loss.Form) -> PassBytes:
+def counted(model, rows: list[packed_batches.Row], form: plan.Form) -> PassBytes:
     """Of a model on the meta device: what autograd keeps of a forward pass, and the gradients of the logits."""
     base = model.get_base_model()
-    base.set_attn_implementation(packed_loss.PREFIX_ATTENTION if form.name == "prefix" else COUNTED_ATTENTION)
+    base.set_attn_implementation(attention.PREFIX_ATTENTION if form.name == "prefix" else COUNTED_ATTENTION)
     for parameter in model.parameters():
         parameter.data = parameter.data.to(base.dtype)  # as autocast has them
     weights = {_storage(tensor) for tensor in (*model.parameters(), *model.buffers())}
@@ -61,7 +61,7 @@ def counted(model, rows: list[packed_batches.Row], form: packed_loss.Form) -> Pa
     return _from_two(count, rows, form)
 
 
-def measured(model, rows: list[packed_batches.Row], form: packed_loss.Form) -> PassBytes | None:
+def measured(model, rows: list[packed_batches.Row], form: plan.Form) -> PassBytes | None:
     """Of the loaded model, by forward and backward passes that leave nothing behind; None where the system does not tell, or
     the memory does not hold them."""
     if model.device.type == "cpu" and not _tells_peaks():
@@ -77,7 +77,7 @@ def taken(model, inputs: packed_batches.Pass) -> int:
     inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
     on_cpu = model.device.type == "cpu"
     module = None if on_cpu else torch.get_device_module(model.device.type)
-    with packed_loss.state_kept(model):
+    with plan.state_kept(model):
         before = _forget_peak() if on_cpu else module.memory_allocated()
         if module:
             module.reset_peak_memory_stats()
@@ -85,13 +85,13 @@ def taken(model, inputs: packed_batches.Pass) -> int:
         return (_status("VmHWM") if on_cpu else module.max_memory_allocated()) - before
 
 
-def _from_two(bytes_of: Callable[[packed_batches.Pass], float], rows: list[packed_batches.Row], form: packed_loss.Form) -> PassBytes:
+def _from_two(bytes_of: Callable[[packed_batches.Pass], float], rows: list[packed_batches.Row], form: plan.Form) -> PassBytes:
     small, large = ((inputs["input_ids"].numel(), bytes_of(inputs)) for inputs in _two_passes(rows, form))
     token = max(1.0, (large[1] - small[1]) / max(1, large[0] - small[0]))
     return PassBytes(max(0.0, small[1] - token * small[0]), token)
 
 
-def _two_passes(rows: list[packed_batches.Row], form: packed_loss.Form) -> list[packed_batches.Pass]:
+def _two_passes(rows: list[packed_batches.Row], form: plan.Form) -> list[packed_batches.Pass]:
     """A pass of rows of ordinary length, and one of a few times as many; of few rows the smaller has their beginnings."""
     ordinary = sorted(rows, key=lambda row: len(row["input_ids"]))[len(rows) // 2 :]
 

@@ -17,8 +17,8 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback
 from transformers.trainer_utils import EvalLoopOutput
 
-from sqlora.data.dataset import TokenisedSplits
 from sqlora.data.streaming import Stream
+from sqlora.data.tokenise import TokenisedSplits
 from sqlora.model.base_models import BaseModel
 from sqlora.model.device import Device
 from sqlora.settings.command_line import Settings
@@ -28,7 +28,7 @@ from sqlora.system.errors import UserError
 from sqlora.training import memory_estimate, samplers
 from sqlora.training.arguments import training_arguments
 from sqlora.training.checkpointing import PROGRESS, SavingTrainer, bad_loss
-from sqlora.training.packing import packed_batches, packed_loss
+from sqlora.training.packing import packed_batches, packed_loss, plan
 from sqlora.training.run_folder import METRICS
 from sqlora.training.run_log import RunLog
 
@@ -55,7 +55,7 @@ class SqlTrainer(SavingTrainer):
     """
 
     def __init__(self, model: PeftModel, settings: Settings, device: Device, base: BaseModel, fingerprint: dict,
-                 splits: TokenisedSplits, form: packed_loss.Form):
+                 splits: TokenisedSplits, form: plan.Form):
         self.base = base
         self.fingerprint = fingerprint
         self.form = form

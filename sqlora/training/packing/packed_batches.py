@@ -20,7 +20,7 @@ from collections.abc import Callable
 
 import torch
 
-from sqlora.data.dataset import IGNORED_LABEL
+from sqlora.data.tokenise import IGNORED_LABEL
 
 Row = dict[str, list[int]]
 Pass = dict[str, torch.Tensor]

@@ -1,0 +1,82 @@
+"""A folder of row files or a dataset on the hub, read by the library datasets."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from sqlora.storage import download, hub
+from sqlora.system.errors import MENDABLE, UserError
+
+DESCRIPTIONS = ("README.md", ".huggingface.yaml")  # of a hub dataset: which files are its data
+
+
+def read_dataset(name: str, where: str) -> Iterable[object]:
+    with readable(where):
+        builder = dataset_builder(name, where)
+        _fetch_data_files(builder.config.data_files or {}, where)
+        builder.download_and_prepare()
+        return train_split(builder.as_dataset(), where)
+
+
+def dataset_builder(name: str, where: str):
+    """The reader of a folder or a hub dataset, in the library datasets; without the hub, of what stands in its cache."""
+    import datasets
+    import huggingface_hub
+
+    datasets.disable_progress_bar()
+    folder = Path(name)
+    if (folder / datasets.config.DATASET_STATE_JSON_FILENAME).exists():
+        raise UserError(f"{where}: save_to_disk wrote it; write it with to_parquet instead")
+    if not folder.is_dir():
+        files = hub.list_files("dataset", name)
+        if files is None:  # datasets would ask for half a minute before it looks into the cache
+            huggingface_hub.constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+        elif described := [file for file in files if file in DESCRIPTIONS]:
+            download.fetch(where, "dataset", name, described)
+    return datasets.load_dataset_builder(name)
+
+
+def train_split(splits: dict, where: str):
+    """Raises UserError if there is none."""
+    if "train" not in splits:
+        raise UserError(f"{where}: it has no train split, only {', '.join(splits)}; save the split as .jsonl and name the file")
+    return splits["train"]
+
+
+@contextlib.contextmanager
+def readable(where: str) -> Iterator[None]:
+    """What datasets raises while it reads, as a UserError that begins with `where`."""
+    import datasets
+    from huggingface_hub import utils as errors
+
+    try:
+        yield
+    except (errors.RepositoryNotFoundError, errors.HFValidationError,
+            getattr(datasets.exceptions, "DatasetNotFoundError", errors.RepositoryNotFoundError)):
+        raise UserError(f"{where}: neither a file or folder nor a public dataset on the hub has this name; correct it") from None
+    except UserError:
+        raise
+    except download.network_errors() as error:
+        raise UserError(f"{where}: it is not in the cache, and the hub is out of reach ({type(error).__name__}); "
+                        f"{hub.WAYS_OUT}") from None
+    except Exception as error:  # of what kind ever: its readers' own errors come through, and are about the files
+        cause = error.__cause__ or error
+        if getattr(cause, "errno", None) in MENDABLE:
+            raise cause from None
+        raise UserError(f"{where}: datasets cannot read it: {type(cause).__name__}: {cause}; mend it (of a single .jsonl or .csv "
+                        f"file, python -m sqlora.data FILE tells the line)") from None
+
+
+def _fetch_data_files(data_files: dict[str, list[str]], where: str) -> None:
+    """The files of a hub dataset that datasets is about to read, into the cache in which it looks for them, and checked."""
+    from huggingface_hub import HfFileSystem
+
+    files: dict[tuple[str, str], list[str]] = {}
+    for url in (url for urls in data_files.values() for url in urls if url.startswith("hf://datasets/")):
+        file = HfFileSystem().resolve_path(url)
+        files.setdefault((file.repo_id, file.revision), []).append(glob.escape(file.path_in_repo))
+    for (repo, revision), names in files.items():
+        download.fetch(where, "dataset", repo, names, revision=revision)

@@ -1,0 +1,63 @@
+"""Rows as token ids and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlora.data.dataset import Row
+from sqlora.prompt import encoding
+from sqlora.settings.command_line import Settings
+from sqlora.system.errors import UserError
+
+IGNORED_LABEL = -100  # the target that torch's cross entropy leaves out
+
+
+@dataclass(frozen=True)
+class Tokenised:
+    """Rows as the trainer takes them: dicts of `input_ids` and `labels`, two equally long lists; and the rows left out."""
+
+    rows: list[dict[str, list[int]]]
+    too_long: int
+
+
+@dataclass(frozen=True)
+class TokenisedSplits:
+    train: Tokenised
+    validation: Tokenised
+
+    def with_training(self, rows: Iterable[dict]) -> TokenisedSplits:
+        """The same validation rows, and other training rows: those of a stream."""
+        return TokenisedSplits(Tokenised(rows, self.train.too_long), self.validation)
+
+
+def tokenise_splits(train: list[Row], validation: list[Row], tokenizer, settings: Settings) -> TokenisedSplits:
+    """Both splits, tokenised, a row of weight n standing n times in training. Raises UserError if no row is short enough."""
+    weighted = [row for row in train for _ in range(row.get("weight", 1))]
+    splits = TokenisedSplits(tokenise_rows(weighted, tokenizer, settings), tokenise_rows(validation, tokenizer, settings))
+    for name, split in (("training", splits.train), ("validation", splits.validation)):
+        if not split.rows:
+            raise UserError(f"every {name} row is longer than MAX_LENGTH (--max-length) {settings.MAX_LENGTH} tokens; raise it")
+    return splits
+
+
+def tokenise_rows(rows: list[Row], tokenizer, settings: Settings) -> Tokenised:
+    """Prompt and SQL as ids; labels are the ids of the SQL and its EOS, and with TRAIN_ON_INPUTS of the prompt too.
+
+    A row of more than MAX_LENGTH ids is counted and left out, or with LONG_ROWS "raise" raises UserError. It is never
+    cut: half a query teaches to write half queries.
+    """
+    prompts = encoding.encode_prompts(tokenizer, rows, settings.PROMPT_ORDER)
+    answers = encoding.encode_answers(tokenizer, [row["answer"] for row in rows])
+    kept, too_long = [], 0
+    for row, start, answer in zip(rows, prompts, answers, strict=True):
+        ids = start + answer
+        if len(ids) > settings.MAX_LENGTH:
+            if settings.LONG_ROWS == "raise":
+                raise UserError(f"MAX_LENGTH (--max-length) is {settings.MAX_LENGTH}, and a row has {len(ids)} tokens; raise it, "
+                                f"or set LONG_ROWS to drop; the row asks {row['question']!r}")
+            too_long += 1
+            continue
+        labels = ids if settings.TRAIN_ON_INPUTS else [IGNORED_LABEL] * len(start) + answer
+        kept.append({"input_ids": ids, "labels": labels})
+    return Tokenised(kept, too_long)

@@ -1,0 +1,102 @@
+"""BACKEND bitsandbytes: NF4 and FP4 weights on CUDA, XPU and CPU, with transformers 5. It has the interface of backend.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaTokenizer, PretrainedConfig, PreTrainedModel
+
+from sqlora.model import device as devices
+from sqlora.model import quantised, sharding
+from sqlora.model.base_models import BaseModel
+from sqlora.model.device import Device
+from sqlora.settings.command_line import Settings
+from sqlora.system.errors import UserError
+
+NAME = "bitsandbytes"
+LOW_BITS = ("nf4", "fp4", "none")
+TAKES_ATTENTION = True
+UNPACKS = True
+
+
+def choose_device(settings: Settings) -> Device:
+    """The device and compute type of a run, by DEVICE and DTYPE. Raises UserError for a LOW_BIT of another backend."""
+    if settings.LOW_BIT not in LOW_BITS:
+        raise UserError(f"LOW_BIT (--low-bit) is {settings.LOW_BIT!r}, a type of BACKEND bigdl; set it to "
+                        f"{' or '.join(LOW_BITS)}")
+    return devices.choose_device(settings.DEVICE, settings.DTYPE)
+
+
+def load_tokenizer(folder: Path):
+    """The tokenizer in a base model's folder."""
+    # Alone, a tokenizer.model would be read as a tokenizer that does not start words as Llama's does.
+    bare = (folder / "tokenizer.model").is_file() and not any(folder.glob("tokenizer*.json"))
+    return (LlamaTokenizer if bare else AutoTokenizer).from_pretrained(folder, trust_remote_code=False)
+
+
+def load_config(folder: Path) -> PretrainedConfig:
+    """config.json."""
+    return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+
+
+def load_model(base: BaseModel, settings: Settings, device: Device) -> tuple[PreTrainedModel, set[str]]:
+    """The model, and the names of the weights that its files lack."""
+    config = load_config(base.folder)
+    own = quantised.prepare(config, base.id, device)
+    again = own in quantised.MADE_PLAIN and settings.LOW_BIT != quantised.NONE  # plain weights may not fit the device
+    how = {} if own else {"quantization_config": quantised.bits(settings.LOW_BIT, device)}
+    with sharding.while_loading(device):
+        model, report = AutoModelForCausalLM.from_pretrained(
+            base.folder,
+            config=config,
+            dtype=device.dtype,
+            device_map={"": "cpu" if again else device.place},
+            output_loading_info=True,
+            trust_remote_code=False,
+            **how,
+        )
+    quantised.check_scales(model, report["unexpected_keys"], base.id)
+    if not report["missing_keys"]:
+        quantised.set_dtype(model, device.dtype)
+        if again:
+            quantised.quantise(model, settings.LOW_BIT, device)
+    sharding.tie_layers(model, device)
+    return model, report["missing_keys"]
+
+
+def finish_loading(model: PreTrainedModel, base: BaseModel, training: bool) -> None:
+    """Checks the loaded weights and chooses their kernels. Raises UserError for weights that are not finite."""
+    quantised.check_finite(model, base.id)
+    keep_4bit_unpacked(model, training)
+
+
+def weights_in_memory(model: PreTrainedModel, settings: Settings) -> str:
+    """How the base's weights are quantised, in the words of LOW_BIT; see quantised.py."""
+    return quantised.in_memory(model)
+
+
+def wrap(model: PreTrainedModel, lora: LoraConfig, settings: Settings) -> PeftModel:
+    """The model with a fresh adapter. Raises ValueError for one that it cannot have."""
+    return get_peft_model(model, lora)
+
+
+def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
+    """The model with the adapter of `folder`, from safetensors alone."""
+    return PeftModel.from_pretrained(model, folder, torch_device=str(model.device))
+
+
+def keep_4bit_unpacked(model: torch.nn.Module, training: bool) -> None:
+    """Keeps bitsandbytes from repacking the weights where that would stop the learning, lose precision or fail an assertion.
+
+    On a CPU with AVX512_BF16, bitsandbytes 0.50 repacks a Linear4bit at its first forward in eval mode. From then on no
+    gradient flows through it, it computes in bfloat16 whatever DTYPE says, and an output width that is no multiple of 32 is
+    refused, as an input width that is no multiple of a block.
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit) and (training or module.compute_dtype != torch.bfloat16 or module.out_features % 32
+                                               or module.in_features % module.weight.blocksize):
+            module.support_avx512bf16_for_cpu = False

@@ -1,0 +1,46 @@
+"""The prompt's text, and the SQL in a model's answer to it."""
+
+import hashlib
+import re
+
+INSTRUCTION = (
+    "You are given a question and the tables of a database. Write one SQL query that answers the question. "
+    "Use only the tables and columns that the context names, and write nothing but the query."
+)
+TEMPLATES = {  # by PROMPT_ORDER
+    "question_first": "{instruction}\n\n### Input:\n{question}\n\n### Context:\n{context}\n\n### Response:\n",
+    "schema_first": "{instruction}\n\n### Context:\n{context}\n\n### Input:\n{question}\n\n### Response:\n",
+}
+SEED_ORDER = "question_first"
+
+
+def build_prompt(question: str, context: str, order: str = SEED_ORDER) -> str:
+    """The text that the model continues with SQL.
+
+    Runs of blanks in the context become one: indentation says nothing, costs tokens, and tokenizers that transformers
+    reads from a tokenizer.model split it otherwise than sentencepiece does.
+    """
+    context = re.sub(r"[ \t]+", " ", context.strip())
+    return TEMPLATES[order].format(instruction=INSTRUCTION, question=question.strip(), context=context)
+
+
+def prompt_hash(order: str) -> str:
+    """Sixteen hexadecimal digits that change when the prompt does, or its order."""
+    return hashlib.sha256((INSTRUCTION + TEMPLATES[order]).encode()).hexdigest()[:16]
+
+
+def extract_sql(text: str) -> str:
+    """The first SQL statement in a model's answer, trimmed and without its semicolon.
+
+    Of an answer with a code fence it is what stands in the fence. Ends at a semicolon outside quotes and comments, or at
+    a further "###" heading.
+    """
+    before, fence, after = text.partition("```")
+    if fence and not re.match(r"\s*(select|with)\b", before, re.IGNORECASE):
+        before = re.sub(r"^(\w*sql\w*|\w*\n)", "", after, flags=re.IGNORECASE).split("```")[0]
+    text = before.split("\n###")[0]
+    for token in re.finditer(r"--[^\n]*|/\*.*?(?:\*/|\Z)|(['\"`]).*?(?:\1|\Z)|;", text, re.DOTALL):
+        if token[0] == ";":
+            text = text[: token.start()]
+            break
+    return text.strip()
