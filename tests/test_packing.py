@@ -12,7 +12,7 @@ from torch.nn.attention import flex_attention
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from sqlora.data.tokenise import IGNORED_LABEL
-from sqlora.model import architecture
+from sqlora.model import architecture, device
 from sqlora.training.packing import attention, packed_batches, packed_loss
 
 VOCABULARY = 48
@@ -249,7 +249,7 @@ def test_passes_keep_to_the_limit():
     rows = random_rows(5, count=30)
     longest = max(len(one["input_ids"]) for one in rows)
     for form in packed_batches.FORMS:
-        step = packed_batches.BLOCK if form == "tree" else packed_batches.LENGTH_STEP * len(rows)
+        step = packed_batches.BLOCK if form == "tree" else device.LENGTH_STEP * len(rows)
         for one in packed_batches.make_passes(rows, form, 100):
             assert one["input_ids"].numel() < max(100, longest) + step
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import config
-from sqlora.doctor.result import OK, SLOW, WRONG, Result, one_line, wrong
+from sqlora.doctor.result import OK, SLOW, WRONG, Result, wrong
 from sqlora.settings.command_line import REQUIREMENTS, Settings
-from sqlora.system.errors import UserError
+from sqlora.system.errors import UserError, one_line
 
 ROOT = Path(config.__file__).parent
 OLDEST_PYTHON = (3, 11)

@@ -9,9 +9,10 @@ from dataclasses import replace
 import torch
 
 from sqlora.doctor.result import OK, SLOW, WRONG, Result
+from sqlora.doctor.tolerance import Error, drawn, error_of, judge, leaf, short
 from sqlora.model import bitsandbytes
 from sqlora.model.device import Device
-from sqlora.model.precision import Error, drawn, error_of, judge, leaf, limit, short
+from sqlora.model.precision import limit
 from sqlora.settings.command_line import Settings
 from sqlora.system.console import console
 from sqlora.system.errors import UserError

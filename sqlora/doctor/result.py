@@ -25,5 +25,3 @@ def wrong(name: str, error: UserError) -> Result:
     return Result(name, WRONG, detail, remedy)
 
 
-def one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0][:200]

@@ -8,11 +8,11 @@ import time
 
 import torch
 
-from sqlora.doctor.result import one_line
 from sqlora.generation.kv_cache import APPEND, ATTENTION, FILL, KEEP, Layer, Pass, SlotCache
+from sqlora.model.device import LENGTH_STEP
 from sqlora.model.merging import base_of
 from sqlora.system.console import note
-from sqlora.training.packing.packed_batches import LENGTH_STEP
+from sqlora.system.errors import one_line
 
 WINDOW_STEP = 64  # places by which the window grows that attention reads where it does not know the lengths
 FILL_TOKENS = {"cpu": 2_048}  # most tokens of a pass that fills slots

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 import torch
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from sqlora.doctor.result import one_line
 from sqlora.model.transformers_compat import AttentionInterface, has_triton
 from sqlora.system.console import note
+from sqlora.system.errors import one_line
 
 ATTENTION = "sqlora_slots"
 KERNEL_SINCE = (8, 0)  # compute capability of the first NVIDIA GPUs whose shared memory holds the tiles of slot_kernel

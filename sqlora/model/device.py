@@ -15,6 +15,9 @@ import torch
 from sqlora.system import distributed
 from sqlora.system.errors import UserError
 
+LENGTH_STEP = 8  # lengths of padded rows, which matrix units like
+
+
 UNKNOWN_FREE = 4e9  # bytes, where a device does not tell its free memory
 PREFERENCE = ("xpu", "cuda", "cpu")
 # A matrix product is compiled for each shape, and oneDNN keeps 1024 of them, and torch's ideep above it as many again: passes are

@@ -10,30 +10,9 @@ a gemv with 180 times the error of a right one (bitsandbytes 1932).
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import torch
 
-from sqlora.doctor.result import OK, WRONG, Result, one_line
-from sqlora.model.device import Device
-
 MARGIN = 3  # between what a right kernel may be off and the limit
-OUTLIER = 5  # one number of a million with normally distributed errors is off by five times their root mean square
-
-
-@dataclass(frozen=True)
-class Error:
-    """How far a result is from the right one: root mean square and worst number, as shares of the right one's size."""
-
-    mean: float
-    worst: float
-    limit: float
-
-    @property
-    def small(self) -> bool:
-        return self.mean <= self.limit and self.worst <= OUTLIER * self.limit  # which NaN is not
 
 
 def limit(dtype: torch.dtype, terms: int) -> float:
@@ -58,38 +37,3 @@ def limit_of_gradient(dtype: torch.dtype, size: int, layers: int) -> float:
     return limit_of_loss(dtype, size) * layers**0.5
 
 
-def error_of(got: torch.Tensor, want: torch.Tensor, dtype: torch.dtype, terms: int) -> Error:
-    """Of `got`, sums of so many terms, computed in `dtype`; `want` is float64 on the CPU."""
-    off, size = (got.detach().double().cpu() - want).abs(), want.square().mean().sqrt()
-    return Error((off.square().mean().sqrt() / size).item(), (off / (size + want.abs())).max().item(), limit(dtype, terms))
-
-
-def judge(name: str, remedy: str, measure: Callable[[], dict[str, Error]]) -> Result:
-    """The errors that `measure` finds as a Result; what it raises, as kernels do, is one too."""
-    try:
-        errors = measure()
-    except torch.OutOfMemoryError:
-        return Result(name, WRONG, "there is no memory left for it", "end what else holds the device's memory")
-    except Exception as error:  # whatever a kernel may raise
-        return Result(name, WRONG, one_line(error), remedy)
-    wrong = {label: error for label, error in errors.items() if not error.small}
-    if not wrong:
-        largest = max(errors.values(), key=lambda error: error.mean / error.limit)
-        return Result(name, OK, f"error {largest.mean:.2g}, below {largest.limit:.2g}")
-    told = (f"{label}: error {error.mean:.2g} (a right one is below {error.limit:.2g})" for label, error in wrong.items())
-    return Result(name, WRONG, ", ".join(itertools.islice(told, 3)), remedy)
-
-
-def drawn(dtype: torch.dtype, *shapes: tuple[int, ...]) -> list[torch.Tensor]:
-    """Normally distributed numbers on the CPU, the same ones every time; torch's own random numbers are left as they were."""
-    generator = torch.Generator().manual_seed(0)
-    return [torch.randn(shape, generator=generator).to(dtype) for shape in shapes]
-
-
-def leaf(tensor: torch.Tensor, device: Device) -> torch.Tensor:
-    """The tensor on the device, to take a gradient."""
-    return tensor.detach().to(device.place).requires_grad_()
-
-
-def short(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

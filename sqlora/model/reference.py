@@ -11,10 +11,9 @@ from collections.abc import Iterator
 
 import torch
 
-from sqlora.doctor.result import one_line
 from sqlora.model.backend import backend
 from sqlora.model.merging import base_of
-from sqlora.system.errors import UserError
+from sqlora.system.errors import UserError, one_line
 
 
 @contextlib.contextmanager

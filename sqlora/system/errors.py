@@ -175,3 +175,7 @@ def _print_error(line: str) -> None:
 
 def interrupt_status(error: KeyboardInterrupt) -> int:
     return 128 + getattr(error, "number", signal.SIGINT)
+
+
+def one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:200]

@@ -21,12 +21,12 @@ from collections.abc import Callable
 import torch
 
 from sqlora.data.tokenise import IGNORED_LABEL
+from sqlora.model.device import LENGTH_STEP
 
 Row = dict[str, list[int]]
 Pass = dict[str, torch.Tensor]
 FORMS = ("tree", "prefix", "off")  # that PACKING may ask for
 BLOCK = 128  # lengths of trees are padded up to a multiple of it, the block of FlexAttention's masks
-LENGTH_STEP = 8  # lengths of padded rows, which matrix units like
 
 
 def make_passes(rows: list[Row], form: str, most_tokens: int) -> list[Pass]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 
-from sqlora.doctor.result import one_line
 from sqlora.model import architecture
 from sqlora.model.backend import backend
 from sqlora.model.device import Device
@@ -17,7 +16,7 @@ from sqlora.model.transformers_compat import has_triton
 from sqlora.settings.command_line import Settings
 from sqlora.system import distributed
 from sqlora.system.console import note
-from sqlora.system.errors import UserError
+from sqlora.system.errors import UserError, one_line
 from sqlora.training.packing import packed_batches, packed_loss
 from sqlora.training.packing.attention import PREFIX_ATTENTION, TREE_ATTENTION
 

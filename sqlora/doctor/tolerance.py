@@ -1,0 +1,66 @@
+"""The error of a kernel against the right result, and the check that says whether it is too large."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from sqlora.doctor.result import OK, WRONG, Result
+from sqlora.model.device import Device
+from sqlora.model.precision import limit
+from sqlora.system.errors import one_line
+
+OUTLIER = 5  # one number of a million with normally distributed errors is off by five times their root mean square
+
+
+@dataclass(frozen=True)
+class Error:
+    """How far a result is from the right one: root mean square and worst number, as shares of the right one's size."""
+
+    mean: float
+    worst: float
+    limit: float
+
+    @property
+    def small(self) -> bool:
+        return self.mean <= self.limit and self.worst <= OUTLIER * self.limit  # which NaN is not
+
+
+def error_of(got: torch.Tensor, want: torch.Tensor, dtype: torch.dtype, terms: int) -> Error:
+    """Of `got`, sums of so many terms, computed in `dtype`; `want` is float64 on the CPU."""
+    off, size = (got.detach().double().cpu() - want).abs(), want.square().mean().sqrt()
+    return Error((off.square().mean().sqrt() / size).item(), (off / (size + want.abs())).max().item(), limit(dtype, terms))
+
+
+def judge(name: str, remedy: str, measure: Callable[[], dict[str, Error]]) -> Result:
+    """The errors that `measure` finds as a Result; what it raises, as kernels do, is one too."""
+    try:
+        errors = measure()
+    except torch.OutOfMemoryError:
+        return Result(name, WRONG, "there is no memory left for it", "end what else holds the device's memory")
+    except Exception as error:  # whatever a kernel may raise
+        return Result(name, WRONG, one_line(error), remedy)
+    wrong = {label: error for label, error in errors.items() if not error.small}
+    if not wrong:
+        largest = max(errors.values(), key=lambda error: error.mean / error.limit)
+        return Result(name, OK, f"error {largest.mean:.2g}, below {largest.limit:.2g}")
+    told = (f"{label}: error {error.mean:.2g} (a right one is below {error.limit:.2g})" for label, error in wrong.items())
+    return Result(name, WRONG, ", ".join(itertools.islice(told, 3)), remedy)
+
+
+def drawn(dtype: torch.dtype, *shapes: tuple[int, ...]) -> list[torch.Tensor]:
+    """Normally distributed numbers on the CPU, the same ones every time; torch's own random numbers are left as they were."""
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(shape, generator=generator).to(dtype) for shape in shapes]
+
+
+def leaf(tensor: torch.Tensor, device: Device) -> torch.Tensor:
+    """The tensor on the device, to take a gradient."""
+    return tensor.detach().to(device.place).requires_grad_()
+
+
+def short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
