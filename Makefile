@@ -42,18 +42,18 @@ $(VENV)/.installed: requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-$(VENV)/.tested: $(VENV)/.installed requirements-test.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt $(TRITON)
+$(VENV)/.tested: $(VENV)/.installed requirements/test.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/test.txt $(TRITON)
 	@touch $@
 
-.venv-$(BIGDL)/.tested: requirements-$(BIGDL).txt requirements-test.txt
+.venv-$(BIGDL)/.tested: requirements/$(BIGDL).txt requirements/test.txt
 	$(BIGDL_PYTHON) -m venv .venv-$(BIGDL)
-	$(BIGDL_BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-$(BIGDL).txt -r requirements-test.txt
+	$(BIGDL_BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/$(BIGDL).txt -r requirements/test.txt
 	@touch $@
 
-.venv-openvino/.installed: requirements-openvino.txt
+.venv-openvino/.installed: requirements/openvino.txt
 	$(PYTHON) -m venv .venv-openvino
-	.venv-openvino/$(notdir $(BIN))/python -m pip install --quiet --disable-pip-version-check -r requirements-openvino.txt
+	.venv-openvino/$(notdir $(BIN))/python -m pip install --quiet --disable-pip-version-check -r requirements/openvino.txt
 	.venv-openvino/$(notdir $(BIN))/python -m pip uninstall --quiet --yes torchvision
 	@touch $@
 

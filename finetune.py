@@ -9,7 +9,8 @@ accelerate launch finetune.py      on several GPUs, or hosts (docs/scale.md)
 
 from pathlib import Path
 
-from sqlora.settings.command_line import Settings, load_settings
+from sqlora.settings.command_line import load_settings
+from sqlora.settings.settings import Settings
 from sqlora.system import distributed, shutdown
 from sqlora.system.errors import Interrupted, exit_on_user_error
 
@@ -94,4 +95,4 @@ def main(settings: Settings) -> None:
 
 if __name__ == "__main__":
     with exit_on_user_error(), shutdown.one_voice():
-        main(load_settings(None, __doc__))
+        main(load_settings(None, __doc__, "finetune.py"))

@@ -13,7 +13,8 @@ import functools
 import sys
 from pathlib import Path
 
-from sqlora.settings.command_line import Settings, load_settings
+from sqlora.settings.command_line import load_settings
+from sqlora.settings.settings import Settings
 from sqlora.system import distributed, shutdown
 from sqlora.system.errors import exit_on_user_error
 
@@ -100,5 +101,5 @@ def main(settings: Settings) -> int:
 
 if __name__ == "__main__":
     with exit_on_user_error(), shutdown.one_voice():
-        status = main(load_settings(None, __doc__, trains=False))
+        status = main(load_settings(None, __doc__, "generate.py", trains=False))
     sys.exit(status)

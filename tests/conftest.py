@@ -19,7 +19,7 @@ import servers  # noqa: E402
 import snapshots  # noqa: E402
 import torch  # noqa: E402
 
-from sqlora.settings.command_line import load_settings  # noqa: E402
+from sqlora.settings.settings import load_settings  # noqa: E402
 
 # Where the tests' parent ignores them, as nohup does, what the tests start would too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -54,7 +54,7 @@ def make_settings(tmp_path):
         small = ["--device", "cpu", "--dtype", "float32", "--no-gradient-checkpointing", "--batch-size", "4",
                  "--max-new-tokens", "12", "--gradient-accumulation-steps", "1",
                  "--checkpoint-dir", str(tmp_path / "lora_models"), "--model-path", str(tmp_path / "saved_model")]
-        return load_settings([*small, *flags], "", trains)
+        return load_settings([*small, *flags], "", trains=trains)
 
     return make
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import patience
@@ -19,7 +20,8 @@ from sqlora.data import dataset, tokenise
 from sqlora.model import adapter, base_models, bigdl, loading
 from sqlora.model.transformers_compat import LEGACY
 from sqlora.prompt import encoding
-from sqlora.settings.command_line import Settings, load_settings
+from sqlora.settings.command_line import load_settings
+from sqlora.settings.settings import Settings
 from sqlora.storage import checkpoints
 from sqlora.system.errors import UserError
 from sqlora.training import sql_trainer
@@ -48,7 +50,7 @@ def test_types_that_train():
 
 
 def test_a_backend_of_another_environment_is_refused_with_its_requirements(make_settings):
-    other, file = ("bitsandbytes", "requirements.txt") if LEGACY else ("bigdl", "requirements-bigdl.txt")
+    other, file = ("bitsandbytes", "requirements.txt") if LEGACY else ("bigdl", "requirements/bigdl.txt")
     with pytest.raises(UserError, match=f"--backend.*'{other}'.*{file}"):
         loading.choose_device(make_settings("--backend", other))
 
@@ -138,7 +140,7 @@ def trained_weights(trainer) -> dict[str, torch.Tensor]:
 @needs_package
 @pytest.mark.parametrize("low_bit", ["asym_int4", "sym_int5", "asym_int5", "sym_int8"])
 def test_the_refused_types_really_give_nan(tiny, low_bit):
-    settings = Settings(vars(tiny()) | {"LOW_BIT": low_bit})
+    settings = replace(tiny(), LOW_BIT=low_bit)
     device = loading.choose_device(tiny())
     model, missing = bigdl.load_model(base_models.find_base_model(settings.BASE_MODEL), settings, device)
     assert missing == []

@@ -86,7 +86,7 @@ def test_no_gpu_is_slow(monkeypatch):
     none, cpu = machine.devices()
     assert (none.status, cpu.status) == (SLOW, OK)
     assert torch.__version__ in none.detail
-    assert "requirements-xpu.txt" in none.remedy
+    assert "requirements/xpu.txt" in none.remedy
 
 
 def test_the_library_of_bitsandbytes(monkeypatch):

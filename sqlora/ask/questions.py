@@ -20,7 +20,7 @@ from sqlora.generation.answer_journal import Journal
 from sqlora.generation.self_consistency import Candidate
 from sqlora.model import architecture
 from sqlora.prompt import encoding
-from sqlora.settings.command_line import Settings
+from sqlora.settings.settings import Settings
 from sqlora.sql import sandbox
 from sqlora.sql.parsing import SqlError
 from sqlora.sql.sandbox import Result

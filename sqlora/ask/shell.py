@@ -15,7 +15,7 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from sqlora.ask.questions import Answer, Asker, print_answer, print_rows
 from sqlora.data import dataset
 from sqlora.databases import dialect
-from sqlora.settings.command_line import Settings
+from sqlora.settings.settings import Settings
 from sqlora.sql import sandbox
 from sqlora.sql.parsing import SqlError, parse_schema
 from sqlora.sql.schema import Schema, quote_name

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlora.data.hub_dataset import read_dataset
 from sqlora.data.row_files import SUFFIXES, check_columns, is_file, read_records, read_text
-from sqlora.settings.command_line import Settings
+from sqlora.settings.settings import Settings
 from sqlora.storage.atomic import replace_file
 from sqlora.system.errors import UserError
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from sqlora.data.dataset import Row, load_rows
-from sqlora.settings.command_line import Settings
+from sqlora.settings.settings import Settings
 from sqlora.sql import parsing
 from sqlora.system.errors import UserError
 

@@ -20,7 +20,7 @@ from sqlglot import exp
 
 from sqlora.data import dataset
 from sqlora.data.dataset import Row
-from sqlora.settings.command_line import Settings
+from sqlora.settings.settings import Settings
 from sqlora.sql import double_quotes, parsing, sandbox
 from sqlora.sql.schema import Schema
 from sqlora.storage import atomic

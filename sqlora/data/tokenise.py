@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlora.data.dataset import Row
 from sqlora.prompt import encoding
-from sqlora.settings.command_line import Settings
+from sqlora.settings.settings import Settings
 from sqlora.system.errors import UserError
 
 IGNORED_LABEL = -100  # the target that torch's cross entropy leaves out

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import click
 
 from sqlora.doctor.result import OK, SLOW, WRONG, Result, wrong
-from sqlora.settings.command_line import Settings, load_settings
+from sqlora.settings.command_line import load_settings
+from sqlora.settings.settings import Settings
 from sqlora.system.console import console, plain, quiet_libraries
 from sqlora.system.errors import UserError, run_command
 

@@ -9,11 +9,12 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import config
 from sqlora.doctor.result import OK, SLOW, WRONG, Result, wrong
-from sqlora.settings.command_line import REQUIREMENTS, Settings
+from sqlora.settings.settings import REQUIREMENTS, Settings
 from sqlora.system.errors import UserError, one_line
 
 ROOT = Path(config.__file__).parent
@@ -82,7 +83,7 @@ def devices() -> Iterator[Result]:
     if not gpus:
         built = next((kind for kind in ("xpu", "cuda", "hip") if getattr(torch.version, kind, None)), "the CPU alone")
         yield Result("GPU", SLOW, f"none that this torch sees ({torch.__version__}, built for {built})",
-                     "if there is one, install its driver, and for an Intel GPU requirements-xpu.txt")
+                     "if there is one, install its driver, and for an Intel GPU requirements/xpu.txt")
     yield Result("device cpu", OK, f"{device.device_name('cpu')}, {_number_types('cpu')}; "
                                    f"{_gigabytes(device.free_memory('cpu') or 0)} free")
 
@@ -220,7 +221,7 @@ def disk(folder: Path | None, settings: Settings) -> Result:
         outputs.check_writable(there, "CHECKPOINT_DIR (--checkpoint-dir)")
         if folder:
             model = memory_estimate.without_weights(base_models.BaseModel(folder, settings.BASE_MODEL, None, ""), settings)
-            run_folder.check_space(model, Settings(vars(settings) | {"CHECKPOINT_DIR": str(there)}))
+            run_folder.check_space(model, replace(settings, CHECKPOINT_DIR=str(there)))
     except UserError as error:
         return wrong("disk", error)
     return Result("disk", OK, f"{_gigabytes(shutil.disk_usage(there).free)} free for {settings.CHECKPOINT_DIR}")

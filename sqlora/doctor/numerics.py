@@ -13,7 +13,7 @@ from sqlora.doctor.tolerance import Error, drawn, error_of, judge, leaf, short
 from sqlora.model import bitsandbytes
 from sqlora.model.device import Device
 from sqlora.model.precision import limit
-from sqlora.settings.command_line import Settings
+from sqlora.settings.settings import Settings
 from sqlora.system.console import console
 from sqlora.system.errors import UserError
 from sqlora.training.packing import packed_batches, packed_loss, plan

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlora.generation.self_consistency import Candidate
 from sqlora.model.base_models import BaseModel
-from sqlora.settings.command_line import Settings
+from sqlora.settings.settings import Settings
 from sqlora.storage import outputs
 from sqlora.storage.checkpoints import WEIGHTS, file_hash
 from sqlora.system import console, distributed

@@ -17,7 +17,7 @@ from sqlora.model import architecture
 from sqlora.model.backend import backend
 from sqlora.model.device import free_memory
 from sqlora.prompt import encoding, template
-from sqlora.settings.command_line import Settings
+from sqlora.settings.settings import Settings
 from sqlora.system import distributed
 from sqlora.system.console import note, progress_bar
 from sqlora.system.errors import UserError

@@ -12,7 +12,7 @@ from sqlora.generation.kv_cache import reads_lengths, shape_of_keys, slot_bytes
 from sqlora.generation.token_search import BeamAnswers, Beams, Ended, SampledAnswers, Samples
 from sqlora.model.device import available_memory
 from sqlora.model.transformers_compat import has_triton
-from sqlora.settings.command_line import Settings
+from sqlora.settings.settings import Settings
 from sqlora.system.console import note
 from sqlora.system.errors import UserError
 

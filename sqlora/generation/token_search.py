@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from sqlora.settings.command_line import Settings
+from sqlora.settings.settings import Settings
 
 Written = tuple[list[int], float]  # an answer's ids, without EOS, and its weight in a vote
 Beam = tuple[float, int, list[int]]  # the sum of its log-probabilities, the slot that it goes on from, its ids

@@ -11,7 +11,7 @@ from sqlora.generation.token_search import Ended, Written
 from sqlora.model.architecture import end_tokens
 from sqlora.model.backend import backend
 from sqlora.model.merging import base_of
-from sqlora.settings.command_line import Settings
+from sqlora.settings.settings import Settings
 from sqlora.system.console import note
 
 if backend.TAKES_ATTENTION:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sqlora.settings.command_line import TRAINED_ON, Settings, load_settings
+from sqlora.settings.command_line import load_settings
+from sqlora.settings.settings import TRAINED_ON, Settings
 from sqlora.storage import outputs
 from sqlora.storage.paths import expand
 from sqlora.system.errors import UserError, run_command
@@ -49,7 +50,7 @@ def merge(settings: Settings, output: Path, dtype_name: str, into: str) -> None:
     from sqlora.system import console
 
     # The type of what is saved is that of the computation too; but float16 is none for a CPU.
-    settings = Settings(vars(settings) | {"DTYPE": "auto" if dtype_name == "float16" else dtype_name})
+    settings = replace(settings, DTYPE="auto" if dtype_name == "float16" else dtype_name)
     chosen = loading.choose_device(settings)
     dtype = getattr(torch, dtype_name)
     folder = adapter.find_adapter(settings)
@@ -61,7 +62,7 @@ def merge(settings: Settings, output: Path, dtype_name: str, into: str) -> None:
     tokenizer = loading.load_tokenizer(base)
     fingerprint = adapter.check_adapter(folder, base, tokenizer, settings.PROMPT_ORDER)
     _check_space(config, dtype, output)
-    settings = Settings(vars(settings) | {"LOW_BIT": _trained_on(fingerprint, settings, into), "TRAIN_ON_INPUTS": False})
+    settings = replace(settings, LOW_BIT=_trained_on(fingerprint, settings, into), TRAIN_ON_INPUTS=False)
 
     console.console.rule("[bold]SQLoRA merge")
     console.print_facts({"foundation model": base.id, "device": f"{chosen.type}: {chosen.name} ({chosen.reason})"})
@@ -79,7 +80,7 @@ def merge(settings: Settings, output: Path, dtype_name: str, into: str) -> None:
         if into == UNQUANTISED:
             del model
             gc.collect()
-            unquantised = Settings(vars(settings) | {"LOW_BIT": "none"})
+            unquantised = replace(settings, LOW_BIT="none")
             model = loading.load_base(base, unquantised, replace(chosen, dtype=dtype), training=False)
             model = adapter.load_adapter(model, folder)
         folded = loading.weights_in_memory(model, settings)

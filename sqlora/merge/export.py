@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel
 from sqlora.model.architecture import end_tokens
 from sqlora.model.base_models import BaseModel
 from sqlora.prompt import encoding, template
-from sqlora.settings.command_line import Settings
+from sqlora.settings.settings import Settings
 from sqlora.system.errors import UserError
 
 SHARD = "5GB"

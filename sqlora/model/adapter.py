@@ -17,7 +17,7 @@ from sqlora.model import adapter_kinds, loading, quantised
 from sqlora.model.adapter_kinds import CONFIGURATION
 from sqlora.model.base_models import BaseModel
 from sqlora.prompt import encoding, template
-from sqlora.settings.command_line import Settings
+from sqlora.settings.settings import Settings
 from sqlora.storage.checkpoints import FINGERPRINT, PREFIX, WEIGHTS, file_hash, is_whole, read_fingerprint, step_of
 from sqlora.system.errors import UserError
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from sqlora.model.base_models import BaseModel
     from sqlora.model.device import Device
-    from sqlora.settings.command_line import Settings
+    from sqlora.settings.settings import Settings
 
 
 class Backend(Protocol):

@@ -31,7 +31,7 @@ from sqlora.model import architecture
 from sqlora.model import device as devices
 from sqlora.model.base_models import BaseModel
 from sqlora.model.device import Device
-from sqlora.settings.command_line import Settings
+from sqlora.settings.settings import Settings
 from sqlora.system import distributed
 from sqlora.system.errors import UserError
 
@@ -42,7 +42,7 @@ PACKAGES = ("bigdl.llm", "ipex_llm")
 LOW_BITS = ("sym_int4", "nf4", "none")
 LOW_BITS_OF = {"cpu": ("sym_int4", "none"), "xpu": ("nf4", "sym_int4", "none")}  # that train, by device
 LLAMA_TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": None}
-INSTALL = "pip install -r requirements-bigdl.txt in an environment of its own"
+INSTALL = "pip install -r requirements/bigdl.txt in an environment of its own"
 # What an adapter's configuration may have since, and an older peft would pass over without a word, though it changes the sums.
 SINCE = ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "lora_bias", "layer_replication", "use_qalora", "use_bdlora",
          "exclude_modules", "trainable_token_indices", "target_parameters", "alora_invocation_tokens")

@@ -12,7 +12,7 @@ from sqlora.model import device as devices
 from sqlora.model import quantised, sharding
 from sqlora.model.base_models import BaseModel
 from sqlora.model.device import Device
-from sqlora.settings.command_line import Settings
+from sqlora.settings.settings import Settings
 from sqlora.system.errors import UserError
 
 NAME = "bitsandbytes"

@@ -19,7 +19,7 @@ from sqlora.model.backend import backend
 from sqlora.model.base_models import BaseModel
 from sqlora.model.device import Device
 from sqlora.prompt.encoding import check_tokenizer
-from sqlora.settings.command_line import REQUIREMENTS, Settings
+from sqlora.settings.settings import REQUIREMENTS, Settings
 from sqlora.system.errors import UserError
 
 MAMBAS = ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h")  # whose out_proj PEFT refuses: its weight is read past it

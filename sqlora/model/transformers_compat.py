@@ -1,5 +1,5 @@
 """The libraries' names, one set for two stacks: that of requirements.txt, and transformers 4.34 to 4.37, which bigdl-llm and
-ipex-llm need (requirements-bigdl.txt). No other room asks for a version."""
+ipex-llm need (requirements/bigdl.txt). No other room asks for a version."""
 
 from importlib.metadata import version
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # not to load what a run may not need
     from sqlora.data.sql_check import Checked
     from sqlora.data.tokenise import TokenisedSplits
     from sqlora.model.device import Device
-    from sqlora.settings.command_line import Settings
+    from sqlora.settings.settings import Settings
     from sqlora.training.memory_estimate import Estimate
     from sqlora.training.packing.plan import Form
 

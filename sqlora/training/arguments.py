@@ -8,7 +8,7 @@ import torch
 
 from sqlora.model.device import Device
 from sqlora.model.transformers_compat import TrainingArguments
-from sqlora.settings.command_line import Settings
+from sqlora.settings.settings import Settings
 from sqlora.system import distributed
 from sqlora.system.errors import UserError
 

@@ -20,7 +20,7 @@ from sqlora.model import loading
 from sqlora.model.backend import backend
 from sqlora.model.base_models import BaseModel
 from sqlora.model.device import Device, available_memory, give_memory_back, peak_memory
-from sqlora.settings.command_line import Settings
+from sqlora.settings.settings import Settings
 from sqlora.system import distributed
 from sqlora.training import pass_bytes, samplers
 from sqlora.training.packing import packed_batches

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import filelock
 
-from sqlora.settings.command_line import ANSWERED, TRAINED_ON, Settings, flag
+from sqlora.settings.settings import ANSWERED, TRAINED_ON, Settings, flag
 from sqlora.storage import atomic, checkpoints, outputs
 from sqlora.storage.outputs import CURVE, EARLIER, EVALUATION, METRICS, PAGE
 from sqlora.system import distributed

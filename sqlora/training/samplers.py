@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import Sampler
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from sqlora.settings.command_line import Settings
+from sqlora.settings.settings import Settings
 from sqlora.training.packing.packed_batches import Row
 
 

@@ -21,7 +21,7 @@ from sqlora.data.streaming import Stream
 from sqlora.data.tokenise import TokenisedSplits
 from sqlora.model.base_models import BaseModel
 from sqlora.model.device import Device
-from sqlora.settings.command_line import Settings
+from sqlora.settings.settings import Settings
 from sqlora.system import distributed, signals
 from sqlora.system.console import note
 from sqlora.system.errors import UserError

@@ -13,7 +13,7 @@ from sqlora.model import architecture
 from sqlora.model.backend import backend
 from sqlora.model.device import Device
 from sqlora.model.transformers_compat import has_triton
-from sqlora.settings.command_line import Settings
+from sqlora.settings.settings import Settings
 from sqlora.system import distributed
 from sqlora.system.console import note
 from sqlora.system.errors import UserError, one_line
