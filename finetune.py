@@ -57,8 +57,11 @@ def main(settings: Settings) -> None:
     if source:
         tokenised = tokenised.with_training(streaming.Stream(source, validation, apart, tokenizer, settings))
     with run_folder.locked(settings):
-        origin = {"id": settings.DATA_PATH, "hash": source.hash(rows) if source else dataset.data_hash(rows),
-                  "rows": "streamed" if source else len(rows)}
+        origin = {
+            "id": settings.DATA_PATH,
+            "hash": source.hash(rows) if source else dataset.data_hash(rows),
+            "rows": "streamed" if source else len(rows),
+        }
         fingerprint = adapter.make_fingerprint(base, tokenizer, settings, origin)
         run_folder.check_alike(fingerprint)
         checkpoint = distributed.of_first(lambda: run_folder.begin(settings, fingerprint))
@@ -83,7 +86,9 @@ def main(settings: Settings) -> None:
                     adapter.write_adapter(model, partial, base)
                     sealed = checkpoints.seal(partial, fingerprint, status, trainer.run_log.metrics())
                     model_card.write_model_card(partial, sealed)
-                loss_curve.plot_loss_curve(run / run_folder.METRICS, curve, f"Fine-tuning {model_card.public_name(base.id)}")
+                loss_curve.plot_loss_curve(
+                    run / run_folder.METRICS, curve, f"Fine-tuning {model_card.public_name(base.id)}"
+                )
 
             distributed.of_first(save)
     banner.print_end(trainer.run_log.metrics(), status, folder, curve)

@@ -20,7 +20,9 @@ from sqlora.system.errors import exit_on_user_error
 
 
 def main(settings: Settings) -> int:
-    """Returns the exit status: 1 if everything is written and some answers could not be scored, by a fault of this program."""
+    """Returns the exit status: 1 if everything is written and some answers could not be scored, by a fault of this
+    program.
+    """
     # Here, not above: --help and a wrong flag need no torch.
     distributed.begin()
     from sqlora.system import console
@@ -68,10 +70,14 @@ def main(settings: Settings) -> int:
         if settings.INTERACTIVE:
             shell.talk(asker, settings)
         else:
-            questions.answer_questions(asker, rows, settings, lambda asked: answer_journal.open_journal(asked, base, folder, settings))
+            questions.answer_questions(
+                asker, rows, settings, lambda asked: answer_journal.open_journal(asked, base, folder, settings)
+            )
         return 0
 
-    with answer_journal.open_journal([(row["question"], row["context"]) for row in rows], base, folder, settings) as kept:
+    with answer_journal.open_journal(
+        [(row["question"], row["context"]) for row in rows], base, folder, settings
+    ) as kept:
         answers = answer_writer.answer_rows(model, tokenizer, rows, settings, kept, put_on)
         if answers is None:  # the first of several processes has them
             return 0

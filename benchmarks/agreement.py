@@ -60,8 +60,19 @@ def main() -> None:
     form = plan.choose_form(model.config, settings, chosen)
     form = measure("prepare", lambda: plan.prepare(model, form, chosen))
     measure("training", lambda: check_training(model, form))
-    print(json.dumps({"device": chosen.name, "shape": arguments.shape, "form": form.name, "compiled": form.compiled,
-                      "low_bit": settings.LOW_BIT, "seconds": seconds, "peak_bytes": peaks}))
+    print(
+        json.dumps(
+            {
+                "device": chosen.name,
+                "shape": arguments.shape,
+                "form": form.name,
+                "compiled": form.compiled,
+                "low_bit": settings.LOW_BIT,
+                "seconds": seconds,
+                "peak_bytes": peaks,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

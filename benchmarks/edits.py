@@ -13,8 +13,14 @@ from sqlglot import exp
 from sqlora.sql.schema import Schema
 
 Edit = Callable[[exp.Expression, Schema, random.Random], exp.Expression | None]
-SLIPS = {exp.GT: (exp.GTE, exp.LT), exp.GTE: (exp.GT, exp.LTE), exp.LT: (exp.LTE, exp.GT), exp.LTE: (exp.LT, exp.GTE),
-         exp.EQ: (exp.NEQ,), exp.NEQ: (exp.EQ,)}
+SLIPS = {
+    exp.GT: (exp.GTE, exp.LT),
+    exp.GTE: (exp.GT, exp.LTE),
+    exp.LT: (exp.LTE, exp.GT),
+    exp.LTE: (exp.LT, exp.GTE),
+    exp.EQ: (exp.NEQ,),
+    exp.NEQ: (exp.EQ,),
+}
 MIRROR = {exp.GT: exp.LT, exp.LT: exp.GT, exp.GTE: exp.LTE, exp.LTE: exp.GTE, exp.EQ: exp.EQ, exp.NEQ: exp.NEQ}
 OTHER_AGGREGATE = {exp.Max: exp.Min, exp.Min: exp.Max, exp.Avg: exp.Sum, exp.Sum: exp.Avg, exp.Count: exp.Max}
 
@@ -42,7 +48,9 @@ def change_aggregate(query, schema, rng):
 
 
 def flip_order(query, schema, rng):
-    node = _pick((n for n in query.find_all(exp.Ordered) if n.parent.parent is query or n.parent.parent.args.get("limit")), rng)
+    node = _pick(
+        (n for n in query.find_all(exp.Ordered) if n.parent.parent is query or n.parent.parent.args.get("limit")), rng
+    )
     if node is None:
         return None
     node.set("desc", not node.args.get("desc"))
@@ -71,7 +79,9 @@ def change_column(query, schema, rng):
 
 
 def change_join_key(query, schema, rng):
-    return _other_column(query, (c for join in query.find_all(exp.Join) for c in join.find_all(exp.Column)), schema, rng)
+    return _other_column(
+        query, (c for join in query.find_all(exp.Join) for c in join.find_all(exp.Column)), schema, rng
+    )
 
 
 def change_literal(query, schema, rng):
@@ -80,8 +90,12 @@ def change_literal(query, schema, rng):
         return None
     if node.is_string:
         core = node.name.strip("%")
-        return _replace(query, node, exp.Literal.string(node.name.replace(core, core + "x") if core else node.name + "x"))
-    return _replace(query, node, exp.Literal.number(f"{float(node.name) + 1:g}" if "." in node.name else int(node.name) + 1))
+        return _replace(
+            query, node, exp.Literal.string(node.name.replace(core, core + "x") if core else node.name + "x")
+        )
+    return _replace(
+        query, node, exp.Literal.number(f"{float(node.name) + 1:g}" if "." in node.name else int(node.name) + 1)
+    )
 
 
 def drop_condition(query, schema, rng):
@@ -120,12 +134,23 @@ def mirror_comparison(query, schema, rng):
 
 
 def in_for_or(query, schema, rng):
-    node = _pick((n for n in query.find_all(exp.Or) if isinstance(n.this, exp.EQ) and isinstance(n.expression, exp.EQ)
-                  and n.this.this == n.expression.this and isinstance(n.this.expression, exp.Literal)
-                  and isinstance(n.expression.expression, exp.Literal)), rng)
+    node = _pick(
+        (
+            n
+            for n in query.find_all(exp.Or)
+            if isinstance(n.this, exp.EQ)
+            and isinstance(n.expression, exp.EQ)
+            and n.this.this == n.expression.this
+            and isinstance(n.this.expression, exp.Literal)
+            and isinstance(n.expression.expression, exp.Literal)
+        ),
+        rng,
+    )
     if node is None:
         return None
-    return _replace(query, node, exp.In(this=node.this.this, expressions=[node.this.expression, node.expression.expression]))
+    return _replace(
+        query, node, exp.In(this=node.this.this, expressions=[node.this.expression, node.expression.expression])
+    )
 
 
 def exists_for_in(query, schema, rng):
@@ -136,15 +161,23 @@ def exists_for_in(query, schema, rng):
     source = inner.args["from_"].this
     for column in inner.find_all(exp.Column):
         column.set("table", exp.to_identifier("q9"))
-    equal = exp.EQ(this=inner.selects[0].unalias().copy(), expression=exp.column(node.this.name, table=table.alias_or_name))
+    equal = exp.EQ(
+        this=inner.selects[0].unalias().copy(), expression=exp.column(node.this.name, table=table.alias_or_name)
+    )
     source.set("alias", exp.TableAlias(this=exp.to_identifier("q9")))
     inner.set("expressions", [exp.Literal.number(1)])
     return _replace(query, node, exp.Exists(this=inner.where(equal)))
 
 
 def swap_join(query, schema, rng):
-    fitting = (n for n in query.find_all(exp.Select) if len(n.args.get("joins") or []) == 1 and not n.is_star
-               and not n.args["joins"][0].side and n.args["joins"][0].args.get("on"))
+    fitting = (
+        n
+        for n in query.find_all(exp.Select)
+        if len(n.args.get("joins") or []) == 1
+        and not n.is_star
+        and not n.args["joins"][0].side
+        and n.args["joins"][0].args.get("on")
+    )
     node = _pick(fitting, rng)
     if node is None:
         return None
@@ -191,7 +224,13 @@ def _other_column(query, columns, schema, rng):
     if column is None:
         return None
     sources = {t.alias_or_name.lower(): t.name for t in column.parent_select.find_all(exp.Table)}
-    names = [sources[column.table.lower()]] if column.table.lower() in sources else [] if column.table else list(sources.values())
+    names = (
+        [sources[column.table.lower()]]
+        if column.table.lower() in sources
+        else []
+        if column.table
+        else list(sources.values())
+    )
     tables = [table for name in names if (table := schema.table(name))]
     table = next((t for t in tables if column.name.lower() in {known.name.lower() for known in t.columns}), None)
     other = table and _pick([known for known in table.columns if known.name.lower() != column.name.lower()], rng)
@@ -205,20 +244,39 @@ def _is_plain_in(node: exp.In, schema: Schema) -> bool:
     inner = node.args.get("query")
     inner = inner.unnest() if inner is not None else None
     outer = node.parent_select
-    return (isinstance(inner, exp.Select) and isinstance(node.this, exp.Column) and not outer.args.get("joins")
-            and isinstance(outer.args["from_"].this, exp.Table) and not isinstance(node.parent, exp.Not)
-            and not any(inner.args.get(part) for part in ("joins", "group", "having", "limit", "distinct"))
-            and isinstance(inner.args["from_"].this, exp.Table) and isinstance(inner.selects[0].unalias(), exp.Column)
-            and not inner.find(exp.AggFunc) and inner.find(exp.Subquery) is None and len(list(inner.find_all(exp.Select))) == 1)
+    return (
+        isinstance(inner, exp.Select)
+        and isinstance(node.this, exp.Column)
+        and not outer.args.get("joins")
+        and isinstance(outer.args["from_"].this, exp.Table)
+        and not isinstance(node.parent, exp.Not)
+        and not any(inner.args.get(part) for part in ("joins", "group", "having", "limit", "distinct"))
+        and isinstance(inner.args["from_"].this, exp.Table)
+        and isinstance(inner.selects[0].unalias(), exp.Column)
+        and not inner.find(exp.AggFunc)
+        and inner.find(exp.Subquery) is None
+        and len(list(inner.find_all(exp.Select))) == 1
+    )
 
 
 MUTANTS: dict[str, Edit] = {
-    "comparison": change_comparison, "AND/OR": swap_and_or, "aggregate": change_aggregate, "DESC/ASC": flip_order,
-    "DISTINCT": change_distinct, "column": change_column, "literal": change_literal, "join key": change_join_key,
+    "comparison": change_comparison,
+    "AND/OR": swap_and_or,
+    "aggregate": change_aggregate,
+    "DESC/ASC": flip_order,
+    "DISTINCT": change_distinct,
+    "column": change_column,
+    "literal": change_literal,
+    "join key": change_join_key,
     "dropped condition": drop_condition,
 }
 REWRITES: dict[str, Edit] = {
-    "reordered AND": reorder_and, "aliases": rename_aliases, "5 < a for a > 5": mirror_comparison, "IN for OR": in_for_or,
-    "EXISTS for IN": exists_for_in, "JOIN order": swap_join, "parentheses": add_parentheses,
+    "reordered AND": reorder_and,
+    "aliases": rename_aliases,
+    "5 < a for a > 5": mirror_comparison,
+    "IN for OR": in_for_or,
+    "EXISTS for IN": exists_for_in,
+    "JOIN order": swap_join,
+    "parentheses": add_parentheses,
     "quoted identifiers": quote_identifiers,
 }

@@ -2,9 +2,9 @@
 
     python benchmarks/evaluation.py --rows ROWS.jsonl [--number 800] [--seed 0] [--show]
 
-ROWS.jsonl has a context and an answer in each line. The same pairs are scored by three other rules, on the same databases
-but for the first: equal on empty tables; equal sets of rows (BIRD's); equal once duplicate rows are dropped and columns
-sorted by name (defog's). --show prints the pairs on which SQLoRA's own rule errs.
+ROWS.jsonl has a context and an answer in each line. The same pairs are scored by three other rules, on the same
+databases but for the first: equal on empty tables; equal sets of rows (BIRD's); equal once duplicate rows are dropped
+and columns sorted by name (defog's). --show prints the pairs on which SQLoRA's own rule errs.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ def same_table(gold: Result, other: Result, is_ordered: bool) -> bool:
     for result in (gold, other):
         places = sorted(range(len(result.columns)), key=lambda place: result.columns[place])
         rows = [tuple(row[place] for place in places) for row in dict.fromkeys(result.rows)]
-        tables.append(rows if is_ordered else sorted(rows, key=lambda row: [(type(value).__name__, value) for value in row]))
+        tables.append(
+            rows if is_ordered else sorted(rows, key=lambda row: [(type(value).__name__, value) for value in row])
+        )
     return tables[0] == tables[1]
 
 
@@ -61,8 +63,11 @@ def accepted(context: str, gold: str, other: str) -> dict[str, bool] | None:
         texts = [to_sqlite(query) for query in queries]
         is_ordered = queries[0].args.get("order") is not None
         databases = list(itertools.islice(Synthesiser(schema, queries, f"{context}\n{gold}"), DATABASES))
-        for name, rule, filled in (("empty tables", same_on_empty, [{}]), ("BIRD", same_set, databases),
-                                   ("defog", same_table, databases)):
+        for name, rule, filled in (
+            ("empty tables", same_on_empty, [{}]),
+            ("BIRD", same_set, databases),
+            ("defog", same_table, databases),
+        ):
             found[name] = True
             for rows in filled:
                 with Database(schema, rows) as database:
@@ -99,7 +104,10 @@ def print_table(tried: list, sort: str, edits: dict, right: bool) -> None:
             for key in (name, "all"):
                 counts[key]["n"] += 1
                 counts[key].update(rule for rule in RULES if found[rule] == right)
-    print(f"\n| {sort}s, % {'accepted' if right else 'exposed'} | n | {' | '.join(RULES)} |\n|---|---|{'---|' * len(RULES)}")
+    print(
+        f"\n| {sort}s, % {'accepted' if right else 'exposed'} | n | {' | '.join(RULES)} "
+        f"|\n|---|---|{'---|' * len(RULES)}"
+    )
     for name in (*edits, "all"):
         if count := counts[name]:
             shares = " | ".join(f"{100 * count[rule] / count['n']:.1f}" for rule in RULES)
@@ -119,7 +127,9 @@ def main() -> None:
     rows = random.Random(arguments.seed).sample(rows, min(arguments.number, len(rows)))
     start = time.perf_counter()
     with ProcessPoolExecutor() as pool:
-        tried = [one for found in pool.map(try_row, rows, itertools.repeat(arguments.seed), chunksize=8) for one in found]
+        tried = [
+            one for found in pool.map(try_row, rows, itertools.repeat(arguments.seed), chunksize=8) for one in found
+        ]
     print(f"{len(rows)} rows, {len(tried):,} pairs, {time.perf_counter() - start:.0f} s")
     print_table(tried, "mutant", MUTANTS, right=False)
     print_table(tried, "rewrite", REWRITES, right=True)

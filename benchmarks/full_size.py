@@ -18,10 +18,23 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 SHAPES = {
-    "codellama-7b": {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
-                     "vocab_size": 32016, "max_position_embeddings": 16384, "rope_theta": 1e6},
-    "openllama-3b": {"hidden_size": 3200, "intermediate_size": 8640, "num_hidden_layers": 26, "num_attention_heads": 32,
-                     "vocab_size": 32000, "max_position_embeddings": 2048},
+    "codellama-7b": {
+        "hidden_size": 4096,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "vocab_size": 32016,
+        "max_position_embeddings": 16384,
+        "rope_theta": 1e6,
+    },
+    "openllama-3b": {
+        "hidden_size": 3200,
+        "intermediate_size": 8640,
+        "num_hidden_layers": 26,
+        "num_attention_heads": 32,
+        "vocab_size": 32000,
+        "max_position_embeddings": 2048,
+    },
 }
 
 
@@ -56,30 +69,57 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        subprocess.run([sys.executable, "-c", "import sys; from pathlib import Path; from benchmarks import full_size; "
-                        "full_size.make_model(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))",
-                        work / "model", arguments.shape, arguments.tokenizer.resolve()], check=True, cwd=ROOT)
+        subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                "import sys; from pathlib import Path; from benchmarks import full_size; "
+                "full_size.make_model(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))",
+                work / "model",
+                arguments.shape,
+                arguments.tokenizer.resolve(),
+            ],
+            check=True,
+            cwd=ROOT,
+        )
         questions = work / "questions.jsonl"
         questions.write_text("".join(arguments.rows.read_text().splitlines(keepends=True)[: arguments.questions]))
-        flags = ["--base-model", work / "model", "--data-path", arguments.rows.resolve(), "--test-data", questions,
-                 "--checkpoint-dir", work / "run", "--model-path", work / "adapter", "--max-steps", arguments.steps]
+        flags = [
+            "--base-model",
+            work / "model",
+            "--data-path",
+            arguments.rows.resolve(),
+            "--test-data",
+            questions,
+            "--checkpoint-dir",
+            work / "run",
+            "--model-path",
+            work / "adapter",
+            "--max-steps",
+            arguments.steps,
+        ]
         train_seconds = run("finetune.py", *flags, "--logging-steps", 5)
         answer_seconds = run("generate.py", *flags, "--output", work / "answers.jsonl")
         logged = [json.loads(line) for line in (work / "run" / "metrics.jsonl").read_text().splitlines()]
         fingerprint = json.loads((work / "adapter" / "sqlora.json").read_text())
         answers = (work / "answers.jsonl").read_text().splitlines()
-    print(json.dumps({
-        "machine": machine(),
-        "shape": arguments.shape,
-        "losses": {entry["step"]: entry["loss"] for entry in logged if "loss" in entry},
-        "rows_per_second": fingerprint["metrics"]["rows_per_second"],
-        "rows_per_second_last": logged[-1].get("rows_per_second"),
-        "peak_memory_gb": round(fingerprint["metrics"]["peak_memory_bytes"] / 1e9, 2),
-        "finetune_seconds": round(train_seconds, 1),
-        "generate_seconds": round(answer_seconds, 1),
-        "answers": 2 * len(answers),
-        "versions": fingerprint["versions"],
-    }, indent=2))
+    print(
+        json.dumps(
+            {
+                "machine": machine(),
+                "shape": arguments.shape,
+                "losses": {entry["step"]: entry["loss"] for entry in logged if "loss" in entry},
+                "rows_per_second": fingerprint["metrics"]["rows_per_second"],
+                "rows_per_second_last": logged[-1].get("rows_per_second"),
+                "peak_memory_gb": round(fingerprint["metrics"]["peak_memory_bytes"] / 1e9, 2),
+                "finetune_seconds": round(train_seconds, 1),
+                "generate_seconds": round(answer_seconds, 1),
+                "answers": 2 * len(answers),
+                "versions": fingerprint["versions"],
+            },
+            indent=2,
+        )
+    )
 
 
 def machine() -> str:

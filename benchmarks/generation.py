@@ -1,11 +1,13 @@
 """Answers a second: SQLoRA's batches against other ways to generate the same.
 
-    python benchmarks/generation.py --rows ROWS.jsonl --tokenizer TOKENIZER.model [--weights bf16] [--ways seed,plain,ours]
+    python benchmarks/generation.py --rows ROWS.jsonl --tokenizer TOKENIZER.model [--weights bf16] [--ways
+    seed,plain,ours]
     python benchmarks/generation.py --shape demo        two CPU cores, the demo's 200 test questions
 
-A model of the shape with random weights (the demo's: its own) writes 40 tokens to each prompt, EOS not heeded. For each way one
-JSON line is printed as it ends: answers/s after a warm-up, the seconds of the warm-up, the peak memory, and the share of the
-floor that reading memory sets: the weights once a step, and each row's keys and values, at the rate of a large copy.
+A model of the shape with random weights (the demo's: its own) writes 40 tokens to each prompt, EOS not heeded. For each
+way one JSON line is printed as it ends: answers/s after a warm-up, the seconds of the warm-up, the peak memory, and the
+share of the floor that reading memory sets: the weights once a step, and each row's keys and values, at the rate of a
+large copy.
 """
 
 import argparse
@@ -76,7 +78,10 @@ class Bench:
         order = sorted(self.prompts[:number], key=len, reverse=True)
         with self.torch.inference_mode():
             for start in range(0, number, batch):
-                inputs = {key: tensor.to(self.model.device) for key, tensor in pad_left(order[start : start + batch], 0).items()}
+                inputs = {
+                    key: tensor.to(self.model.device)
+                    for key, tensor in pad_left(order[start : start + batch], 0).items()
+                }
                 self.model.generate(**inputs, **LENGTH, pad_token_id=0, eos_token_id=None, **how)
 
     def continuous(self, number: int) -> None:
@@ -115,21 +120,41 @@ class Bench:
             self.wait()
             seconds.append(time.perf_counter() - start)
         best = min(seconds)
-        print(json.dumps({"way": way, "weights": self.weights, "answers": number, "at a time": batch,
-                          "answers/s": round(number / best, 2), "first answers, s": round(first, 2), "seconds": round(best, 2),
-                          "peak GB": round(peak_memory(self.device.type) / 1e9, 2),
-                          "share of the floor": round(self.floor(batch, number) / best, 3)}), flush=True)
+        print(
+            json.dumps(
+                {
+                    "way": way,
+                    "weights": self.weights,
+                    "answers": number,
+                    "at a time": batch,
+                    "answers/s": round(number / best, 2),
+                    "first answers, s": round(first, 2),
+                    "seconds": round(best, 2),
+                    "peak GB": round(peak_memory(self.device.type) / 1e9, 2),
+                    "share of the floor": round(self.floor(batch, number) / best, 3),
+                }
+            ),
+            flush=True,
+        )
 
 
 def ways(bench: Bench, number: int, few: int, batch: int) -> dict:
     """Each way by name; calling one measures it and prints its line."""
+
     def plain(name: str, number: int, batch: int, **how) -> None:
-        bench.time(name, number, batch, lambda: bench.plain(batch, batch, **how), lambda: bench.plain(batch, number, **how))
+        bench.time(
+            name, number, batch, lambda: bench.plain(batch, batch, **how), lambda: bench.plain(batch, number, **how)
+        )
 
     def ours(name: str, number: int, *flags: str) -> None:
         writer = bench.writer(*flags)
-        bench.time(name, number, writer.most_slots // writer.way.width, lambda: bench.ours(writer, min(number, 64)),
-                   lambda: bench.ours(writer, number))
+        bench.time(
+            name,
+            number,
+            writer.most_slots // writer.way.width,
+            lambda: bench.ours(writer, min(number, 64)),
+            lambda: bench.ours(writer, number),
+        )
 
     def one_by_one():
         writer = bench.writer()
@@ -142,11 +167,18 @@ def ways(bench: Bench, number: int, few: int, batch: int) -> dict:
 
     seed = ("--num-beams", "5", "--repetition-penalty", "1.2")
     return {
-        "seed": lambda: plain("one at a time, 5 beams, repetition penalty 1.2", few, 1, num_beams=5, repetition_penalty=1.2),
+        "seed": lambda: plain(
+            "one at a time, 5 beams, repetition penalty 1.2", few, 1, num_beams=5, repetition_penalty=1.2
+        ),
         "single": lambda: plain("generate, one at a time", few, 1),
         "plain": lambda: plain(f"generate, batches of {batch}", min(number, 2 * batch), batch),
-        "continuous": lambda: bench.time("continuous batching", min(number, 512), 512, lambda: bench.continuous(8),
-                                         lambda: bench.continuous(min(number, 512))),
+        "continuous": lambda: bench.time(
+            "continuous batching",
+            min(number, 512),
+            512,
+            lambda: bench.continuous(8),
+            lambda: bench.continuous(min(number, 512)),
+        ),
         "alone": one_by_one,
         "ours": lambda: ours("ours", number),
         "beams": lambda: ours("ours, 5 beams, repetition penalty 1.2", min(number, 256), *seed),
@@ -184,8 +216,12 @@ def main() -> None:
             try:
                 found[way]()
             except Exception as error:  # one that fails leaves the others to be measured
-                print(json.dumps({"way": way, "weights": arguments.weights, "failed": f"{type(error).__name__}: {error}"[:300]}),
-                      flush=True)
+                print(
+                    json.dumps(
+                        {"way": way, "weights": arguments.weights, "failed": f"{type(error).__name__}: {error}"[:300]}
+                    ),
+                    flush=True,
+                )
             signal.alarm(0)
 
 

@@ -2,10 +2,12 @@
 
 Rows come at random, as trees have them by default, since padded rows are otherwise grouped by length.
 
-    python benchmarks/loss_curves.py [--packing prefix] [--steps 100] [--picture benchmarks/loss_curves.png] [finetune.py's flags]
+    python benchmarks/loss_curves.py [--packing prefix] [--steps 100] [--picture benchmarks/loss_curves.png]
+    [finetune.py's flags]
 
-Three runs of finetune.py, with the demo's model and data unless the flags say otherwise. Prints how far apart the losses of
-a step are: packed from padded, and padded from padded in another order, which is the spread that chance makes.
+Three runs of finetune.py, with the demo's model and data unless the flags say otherwise. Prints how far apart the
+losses of a step are: packed from padded, and padded from padded in another order, which is the spread that chance
+makes.
 """
 
 import argparse
@@ -28,9 +30,28 @@ runpy.run_path("finetune.py", run_name="__main__")
 
 def losses(steps: int, flags: list[str]) -> list[float]:
     with tempfile.TemporaryDirectory() as work:
-        command = [sys.executable, "-c", FINETUNE, "--preset", "tiny", "--lora-dropout", "0", "--max-steps", steps,
-                   "--logging-steps", "1", "--eval-steps", steps, "--save-steps", steps, "--checkpoint-dir", f"{work}/run",
-                   "--model-path", f"{work}/adapter", *flags]
+        command = [
+            sys.executable,
+            "-c",
+            FINETUNE,
+            "--preset",
+            "tiny",
+            "--lora-dropout",
+            "0",
+            "--max-steps",
+            steps,
+            "--logging-steps",
+            "1",
+            "--eval-steps",
+            steps,
+            "--save-steps",
+            steps,
+            "--checkpoint-dir",
+            f"{work}/run",
+            "--model-path",
+            f"{work}/adapter",
+            *flags,
+        ]
         subprocess.run(list(map(str, command)), check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
         entries = [json.loads(line) for line in Path(work, "run", "metrics.jsonl").read_text().splitlines()]
     return [entry["loss"] for entry in entries if "loss" in entry]
@@ -48,7 +69,9 @@ def main() -> None:
         "padded, another order": ["--packing", "off", "--seed", "43"],
     }
     with ThreadPoolExecutor() as pool:
-        runs = dict(zip(runs, pool.map(lambda form: losses(arguments.steps, [*form, *flags]), runs.values()), strict=True))
+        runs = dict(
+            zip(runs, pool.map(lambda form: losses(arguments.steps, [*form, *flags]), runs.values()), strict=True)
+        )
     padded, packed, other = runs.values()
     for name, one in (("packed from padded", packed), ("padded in another order from padded", other)):
         apart = [abs(a - b) for a, b in zip(one, padded, strict=True)]

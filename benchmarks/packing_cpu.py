@@ -2,8 +2,8 @@
 
     python benchmarks/packing_cpu.py [--runs 3] [--steps 30]
 
-First finetune.py --preset tiny as it is and with --packing off, evaluations and saving not counted. Then training steps on one
-schema of 12 tables with 32 questions, PROMPT_ORDER schema_first. Prints the medians, and their ratio.
+First finetune.py --preset tiny as it is and with --packing off, evaluations and saving not counted. Then training steps
+on one schema of 12 tables with 32 questions, PROMPT_ORDER schema_first. Prints the medians, and their ratio.
 """
 
 import argparse
@@ -17,29 +17,75 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
-TABLES = ["singer", "concert", "stadium", "song", "album", "ticket", "visitor", "band", "label", "tour", "venue", "award"]
-COLUMNS = ["id INTEGER", "name VARCHAR", "city VARCHAR", "year INTEGER", "age INTEGER", "price INTEGER", "owner_id INTEGER"]
+TABLES = [
+    "singer",
+    "concert",
+    "stadium",
+    "song",
+    "album",
+    "ticket",
+    "visitor",
+    "band",
+    "label",
+    "tour",
+    "venue",
+    "award",
+]
+COLUMNS = [
+    "id INTEGER",
+    "name VARCHAR",
+    "city VARCHAR",
+    "year INTEGER",
+    "age INTEGER",
+    "price INTEGER",
+    "owner_id INTEGER",
+]
 
 
 def finetune(packing: str, steps: int) -> float:
     """Rows a second of finetune.py --preset tiny."""
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        subprocess.run([sys.executable, ROOT / "finetune.py", "--preset", "tiny", "--packing", packing, "--max-steps", str(steps),
-                        "--eval-steps", str(steps), "--save-steps", str(steps), "--validation-rows", "16",
-                        "--checkpoint-dir", work / "run", "--model-path", work / "adapter"], check=True, stdout=sys.stderr)
+        subprocess.run(
+            [
+                sys.executable,
+                ROOT / "finetune.py",
+                "--preset",
+                "tiny",
+                "--packing",
+                packing,
+                "--max-steps",
+                str(steps),
+                "--eval-steps",
+                str(steps),
+                "--save-steps",
+                str(steps),
+                "--validation-rows",
+                "16",
+                "--checkpoint-dir",
+                work / "run",
+                "--model-path",
+                work / "adapter",
+            ],
+            check=True,
+            stdout=sys.stderr,
+        )
         return json.loads((work / "adapter" / "sqlora.json").read_text())["metrics"]["rows_per_second"]
 
 
 def one_schema() -> list[dict[str, str]]:
     """32 questions on one schema."""
     context = "; ".join(f"CREATE TABLE {table} ({', '.join(COLUMNS)})" for table in TABLES)
-    forms = [("How many {}s are there in {}?", "SELECT COUNT(*) FROM {} WHERE city = '{}'"),
-             ("List the names of all {}s from {}.", "SELECT name FROM {} WHERE city = '{}'"),
-             ("What is the highest price of a {} in {}?", "SELECT MAX(price) FROM {} WHERE city = '{}'")]
+    forms = [
+        ("How many {}s are there in {}?", "SELECT COUNT(*) FROM {} WHERE city = '{}'"),
+        ("List the names of all {}s from {}.", "SELECT name FROM {} WHERE city = '{}'"),
+        ("What is the highest price of a {} in {}?", "SELECT MAX(price) FROM {} WHERE city = '{}'"),
+    ]
     pairs = [(forms[i % 3], TABLES[i % 12], city) for i, city in enumerate(["Rome", "Oslo", "Lima", "Bonn"] * 8)]
-    return [{"question": asked.format(table, city), "context": context, "answer": answer.format(table, city)}
-            for (asked, answer), table, city in pairs]
+    return [
+        {"question": asked.format(table, city), "context": context, "answer": answer.format(table, city)}
+        for (asked, answer), table, city in pairs
+    ]
 
 
 def steps_on_one_schema(runs: int) -> tuple[dict[str, list[float]], int]:
@@ -54,8 +100,21 @@ def steps_on_one_schema(runs: int) -> tuple[dict[str, list[float]], int]:
     found: dict[str, list[float]] = {}
     steps = {}
     for form in ("off", "prefix", "tree"):
-        settings = load_settings(["--preset", "tiny", "--device", "cpu", "--prompt-order", "schema_first", "--max-length", "2048",
-                                  "--packing", form], "")
+        settings = load_settings(
+            [
+                "--preset",
+                "tiny",
+                "--device",
+                "cpu",
+                "--prompt-order",
+                "schema_first",
+                "--max-length",
+                "2048",
+                "--packing",
+                form,
+            ],
+            "",
+        )
         chosen = device.choose_device(settings.DEVICE, settings.DTYPE)
         base = base_models.find_base_model(settings.BASE_MODEL)
         rows = tokenise.tokenise_rows(one_schema(), loading.load_tokenizer(base), settings).rows

@@ -2,8 +2,8 @@
 
     python benchmarks/peers.py NAME --model FOLDER --rows ROWS.jsonl --batch-size 32 --steps 12
 
-Each is run in a process of its own, prints one JSON object in its last line, and takes the prompts, targets, adapter (r 16 on
-q, k, v and o) and NF4 weights of SQLoRA's default.
+Each is run in a process of its own, prints one JSON object in its last line, and takes the prompts, targets, adapter (r
+16 on q, k, v and o) and NF4 weights of SQLoRA's default.
 """
 
 import argparse
@@ -37,8 +37,11 @@ def tokenise(arguments) -> list[dict[str, list[int]]]:
 def batches(rows, size, count):
     """Batches of rows of like length in random order, as `group_by_length` makes them."""
     chunk = 50 * size
-    order = [row for start in range(0, len(rows), chunk) for row in sorted(rows[start : start + chunk],
-                                                                           key=lambda row: -len(row["input_ids"]))]
+    order = [
+        row
+        for start in range(0, len(rows), chunk)
+        for row in sorted(rows[start : start + chunk], key=lambda row: -len(row["input_ids"]))
+    ]
     made = [order[start : start + size] for start in range(0, len(order) - size + 1, size)]
     random.Random(1).shuffle(made)
     return [made[i % len(made)] for i in range(count)]
@@ -48,9 +51,15 @@ def load_4bit(folder):
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-    how = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
-                             bnb_4bit_compute_dtype=torch.bfloat16)
-    return AutoModelForCausalLM.from_pretrained(folder, quantization_config=how, dtype=torch.bfloat16, device_map={"": 0})
+    how = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    return AutoModelForCausalLM.from_pretrained(
+        folder, quantization_config=how, dtype=torch.bfloat16, device_map={"": 0}
+    )
 
 
 def seed(arguments):
@@ -59,8 +68,9 @@ def seed(arguments):
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
     model = prepare_model_for_kbit_training(load_4bit(arguments.model), use_gradient_checkpointing=True)
-    model = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules=TARGETS, lora_dropout=0.05,
-                                             task_type="CAUSAL_LM"))
+    model = get_peft_model(
+        model, LoraConfig(r=16, lora_alpha=32, target_modules=TARGETS, lora_dropout=0.05, task_type="CAUSAL_LM")
+    )
 
     def pad(rows):
         length = -(-max(len(row["input_ids"]) for row in rows) // 8) * 8
@@ -80,8 +90,10 @@ def unsloth(arguments):
 
     def pad(rows):
         length = -(-max(len(row["input_ids"]) for row in rows) // 8) * 8
-        return {key: torch.tensor([row[key] + [filler] * (length - len(row[key])) for row in rows])
-                for key, filler in (("input_ids", 0), ("labels", -100))}
+        return {
+            key: torch.tensor([row[key] + [filler] * (length - len(row[key])) for row in rows])
+            for key, filler in (("input_ids", 0), ("labels", -100))
+        }
 
     return loop(arguments, unsloth_model(arguments), pad, torch.autocast("cuda", dtype=torch.bfloat16))
 
@@ -90,10 +102,18 @@ def unsloth_model(arguments):
     import torch
     from unsloth import FastLanguageModel
 
-    model, _ = FastLanguageModel.from_pretrained(str(arguments.model), max_seq_length=1024, load_in_4bit=True,
-                                                 dtype=torch.bfloat16)
-    return FastLanguageModel.get_peft_model(model, r=16, lora_alpha=32, lora_dropout=0, target_modules=TARGETS, bias="none",
-                                            use_gradient_checkpointing=False)
+    model, _ = FastLanguageModel.from_pretrained(
+        str(arguments.model), max_seq_length=1024, load_in_4bit=True, dtype=torch.bfloat16
+    )
+    return FastLanguageModel.get_peft_model(
+        model,
+        r=16,
+        lora_alpha=32,
+        lora_dropout=0,
+        target_modules=TARGETS,
+        bias="none",
+        use_gradient_checkpointing=False,
+    )
 
 
 def unsloth_packed(arguments):
@@ -107,7 +127,9 @@ def trl(arguments):
 
     model = load_4bit(arguments.model)
     model.requires_grad_(False)
-    return sft(arguments, get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules=TARGETS, task_type="CAUSAL_LM")))
+    return sft(
+        arguments, get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules=TARGETS, task_type="CAUSAL_LM"))
+    )
 
 
 def sft(arguments, model):
@@ -139,13 +161,31 @@ def sft(arguments, model):
                 self.losses.append(round(logs["loss"], 4))
 
     clock = Clock()
-    how = SFTConfig(output_dir=tempfile.mkdtemp(), max_steps=arguments.steps, per_device_train_batch_size=sequences,
-                    gradient_accumulation_steps=1, packing=True,
-                    max_length=length, learning_rate=LEARNING_RATE, max_grad_norm=0.3, bf16=True, logging_steps=1,
-                    gradient_checkpointing=False, report_to="none", save_strategy="no", dataset_num_proc=1,
-                    completion_only_loss=True, optim="adamw_torch_fused")
-    trainer = SFTTrainer(model=model, args=how, train_dataset=dataset, callbacks=[clock],
-                         processing_class=AutoTokenizer.from_pretrained(arguments.model))
+    how = SFTConfig(
+        output_dir=tempfile.mkdtemp(),
+        max_steps=arguments.steps,
+        per_device_train_batch_size=sequences,
+        gradient_accumulation_steps=1,
+        packing=True,
+        max_length=length,
+        learning_rate=LEARNING_RATE,
+        max_grad_norm=0.3,
+        bf16=True,
+        logging_steps=1,
+        gradient_checkpointing=False,
+        report_to="none",
+        save_strategy="no",
+        dataset_num_proc=1,
+        completion_only_loss=True,
+        optim="adamw_torch_fused",
+    )
+    trainer = SFTTrainer(
+        model=model,
+        args=how,
+        train_dataset=dataset,
+        callbacks=[clock],
+        processing_class=AutoTokenizer.from_pretrained(arguments.model),
+    )
     packed = trainer.train_dataset
     tokens = sum(map(len, packed["input_ids"])) / len(packed)  # of a packed sequence
     trainer.train()
@@ -183,8 +223,11 @@ def loop(arguments, model, pad, context):
 def result(arguments, rows_per_second, losses):
     import torch
 
-    return {"rows_per_second": round(rows_per_second, 1), "peak_memory_gb": round(torch.cuda.max_memory_allocated() / 1e9, 2),
-            "losses": losses}
+    return {
+        "rows_per_second": round(rows_per_second, 1),
+        "peak_memory_gb": round(torch.cuda.max_memory_allocated() / 1e9, 2),
+        "losses": losses,
+    }
 
 
 VARIANTS = {"seed": seed, "unsloth": unsloth, "unsloth-packed": unsloth_packed, "trl": trl}

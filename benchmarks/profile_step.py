@@ -1,6 +1,6 @@
 """Where the time of a training step goes: one step of finetune.py's own passes under torch.profiler, by kind of kernel.
 
-    python benchmarks/profile_step.py --model FOLDER --rows ROWS.jsonl [--batch-size 128] [finetune.py's flags]
+python benchmarks/profile_step.py --model FOLDER --rows ROWS.jsonl [--batch-size 128] [finetune.py's flags]
 """
 
 import argparse
@@ -65,16 +65,22 @@ def main() -> None:
     step()
     seconds = time.perf_counter() - start
     activity = torch.profiler.ProfilerActivity
-    with torch.profiler.profile(activities=[activity.CPU, activity.CUDA if chosen.type == "cuda" else activity.XPU]) as profiler:
+    with torch.profiler.profile(
+        activities=[activity.CPU, activity.CUDA if chosen.type == "cuda" else activity.XPU]
+    ) as profiler:
         step()
     spent, longest = Counter(), {}
     for event in profiler.key_averages():
         if event.self_device_time_total and event.device_type != torch.autograd.DeviceType.CPU:
-            kind = next((kind for kind, pattern in KINDS.items() if re.search(pattern, event.key, re.IGNORECASE)), "other")
+            kind = next(
+                (kind for kind, pattern in KINDS.items() if re.search(pattern, event.key, re.IGNORECASE)), "other"
+            )
             spent[kind] += event.self_device_time_total / 1e6
             longest.setdefault(kind, []).append((event.self_device_time_total / 1e6, event.count, event.key[:90]))
     spent["waiting for the CPU"] = max(0.0, seconds - sum(spent.values()))
-    print(f"{len(rows)} rows, {form.name}, compiled {form.compiled}: {seconds:.3f} s, {len(rows) / seconds:.1f} rows/s\n")
+    print(
+        f"{len(rows)} rows, {form.name}, compiled {form.compiled}: {seconds:.3f} s, {len(rows) / seconds:.1f} rows/s\n"
+    )
     print("| kind | s | share |\n|---|---|---|")
     for kind, time_spent in spent.most_common():
         print(f"| {kind} | {time_spent:.3f} | {100 * time_spent / seconds:.0f} % |")

@@ -1,4 +1,5 @@
-"""The arithmetic of docs/scale.md: memory of a card, bytes between cards, and the cost of an epoch, by sqlora/training/memory_estimate.py.
+"""The arithmetic of docs/scale.md: memory of a card, bytes between cards, and the cost of an epoch, by
+sqlora/training/memory_estimate.py.
 
     python benchmarks/scale.py [--tokens 8192]      tokens in a pass
 
@@ -15,11 +16,22 @@ from benchmarks import full_size, two_gpus
 
 SHAPES = {
     "7B": full_size.SHAPES["codellama-7b"],
-    "13B": {"hidden_size": 5120, "intermediate_size": 13824, "num_hidden_layers": 40, "num_attention_heads": 40,
-            "vocab_size": 32016},
+    "13B": {
+        "hidden_size": 5120,
+        "intermediate_size": 13824,
+        "num_hidden_layers": 40,
+        "num_attention_heads": 40,
+        "vocab_size": 32016,
+    },
     "34B": two_gpus.SHAPES["codellama-34b"],
-    "70B": {"hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80, "num_attention_heads": 64,
-            "num_key_value_heads": 8, "vocab_size": 32000},
+    "70B": {
+        "hidden_size": 8192,
+        "intermediate_size": 28672,
+        "num_hidden_layers": 80,
+        "num_attention_heads": 64,
+        "num_key_value_heads": 8,
+        "vocab_size": 32000,
+    },
 }
 SHARING = (1, 2, 4, 8)
 ROWS = 78_577  # of sql-create-context
@@ -54,27 +66,42 @@ def main() -> None:
         adapter = trained / memory_estimate.TRAINED_BYTES
         linear_of[name] = linear
         model.to(torch.bfloat16)
-        passes = [memory_estimate.predicted(model, row, settings, eager).of(arguments.tokens) for settings in (plain, saving)]
-        rows["memory"].append(f"| {name} | " + " | ".join(f"{(weights + trained) / 1e9:.1f}" for weights, _, _ in parts)
-                              + f" | {passes[0] / 1e9:.1f} | {passes[1] / 1e9:.1f} |")
+        passes = [
+            memory_estimate.predicted(model, row, settings, eager).of(arguments.tokens) for settings in (plain, saving)
+        ]
+        rows["memory"].append(
+            f"| {name} | "
+            + " | ".join(f"{(weights + trained) / 1e9:.1f}" for weights, _, _ in parts)
+            + f" | {passes[0] / 1e9:.1f} | {passes[1] / 1e9:.1f} |"
+        )
         sent = 2 * adapter * 4  # a ring sends each number there and back, but for 1 / N of it
         gathered = 2 * linear * 0.5  # before the forward and before the backward pass
-        rows["bytes"].append(f"| {name} | {adapter / 1e6:.1f} M | {sent / 1e6:.0f} MB | "
-                             + " | ".join(f"{1000 * sent / rate:.1f}" for rate in LINKS.values())
-                             + f" | {gathered / 1e9:.1f} GB | " + " | ".join(f"{gathered / rate:.2f}" for rate in LINKS.values())
-                             + " |")
+        rows["bytes"].append(
+            f"| {name} | {adapter / 1e6:.1f} M | {sent / 1e6:.0f} MB | "
+            + " | ".join(f"{1000 * sent / rate:.1f}" for rate in LINKS.values())
+            + f" | {gathered / 1e9:.1f} GB | "
+            + " | ".join(f"{gathered / rate:.2f}" for rate in LINKS.values())
+            + " |"
+        )
         rate = RATE * linear_of[MEASURED] / linear
-        rows["epoch"].append(f"| {name} | {rate:.0f} | {ROWS / rate / 60:.0f} min | {STEP_ROWS / rate:.2f} s | "
-                             + " | ".join(f"{100 * sent / link / (STEP_ROWS / rate):.2f} %" for link in LINKS.values()) + " |")
+        rows["epoch"].append(
+            f"| {name} | {rate:.0f} | {ROWS / rate / 60:.0f} min | {STEP_ROWS / rate:.2f} s | "
+            + " | ".join(f"{100 * sent / link / (STEP_ROWS / rate):.2f} %" for link in LINKS.values())
+            + " |"
+        )
     shared = " | ".join(f"FSDP2, {count} cards" for count in SHARING[1:])
-    print(f"| shape | the base on each card | {shared} | and a pass of {arguments.tokens:,} tokens | with checkpointing |"
-          f"\n{'|---' * 7}|")
+    print(
+        f"| shape | the base on each card | {shared} | and a pass of {arguments.tokens:,} tokens | with checkpointing |"
+        f"\n{'|---' * 7}|"
+    )
     print("\n".join(rows["memory"]))
     links = " | ".join(LINKS)
     print(f"\n| shape | adapter | sum of a step | ms: {links} | FSDP2, a pass | s: {links} |\n{'|---' * 12}|")
     print("\n".join(rows["bytes"]))
-    print(f"\n| shape | rows/s, a card | an epoch, a card | a step of {STEP_ROWS} rows | share of the sum: {links} |"
-          f"\n{'|---' * 8}|")
+    print(
+        f"\n| shape | rows/s, a card | an epoch, a card | a step of {STEP_ROWS} rows | share of the sum: {links} |"
+        f"\n{'|---' * 8}|"
+    )
     print("\n".join(rows["epoch"]))
 
 

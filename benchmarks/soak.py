@@ -3,10 +3,10 @@
     python benchmarks/soak.py [--steps 2000] [--save-steps 20]
     python benchmarks/soak.py --answers 20000
 
-finetune.py --preset tiny on one thread of a CPU, an evaluation and a checkpoint every 20 steps; or generate.py with the adapter
-of 60 such steps, over the demo's test rows again and again. Once a second it reads from /proc (Linux) the resident memory and the
-open files, and compares those after step 200, or a tenth of the answers, with those at the end. Exits with 1 if memory grew by
-more than 3 %, or files at all.
+finetune.py --preset tiny on one thread of a CPU, an evaluation and a checkpoint every 20 steps; or generate.py with the
+adapter of 60 such steps, over the demo's test rows again and again. Once a second it reads from /proc (Linux) the
+resident memory and the open files, and compares those after step 200, or a tenth of the answers, with those at the end.
+Exits with 1 if memory grew by more than 3 %, or files at all.
 """
 
 import argparse
@@ -34,21 +34,45 @@ def observe(process: subprocess.Popen, progress: Callable[[], int]) -> list[tupl
         time.sleep(1)
         try:
             done = progress()
-            seen.append((done, int((proc / "statm").read_text().split()[1]) * page / 1e6, len(list((proc / "fd").iterdir()))))
+            seen.append(
+                (done, int((proc / "statm").read_text().split()[1]) * page / 1e6, len(list((proc / "fd").iterdir())))
+            )
         except (OSError, IndexError, ValueError):  # not begun, or ending
             continue
     return seen
 
 
 def start(script: str, work: Path, *flags: object) -> subprocess.Popen:
-    command = [sys.executable, ROOT / script, "--preset", "tiny", "--device", "cpu", "--no-evaluate",
-               "--checkpoint-dir", work / "run", "--model-path", work / "adapter", *flags]
+    command = [
+        sys.executable,
+        ROOT / script,
+        "--preset",
+        "tiny",
+        "--device",
+        "cpu",
+        "--no-evaluate",
+        "--checkpoint-dir",
+        work / "run",
+        "--model-path",
+        work / "adapter",
+        *flags,
+    ]
     return subprocess.Popen(list(map(str, command)), env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=sys.stderr)
 
 
 def train(work: Path, steps: int, save_steps: int) -> tuple[subprocess.Popen, list]:
-    process = start("finetune.py", work, "--max-steps", steps, "--eval-steps", save_steps, "--save-steps", save_steps,
-                    "--validation-rows", 16)
+    process = start(
+        "finetune.py",
+        work,
+        "--max-steps",
+        steps,
+        "--eval-steps",
+        save_steps,
+        "--save-steps",
+        save_steps,
+        "--validation-rows",
+        16,
+    )
     metrics = work / "run" / "metrics.jsonl"
     return process, observe(process, lambda: json.loads(metrics.read_text().splitlines()[-1])["step"])
 
@@ -58,7 +82,9 @@ def answer(work: Path, answers: int) -> tuple[subprocess.Popen, list]:
         raise SystemExit("the adapter could not be trained")
     rows = (ROOT / "demo" / "test.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     (work / "rows.jsonl").write_text("".join(itertools.islice(itertools.cycle(rows), answers)), encoding="utf-8")
-    process = start("generate.py", work, "--model", "adapter", "--test-data", work / "rows.jsonl", "--output", work / "out.jsonl")
+    process = start(
+        "generate.py", work, "--model", "adapter", "--test-data", work / "rows.jsonl", "--output", work / "out.jsonl"
+    )
     kept = work / "run" / ".answers"
     seen = observe(process, lambda: sum(file.read_bytes().count(b"\n") for file in kept.glob("*.jsonl")))
     print(f"{(work / 'out.jsonl').read_bytes().count(10):,} answers written")
@@ -83,8 +109,10 @@ def main() -> int:
     first, last = settled[:tenth], settled[-tenth:]
     memory, files = ([statistics.median(one[column] for one in part) for part in (first, last)] for column in (1, 2))
     growth = memory[1] / memory[0] - 1
-    print(f"{seen[-1][0]:,} {'answers' if given.answers else 'steps'}, {time.monotonic() - begun:.0f} s, exit status "
-          f"{process.returncode}")
+    print(
+        f"{seen[-1][0]:,} {'answers' if given.answers else 'steps'}, {time.monotonic() - begun:.0f} s, exit status "
+        f"{process.returncode}"
+    )
     print(f"resident memory after {since:,}: {memory[0]:.0f} MB, at the end {memory[1]:.0f} MB ({growth:+.1%})")
     print(f"open files: {files[0]:.0f}, at the end {files[1]:.0f}")
     return int(process.returncode != 0 or growth > MOST_GROWTH or files[1] > files[0])

@@ -2,10 +2,11 @@
 
     python benchmarks/streaming.py [--rows 10000000] [--checked 200000] [--folder FOLDER]
 
-Parquet files of 100,000 rows, one row group each, go into a folder of their own under FOLDER and are deleted at the end. Three
-readings, with finetune.py's own code: all rows read, shuffled and compared with the validation rows; the first --checked of them
-with CHECK_DATA and tokenised too, as a run has them; and the same number passed over, as --resume does.
-Prints a line for each tenth: rows/s by the clock, rows/s of this process's own CPU time, and resident memory.
+Parquet files of 100,000 rows, one row group each, go into a folder of their own under FOLDER and are deleted at the
+end. Three readings, with finetune.py's own code: all rows read, shuffled and compared with the validation rows; the
+first --checked of them with CHECK_DATA and tokenised too, as a run has them; and the same number passed over, as
+--resume does. Prints a line for each tenth: rows/s by the clock, rows/s of this process's own CPU time, and resident
+memory.
 """
 
 import argparse
@@ -23,8 +24,16 @@ sys.path.insert(0, str(ROOT))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 SHARD = 100_000
 THINGS = ["singer", "concert", "stadium", "song", "album", "ticket", "visitor", "band", "label", "tour"]
-COLUMNS = ["name VARCHAR", "city VARCHAR", "year INTEGER", "price INTEGER", "age INTEGER", "country VARCHAR", "rank INTEGER",
-           "owner VARCHAR"]
+COLUMNS = [
+    "name VARCHAR",
+    "city VARCHAR",
+    "year INTEGER",
+    "price INTEGER",
+    "age INTEGER",
+    "country VARCHAR",
+    "rank INTEGER",
+    "owner VARCHAR",
+]
 TABLES = 2000
 
 
@@ -63,15 +72,20 @@ def measure(name: str, counts: Iterable[int], total: int) -> None:
         done += count
         if done >= mark or done == total:
             spent = time.perf_counter() - wall, time.process_time() - cpu
-            print(f"{name}: {done:>10,} rows, {(done - before) / spent[0]:>8,.0f} rows/s, "
-                  f"{(done - before) / spent[1]:>8,.0f} a CPU second, {process.memory_info().rss / 1e6:,.0f} MB", flush=True)
+            print(
+                f"{name}: {done:>10,} rows, {(done - before) / spent[0]:>8,.0f} rows/s, "
+                f"{(done - before) / spent[1]:>8,.0f} a CPU second, {process.memory_info().rss / 1e6:,.0f} MB",
+                flush=True,
+            )
             wall, cpu, before, mark = time.perf_counter(), time.process_time(), done, mark + total // 10
 
 
 def main(arguments: argparse.Namespace, folder: Path) -> None:
     start = time.perf_counter()
     size = write(folder, arguments.rows)
-    print(f"{arguments.rows:,} rows written in {time.perf_counter() - start:.0f} s, {size / 1e6:,.0f} MB of parquet files")
+    print(
+        f"{arguments.rows:,} rows written in {time.perf_counter() - start:.0f} s, {size / 1e6:,.0f} MB of parquet files"
+    )
 
     from sqlora.system import console
 

@@ -1,8 +1,8 @@
 """Writes the demo's rows: questions about made-up databases, and the SQL that answers them.
 
-    python demo/make_data.py                       demo/train.jsonl, test.jsonl and test_seen.jsonl again, byte for byte
-    python demo/make_data.py --dev dev.jsonl       rows over the domains that are kept for decisions
-    python demo/make_data.py --show 5              a few rows to look at
+python demo/make_data.py                       demo/train.jsonl, test.jsonl and test_seen.jsonl again, byte for byte
+python demo/make_data.py --dev dev.jsonl       rows over the domains that are kept for decisions
+python demo/make_data.py --show 5              a few rows to look at
 """
 
 import argparse
@@ -40,8 +40,11 @@ def make_rows(count: int, split: str, seed: str, but=()) -> list[dict]:
 def make_files(seed: int = SEED) -> dict[str, list[dict]]:
     """The rows of the three files of the demo."""
     train = make_rows(TRAIN_ROWS, "seen", f"train {seed}")
-    return {"train.jsonl": train, "test.jsonl": make_rows(TEST_ROWS, "test", f"test {seed}"),
-            "test_seen.jsonl": make_rows(TEST_ROWS, "seen", f"test seen {seed}", but=train)}
+    return {
+        "train.jsonl": train,
+        "test.jsonl": make_rows(TEST_ROWS, "test", f"test {seed}"),
+        "test_seen.jsonl": make_rows(TEST_ROWS, "seen", f"test seen {seed}", but=train),
+    }
 
 
 def write_rows(path: Path, rows: list[dict]) -> None:

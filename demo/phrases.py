@@ -12,10 +12,18 @@ ONE = "[What is|Find|Give|Show|Tell me|Give me|Return|I need]"
 ALL = "[the|all|all the|]"
 EACH = "[each|every]"
 HIGH, LOW = "[highest|largest|greatest|biggest]", "[lowest|smallest|least]"
-AGGREGATES = {"MAX": "[maximum|highest|largest|greatest]", "MIN": "[minimum|lowest|smallest|least]",
-              "AVG": "[average|mean]", "SUM": "[total|combined|summed]"}
-COMPARE = {">": "[more than|over|above|greater than|higher than]", ">=": "[at least|no less than|not less than]",
-           "<": "[less than|under|below|lower than]", "<=": "[at most|no more than|not more than]"}
+AGGREGATES = {
+    "MAX": "[maximum|highest|largest|greatest]",
+    "MIN": "[minimum|lowest|smallest|least]",
+    "AVG": "[average|mean]",
+    "SUM": "[total|combined|summed]",
+}
+COMPARE = {
+    ">": "[more than|over|above|greater than|higher than]",
+    ">=": "[at least|no less than|not less than]",
+    "<": "[less than|under|below|lower than]",
+    "<=": "[at most|no more than|not more than]",
+}
 ALTERNATIVES = re.compile(r"\[([^\[\]]*)\]")
 
 
@@ -74,30 +82,49 @@ class Phrases:
         if c.is_number:
             if r > 0.92:
                 v, w = sorted((v, c.value(self.rng) + 1))
-                return (self.bit("[whose {c} is between {v} and {w}|with [a|] {c} [between {v} and {w}|from {v} to {w}]]",
-                                 c=c, v=v, w=w), f"{name} BETWEEN {v} AND {w}")
+                return (
+                    self.bit(
+                        "[whose {c} is between {v} and {w}|with [a|] {c} [between {v} and {w}|from {v} to {w}]]",
+                        c=c,
+                        v=v,
+                        w=w,
+                    ),
+                    f"{name} BETWEEN {v} AND {w}",
+                )
             if r > 0.74:
-                return self.bit("[whose {c} [is|is exactly|equals] {v}|with [a|] {c} of [exactly|] {v}|that have "
-                                "[a|] {c} of {v}|where the {c} is {v}]", c=c, v=v), f"{name} = {v}"
+                return self.bit(
+                    "[whose {c} [is|is exactly|equals] {v}|with [a|] {c} of [exactly|] {v}|that have "
+                    "[a|] {c} of {v}|where the {c} is {v}]",
+                    c=c,
+                    v=v,
+                ), f"{name} = {v}"
             sign = self.rng.choice(list(COMPARE))
             text = f"[whose {{c}} is {COMPARE[sign]} {{v}}|with [a|] {{c}} [of|] {COMPARE[sign]} {{v}}|that have "
             text += f"[a|] {{c}} of {COMPARE[sign]} {{v}}|where the {{c}} is {COMPARE[sign]} {{v}}|with {COMPARE[sign]} {{v}} {{c}}]"
             return self.bit(text, c=c, v=v), f"{name} {sign} {v}"
         if r > 0.92:
             part = v.split()[0] if self.rng.random() < 0.5 else v
-            word, like = self.rng.choice((("[contains|includes]", "'%{}%'"), ("[starts|begins] with", "'{}%'"),
-                                          ("ends with", "'%{}'")))
-            return (self.bit(f"whose {{c}} {word} [the text|] {{v}}", c=c, v=part),
-                    f"{name} LIKE {like.format(part)}")
+            word, like = self.rng.choice(
+                (("[contains|includes]", "'%{}%'"), ("[starts|begins] with", "'{}%'"), ("ends with", "'%{}'"))
+            )
+            return (self.bit(f"whose {{c}} {word} [the text|] {{v}}", c=c, v=part), f"{name} LIKE {like.format(part)}")
         if r > 0.86:
-            return self.bit("[whose {c} is not {v}|with a {c} other than {v}|that do not have {v} as {c}]",
-                            c=c, v=shown), f"{name} <> {literal(v)}"
+            return self.bit(
+                "[whose {c} is not {v}|with a {c} other than {v}|that do not have {v} as {c}]", c=c, v=shown
+            ), f"{name} <> {literal(v)}"
         if r > 0.82:
-            return self.bit("[without a {c}|whose {c} is [missing|unknown|not known]|with no {c}]", c=c), f"{name} IS NULL"
+            return self.bit(
+                "[without a {c}|whose {c} is [missing|unknown|not known]|with no {c}]", c=c
+            ), f"{name} IS NULL"
         other = c.value(self.rng)
         if r > 0.76 and other != v:
-            return (self.bit("whose {c} is [either|] {v} or {w}", c=c, v=v, w=other),
-                    f"{name} = {literal(v)} OR {name} = {literal(other)}")
-        return self.bit("[whose {c} is {v}|with [the|a|] {c} {v}|with a {c} of {v}|that have {v} as [the|their|] {c}|"
-                        "that have the {c} {v}|having {v} as {c}|where the {c} is {v}|for which the {c} is {v}]",
-                        c=c, v=shown), f"{name} = {literal(v)}"
+            return (
+                self.bit("whose {c} is [either|] {v} or {w}", c=c, v=v, w=other),
+                f"{name} = {literal(v)} OR {name} = {literal(other)}",
+            )
+        return self.bit(
+            "[whose {c} is {v}|with [the|a|] {c} {v}|with a {c} of {v}|that have {v} as [the|their|] {c}|"
+            "that have the {c} {v}|having {v} as {c}|where the {c} is {v}|for which the {c} is {v}]",
+            c=c,
+            v=shown,
+        ), f"{name} = {literal(v)}"

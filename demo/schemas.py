@@ -27,6 +27,7 @@ def human(name: str) -> str:
 @dataclass(frozen=True)
 class Column:
     """A column: its name, and the values it takes, texts or the least and greatest number."""
+
     name: str
     values: tuple
 
@@ -47,6 +48,7 @@ class Column:
 @dataclass
 class Table:
     """A table of one database; `links` maps each parent's noun to (own column, parent's column)."""
+
     noun: str
     columns: list
     parents: tuple = ()
@@ -70,9 +72,11 @@ class Table:
 
 def pool(name: str, split: str, rng) -> tuple:
     """Some values of a pool of domains.py; the splits share none of a pool of more than twenty."""
+
     def words(key):
         entries = POOLS[key].split()
         return [w for i, w in enumerate(entries) if i % 6 in SHARES[split]] if len(entries) > 20 else entries
+
     if name == "person":
         return tuple(f"{rng.choice(words('first'))} {rng.choice(words('last'))}" for _ in range(4))
     if name == "title":
@@ -82,8 +86,10 @@ def pool(name: str, split: str, rng) -> tuple:
     if name == "street":
         return tuple(f"{rng.choice(words('thing'))} {rng.choice(['Street', 'Road', 'Lane'])}" for _ in range(4))
     if name == "code":
-        return tuple(f"{rng.choice('ABCDEFGHKLMNPRSTVWXZ')}{rng.choice('ABCDEFGHKLMNPRSTVWXZ')}{rng.randint(1, 999)}"
-                     for _ in range(4))
+        return tuple(
+            f"{rng.choice('ABCDEFGHKLMNPRSTVWXZ')}{rng.choice('ABCDEFGHKLMNPRSTVWXZ')}{rng.randint(1, 999)}"
+            for _ in range(4)
+        )
     if name == "email":
         return tuple(f"{rng.choice(words('first')).lower()}@{rng.choice(words('last')).lower()}.com" for _ in range(4))
     return tuple(words(name))
@@ -124,20 +130,31 @@ def domain_tables(rng, split: str) -> list[Table]:
 
 def words_of(split: str) -> set:
     """The words that the names of a split are made of."""
-    return {word for tables in DOMAINS[split].values() for noun, _, columns in tables
-            for name in (noun, *columns) for word in name.split("_")}
+    return {
+        word
+        for tables in DOMAINS[split].values()
+        for noun, _, columns in tables
+        for name in (noun, *columns)
+        for word in name.split("_")
+    }
 
 
 HELD_OUT = words_of("dev") | words_of("test")
 HELD_OUT |= {plural(word) for word in HELD_OUT} | {word[:-1] for word in HELD_OUT if word[-1] == "s"}
-RESERVED = set("add all and any as asc by case cast desc do drop else end for from full glob group if in index into is join key left "
-               "like limit no not null of off on or order row rows select set table then to top union use using value values view when "
-               "where with id".split())
+RESERVED = set(
+    "add all and any as asc by case cast desc do drop else end for from full glob group if in index into is join key left "
+    "like limit no not null of off on or order row rows select set table then to top union use using value values view when "
+    "where with id".split()
+)
 SEEN_WORDS = sorted(word for word in words_of("seen") - HELD_OUT - RESERVED if len(word) > 2 and word[-1] != "s")
-ONSETS = "b c d f g h j k l m n p r s t v w z br bl cl cr dr fl fr gl gr pl pr st str sp tr th sh ch qu sc sk sl wh".split()
+ONSETS = (
+    "b c d f g h j k l m n p r s t v w z br bl cl cr dr fl fr gl gr pl pr st str sp tr th sh ch qu sc sk sl wh".split()
+)
 NUCLEI = "a e i o u a e i o u ea ee oo ou ai oa ie y".split()
 CODAS = "b ck d g l ll m n nd ng nt p r rd rk rm rn rt s ss st t tch th x sh ch mp nk lf lt ct w".split()
-ENDINGS = "er or ing ion ation age al ity ure ance ment ness ic ive ist ery le el on um us ary y an ine ate ship".split()
+ENDINGS = (
+    "er or ing ion ation age al ity ure ance ment ness ic ive ist ery le el on um us ary y an ine ate ship".split()
+)
 
 
 def invent_word(rng) -> str:
@@ -152,7 +169,7 @@ def invent_word(rng) -> str:
         return rng.choice(SEEN_WORDS)
     if kind < 0.56:
         first, last = rng.choices(SEEN_WORDS, k=2)
-        word = first[:rng.randint(2, 5)] + last[-rng.randint(2, 5):]
+        word = first[: rng.randint(2, 5)] + last[-rng.randint(2, 5) :]
     else:
         word = ""
         for _ in range(rng.choice((1, 1, 2, 2, 2, 3))):
@@ -224,8 +241,13 @@ def sample_schema(rng, tables: list[Table]) -> list[Table]:
     if size > 1:
         chosen.add(rng.choice(child.parents))
     if size > 2:
-        near = [t.noun for t in tables if t.noun in child.parents or set(t.parents) & chosen or t.noun in
-                {p for u in tables if u.noun in chosen for p in u.parents}]
+        near = [
+            t.noun
+            for t in tables
+            if t.noun in child.parents
+            or set(t.parents) & chosen
+            or t.noun in {p for u in tables if u.noun in chosen for p in u.parents}
+        ]
         chosen.add(rng.choice(near))
     schema = [t for t in tables if t.noun in chosen]
     plurals, plain_id = rng.random() < 0.3, rng.random() < 0.3

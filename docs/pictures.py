@@ -23,8 +23,14 @@ COMMANDS = ("finetune.py --preset tiny", "generate.py --preset tiny")
 def run(command: str, folder: Path) -> str:
     """What `python COMMAND` wrote, colours and all, without the questions between the first and the last."""
     environment = os.environ | {"FORCE_COLOR": "1", "COLUMNS": str(COLUMNS), "TTY_INTERACTIVE": "0"}
-    done = subprocess.run([sys.executable, *[str(ROOT / word) if word.endswith(".py") else word for word in command.split()]],
-                          cwd=folder, env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, *[str(ROOT / word) if word.endswith(".py") else word for word in command.split()]],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     lines = done.stdout.replace(f"{ROOT}/", "").splitlines()
     if len(lines) > 40:
         lines = [*lines[:16], "...", *lines[-7:]]
@@ -46,11 +52,25 @@ def main() -> None:
         (IMAGES / "terminal.svg").write_text(svg, encoding="utf-8")
         made = folder / "lora_models" / "tiny"
         shutil.copy(made / "loss.png", IMAGES / "loss.png")
-        subprocess.run([browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars",
-                        "--disable-background-networking", "--disable-component-update", "--disable-sync",
-                        f"--user-data-dir={folder / 'profile'}", "--window-size=1100,1000",
-                        f"--screenshot={IMAGES / 'page.png'}", (made / "before_after.html").as_uri()],
-                       check=True, capture_output=True)
+        subprocess.run(
+            [
+                browser,
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--no-first-run",
+                "--hide-scrollbars",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                f"--user-data-dir={folder / 'profile'}",
+                "--window-size=1100,1000",
+                f"--screenshot={IMAGES / 'page.png'}",
+                (made / "before_after.html").as_uri(),
+            ],
+            check=True,
+            capture_output=True,
+        )
 
 
 if __name__ == "__main__":

@@ -51,9 +51,23 @@ def make_settings(tmp_path):
     """Settings from flags, small, on the CPU, with their outputs in the test's own folder."""
 
     def make(*flags, trains=True):
-        small = ["--device", "cpu", "--dtype", "float32", "--no-gradient-checkpointing", "--batch-size", "4",
-                 "--max-new-tokens", "12", "--gradient-accumulation-steps", "1",
-                 "--checkpoint-dir", str(tmp_path / "lora_models"), "--model-path", str(tmp_path / "saved_model")]
+        small = [
+            "--device",
+            "cpu",
+            "--dtype",
+            "float32",
+            "--no-gradient-checkpointing",
+            "--batch-size",
+            "4",
+            "--max-new-tokens",
+            "12",
+            "--gradient-accumulation-steps",
+            "1",
+            "--checkpoint-dir",
+            str(tmp_path / "lora_models"),
+            "--model-path",
+            str(tmp_path / "saved_model"),
+        ]
         return load_settings([*small, *flags], "", trains=trains)
 
     return make
@@ -102,7 +116,9 @@ def make_trainer(llama_folder, llama_tokenizer, make_settings):
         form = plan.choose_form(model.config, settings, cpu)
         plan.prepare(model, form, cpu)
         fingerprint = {"base_model": {}, "prompt": "", "tokenizer": ""}
-        return sql_trainer.SqlTrainer(model, settings, cpu, base, fingerprint, tokenised(llama_tokenizer, settings), form)
+        return sql_trainer.SqlTrainer(
+            model, settings, cpu, base, fingerprint, tokenised(llama_tokenizer, settings), form
+        )
 
     return make
 
@@ -116,9 +132,34 @@ def demo_run(tmp_path_factory):
     for name, count in (("train", 240), ("test", 8)):
         lines = (demo / f"{name}.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
         (folder / f"{name}.jsonl").write_text("".join(lines[:count]), encoding="utf-8")
-    flags = ["--preset", "tiny", "--device", "cpu", "--dtype", "float32", "--data-path", str(folder / "train.jsonl"),
-             "--test-data", str(folder / "test.jsonl"), "--checkpoint-dir", str(folder / "lora"), "--no-evaluate",
-             "--model-path", str(folder / "adapter"), "--max-steps", "8", "--eval-steps", "8", "--save-steps", "8",
-             "--warmup-steps", "2", "--batch-size", "12", "--validation-rows", "24"]
+    flags = [
+        "--preset",
+        "tiny",
+        "--device",
+        "cpu",
+        "--dtype",
+        "float32",
+        "--data-path",
+        str(folder / "train.jsonl"),
+        "--test-data",
+        str(folder / "test.jsonl"),
+        "--checkpoint-dir",
+        str(folder / "lora"),
+        "--no-evaluate",
+        "--model-path",
+        str(folder / "adapter"),
+        "--max-steps",
+        "8",
+        "--eval-steps",
+        "8",
+        "--save-steps",
+        "8",
+        "--warmup-steps",
+        "2",
+        "--batch-size",
+        "12",
+        "--validation-rows",
+        "24",
+    ]
     finetune.main(load_settings(flags, ""))
     return flags

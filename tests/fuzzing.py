@@ -1,7 +1,8 @@
 """Fuzzing: inputs drawn by hypothesis, of which each must be taken or refused in one clear line.
 
-As a test the draws are few and always the same. FUZZ_SECONDS=900 pytest tests/test_fuzz_data.py draws anew for that long in each
-test; -s shows how many were taken and how many refused. What it finds belongs into the test file of its room.
+As a test the draws are few and always the same. FUZZ_SECONDS=900 pytest tests/test_fuzz_data.py draws anew for that
+long in each test; -s shows how many were taken and how many refused. What it finds belongs into the test file of its
+room.
 """
 
 import hashlib
@@ -20,17 +21,52 @@ SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
 LONGEST = 1000  # characters of an error that can still be read
 
 # Text as people and programs get it wrong: any character, and above all those that mean something to somebody.
-tricky = st.sampled_from(["", " ", "\0", "\n", "\r\n", "\u2028", "'", '"', ",", "\\", "{", "[]", "NaN", "null", "None", "0", "-1",
-                          "1e999", "9" * 5000, "é", "🙂", "\ud800", "\ufeff", "../..", "~nobody/x", "x" * 5000, "%s", "\x1b[31m"])
+tricky = st.sampled_from(
+    [
+        "",
+        " ",
+        "\0",
+        "\n",
+        "\r\n",
+        "\u2028",
+        "'",
+        '"',
+        ",",
+        "\\",
+        "{",
+        "[]",
+        "NaN",
+        "null",
+        "None",
+        "0",
+        "-1",
+        "1e999",
+        "9" * 5000,
+        "é",
+        "🙂",
+        "\ud800",
+        "\ufeff",
+        "../..",
+        "~nobody/x",
+        "x" * 5000,
+        "%s",
+        "\x1b[31m",
+    ]
+)
 texts = st.one_of(tricky, st.text(max_size=20), st.lists(tricky, max_size=3).map("".join))
 huge = st.sampled_from([10**400, -(10**400), 1 << 63])
 scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), texts, huge)
 json_values = st.recursive(
-    scalars, lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(texts, inner, max_size=3)), max_leaves=5)
+    scalars,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(texts, inner, max_size=3)),
+    max_leaves=5,
+)
 
 
 def fuzz(check: Callable, *strategies: st.SearchStrategy, examples: int) -> Counter:
-    """Calls `check` with what the strategies give, and counts its calls as taken, or refused where it raises UserError."""
+    """Calls `check` with what the strategies give, and counts its calls as taken, or refused where it raises
+    UserError.
+    """
     counts = Counter()
 
     def call(drawn):
@@ -80,7 +116,11 @@ def damaged(draw, content: bytes) -> bytes:
         if kind == "cut":
             content = content[:start]
         elif kind == "flip":
-            content = content[:start] + bytes(byte ^ 1 << draw(st.integers(0, 7)) for byte in content[start:end]) + content[end:]
+            content = (
+                content[:start]
+                + bytes(byte ^ 1 << draw(st.integers(0, 7)) for byte in content[start:end])
+                + content[end:]
+            )
         elif kind == "gone":
             content = content[:start] + content[end:]
         elif kind == "doubled":

@@ -1,8 +1,8 @@
 """A small HTTP server that answers as the Hugging Face hub does, out of a local folder, and fails on demand.
 
-root/models/<owner>/<name>/ and root/datasets/<owner>/<name>/ are repositories, each with one revision, "main". As on the
-hub, large kinds of files (LFS) are known by their sha256 and come from another host, to which the first one redirects.
-HF_ENDPOINT is read when huggingface_hub is imported, so a client of this server is a process of its own:
+root/models/<owner>/<name>/ and root/datasets/<owner>/<name>/ are repositories, each with one revision, "main". As on
+the hub, large kinds of files (LFS) are known by their sha256 and come from another host, to which the first one
+redirects. HF_ENDPOINT is read when huggingface_hub is imported, so a client of this server is a process of its own:
 
     with HubServer(root) as server:
         environment = os.environ | {"HF_ENDPOINT": server.url, "HF_HOME": fresh_folder, "HF_HUB_OFFLINE": "0"}
@@ -34,9 +34,9 @@ API_FAULTS = "api"  # the name under which `faults` has those of the API
 class Fault(NamedTuple):
     """How an answer goes wrong; `at` counts the bytes of its body that are sent before.
 
-    drop: the connection is closed. reset: it is torn down. stall: nothing comes any more. truncate: the answer is whole, and
-    shorter than the file. corrupt: a byte is another one. pad: there are bytes too many. error: status 503. page: status 200 and
-    HTML, as from a network that wants a login first.
+    drop: the connection is closed. reset: it is torn down. stall: nothing comes any more. truncate: the answer is
+    whole, and shorter than the file. corrupt: a byte is another one. pad: there are bytes too many. error: status 503.
+    page: status 200 and HTML, as from a network that wants a login first.
     """
 
     kind: str
@@ -143,8 +143,17 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Refusal(HTTPStatus.NOT_FOUND, "EntryNotFound")
         else:
             siblings = [{"rfilename": file.relative_to(folder).as_posix()} for file in files]
-            answer = {"id": match["id"], "sha": commit, "private": False, "gated": False, "disabled": False, "tags": [],
-                      "downloads": 0, "likes": 0, "siblings": siblings}
+            answer = {
+                "id": match["id"],
+                "sha": commit,
+                "private": False,
+                "gated": False,
+                "disabled": False,
+                "tags": [],
+                "downloads": 0,
+                "likes": 0,
+                "siblings": siblings,
+            }
         headers = {"Content-Type": "application/json", "X-Repo-Commit": commit}
         self._send(HTTPStatus.OK, json.dumps(answer).encode(), headers, self._fault(API_FAULTS))
 
@@ -178,7 +187,11 @@ class _Handler(BaseHTTPRequestHandler):
         if kind == "error":
             status, body, headers = HTTPStatus.SERVICE_UNAVAILABLE, b"", {}
         elif kind == "page":
-            status, body, headers = HTTPStatus.OK, b"<html>Welcome! Please log in.</html>", {"Content-Type": "text/html"}
+            status, body, headers = (
+                HTTPStatus.OK,
+                b"<html>Welcome! Please log in.</html>",
+                {"Content-Type": "text/html"},
+            )
         elif kind == "truncate":
             body = body[:at]
         elif kind == "pad":

@@ -1,6 +1,7 @@
-"""What test_processes.py starts in each of several processes: runs of finetune.py, one after the other, with what befalls them.
+"""What test_processes.py starts in each of several processes: runs of finetune.py, one after the other, with what
+befalls them.
 
-    accelerate launch tests/launched.py '[["straight"], ["interrupted", "--max-steps", "9"]]' [flags of all runs]
+accelerate launch tests/launched.py '[["straight"], ["interrupted", "--max-steps", "9"]]' [flags of all runs]
 """
 
 import json

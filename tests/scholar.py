@@ -12,14 +12,19 @@ STEPS = 400
 
 
 def teach(folder: Path, rows: list[dict[str, str]], target: Path, order: str = template.SEED_ORDER) -> Path:
-    """The model of `folder`, trained in `target` until it answers each row's question over its context with its answer."""
+    """The model of `folder`, trained in `target` until it answers each row's question over its context with its
+    answer.
+    """
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder)
     torch.manual_seed(0)
     prompts = encoding.encode_prompts(tokenizer, rows, order)
     answers = encoding.encode_answers(tokenizer, [row["answer"] for row in rows])
     length = max(len(start) + len(end) for start, end in zip(prompts, answers, strict=True))
-    ids, labels = torch.zeros(len(rows), length, dtype=torch.int64), torch.full((len(rows), length), tokenise.IGNORED_LABEL)
+    ids, labels = (
+        torch.zeros(len(rows), length, dtype=torch.int64),
+        torch.full((len(rows), length), tokenise.IGNORED_LABEL),
+    )
     for number, (start, end) in enumerate(zip(prompts, answers, strict=True)):
         ids[number, : len(start + end)] = torch.tensor(start + end)
         labels[number, len(start) : len(start + end)] = torch.tensor(end)
@@ -41,14 +46,16 @@ def teach(folder: Path, rows: list[dict[str, str]], target: Path, order: str = t
     return target
 
 
-CONTEXT = ('CREATE TABLE Song (SongId INTEGER, singer_id INTEGER, Title VARCHAR, "order" INTEGER, "play count" INTEGER); '
-           "CREATE TABLE singer (singer_id INTEGER, name VARCHAR, age INTEGER, born DATE, fee REAL)")
+CONTEXT = (
+    'CREATE TABLE Song (SongId INTEGER, singer_id INTEGER, Title VARCHAR, "order" INTEGER, "play count" INTEGER); '
+    "CREATE TABLE singer (singer_id INTEGER, name VARCHAR, age INTEGER, born DATE, fee REAL)"
+)
 LEARNED = {  # over these tables, which are those of servers.py
     "How many singers are there?": "SELECT COUNT(*) FROM singer",
     "Who is older than 20?": "SELECT NAME FROM singer WHERE age > 20",
     "Which songs were played most?": 'SELECT title FROM song ORDER BY "play count" DESC',
-    "Who is older than 20, who sings?":
-        "SELECT name FROM singer WHERE age > 20 AND singer_id IN (SELECT SINGER_ID FROM Song)",
+    "Who is older than 20, who sings?": "SELECT name FROM singer WHERE age > 20 AND singer_id IN (SELECT SINGER_ID "
+    "FROM Song)",
     "How tall is Ann?": "SELECT height FROM singer",
 }
 

@@ -1,4 +1,6 @@
-"""Real database servers for tests: started in a temporary folder, on loopback or a socket there, and ended with the tests."""
+"""Real database servers for tests: started in a temporary folder, on loopback or a socket there, and ended with the
+tests.
+"""
 
 import contextlib
 import getpass
@@ -35,7 +37,8 @@ ROWS = (
 
 @dataclass
 class Server:
-    """A running server. `url` is the tables' owner (as a careless user takes it), `reader` has SELECT only, `root` may do all.
+    """A running server. `url` is the tables' owner (as a careless user takes it), `reader` has SELECT only, `root` may
+    do all.
 
     `out` is a folder that the server may write to, `dump` gives all that it holds: roles, schemas, data.
     """
@@ -53,7 +56,9 @@ class Server:
 
 def dumped(command: list[str]) -> bytes:
     done = subprocess.run(command, capture_output=True, check=True)
-    return b"\n".join(line for line in done.stdout.splitlines() if not line.startswith((b"--", b"\\restrict", b"\\unrestrict")))
+    return b"\n".join(
+        line for line in done.stdout.splitlines() if not line.startswith((b"--", b"\\restrict", b"\\unrestrict"))
+    )
 
 
 def counted(command: list[str]) -> int:
@@ -132,27 +137,92 @@ def postgresql():
     programs, user = postgres_programs(), account("postgres")
     with server_folder(user) as folder:
         data, port = folder / "data", free_port()
-        quietly([str(programs / "initdb"), "-D", str(data), "-U", "boss", "-A", "trust", "-N", "--locale=C.UTF-8"], user)
-        command = [str(programs / "postgres"), "-D", str(data), "-k", str(folder), "-p", str(port),
-                   "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "max_connections=40"]
+        quietly(
+            [str(programs / "initdb"), "-D", str(data), "-U", "boss", "-A", "trust", "-N", "--locale=C.UTF-8"], user
+        )
+        command = [
+            str(programs / "postgres"),
+            "-D",
+            str(data),
+            "-k",
+            str(folder),
+            "-p",
+            str(port),
+            "-c",
+            "listen_addresses=127.0.0.1",
+            "-c",
+            "fsync=off",
+            "-c",
+            "max_connections=40",
+        ]
         with running(command, folder / "log", user) as process:
-            shell = [str(programs / "psql"), "-h", str(folder), "-p", str(port), "-U", "boss", "-v", "ON_ERROR_STOP=1", "-qX"]
+            shell = [
+                str(programs / "psql"),
+                "-h",
+                str(folder),
+                "-p",
+                str(port),
+                "-U",
+                "boss",
+                "-v",
+                "ON_ERROR_STOP=1",
+                "-qX",
+            ]
             wait_for([*shell, "-d", "postgres", "-c", "SELECT 1"], process, folder / "log")
             setup = [f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'" for role in ("owner", "reader")]
             quietly([*shell, "-d", "postgres", *each("-c", [*setup, "CREATE DATABASE shop OWNER owner"])])
             statements = [text.format(q='"') for text in (*TABLES, *ROWS)]
-            quietly([*shell, "-d", "shop", *each("-c", [
-                "SET ROLE owner", *statements, "CREATE SEQUENCE tickets", "GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader",
-                "CREATE TABLE private (secret TEXT)", "RESET ROLE", "CREATE EXTENSION IF NOT EXISTS dblink"])])
+            quietly(
+                [
+                    *shell,
+                    "-d",
+                    "shop",
+                    *each(
+                        "-c",
+                        [
+                            "SET ROLE owner",
+                            *statements,
+                            "CREATE SEQUENCE tickets",
+                            "GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader",
+                            "CREATE TABLE private (secret TEXT)",
+                            "RESET ROLE",
+                            "CREATE EXTENSION IF NOT EXISTS dblink",
+                        ],
+                    ),
+                ]
+            )
             # From now on a password is asked for over TCP, and the socket stays open for the dumps.
             (data / "pg_hba.conf").write_text("local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
-            quietly([*shell, "-d", "postgres", "-c", "SELECT pg_reload_conf()", "-c", f"ALTER ROLE boss PASSWORD '{PASSWORD}'"])
+            quietly(
+                [
+                    *shell,
+                    "-d",
+                    "postgres",
+                    "-c",
+                    "SELECT pg_reload_conf()",
+                    "-c",
+                    f"ALTER ROLE boss PASSWORD '{PASSWORD}'",
+                ]
+            )
             address = f"{QUOTED}@127.0.0.1:{port}/shop"
             dump = [str(programs / "pg_dumpall"), "-h", str(folder), "-p", str(port), "-U", "boss"]
-            count = [*shell, "-d", "shop", "-Atc", "SELECT COUNT(*) FROM pg_stat_activity WHERE state = 'active' AND "
-                     "backend_type = 'client backend' AND pid <> pg_backend_pid()"]
-            yield Server("postgresql", *(f"postgresql://{role}:{address}" for role in ("owner", "reader", "boss")),
-                         open_folder(folder), partial(dumped, dump), partial(counted, count), process, port)
+            count = [
+                *shell,
+                "-d",
+                "shop",
+                "-Atc",
+                "SELECT COUNT(*) FROM pg_stat_activity WHERE state = 'active' AND "
+                "backend_type = 'client backend' AND pid <> pg_backend_pid()",
+            ]
+            yield Server(
+                "postgresql",
+                *(f"postgresql://{role}:{address}" for role in ("owner", "reader", "boss")),
+                open_folder(folder),
+                partial(dumped, dump),
+                partial(counted, count),
+                process,
+                port,
+            )
 
 
 @contextlib.contextmanager
@@ -161,27 +231,83 @@ def mariadb():
     user = account("mysql")
     with server_folder(user) as folder:
         data, port, sock = folder / "data", free_port(), folder / "socket"
-        quietly(["mariadb-install-db", "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal",
-                 "--skip-test-db"], user)
-        command = [shutil.which("mariadbd") or "/usr/sbin/mariadbd", "--no-defaults", f"--datadir={data}",
-                   f"--socket={sock}", f"--port={port}", "--bind-address=127.0.0.1", "--secure-file-priv=",
-                   f"--pid-file={folder / 'pid'}", "--innodb-buffer-pool-size=32M", "--innodb-flush-log-at-trx-commit=0"]
+        quietly(
+            [
+                "mariadb-install-db",
+                "--no-defaults",
+                f"--datadir={data}",
+                "--auth-root-authentication-method=normal",
+                "--skip-test-db",
+            ],
+            user,
+        )
+        command = [
+            shutil.which("mariadbd") or "/usr/sbin/mariadbd",
+            "--no-defaults",
+            f"--datadir={data}",
+            f"--socket={sock}",
+            f"--port={port}",
+            "--bind-address=127.0.0.1",
+            "--secure-file-priv=",
+            f"--pid-file={folder / 'pid'}",
+            "--innodb-buffer-pool-size=32M",
+            "--innodb-flush-log-at-trx-commit=0",
+        ]
         with running(command, folder / "log", user) as process:
             shell = ["mariadb", "--no-defaults", f"--socket={sock}", "-u", "root"]
             wait_for([*shell, "-e", "SELECT 1"], process, folder / "log")
             statements = [text.format(q="`").replace("\\", "\\\\") for text in (*TABLES, *ROWS)]
-            users = [f"CREATE USER {name}@'127.0.0.1' IDENTIFIED BY '{PASSWORD}'" for name in ("owner", "reader", "boss")]
-            quietly([*shell, "-e", ";".join([
-                "CREATE DATABASE shop CHARACTER SET utf8mb4", "USE shop", *statements, "CREATE TABLE private (secret TEXT)",
-                *users, "GRANT ALL ON shop.* TO owner@'127.0.0.1'", "GRANT SELECT ON shop.singer TO reader@'127.0.0.1'",
-                "GRANT SELECT ON shop.Song TO reader@'127.0.0.1'", "GRANT ALL ON *.* TO boss@'127.0.0.1' WITH GRANT OPTION"])])
+            users = [
+                f"CREATE USER {name}@'127.0.0.1' IDENTIFIED BY '{PASSWORD}'" for name in ("owner", "reader", "boss")
+            ]
+            quietly(
+                [
+                    *shell,
+                    "-e",
+                    ";".join(
+                        [
+                            "CREATE DATABASE shop CHARACTER SET utf8mb4",
+                            "USE shop",
+                            *statements,
+                            "CREATE TABLE private (secret TEXT)",
+                            *users,
+                            "GRANT ALL ON shop.* TO owner@'127.0.0.1'",
+                            "GRANT SELECT ON shop.singer TO reader@'127.0.0.1'",
+                            "GRANT SELECT ON shop.Song TO reader@'127.0.0.1'",
+                            "GRANT ALL ON *.* TO boss@'127.0.0.1' WITH GRANT OPTION",
+                        ]
+                    ),
+                ]
+            )
             address = f"{QUOTED}@127.0.0.1:{port}/shop"
-            dump = ["mariadb-dump", "--no-defaults", f"--socket={sock}", "-u", "root", "--all-databases", "--routines",
-                    "--events", "--skip-dump-date", "--skip-comments"]
-            count = [*shell, "-N", "-e", "SELECT COUNT(*) FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND "
-                     "command NOT IN ('Sleep', 'Daemon')"]
-            yield Server("mysql", *(f"mysql://{name}:{address}" for name in ("owner", "reader", "boss")), open_folder(folder),
-                         partial(dumped, dump), partial(counted, count), process, port)
+            dump = [
+                "mariadb-dump",
+                "--no-defaults",
+                f"--socket={sock}",
+                "-u",
+                "root",
+                "--all-databases",
+                "--routines",
+                "--events",
+                "--skip-dump-date",
+                "--skip-comments",
+            ]
+            count = [
+                *shell,
+                "-N",
+                "-e",
+                "SELECT COUNT(*) FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND "
+                "command NOT IN ('Sleep', 'Daemon')",
+            ]
+            yield Server(
+                "mysql",
+                *(f"mysql://{name}:{address}" for name in ("owner", "reader", "boss")),
+                open_folder(folder),
+                partial(dumped, dump),
+                partial(counted, count),
+                process,
+                port,
+            )
 
 
 def open_folder(folder: Path) -> Path:
@@ -204,8 +330,15 @@ def quietly(command: list[str], user: str | None = None) -> None:
 @contextlib.contextmanager
 def running(command: list[str], log: Path, user: str):
     with log.open("wb") as stream:
-        process = subprocess.Popen(command, stdout=stream, stderr=stream, stdin=subprocess.DEVNULL, cwd="/",
-                                   start_new_session=True, **as_user(user))
+        process = subprocess.Popen(
+            command,
+            stdout=stream,
+            stderr=stream,
+            stdin=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,
+            **as_user(user),
+        )
     try:
         yield process
     finally:
@@ -228,7 +361,9 @@ def wait_for(command: list[str], process: subprocess.Popen, log: Path) -> None:
 
 @contextlib.contextmanager
 def started(kind: str):
-    """A running server of its own; where none is installed, or it does not start, the test is skipped with the reason."""
+    """A running server of its own; where none is installed, or it does not start, the test is skipped with the
+    reason.
+    """
     if reason := missing(kind):
         pytest.skip(reason)
     with contextlib.ExitStack() as stack:

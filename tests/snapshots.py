@@ -45,18 +45,35 @@ def sentencepiece_model(collapse_spaces: bool) -> bytes:
 
     stream = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(TEXTS), model_writer=stream, vocab_size=500, model_type="bpe", byte_fallback=True,
-        split_digits=True, normalization_rule_name="identity", remove_extra_whitespaces=collapse_spaces, minloglevel=2,
+        sentence_iterator=iter(TEXTS),
+        model_writer=stream,
+        vocab_size=500,
+        model_type="bpe",
+        byte_fallback=True,
+        split_digits=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=collapse_spaces,
+        minloglevel=2,
         hard_vocab_limit=False,
     )
     return stream.getvalue()
 
 
 def llama_config(**changes) -> LlamaConfig:
-    return LlamaConfig(**{
-        "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "vocab_size": 400, "max_position_embeddings": 1024, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": None,
-    } | changes)
+    return LlamaConfig(
+        **{
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "vocab_size": 400,
+            "max_position_embeddings": 1024,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+            "pad_token_id": None,
+        }
+        | changes
+    )
 
 
 def make_llama(folder: Path, **changes) -> Path:
@@ -78,10 +95,20 @@ def make_openllama(folder: Path) -> Path:
     index = {"metadata": {}, "weight_map": {tensor: name for name, half in halves.items() for tensor, _ in half}}
     (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
     (folder / "tokenizer.model").write_bytes(sentencepiece_model(collapse_spaces=True))
-    (folder / "tokenizer_config.json").write_text(json.dumps({
-        "add_bos_token": True, "add_eos_token": False, "model_max_length": 2048, "pad_token": None,
-        "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "tokenizer_class": "LlamaTokenizer",
-    }))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps(
+            {
+                "add_bos_token": True,
+                "add_eos_token": False,
+                "model_max_length": 2048,
+                "pad_token": None,
+                "bos_token": "<s>",
+                "eos_token": "</s>",
+                "unk_token": "<unk>",
+                "tokenizer_class": "LlamaTokenizer",
+            }
+        )
+    )
     return folder
 
 
@@ -92,10 +119,21 @@ def make_codellama(folder: Path) -> Path:
     LlamaForCausalLM(config).save_pretrained(folder, max_shard_size="5MB")
     assert (folder / "model.safetensors.index.json").is_file()
     (folder / "tokenizer.model").write_bytes(sentencepiece_model(collapse_spaces=False))
-    (folder / "tokenizer_config.json").write_text(json.dumps({
-        "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "tokenizer_class": "CodeLlamaTokenizer",
-        "prefix_token": "▁<PRE>", "middle_token": "▁<MID>", "suffix_token": "▁<SUF>", "eot_token": "▁<EOT>",
-    }), encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps(
+            {
+                "bos_token": "<s>",
+                "eos_token": "</s>",
+                "unk_token": "<unk>",
+                "tokenizer_class": "CodeLlamaTokenizer",
+                "prefix_token": "▁<PRE>",
+                "middle_token": "▁<MID>",
+                "suffix_token": "▁<SUF>",
+                "eot_token": "▁<EOT>",
+            }
+        ),
+        encoding="utf-8",
+    )
     AutoTokenizer.from_pretrained(folder).save_pretrained(folder)  # tokenizer.json stands beside tokenizer.model there
     return folder
 
@@ -103,10 +141,19 @@ def make_codellama(folder: Path) -> Path:
 def make_mistral(folder: Path) -> Path:
     """Grouped-query heads."""
     torch.manual_seed(3)
-    MistralForCausalLM(MistralConfig(
-        hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-        vocab_size=400, max_position_embeddings=1024, bos_token_id=1, eos_token_id=2,
-    )).save_pretrained(folder)
+    MistralForCausalLM(
+        MistralConfig(
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            vocab_size=400,
+            max_position_embeddings=1024,
+            bos_token_id=1,
+            eos_token_id=2,
+        )
+    ).save_pretrained(folder)
     byte_level_bpe("<s>", "</s>").save_pretrained(folder)
     return folder
 
@@ -116,19 +163,35 @@ def make_qwen2(folder: Path) -> Path:
     from transformers import Qwen2Config, Qwen2ForCausalLM  # which bigdl-llm's transformers has not
 
     torch.manual_seed(4)
-    Qwen2ForCausalLM(Qwen2Config(
-        hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-        vocab_size=400, max_position_embeddings=1024, tie_word_embeddings=True, bos_token_id=None, eos_token_id=1,
-    )).save_pretrained(folder)
+    Qwen2ForCausalLM(
+        Qwen2Config(
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            vocab_size=400,
+            max_position_embeddings=1024,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=1,
+        )
+    ).save_pretrained(folder)
     byte_level_bpe(None, "<|endoftext|>").save_pretrained(folder)
     return folder
 
 
 def make_bert(folder: Path) -> Path:
     """Not a causal language model."""
-    BertForMaskedLM(BertConfig(
-        hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, vocab_size=400,
-    )).save_pretrained(folder)
+    BertForMaskedLM(
+        BertConfig(
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            vocab_size=400,
+        )
+    ).save_pretrained(folder)
     byte_level_bpe("<s>", "</s>").save_pretrained(folder)
     return folder
 

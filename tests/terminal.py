@@ -20,11 +20,13 @@ class Terminal:
 
     def __init__(self, socket: Path) -> None:
         self.socket = socket
-        self.ended = socket.with_name("status")  # written by the shell: tmux sometimes misses the end of what it started
+        # written by the shell: tmux sometimes misses the end of what it started
+        self.ended = socket.with_name("status")
 
     def tmux(self, *arguments: str) -> str:
-        return subprocess.run(["tmux", "-f", "/dev/null", "-S", str(self.socket), *arguments], check=True, capture_output=True,
-                              text=True).stdout
+        return subprocess.run(
+            ["tmux", "-f", "/dev/null", "-S", str(self.socket), *arguments], check=True, capture_output=True, text=True
+        ).stdout
 
     def type(self, text: str = "", *keys: str) -> None:
         """Types `text`, and then keys by tmux's names: Enter, Tab, C-c."""
@@ -56,7 +58,9 @@ class Terminal:
         raise AssertionError(f"{texts} and {last!r} do not stand on the screen:\n{self.screen()}")
 
     def wait_for_line(self, line: str) -> str:
-        """Waits until the last line is `line` and no more, as after Ctrl-C, where a prompt begins again; gives the screen."""
+        """Waits until the last line is `line` and no more, as after Ctrl-C, where a prompt begins again; gives the
+        screen.
+        """
         return self.wait(last=f"{line}\n")
 
     def status(self) -> int:
@@ -76,8 +80,27 @@ def terminal(command: list[str], folder: Path, **environment: str):
         term = Terminal(Path(place, "tmux"))
         variables = [part for name, value in environment.items() for part in ("-e", f"{name}={value}")]
         told = f'"$@"; echo $? >{shlex.quote(str(term.ended))}'
-        term.tmux("new-session", "-d", "-x", "200", "-y", "50", "-c", str(folder), *variables, "sh", "-c", told, "sh", *command,
-                  ";", "set-option", "-w", "remain-on-exit", "on")
+        term.tmux(
+            "new-session",
+            "-d",
+            "-x",
+            "200",
+            "-y",
+            "50",
+            "-c",
+            str(folder),
+            *variables,
+            "sh",
+            "-c",
+            told,
+            "sh",
+            *command,
+            ";",
+            "set-option",
+            "-w",
+            "remain-on-exit",
+            "on",
+        )
         try:
             yield term
         finally:

@@ -45,7 +45,11 @@ def load(base, folder, make_settings):
 
 def test_what_is_saved_comes_back(base, save, llama_tokenizer, make_settings, tmp_path):
     model = save(tmp_path / "a")
-    assert {path.name for path in (tmp_path / "a").iterdir()} == {"adapter_config.json", checkpoints.WEIGHTS, "sqlora.json"}
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {
+        "adapter_config.json",
+        checkpoints.WEIGHTS,
+        "sqlora.json",
+    }
     fingerprint = adapter.check_adapter(tmp_path / "a", base, llama_tokenizer, "question_first")
     assert fingerprint["base_model"] == {"id": base.id, "revision": None, "content": base.content}
     assert fingerprint["settings"] == make_settings("--low-bit", "none").as_dict()
@@ -56,13 +60,21 @@ def test_what_is_saved_comes_back(base, save, llama_tokenizer, make_settings, tm
     assert all(torch.equal(back[name], model.state_dict()[name]) for name in lora)
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    ({"base_model": {"id": "other/model", "revision": "abc", "content": "0"}}, ["another base", "other/model", "--base-model"]),
-    ({"prompt": "0"}, ["another prompt"]),
-    ({"tokenizer": "0"}, ["another tokenizer"]),
-    ({"weights": "0"}, ["damaged"]),
-])
-def test_an_adapter_of_something_else_is_refused_with_the_difference(base, save, llama_tokenizer, tmp_path, change, words):
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"base_model": {"id": "other/model", "revision": "abc", "content": "0"}},
+            ["another base", "other/model", "--base-model"],
+        ),
+        ({"prompt": "0"}, ["another prompt"]),
+        ({"tokenizer": "0"}, ["another tokenizer"]),
+        ({"weights": "0"}, ["damaged"]),
+    ],
+)
+def test_an_adapter_of_something_else_is_refused_with_the_difference(
+    base, save, llama_tokenizer, tmp_path, change, words
+):
     save(tmp_path)
     path = tmp_path / checkpoints.FINGERPRINT
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
@@ -133,6 +145,7 @@ def test_a_named_adapter_must_be_there(make_settings, tmp_path):
 def test_a_failed_save_leaves_the_earlier_adapter_whole(base, save, llama_tokenizer, tmp_path):
     save(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
     def fail_half_way():
         with atomic.replacing(tmp_path, last=checkpoints.FINGERPRINT) as partial:
             (partial / checkpoints.WEIGHTS).write_bytes(b"half")

@@ -20,7 +20,9 @@ from sqlora.system.errors import UserError
 CPU = device.choose_device("cpu", "float32")
 IDS = torch.arange(5, 65).reshape(3, 20)
 TARGETS = ["q_proj", "v_proj", "down_proj"]
-ROWS = [{"question": f"Which {name}?", "context": "CREATE TABLE t (a INTEGER, b TEXT)", "answer": ""} for name in "abcdef"]
+ROWS = [
+    {"question": f"Which {name}?", "context": "CREATE TABLE t (a INTEGER, b TEXT)", "answer": ""} for name in "abcdef"
+]
 LORA = {
     "dora": {"use_dora": True},
     "patterns": {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"v_proj": 4}, "layers_to_transform": [0]},
@@ -60,7 +62,9 @@ def plain(qwen2_folder):
 @pytest.fixture
 def load(qwen2_folder, make_settings):
     def load(low_bit="none"):
-        return loading.load_base(base_models.find_base_model(str(qwen2_folder)), make_settings("--low-bit", low_bit), CPU, training=False)
+        return loading.load_base(
+            base_models.find_base_model(str(qwen2_folder)), make_settings("--low-bit", low_bit), CPU, training=False
+        )
 
     return load
 
@@ -105,7 +109,9 @@ def test_it_answers_and_is_folded_as_pefts_own_loading(plain, load, make, name):
 
 
 @pytest.mark.parametrize("name", ["olora", "biases"])
-def test_the_base_answers_before_an_adapter_that_changes_it(plain, load, make, make_settings, qwen2_folder, monkeypatch, name):
+def test_the_base_answers_before_an_adapter_that_changes_it(
+    plain, load, make, make_settings, qwen2_folder, monkeypatch, name
+):
     monkeypatch.setattr(answer_writer.prompt, "extract_sql", str)  # a random model writes none
     folder, settings = make(lora(**LORA[name])), make_settings("--low-bit", "none")
     tokenizer = loading.load_tokenizer(base_models.find_base_model(str(qwen2_folder)))
@@ -119,13 +125,16 @@ def test_the_base_answers_before_an_adapter_that_changes_it(plain, load, make, m
     assert alone != with_it
 
 
-@pytest.mark.parametrize(("config", "words"), [
-    (lora(alora_invocation_tokens=[5, 6]), "alora_invocation_tokens"),
-    (lora(layer_replication=[[0, 2], [1, 2]]), "layer_replication"),
-    (lora(init_lora_weights="pissa_niter_4"), "random numbers"),
-    (peft.PromptTuningConfig(num_virtual_tokens=4), "PROMPT_TUNING"),
-    (peft.PrefixTuningConfig(num_virtual_tokens=4), "PREFIX_TUNING"),
-])
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (lora(alora_invocation_tokens=[5, 6]), "alora_invocation_tokens"),
+        (lora(layer_replication=[[0, 2], [1, 2]]), "layer_replication"),
+        (lora(init_lora_weights="pissa_niter_4"), "random numbers"),
+        (peft.PromptTuningConfig(num_virtual_tokens=4), "PROMPT_TUNING"),
+        (peft.PrefixTuningConfig(num_virtual_tokens=4), "PREFIX_TUNING"),
+    ],
+)
 def test_what_is_not_run_is_refused_before_a_weight_is_loaded(make, config, words):
     with pytest.raises(UserError, match=words):
         adapter_kinds.read_kind(make(config))
@@ -138,13 +147,28 @@ def test_on_low_bit_weights_the_remedy_is_told(load, make, name):
         adapter.load_adapter(load("nf4"), folder)
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    (lambda tensors: {name.replace("layers.1", "layers.7"): tensors[name] for name in tensors}, "6 of its tensors have no place"),
-    (lambda tensors: {name.replace("model.model", "model.h"): tensors[name] for name in tensors}, "12 of its tensors have no"),
-    (lambda tensors: dict(sorted(tensors.items())[:6]), "6 of its tensors are missing.*layers.1.*and .*layers.1"),
-    (lambda tensors: {name: value[:, :5].clone() for name, value in tensors.items()}, "6 of its tensors have other shapes"),
-    (lambda tensors: {name: value / 0 for name, value in tensors.items()}, "12 of its tensors hold numbers that are not finite"),
-])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda tensors: {name.replace("layers.1", "layers.7"): tensors[name] for name in tensors},
+            "6 of its tensors have no place",
+        ),
+        (
+            lambda tensors: {name.replace("model.model", "model.h"): tensors[name] for name in tensors},
+            "12 of its tensors have no",
+        ),
+        (lambda tensors: dict(sorted(tensors.items())[:6]), "6 of its tensors are missing.*layers.1.*and .*layers.1"),
+        (
+            lambda tensors: {name: value[:, :5].clone() for name, value in tensors.items()},
+            "6 of its tensors have other shapes",
+        ),
+        (
+            lambda tensors: {name: value / 0 for name, value in tensors.items()},
+            "12 of its tensors hold numbers that are not finite",
+        ),
+    ],
+)
 def test_one_that_does_not_fit_is_refused_with_counts_and_names(load, make, change, words):
     folder = make(lora())
     save_file(change(load_file(folder / WEIGHTS)), folder / WEIGHTS)
@@ -152,10 +176,20 @@ def test_one_that_does_not_fit_is_refused_with_counts_and_names(load, make, chan
         adapter.load_adapter(load(), folder)
 
 
-@pytest.mark.parametrize("change", [
-    {"task_type": "SEQ_CLS"}, {"peft_type": "NONESUCH"}, {"peft_type": 5}, {"peft_type": ["LORA"]}, {"use_something_new": True},
-    {"r": 10**9}, {"rank_pattern": {"q_proj": 10**9}}, {"target_modules": "("}, {"target_modules": 7},
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"task_type": "SEQ_CLS"},
+        {"peft_type": "NONESUCH"},
+        {"peft_type": 5},
+        {"peft_type": ["LORA"]},
+        {"use_something_new": True},
+        {"r": 10**9},
+        {"rank_pattern": {"q_proj": 10**9}},
+        {"target_modules": "("},
+        {"target_modules": 7},
+    ],
+)
 def test_an_odd_configuration_is_one_line(load, make, change):
     folder = make(lora())
     file = folder / adapter_kinds.CONFIGURATION
@@ -188,7 +222,9 @@ def test_a_regular_expression_without_end_is_stopped(load, make, monkeypatch, se
     folder = make(lora())
     file = folder / adapter_kinds.CONFIGURATION
     endless = r"(([a-z0-9_.])+)+#"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {setting: {endless: 2} if setting == "rank_pattern" else endless}))
+    file.write_text(
+        json.dumps(json.loads(file.read_text()) | {setting: {endless: 2} if setting == "rank_pattern" else endless})
+    )
     start = time.monotonic()
     with pytest.raises(UserError, match="regular expression.*longer than 1 s"):
         adapter.load_adapter(load(), folder)

@@ -19,10 +19,32 @@ from sqlora.training.agreement import check_training
 from sqlora.training.packing import packed_batches, packed_loss, plan
 
 CPU = device.choose_device("cpu", "float32")
-ROWS = [{"question": f"How many {'are there ' * (i % 4)}{i}?", "context": f"CREATE TABLE t{i} (a INTEGER)",
-         "answer": f"SELECT {i} FROM t{i}"} for i in range(12)]
-SHORT = ("--max-steps", "1", "--eval-steps", "1", "--save-steps", "1", "--logging-steps", "1", "--warmup-steps", "0",
-         "--validation-rows", "4", "--max-new-tokens", "8", "--low-bit", "none")
+ROWS = [
+    {
+        "question": f"How many {'are there ' * (i % 4)}{i}?",
+        "context": f"CREATE TABLE t{i} (a INTEGER)",
+        "answer": f"SELECT {i} FROM t{i}",
+    }
+    for i in range(12)
+]
+SHORT = (
+    "--max-steps",
+    "1",
+    "--eval-steps",
+    "1",
+    "--save-steps",
+    "1",
+    "--logging-steps",
+    "1",
+    "--warmup-steps",
+    "0",
+    "--validation-rows",
+    "4",
+    "--max-new-tokens",
+    "8",
+    "--low-bit",
+    "none",
+)
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +58,21 @@ def files(tmp_path_factory):
 @pytest.fixture
 def run(files, tmp_path, make_settings):
     """finetune.py on a folder, with further flags; then generate.py, whose answers come back."""
+
     def go(folder, *flags, trains: bool = True) -> list[dict]:
         output = tmp_path / "answers.jsonl"
-        settings = make_settings("--base-model", str(folder), "--data-path", str(files / "rows.jsonl"), "--test-data",
-                                 str(files / "few.jsonl"), *SHORT, *flags, "--output", str(output))
+        settings = make_settings(
+            "--base-model",
+            str(folder),
+            "--data-path",
+            str(files / "rows.jsonl"),
+            "--test-data",
+            str(files / "few.jsonl"),
+            *SHORT,
+            *flags,
+            "--output",
+            str(output),
+        )
         if trains:
             finetune.main(settings)
         generate.main(settings)
@@ -82,7 +115,9 @@ def test_other_families_train_and_answer_as_in_transformers(kind, tmp_path, make
     targets = "all-linear" if kind not in REFUSED else "o_proj"
     model, form = prepared(folder, make_settings, "--lora-targets", targets)
     check_training(model, form)
-    writer = answer_writer.SqlWriter(model, AutoTokenizer.from_pretrained(folder), make_settings("--max-new-tokens", "5"))
+    writer = answer_writer.SqlWriter(
+        model, AutoTokenizer.from_pretrained(folder), make_settings("--max-new-tokens", "5")
+    )
     assert writer.write(ROWS[:3]) == alone(folder, ROWS[:3], new=5)
 
 
@@ -104,8 +139,12 @@ def head_alone(model, inputs, base):
     """A loss from the head by itself, which knows nothing of what the model does to its logits."""
     hidden = []
     with base.get_decoder().register_forward_hook(lambda module, given, output: hidden.append(output[0])):
-        model(input_ids=inputs["input_ids"], position_ids=inputs.get("position_ids"),
-              attention_mask=inputs.get("attention_mask"), use_cache=False)
+        model(
+            input_ids=inputs["input_ids"],
+            position_ids=inputs.get("position_ids"),
+            attention_mask=inputs.get("attention_mask"),
+            use_cache=False,
+        )
     logits = base.get_output_embeddings()(hidden[0].flatten(0, 1)[inputs["places"]])
     return (torch.nn.functional.cross_entropy(logits, inputs["targets"], reduction="none") * inputs["weights"]).sum()
 
@@ -115,14 +154,18 @@ def test_a_loss_that_is_not_the_model_s_ends_the_run(kind, tmp_path, make_settin
     model, form = prepared(families.make_folder(kind, tmp_path), make_settings)
     check_training(model, form)
     monkeypatch.setattr(packed_loss, "loss_sum", head_alone)
-    with pytest.raises(UserError, match=rf"{kind} model cannot be trained here: the summed loss of two rows is [\d.]+, and in"):
+    with pytest.raises(
+        UserError, match=rf"{kind} model cannot be trained here: the summed loss of two rows is [\d.]+, and in"
+    ):
         check_training(model, form)
 
 
 def test_rows_that_see_one_another_end_the_run(llama_folder, make_settings, monkeypatch):
     model, form = prepared(llama_folder, make_settings, "--packing", "tree")
     check_training(model, form)
-    monkeypatch.setattr(packed_batches, "tree_mask", lambda ends: torch.ones(1, 1, len(ends), len(ends), dtype=torch.bool).tril())
+    monkeypatch.setattr(
+        packed_batches, "tree_mask", lambda ends: torch.ones(1, 1, len(ends), len(ends), dtype=torch.bool).tril()
+    )
     with pytest.raises(UserError, match="cannot be trained here"):
         check_training(model, form)
 
@@ -161,7 +204,9 @@ def test_compiled_layers_are_compared_as_they_are(llama_folder, make_settings, m
 
 
 def test_slots_that_are_wrong_end_the_run(llama_folder, make_settings, monkeypatch):
-    model = loading.load_base(base_models.find_base_model(str(llama_folder)), make_settings("--low-bit", "none"), CPU, training=False)
+    model = loading.load_base(
+        base_models.find_base_model(str(llama_folder)), make_settings("--low-bit", "none"), CPU, training=False
+    )
     check_answering(model)
     fill = decoder.Decoder._fill
     monkeypatch.setattr(decoder.Decoder, "_fill", lambda self, groups, prompts: fill(self, groups, prompts) / 2)
@@ -176,11 +221,24 @@ def test_an_encoder_is_refused(run, tmp_path):
 
 
 ROPES = {
-    "dynamic": ("llama", {"rope_parameters": {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 1e4},
-                          "max_position_embeddings": 512}),
-    "longrope": ("phi3", {"original_max_position_embeddings": 162, "rope_parameters": {  # prompts have 152 to 164 tokens
-        "rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 162, "short_factor": [1.0] * 4,
-        "long_factor": [4.0, 8.0, 16.0, 32.0]}}),
+    "dynamic": (
+        "llama",
+        {"rope_parameters": {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 1e4}, "max_position_embeddings": 512},
+    ),
+    # prompts have 152 to 164 tokens
+    "longrope": (
+        "phi3",
+        {
+            "original_max_position_embeddings": 162,
+            "rope_parameters": {
+                "rope_type": "longrope",
+                "rope_theta": 1e4,
+                "original_max_position_embeddings": 162,
+                "short_factor": [1.0] * 4,
+                "long_factor": [4.0, 8.0, 16.0, 32.0],
+            },
+        },
+    ),
 }
 
 

@@ -37,22 +37,29 @@ def test_columns_have_an_order():
     assert not accepts("SELECT name, age FROM t WHERE name = 'a'", (1, "a"))
 
 
-@pytest.mark.parametrize("query", [
-    "SELECT name FROM t ORDER BY age",
-    "SELECT name FROM t ORDER BY t.age ASC",
-    "SELECT name FROM t ORDER BY age + 1",
-])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT name FROM t ORDER BY age",
+        "SELECT name FROM t ORDER BY t.age ASC",
+        "SELECT name FROM t ORDER BY age + 1",
+    ],
+)
 def test_order_counts_but_for_ties(query):
     assert accepts(query, "d", "a", "b", "c", "c")
     assert accepts(query, "d", "b", "a", "c", "c")
     assert not accepts(query, "a", "d", "b", "c", "c")
 
 
-@pytest.mark.parametrize("query", [
-    "SELECT name AS n, age AS g FROM t WHERE age > 0 ORDER BY g DESC", "SELECT name, age FROM t WHERE age > 0 ORDER BY 2 DESC",
-    "SELECT DISTINCT name, age FROM t WHERE age > 0 ORDER BY age DESC",
-    "SELECT name, age FROM t WHERE age > 0 UNION SELECT name, age FROM t WHERE age > 0 ORDER BY age DESC",
-])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT name AS n, age AS g FROM t WHERE age > 0 ORDER BY g DESC",
+        "SELECT name, age FROM t WHERE age > 0 ORDER BY 2 DESC",
+        "SELECT DISTINCT name, age FROM t WHERE age > 0 ORDER BY age DESC",
+        "SELECT name, age FROM t WHERE age > 0 UNION SELECT name, age FROM t WHERE age > 0 ORDER BY age DESC",
+    ],
+)
 def test_keys_are_found_by_alias_place_and_in_distinct_and_union(query):
     rows = allowed(query)
     first = [("c", 2)] * rows.choices[0].count
@@ -92,13 +99,16 @@ def test_floats_are_equal_to_a_millionth_and_null_equals_null():
     assert not accepts("SELECT '3'", 3)
 
 
-@pytest.mark.parametrize("query", [
-    "SELECT name, COUNT(*) FROM t GROUP BY age",
-    "SELECT COUNT(*) FROM u WHERE name = (SELECT name FROM t WHERE age = 1 LIMIT 1)",
-    "SELECT GROUP_CONCAT(name) FROM t",
-    "SELECT name, MIN(age) FROM t",
-    "SELECT DISTINCT age FROM t ORDER BY name LIMIT (SELECT 1)",
-])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT name, COUNT(*) FROM t GROUP BY age",
+        "SELECT COUNT(*) FROM u WHERE name = (SELECT name FROM t WHERE age = 1 LIMIT 1)",
+        "SELECT GROUP_CONCAT(name) FROM t",
+        "SELECT name, MIN(age) FROM t",
+        "SELECT DISTINCT age FROM t ORDER BY name LIMIT (SELECT 1)",
+    ],
+)
 def test_an_answer_that_hangs_on_storage_is_known(query):
     rows = {"t": [("a", 1, 1.0), ("b", 1, 1.0), ("e", 1, 1.0), ("a", 1, 2.0)], "u": [("a",)]}
     if "DISTINCT" in query:
@@ -107,12 +117,15 @@ def test_an_answer_that_hangs_on_storage_is_known(query):
         assert not determined(query, rows)
 
 
-@pytest.mark.parametrize("query", [
-    "SELECT name FROM t ORDER BY age LIMIT 1",
-    "SELECT name, COUNT(*) FROM t GROUP BY name",
-    "SELECT name, age, COUNT(*) FROM t GROUP BY name",
-    "SELECT name FROM u WHERE name = (SELECT name FROM t ORDER BY weight LIMIT 1 OFFSET 1)",
-])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT name FROM t ORDER BY age LIMIT 1",
+        "SELECT name, COUNT(*) FROM t GROUP BY name",
+        "SELECT name, age, COUNT(*) FROM t GROUP BY name",
+        "SELECT name FROM u WHERE name = (SELECT name FROM t ORDER BY weight LIMIT 1 OFFSET 1)",
+    ],
+)
 def test_an_answer_that_does_not_is_taken(query):
     assert determined(query)
 

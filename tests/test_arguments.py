@@ -19,7 +19,6 @@ def test_the_arguments_are_the_settings(make_settings):
     assert found.n_gpu <= 1
 
 
-
 def test_a_tracker_that_is_not_installed(monkeypatch):
     arguments.check_tracker("none")
     monkeypatch.setattr(arguments.importlib.util, "find_spec", lambda name: None)

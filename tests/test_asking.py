@@ -26,8 +26,22 @@ def ask(make_settings, scholar_folder, monkeypatch):
     monkeypatch.setattr(console, "stderr", False)  # and back again after the test
 
     def ask(url, *flags):
-        generate.main(make_settings("--base-model", str(scholar_folder), "--low-bit", "none", "--max-new-tokens", "60",
-                                    "--database", url, "--tables", "song,singer", *flags, trains=False))
+        generate.main(
+            make_settings(
+                "--base-model",
+                str(scholar_folder),
+                "--low-bit",
+                "none",
+                "--max-new-tokens",
+                "60",
+                "--database",
+                url,
+                "--tables",
+                "song,singer",
+                *flags,
+                trains=False,
+            )
+        )
 
     return ask
 
@@ -38,8 +52,9 @@ def asker(make_settings, llama_tokenizer, server, monkeypatch):
     settings = make_settings("--database", server.reader, "--question", "x", "--tables", "Song,singer")
     with open_database(server.reader, 5) as live:
         asker = asking.Asker(live, None, llama_tokenizer, settings)
-        monkeypatch.setattr(answer_writer.SqlWriter, "candidates",
-                            lambda *_: [[Candidate(sql) for sql in asker.candidates]])
+        monkeypatch.setattr(
+            answer_writer.SqlWriter, "candidates", lambda *_: [[Candidate(sql) for sql in asker.candidates]]
+        )
         yield asker
 
 
@@ -50,7 +65,9 @@ def test_questions_of_a_file(ask, server, tmp_path, capsys):
     ask(server.reader, "--questions", str(questions), "--execute", "--output", str(output))
     told = capsys.readouterr()
     rows = {row["question"]: row for row in dataset.load_rows(str(output), "", ("question", "context"))}
-    records = {record["question"]: record for record in map(json.loads, output.read_text(encoding="utf-8").splitlines())}
+    records = {
+        record["question"]: record for record in map(json.loads, output.read_text(encoding="utf-8").splitlines())
+    }
     assert outputs.DATABASE_ANSWERS.fits(output)
     assert list(rows) == list(scholar.LEARNED)
     assert all(row["context"] == scholar.CONTEXT for row in rows.values())
@@ -114,7 +131,9 @@ def test_tables_that_do_not_fit_are_named(make_settings, llama_tokenizer, schola
     with sqlite3.connect(tmp_path / "large.sqlite") as connection:
         for number in range(80):
             connection.execute(f"CREATE TABLE archive_{number} (first_thing TEXT, second_thing TEXT, third_thing TEXT)")
-        connection.execute("CREATE TABLE gardener (gardener_name TEXT, garden_id INTEGER REFERENCES garden (garden_id))")
+        connection.execute(
+            "CREATE TABLE gardener (gardener_name TEXT, garden_id INTEGER REFERENCES garden (garden_id))"
+        )
         connection.execute("CREATE TABLE garden (garden_id INTEGER PRIMARY KEY, city TEXT)")
     settings = make_settings("--database", str(tmp_path / "large.sqlite"), "--question", "x")
     model = AutoModelForCausalLM.from_pretrained(scholar_folder)
@@ -139,8 +158,16 @@ def test_long_results_are_cut_and_counted(capsys):
     assert "50 " not in told
 
 
-HOSTILE = ("\x1b]0;pwned\x07", "\x9b31m", "\u202egnp.exe", "a\u2028b\rc", "[red]x[/red] [link=http://x]y[/link]", "\ud800",
-           "\u2067x", "\U000e0041")
+HOSTILE = (
+    "\x1b]0;pwned\x07",
+    "\x9b31m",
+    "\u202egnp.exe",
+    "a\u2028b\rc",
+    "[red]x[/red] [link=http://x]y[/link]",
+    "\ud800",
+    "\u2067x",
+    "\U000e0041",
+)
 
 
 @pytest.mark.parametrize("form", ["table", "csv", "json"])
@@ -215,8 +242,15 @@ def test_questions_in_files(make_settings, tmp_path):
 def many(ask, sqlite_server, tmp_path):
     """Asks 30 questions with --output out.jsonl."""
     (tmp_path / "q.txt").write_text("".join(f"Who is older than {number}?\u2028Really?\n" for number in range(30)))
-    return lambda *flags: ask(sqlite_server.reader, "--questions", str(tmp_path / "q.txt"), "--execute", "--output",
-                              str(tmp_path / "out.jsonl"), *flags)
+    return lambda *flags: ask(
+        sqlite_server.reader,
+        "--questions",
+        str(tmp_path / "q.txt"),
+        "--execute",
+        "--output",
+        str(tmp_path / "out.jsonl"),
+        *flags,
+    )
 
 
 def test_an_interrupt_keeps_yesterdays_file_and_the_answers_so_far(many, tmp_path, monkeypatch):
@@ -235,8 +269,9 @@ def test_an_interrupt_keeps_yesterdays_file_and_the_answers_so_far(many, tmp_pat
         with pytest.raises(Interrupted, match="interrupted after 12 answers; to go on"):
             many()
     assert (tmp_path / "out.jsonl").read_text() == yesterday
-    monkeypatch.setattr(answer_writer.SqlWriter, "candidates",
-                        lambda self, rows, *more: asked.extend(rows) or write(self, rows, *more))
+    monkeypatch.setattr(
+        answer_writer.SqlWriter, "candidates", lambda self, rows, *more: asked.extend(rows) or write(self, rows, *more)
+    )
     many("--resume")
     assert len(asked) == 18
     assert (tmp_path / "out.jsonl").read_text() == yesterday
@@ -251,6 +286,8 @@ def test_an_interrupt_while_queries_run_keeps_what_was_written(many, tmp_path, m
         with pytest.raises(Interrupted, match="interrupted after 30 answers"):
             many()
     assert (tmp_path / "out.jsonl").read_text() == ""
-    monkeypatch.setattr(answer_writer.SqlWriter, "candidates", lambda self, rows, *more: [] if not rows else pytest.fail("asked"))
+    monkeypatch.setattr(
+        answer_writer.SqlWriter, "candidates", lambda self, rows, *more: [] if not rows else pytest.fail("asked")
+    )
     many("--resume")
     assert (tmp_path / "out.jsonl").read_text().count("\n") == 30

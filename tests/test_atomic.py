@@ -98,12 +98,22 @@ def largest_file(size: int):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
-@pytest.mark.parametrize("write", [
-    lambda path: path.write_bytes(b"x" * 100_000), lambda path: torch.save(torch.zeros(100_000), path),
-    lambda path: save_file({"x": torch.zeros(100_000)}, path)], ids=["python", "torch", "safetensors"])
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: path.write_bytes(b"x" * 100_000),
+        lambda path: torch.save(torch.zeros(100_000), path),
+        lambda path: save_file({"x": torch.zeros(100_000)}, path),
+    ],
+    ids=["python", "torch", "safetensors"],
+)
 def test_a_limit_on_the_size_of_files_is_a_line(tmp_path, write):
     for make in (atomic.new_folder, lambda folder: atomic.replacing(folder, "b")):
-        with pytest.raises(UserError, match="ulimit -f.*whole"), largest_file(50_000), make(tmp_path / "folder") as partial:
+        with (
+            pytest.raises(UserError, match="ulimit -f.*whole"),
+            largest_file(50_000),
+            make(tmp_path / "folder") as partial,
+        ):
             write(partial / "b")
     with pytest.raises(UserError, match="file cannot be written.*ulimit -f"), largest_file(50_000):
         atomic.replace_file(tmp_path / "file", lambda partial: partial.write_bytes(b"x" * 100_000))

@@ -60,7 +60,8 @@ def test_an_adapter_on_a_layer_that_is_not_there(llama_folder, make_settings):
 def test_all_linear_layers_can_be_named_at_once(llama_folder, make_settings):
     settings = make_settings("--lora-targets", "all-linear")
     model = loading.wrap_with_adapter(
-        loading.load_base(base_models.find_base_model(str(llama_folder)), settings, CPU, training=True), settings)
+        loading.load_base(base_models.find_base_model(str(llama_folder)), settings, CPU, training=True), settings
+    )
     names = {name.split(".lora_A")[0].rsplit(".", 1)[-1] for name, _ in model.named_parameters() if "lora_A" in name}
     assert names == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 
@@ -99,7 +100,9 @@ def test_a_folder_without_a_model(tmp_path):
         base_models.find_base_model(str(tmp_path / "model.gguf"))
 
 
-@pytest.mark.parametrize("damage", ["no weights", "truncated", "a tensor missing", "wrong shape", "bad config", "unknown type"])
+@pytest.mark.parametrize(
+    "damage", ["no weights", "truncated", "a tensor missing", "wrong shape", "bad config", "unknown type"]
+)
 def test_damaged_snapshots_are_told(copy, make_settings, damage):
     weights, config = copy / "model.safetensors", copy / "config.json"
     tensors = load_file(weights)
@@ -148,8 +151,11 @@ def test_a_models_own_code_is_never_run_and_nobody_is_asked(copy, make_settings,
         (copy / name).parent.mkdir(exist_ok=True)
         (copy / name).write_text(CODE.format(mark=str(mark)) + "def generate(*_, **__):\n    pass\n")
     if part == "config":
-        config = {"model_type": "nonesuch", "architectures": ["OwnForCausalLM"],
-                  "auto_map": {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnForCausalLM"}}
+        config = {
+            "model_type": "nonesuch",
+            "architectures": ["OwnForCausalLM"],
+            "auto_map": {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnForCausalLM"},
+        }
         (copy / "config.json").write_text(json.dumps(json.loads((copy / "config.json").read_text()) | config))
     if part == "tokenizer":
         kept = json.loads((copy / "tokenizer_config.json").read_text())
@@ -165,7 +171,9 @@ def test_a_models_own_code_is_never_run_and_nobody_is_asked(copy, make_settings,
 
 def test_code_beside_a_kind_that_transformers_has_is_passed_over(copy, make_settings):
     (copy / "own.py").write_text("raise SystemExit('ran')\n")
-    config = json.loads((copy / "config.json").read_text()) | {"auto_map": {"AutoModelForCausalLM": "own.OwnForCausalLM"}}
+    config = json.loads((copy / "config.json").read_text()) | {
+        "auto_map": {"AutoModelForCausalLM": "own.OwnForCausalLM"}
+    }
     (copy / "config.json").write_text(json.dumps(config))
     assert type(load(copy, make_settings)).__name__ == "LlamaForCausalLM"
 

@@ -11,7 +11,14 @@ import pytest
 import snapshots
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import GenerationConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    GenerationConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
 from sqlora.generation import continuous_batching, decoder, kv_cache
 from sqlora.generation.continuous_batching import BatchWriter, shared_length
@@ -19,8 +26,17 @@ from sqlora.model import device
 from sqlora.system.errors import UserError
 
 VOCABULARY, EOS = 32, 2
-SHAPE = {"vocab_size": VOCABULARY, "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
-         "max_position_embeddings": 2048, "initializer_range": 0.3, "bos_token_id": 1, "eos_token_id": EOS}
+SHAPE = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 48,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 2048,
+    "initializer_range": 0.3,
+    "bos_token_id": 1,
+    "eos_token_id": EOS,
+}
 
 
 @functools.cache
@@ -30,8 +46,11 @@ def made(kind: str):
         return MistralForCausalLM(MistralConfig(**SHAPE, num_key_value_heads=2, sliding_window=None)).double().eval()
     if kind == "qwen2":
         return Qwen2ForCausalLM(Qwen2Config(**SHAPE, num_key_value_heads=1)).double().eval()
-    model = LlamaForCausalLM(snapshots.llama_config(**SHAPE | {"hidden_size": 40}, num_key_value_heads=4)).double()  # heads of 10
-    model = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM")).double()
+    # heads of 10
+    model = LlamaForCausalLM(snapshots.llama_config(**SHAPE | {"hidden_size": 40}, num_key_value_heads=4)).double()
+    model = get_peft_model(
+        model, LoraConfig(r=4, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM")
+    ).double()
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.3)
@@ -69,18 +88,25 @@ def one_at_a_time(model, ids: list[list[int]], **way) -> list[list[list[int]]]:
     way = GenerationConfig(do_sample=False, pad_token_id=0, eos_token_id=EOS, **way)
     found = []
     for prompt in ids:
-        made = model.generate(input_ids=torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.int64),
-                              generation_config=way)[:, len(prompt) :].tolist()
+        made = model.generate(
+            input_ids=torch.tensor([prompt]),
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.int64),
+            generation_config=way,
+        )[:, len(prompt) :].tolist()
         found.append([[*answer, EOS][: [*answer, EOS].index(EOS)] for answer in made])
     return found
 
 
-@pytest.mark.parametrize(("flags", "way"), [
-    ((), {}),
-    (("--num-beams", "4", "--num-candidates", "3"), {"num_beams": 4, "num_return_sequences": 3}),
-    (("--repetition-penalty", "1.3"), {"repetition_penalty": 1.3}),
-    (("--repetition-penalty", "1.2", "--num-beams", "3"), {"repetition_penalty": 1.2, "num_beams": 3}),
-], ids=["greedy", "beams", "penalty", "penalised beams"])
+@pytest.mark.parametrize(
+    ("flags", "way"),
+    [
+        ((), {}),
+        (("--num-beams", "4", "--num-candidates", "3"), {"num_beams": 4, "num_return_sequences": 3}),
+        (("--repetition-penalty", "1.3"), {"repetition_penalty": 1.3}),
+        (("--repetition-penalty", "1.2", "--num-beams", "3"), {"repetition_penalty": 1.2, "num_beams": 3}),
+    ],
+    ids=["greedy", "beams", "penalty", "penalised beams"],
+)
 @pytest.mark.parametrize("size", ["0", "1", "5"])
 def test_token_for_token_what_each_row_gets_alone(model, make_settings, flags, way, size):
     ids = prompts(17)
@@ -100,7 +126,9 @@ def test_every_known_family_answers_as_transformers_does(make_settings, kind):
     assert len({tuple(answer) for answers in expected for answer in answers}) > 4
 
 
-@pytest.mark.parametrize(("flags", "way"), [((), {}), (("--num-beams", "3"), {"num_beams": 3})], ids=["greedy", "beams"])
+@pytest.mark.parametrize(
+    ("flags", "way"), [((), {}), (("--num-beams", "3"), {"num_beams": 3})], ids=["greedy", "beams"]
+)
 def test_any_of_several_eos_ends_an_answer(model, make_settings, flags, way):
     ids, ends = prompts(9), [EOS, 5, 9, 20]
     generation = GenerationConfig(do_sample=False, pad_token_id=0, eos_token_id=ends, max_new_tokens=25, **way)
@@ -118,7 +146,9 @@ def test_samples_do_not_hang_on_the_batch(model, make_settings):
     flags = ("--num-candidates", "4", "--temperature", "1.2", "--max-new-tokens", "9")
     together = written(model, make_settings(*flags), ids)
     assert together == written(model, make_settings(*flags, "--generation-batch-size", "2"), ids)
-    assert [answers[0] for answers in together] == [answers[0] for answers in one_at_a_time(model, ids, max_new_tokens=9)]
+    assert [answers[0] for answers in together] == [
+        answers[0] for answers in one_at_a_time(model, ids, max_new_tokens=9)
+    ]
     assert len({tuple(answer) for answers in together for answer in answers}) > 18
     assert together != written(model, make_settings(*flags, "--seed", "7"), ids)
 
@@ -139,7 +169,9 @@ def test_what_prompts_share_goes_through_once(make_settings, monkeypatch):
     model, ids = made("llama"), prompts(6, shared=60, longest=9)
     settings = make_settings("--max-new-tokens", "4")
     tokens = []
-    hook = model.register_forward_pre_hook(lambda _, args, given: tokens.append(given["input_ids"].numel()), with_kwargs=True)
+    hook = model.register_forward_pre_hook(
+        lambda _, args, given: tokens.append(given["input_ids"].numel()), with_kwargs=True
+    )
     answers = written(model, settings, ids)
     few = sum(tokens)
     tokens.clear()
@@ -154,8 +186,11 @@ def test_places_of_rows_that_have_ended_are_refilled(make_settings, monkeypatch)
     steps, filled = [], []
     step, fill = decoder.Decoder.step, decoder.Decoder.fill
     monkeypatch.setattr(decoder.Decoder, "step", lambda self: steps.append(self.groups) or step(self))
-    monkeypatch.setattr(decoder.Decoder, "fill", lambda self, groups, prompts: filled.append(len(prompts)) or fill(
-        self, groups, prompts))
+    monkeypatch.setattr(
+        decoder.Decoder,
+        "fill",
+        lambda self, groups, prompts: filled.append(len(prompts)) or fill(self, groups, prompts),
+    )
     answers = written(model, make_settings("--max-new-tokens", "30", "--generation-batch-size", "8"), ids)
     needed = sum(max(1, min(30, len(row[0]) + 1)) for row in answers)
     assert sum(filled) == 40
@@ -169,8 +204,11 @@ def test_a_long_prompt_does_not_take_room_for_all(make_settings, monkeypatch):
     model, ids = made("qwen2"), [*prompts(12), prompts(1, longest=2)[0] + [7] * 1500]
     rooms = []
     real = decoder.Decoder.__init__
-    monkeypatch.setattr(decoder.Decoder, "__init__", lambda self, model, groups, width, room: (
-        rooms.append((groups, room)) or real(self, model, groups, width, room)))
+    monkeypatch.setattr(
+        decoder.Decoder,
+        "__init__",
+        lambda self, model, groups, width, room: rooms.append((groups, room)) or real(self, model, groups, width, room),
+    )
     monkeypatch.setattr(device, "free_memory", lambda kind: 3e6)
     answers = written(model, make_settings("--max-new-tokens", "9"), ids)
     assert answers == one_at_a_time(model, ids, max_new_tokens=9)
@@ -225,10 +263,15 @@ def test_what_prompts_share_is_worth_it_or_not():
 @pytest.mark.parametrize("kind", ["llama", "mistral"])
 def test_the_prefix_beside_the_slots(make_settings, monkeypatch, kind):
     """As on NVIDIA's GPUs, with the kernel's part written out, in float64."""
+
     def attend_slots(query, keys, values, lengths, first_keys, first_values, scaling):
         kv_cache, room, repeats = len(query), keys.shape[1], query.shape[1] // keys.shape[2]
-        keys, values = (torch.cat([first.transpose(0, 1).expand(kv_cache, -1, -1, -1), own], dim=1).repeat_interleave(repeats, dim=2)
-                        for first, own in ((first_keys, keys), (first_values, values)))
+        keys, values = (
+            torch.cat([first.transpose(0, 1).expand(kv_cache, -1, -1, -1), own], dim=1).repeat_interleave(
+                repeats, dim=2
+            )
+            for first, own in ((first_keys, keys), (first_values, values))
+        )
         scores = torch.einsum("shd,swhd->shw", query, keys) * scaling
         beyond = torch.arange(-first_keys.shape[1], room) > lengths[:, None, None]
         return torch.einsum("shw,swhd->shd", scores.masked_fill(beyond, -torch.inf).softmax(-1), values)
@@ -245,7 +288,9 @@ def test_compiled_layers_share_their_programs(make_settings, monkeypatch):
     counter = CompileCounter()
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=counter))
     torch.manual_seed(6)
-    model = MistralForCausalLM(MistralConfig(**SHAPE | {"num_hidden_layers": 12}, num_key_value_heads=2, sliding_window=None))
+    model = MistralForCausalLM(
+        MistralConfig(**SHAPE | {"num_hidden_layers": 12}, num_key_value_heads=2, sliding_window=None)
+    )
     model, ids = model.double().eval(), prompts(17)
     expected = one_at_a_time(model, ids, max_new_tokens=9)
     settings = make_settings("--generation-batch-size", "5", "--max-new-tokens", "9", "--compile", "on")

@@ -38,7 +38,9 @@ needs_both = pytest.mark.skipif(not (LEGACY and DEFAULT_PYTHON), reason="needs b
 
 @pytest.mark.parametrize("low_bit", ["nf4", "fp4", "asym_int4", "sym_int5", "asym_int5", "sym_int8"])
 def test_types_that_do_not_train_on_a_cpu_are_refused_with_the_remedy(low_bit):
-    with pytest.raises(UserError, match=rf"--low-bit\) is '{low_bit}', and BACKEND is bigdl on cpu.*set it to sym_int4 or none"):
+    with pytest.raises(
+        UserError, match=rf"--low-bit\) is '{low_bit}', and BACKEND is bigdl on cpu.*set it to sym_int4 or none"
+    ):
         bigdl.check_low_bit(low_bit, "cpu")
 
 
@@ -61,7 +63,12 @@ def test_bigdls_types_are_refused_by_bitsandbytes(make_settings):
         loading.choose_device(make_settings("--low-bit", "sym_int4"))
 
 
-TEXTS = ["SELECT a  FROM t\nWHERE b <> 'it''s </s>'", "naïve 日本 🙂", "<s> <|endoftext|> ▁<PRE> 1234.50", encoding.PROBE]
+TEXTS = [
+    "SELECT a  FROM t\nWHERE b <> 'it''s </s>'",
+    "naïve 日本 🙂",
+    "<s> <|endoftext|> ▁<PRE> 1234.50",
+    encoding.PROBE,
+]
 
 
 @pytest.mark.skipif(LEGACY, reason="compares with transformers 5")
@@ -69,8 +76,12 @@ TEXTS = ["SELECT a  FROM t\nWHERE b <> 'it''s </s>'", "naïve 日本 🙂", "<s>
 def test_a_tokenizer_of_today_in_the_words_of_an_older_version_gives_the_same_ids(request, kind):
     folder = request.getfixturevalue(f"{kind}_folder")
     today, older = loading.load_tokenizer(base_models.find_base_model(str(folder))), bigdl.load_tokenizer(folder)
-    for encode in (encoding.encode_answers, lambda tokenizer, texts: encoding.encode_prompts(
-            tokenizer, [{"question": text, "context": text} for text in texts])):
+    for encode in (
+        encoding.encode_answers,
+        lambda tokenizer, texts: encoding.encode_prompts(
+            tokenizer, [{"question": text, "context": text} for text in texts]
+        ),
+    ):
         assert encode(older, TEXTS) == encode(today, TEXTS)
     assert adapter.tokenizer_hash(older) == adapter.tokenizer_hash(today)
 
@@ -95,11 +106,16 @@ def write_config(folder: Path, **changes) -> Path:
 def test_a_configuration_of_today_is_understood_or_refused(tmp_path):
     rope = {"rope_type": "default", "rope_theta": 1e6}
     assert bigdl.load_config(write_config(tmp_path, rope_parameters=rope)).rope_theta == 1e6
-    found = bigdl.load_config(write_config(tmp_path, rope_parameters={"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}))
+    found = bigdl.load_config(
+        write_config(tmp_path, rope_parameters={"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0})
+    )
     assert found.rope_scaling == {"type": "linear", "factor": 2.0}
     base = base_models.find_base_model(str(tmp_path))
-    for change, told in ({"rope_parameters": rope | {"rope_type": "llama3"}}, "llama3"), ({"head_dim": 32}, "32 numbers"), (
-            {"model_type": "nonesuch"}, "nonesuch"):
+    for change, told in (
+        ({"rope_parameters": rope | {"rope_type": "llama3"}}, "llama3"),
+        ({"head_dim": 32}, "32 numbers"),
+        ({"model_type": "nonesuch"}, "nonesuch"),
+    ):
         write_config(tmp_path, **change)
         with pytest.raises(UserError, match=f"--base-model.*{told}"):
             loading.check_causal(base)
@@ -110,9 +126,24 @@ def tiny(make_settings):
     """Settings of a short run on the demo's base, with further flags."""
 
     def make(*flags) -> Settings:
-        small = ("--base-model", TINY["BASE_MODEL"], "--data-path", TINY["DATA_PATH"], "--lora-targets", "all-linear",
-                 "--learning-rate", "1e-3", "--warmup-steps", "2", "--logging-steps", "1", "--eval-steps", "4",
-                 "--save-steps", "4")
+        small = (
+            "--base-model",
+            TINY["BASE_MODEL"],
+            "--data-path",
+            TINY["DATA_PATH"],
+            "--lora-targets",
+            "all-linear",
+            "--learning-rate",
+            "1e-3",
+            "--warmup-steps",
+            "2",
+            "--logging-steps",
+            "1",
+            "--eval-steps",
+            "4",
+            "--save-steps",
+            "4",
+        )
         return make_settings(*BIGDL, *small, *flags)
 
     return make
@@ -174,8 +205,14 @@ def test_accumulated_batches_train_as_one(tiny):
         inputs = trainer.collate(trainer.train_dataset[:8])
         assert len(inputs["passes"]) == number
         loss = trainer.training_step(trainer.model, inputs)
-        found.append({"loss": loss} | {name: parameter.grad for name, parameter in trainer.model.named_parameters()
-                                       if parameter.grad is not None})
+        found.append(
+            {"loss": loss}
+            | {
+                name: parameter.grad
+                for name, parameter in trainer.model.named_parameters()
+                if parameter.grad is not None
+            }
+        )
     torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-5)
 
 
@@ -192,14 +229,18 @@ def test_what_this_backend_cannot_do_switches_itself_off_and_says_so(tiny, capsy
 
 @needs_package
 def test_a_run_that_goes_on_from_a_checkpoint_ends_as_one_that_was_not_interrupted(tiny, tmp_path):
-    straight = make_trainer(tiny("--max-steps", "8", "--lora-dropout", "0.1", "--checkpoint-dir", str(tmp_path / "straight")))
+    straight = make_trainer(
+        tiny("--max-steps", "8", "--lora-dropout", "0.1", "--checkpoint-dir", str(tmp_path / "straight"))
+    )
     straight.train()
     checkpoint = tmp_path / "straight" / "checkpoint-4"
     pickles = [path for path in checkpoint.iterdir() if path.suffix in (".pt", ".pth")]
     assert {path.name for path in pickles} == {"optimizer.pt", "scheduler.pt", "rng_state.pth"}
     for path in pickles:
         torch.load(path, weights_only=True)  # with nothing allowed beyond
-    resumed = make_trainer(tiny("--max-steps", "8", "--lora-dropout", "0.1", "--checkpoint-dir", str(tmp_path / "resumed")))
+    resumed = make_trainer(
+        tiny("--max-steps", "8", "--lora-dropout", "0.1", "--checkpoint-dir", str(tmp_path / "resumed"))
+    )
     shutil.copytree(checkpoint, tmp_path / "resumed" / checkpoint.name)
     shutil.copy(tmp_path / "straight" / "metrics.jsonl", tmp_path / "resumed")
     resumed.train(tmp_path / "resumed" / checkpoint.name)
@@ -224,10 +265,23 @@ def test_an_adapter_that_this_peft_would_load_wrong_is_refused(tiny, tmp_path):
 def run(python, script: str, folder: Path, *flags) -> subprocess.CompletedProcess:
     """A script on the tiny preset, whose outputs go to `folder`."""
     done = subprocess.run(
-        [str(python), str(ROOT / script), "--preset", "tiny", "--checkpoint-dir", str(folder / "lora_models"),
-         "--model-path", str(folder / "saved_model"), *flags],
-        cwd=folder, env=os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "120"}, capture_output=True, text=True,
-        timeout=patience.SECONDS)
+        [
+            str(python),
+            str(ROOT / script),
+            "--preset",
+            "tiny",
+            "--checkpoint-dir",
+            str(folder / "lora_models"),
+            "--model-path",
+            str(folder / "saved_model"),
+            *flags,
+        ],
+        cwd=folder,
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+        timeout=patience.SECONDS,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done
 
@@ -246,7 +300,9 @@ def interrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("interrupted")
     outputs = ("--checkpoint-dir", str(folder / "lora_models"), "--model-path", str(folder / "saved_model"))
     flags = ["--preset", "tiny", *BIGDL, "--save-steps", "10", *outputs]
-    process = subprocess.Popen([sys.executable, str(ROOT / "finetune.py"), *flags], cwd=folder, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "finetune.py"), *flags], cwd=folder, stdout=subprocess.DEVNULL
+    )
     checkpoint = folder / "lora_models" / "checkpoint-20"
     deadline = time.monotonic() + patience.SECONDS
     try:
@@ -302,7 +358,9 @@ def test_merged_into_the_unquantised_base_it_answers_as_well_there(interrupted, 
     loading.load_tokenizer(base).save_pretrained(folder / "merged")
     names = load_file(folder / "merged" / "model.safetensors")
     assert not any("lora" in name for name in names)
-    there = exact_match(DEFAULT_PYTHON, folder, "--model", "base", "--base-model", str(folder / "merged"), "--low-bit", "none")
+    there = exact_match(
+        DEFAULT_PYTHON, folder, "--model", "base", "--base-model", str(folder / "merged"), "--low-bit", "none"
+    )
     assert abs(there - with_bigdl) <= 3, (there, with_bigdl)
 
 

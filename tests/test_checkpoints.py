@@ -114,7 +114,9 @@ def test_a_fingerprint_that_is_no_file_is_one_line(tmp_path, kind):
         checkpoints.read_fingerprint(tmp_path)
 
 
-@pytest.mark.parametrize("way", ["/dev/zero", "../outside", "link to a file", "link to a device", "pipe", "with\0zero", "sub/x"])
+@pytest.mark.parametrize(
+    "way", ["/dev/zero", "../outside", "link to a file", "link to a device", "pipe", "with\0zero", "sub/x"]
+)
 def test_a_checkpoint_whose_list_leads_out_of_it_is_passed_over(tmp_path, way):
     folder, outside = tmp_path / "checkpoint-5", tmp_path / "outside"
     folder.mkdir()
@@ -129,8 +131,14 @@ def test_a_checkpoint_whose_list_leads_out_of_it_is_passed_over(tmp_path, way):
     elif way == "pipe":
         os.mkfifo(folder / "a")
     digest = checkpoints.file_hash(outside)
-    found = {"base_model": {}, "prompt": "", "tokenizer": "", "weights": digest, "written": "",
-             "files": {checkpoints.WEIGHTS: digest}}
+    found = {
+        "base_model": {},
+        "prompt": "",
+        "tokenizer": "",
+        "weights": digest,
+        "written": "",
+        "files": {checkpoints.WEIGHTS: digest},
+    }
     (folder / checkpoints.FINGERPRINT).write_text(json.dumps(found))
     assert checkpoints.newest(tmp_path) == folder
     (folder / checkpoints.FINGERPRINT).write_text(json.dumps(found | {"files": found["files"] | {name: digest}}))

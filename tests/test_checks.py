@@ -151,8 +151,14 @@ def failing(*_, **__):
     raise RuntimeError("an illegal memory access\nwas encountered")
 
 
-@pytest.mark.parametrize(("fault", "told"), [
-    (blind, "output, heads of 64"), (without_the_gradient_of_keys, "dK"), (failing, "RuntimeError: an illegal memory access")])
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (blind, "output, heads of 64"),
+        (without_the_gradient_of_keys, "dK"),
+        (failing, "RuntimeError: an illegal memory access"),
+    ],
+)
 @pytest.mark.parametrize("masked", [False, True])
 def test_wrong_attention(monkeypatch, fault, told, masked):
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", fault)
@@ -220,10 +226,18 @@ def test_a_device_without_memory_left(monkeypatch):
 def test_finetune_stops_where_numbers_are_wrong_and_the_remedies_avoid_it(monkeypatch, make_settings):
     import bitsandbytes
 
-    monkeypatch.setattr(bitsandbytes, "matmul_4bit", lambda x, weight, **_: x.new_zeros(*x.shape[:-1], numerics.OUTPUTS))
-    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", lambda *tensors, attn_mask=None, is_causal=False:
-                        blind(*tensors) if attn_mask is not None else torch._scaled_dot_product_attention_math(
-                            *tensors, is_causal=is_causal)[0])
+    monkeypatch.setattr(
+        bitsandbytes, "matmul_4bit", lambda x, weight, **_: x.new_zeros(*x.shape[:-1], numerics.OUTPUTS)
+    )
+    monkeypatch.setattr(
+        torch.nn.functional,
+        "scaled_dot_product_attention",
+        lambda *tensors, attn_mask=None, is_causal=False: (
+            blind(*tensors)
+            if attn_mask is not None
+            else torch._scaled_dot_product_attention_math(*tensors, is_causal=is_causal)[0]
+        ),
+    )
     with pytest.raises(UserError, match=r"computes wrong: attention, masked.*PACKING \(--packing\) off.*sqlora.doctor"):
         finetune.main(make_settings("--base-model", "nowhere/at-all"))
     with pytest.raises(UserError, match="computes wrong: 4-bit product.*LOW_BIT"):

@@ -9,8 +9,10 @@ from sqlora.data import dataset, tokenise
 from sqlora.settings.command_line import load_settings
 from sqlora.system.errors import UserError
 
-ROWS = [{"question": f"How many {i}?", "context": f"CREATE TABLE t{i % 7} (a INTEGER)", "answer": f"SELECT {i}"}
-        for i in range(20)]
+ROWS = [
+    {"question": f"How many {i}?", "context": f"CREATE TABLE t{i % 7} (a INTEGER)", "answer": f"SELECT {i}"}
+    for i in range(20)
+]
 
 
 def settings(*flags):
@@ -37,7 +39,10 @@ def write(path, rows=ROWS):
 
 @pytest.mark.parametrize("suffix", dataset.SUFFIXES)
 def test_every_kind_of_file_gives_the_same_rows(tmp_path, suffix):
-    rows = [*ROWS, {"question": "Wie groß,\n\"genau\"?", "context": "CREATE TABLE ü (a INT)", "answer": "SELECT 'x;\u2028y'"}]
+    rows = [
+        *ROWS,
+        {"question": 'Wie groß,\n"genau"?', "context": "CREATE TABLE ü (a INT)", "answer": "SELECT 'x;\u2028y'"},
+    ]
     assert dataset.load_rows(str(write(tmp_path / f"rows{suffix}", rows)), "DATA_PATH") == rows
 
 
@@ -65,28 +70,35 @@ def test_further_columns_are_left_out_and_a_known_answer_is_kept(tmp_path):
     assert rows == [ROWS[0], {k: v for k, v in ROWS[1].items() if k != "answer"}]
 
 
-@pytest.mark.parametrize(("name", "content", "words"), [
-    ("missing.jsonl", None, ["missing.jsonl", "no such file"]),
-    ("empty.jsonl", b"", ["empty"]),
-    ("blank.jsonl", b"\n\n", ["no row"]),
-    ("rows.txt", b"x", [".txt", ".jsonl"]),
-    ("bad.jsonl", b'{"question": "a", "context": "b", "answer": "c"}\n{"question": \n', ["line 2", "malformed JSON"]),
-    ("bad.json", b'[\n{"question": "a"},\n]', ["line 3", "malformed JSON"]),
-    ("deep.json", b"[" * 200_000, ["malformed JSON", "recursion"]),
-    ("object.json", b'{"question": "a"}', ["array", ".jsonl"]),
-    ("list.jsonl", b"[1]\n", ["row 1", "list"]),
-    ("column.jsonl", b'{"question": "a", "sql": "b"}\n', ["row 1", "context", "'question', 'sql'"]),
-    ("null.jsonl", b'{"question": null, "context": "b", "answer": "c"}\n', ["row 1", "question", "None"]),
-    ("number.json", b'[{"question": "a", "context": 7, "answer": "c"}]', ["row 1", "context", "7"]),
-    ("space.jsonl", b'{"question": "a", "context": "b", "answer": " "}\n', ["row 1", "answer"]),
-    ("half.jsonl", b'{"question": "a", "context": "b", "answer": "c \\ud83d"}\n', ["row 1", "answer", "surrogate"]),
-    ("latin.jsonl", '{"question": "größe"}'.encode("latin-1"), ["UTF-8"]),
-    ("latin.csv", "question,context,answer\ngröße,b,c\n".encode("latin-1"), ["UTF-8"]),
-    ("wide.csv", b"question,context,answer\na,b,c,d\n", ["more fields"]),
-    ("quote.csv", b'question,context,answer\na,b,"c\n', ["line", "malformed CSV"]),
-    ("narrow.csv", b"question,context,answer\na,b\n", ["row 1", "answer"]),
-    ("bad.parquet", b"PAR1 not a parquet file", ["parquet"]),
-])
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("missing.jsonl", None, ["missing.jsonl", "no such file"]),
+        ("empty.jsonl", b"", ["empty"]),
+        ("blank.jsonl", b"\n\n", ["no row"]),
+        ("rows.txt", b"x", [".txt", ".jsonl"]),
+        (
+            "bad.jsonl",
+            b'{"question": "a", "context": "b", "answer": "c"}\n{"question": \n',
+            ["line 2", "malformed JSON"],
+        ),
+        ("bad.json", b'[\n{"question": "a"},\n]', ["line 3", "malformed JSON"]),
+        ("deep.json", b"[" * 200_000, ["malformed JSON", "recursion"]),
+        ("object.json", b'{"question": "a"}', ["array", ".jsonl"]),
+        ("list.jsonl", b"[1]\n", ["row 1", "list"]),
+        ("column.jsonl", b'{"question": "a", "sql": "b"}\n', ["row 1", "context", "'question', 'sql'"]),
+        ("null.jsonl", b'{"question": null, "context": "b", "answer": "c"}\n', ["row 1", "question", "None"]),
+        ("number.json", b'[{"question": "a", "context": 7, "answer": "c"}]', ["row 1", "context", "7"]),
+        ("space.jsonl", b'{"question": "a", "context": "b", "answer": " "}\n', ["row 1", "answer"]),
+        ("half.jsonl", b'{"question": "a", "context": "b", "answer": "c \\ud83d"}\n', ["row 1", "answer", "surrogate"]),
+        ("latin.jsonl", '{"question": "größe"}'.encode("latin-1"), ["UTF-8"]),
+        ("latin.csv", "question,context,answer\ngröße,b,c\n".encode("latin-1"), ["UTF-8"]),
+        ("wide.csv", b"question,context,answer\na,b,c,d\n", ["more fields"]),
+        ("quote.csv", b'question,context,answer\na,b,"c\n', ["line", "malformed CSV"]),
+        ("narrow.csv", b"question,context,answer\na,b\n", ["row 1", "answer"]),
+        ("bad.parquet", b"PAR1 not a parquet file", ["parquet"]),
+    ],
+)
 def test_a_wrong_file_is_told_in_one_error(tmp_path, name, content, words):
     path = tmp_path / name
     if content is not None:
@@ -101,7 +113,7 @@ def test_the_loss_is_on_the_sql_and_its_eos_alone(llama_tokenizer):
         for row, out in zip(ROWS, tokenise.tokenise_rows(ROWS, llama_tokenizer, settings(*flags)).rows, strict=True):
             ids, labels = out["input_ids"], out["labels"]
             targets = [token for token in labels if token != tokenise.IGNORED_LABEL]
-            assert ids[-len(targets):] == targets
+            assert ids[-len(targets) :] == targets
             assert (len(targets) == len(ids)) == on_prompt
             if not on_prompt:
                 assert targets[-1] == llama_tokenizer.eos_token_id
@@ -131,8 +143,14 @@ def test_a_question_with_its_schema_from_a_file(tmp_path):
 
 def test_further_rows_come_first_and_stand_as_often_as_their_weight_says(tmp_path, llama_tokenizer):
     extra = [{"question": "Mine?", "context": "CREATE TABLE mine (a INTEGER)", "answer": "SELECT a FROM mine"}]
-    given = settings("--data-path", str(write(tmp_path / "rows.jsonl")), "--extra-data", str(write(tmp_path / "f.jsonl", extra)),
-                     "--extra-weight", "3")
+    given = settings(
+        "--data-path",
+        str(write(tmp_path / "rows.jsonl")),
+        "--extra-data",
+        str(write(tmp_path / "f.jsonl", extra)),
+        "--extra-weight",
+        "3",
+    )
     rows = dataset.load_training_rows(given)
     assert rows == [extra[0] | {"weight": 3}, *ROWS]
     splits = tokenise.tokenise_splits(rows[:5], rows[5:], llama_tokenizer, given)

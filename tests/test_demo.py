@@ -45,7 +45,11 @@ def test_generator_writes_the_committed_files(tmp_path, monkeypatch):
 
 
 def test_another_seed_writes_other_rows():
-    assert make_data.make_rows(5, "seen", "a") == make_data.make_rows(5, "seen", "a") != make_data.make_rows(5, "seen", "b")
+    assert (
+        make_data.make_rows(5, "seen", "a")
+        == make_data.make_rows(5, "seen", "a")
+        != make_data.make_rows(5, "seen", "b")
+    )
 
 
 def test_sizes(rows):
@@ -56,7 +60,9 @@ def test_sizes(rows):
     assert all(set(row) == {"question", "context", "answer"} for part in rows.values() for row in part)
 
 
-@pytest.mark.parametrize("path", [DEMO / name for name in FILES] + [ROOT / "test_data" / "samples.jsonl"], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path", [DEMO / name for name in FILES] + [ROOT / "test_data" / "samples.jsonl"], ids=lambda p: p.name
+)
 def test_every_answer_parses_and_runs(path):
     sqlglot = pytest.importorskip("sqlglot")
     for row in read(path):
@@ -79,7 +85,10 @@ def test_invented_databases_run_too():
 
 
 def test_splits_share_no_table_and_test_only_a_name_column(rows):
-    nouns = {split: {noun for tables in domains.values() for noun, *_ in tables} for split, domains in schemas.DOMAINS.items()}
+    nouns = {
+        split: {noun for tables in domains.values() for noun, *_ in tables}
+        for split, domains in schemas.DOMAINS.items()
+    }
     assert not nouns["seen"] & nouns["test"]
     assert not nouns["seen"] & nouns["dev"]
     assert not nouns["dev"] & nouns["test"]
@@ -109,8 +118,13 @@ def test_questions_name_the_columns_of_their_queries(rows):
 def test_grammar():
     rng = random.Random(0)
     assert phrases.say(rng, "What is [the|the] {a} [|]of x", a="y")[:18] == "What is the y of x"
-    assert [schemas.plural(noun) for noun in ("city", "play", "box", "coach", "hive")] == \
-        ["cities", "plays", "boxes", "coaches", "hives"]
+    assert [schemas.plural(noun) for noun in ("city", "play", "box", "coach", "hive")] == [
+        "cities",
+        "plays",
+        "boxes",
+        "coaches",
+        "hives",
+    ]
     assert phrases.literal("it's") == "'it''s'"
     assert phrases.literal(3) == "3"
 
@@ -132,13 +146,14 @@ def test_model_is_small_and_its_tokenizer_fits_the_prompt():
 def test_a_name_is_spelled_alike_wherever_it_stands():
     transformers = pytest.importorskip("transformers")
     tokenizer = transformers.AutoTokenizer.from_pretrained(DEMO / "tiny-llama")
+
     def spell(text):
         return tokenizer(text, add_special_tokens=False)["input_ids"]
 
     pieces = spell("seismometer")
     for around in (" {}", "({}", "T1.{}", "crater_{}", "the {}s of", "'{}'"):
         ids = spell(around.format("seismometer"))
-        assert any(ids[i:i + len(pieces)] == pieces for i in range(len(ids))), around
+        assert any(ids[i : i + len(pieces)] == pieces for i in range(len(ids))), around
 
 
 @pytest.mark.slow
@@ -154,7 +169,9 @@ def test_the_demo_learns_the_prompt(tmp_path, monkeypatch):
     finetune.main(settings)
     generate.main(settings)
     answers = read(tmp_path / "answers.jsonl")
-    base, adapter = (sum(exact_match(row[who], row["answer"]) for row in answers) / len(answers) for who in ("base", "adapter"))
+    base, adapter = (
+        sum(exact_match(row[who], row["answer"]) for row in answers) / len(answers) for who in ("base", "adapter")
+    )
     assert len(answers) == 200
     assert adapter >= 0.6
     assert adapter - base >= 0.4

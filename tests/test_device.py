@@ -26,11 +26,14 @@ def pretend(monkeypatch, *kinds, bfloat16=True):
     monkeypatch.setattr(torch, "get_device_module", lambda kind: layer)
 
 
-@pytest.mark.parametrize(("there", "chosen", "reason"), [
-    (("xpu", "cuda"), "xpu", "first of"),
-    (("cuda",), "cuda", "no xpu"),
-    ((), "cpu", "no xpu and no cuda"),
-])
+@pytest.mark.parametrize(
+    ("there", "chosen", "reason"),
+    [
+        (("xpu", "cuda"), "xpu", "first of"),
+        (("cuda",), "cuda", "no xpu"),
+        ((), "cpu", "no xpu and no cuda"),
+    ],
+)
 def test_auto_takes_xpu_then_cuda_then_cpu(monkeypatch, there, chosen, reason):
     pretend(monkeypatch, *there)
     found = device.choose_device("auto", "auto")

@@ -13,14 +13,21 @@ QUERIES = {  # as a model writes them, with the rows that every database gives
     'SELECT name FROM singer WHERE name = "Ann"': [("Ann",)],
     "SELECT title FROM song ORDER BY songid": [("One",), ("It's",), ('Drei \\ "x"',)],
     'SELECT Title FROM Song WHERE "play count" > 5 ORDER BY "order"': [("One",), ("It's",)],
-    "SELECT T1.name, COUNT(*) FROM singer AS T1 JOIN song AS T2 ON t1.SINGER_ID = t2.singer_id GROUP BY T1.name ORDER BY T1.name":
-        [("Ann", 2), ("Bo", 1)],
-    "SELECT Song.TITLE FROM song JOIN singer ON SONG.singer_id = singer.singer_id WHERE singer.name = 'Bo'": [('Drei \\ "x"',)],
+    "SELECT T1.name, COUNT(*) FROM singer AS T1 JOIN song AS T2 ON t1.SINGER_ID = t2.singer_id GROUP BY T1.name ORDER "
+    "BY T1.name": [
+        ("Ann", 2),
+        ("Bo", 1),
+    ],
+    "SELECT Song.TITLE FROM song JOIN singer ON SONG.singer_id = singer.singer_id WHERE singer.name = 'Bo'": [
+        ('Drei \\ "x"',)
+    ],
     "SELECT x.SONGID FROM (SELECT SongId FROM Song WHERE title = 'One') AS x": [(1,)],
     "WITH loud AS (SELECT title AS T FROM song) SELECT COUNT(t) FROM loud": [(3,)],
     "SELECT name FROM singer WHERE singer_id IN (SELECT SINGER_ID FROM SONG)": [("Ann",), ("Bo",)],
-    "SELECT title FROM song WHERE title LIKE '%e' UNION SELECT name FROM singer WHERE age < 18 ORDER BY TITLE":
-        [("Bo",), ("One",)],
+    "SELECT title FROM song WHERE title LIKE '%e' UNION SELECT name FROM singer WHERE age < 18 ORDER BY TITLE": [
+        ("Bo",),
+        ("One",),
+    ],
     "SELECT name FROM singer WHERE NOT age IS NULL ORDER BY age DESC LIMIT 1": [("Ann",)],
     "SELECT MAX(age) - MIN(age) FROM singer": [(14,)],
     "SELECT name AS title FROM singer ORDER BY title DESC LIMIT 1": [("Cy",)],
@@ -51,10 +58,22 @@ def test_names_are_quoted_only_at_need():
     assert written == 'SELECT "Title" FROM "Song" WHERE year > 2000'
 
 
-@pytest.mark.parametrize(("written", "name", "kept"), [
-    ("SELECT a FROM t ORDER BY a DESC, b", "postgres", "SELECT a FROM t ORDER BY a DESC, b"),
-    ("SELECT a FROM t ORDER BY a NULLS LAST", "postgres", "SELECT a FROM t ORDER BY a NULLS LAST"),
-    ('SELECT "Title" FROM "Song" WHERE "play count" > 5', "postgres", 'SELECT Title FROM Song WHERE "play count" > 5'),
-    ("SELECT `order` FROM Song WHERE Title = 'It\\'s'", "mysql", "SELECT \"order\" FROM Song WHERE Title = 'It''s'")])
+@pytest.mark.parametrize(
+    ("written", "name", "kept"),
+    [
+        ("SELECT a FROM t ORDER BY a DESC, b", "postgres", "SELECT a FROM t ORDER BY a DESC, b"),
+        ("SELECT a FROM t ORDER BY a NULLS LAST", "postgres", "SELECT a FROM t ORDER BY a NULLS LAST"),
+        (
+            'SELECT "Title" FROM "Song" WHERE "play count" > 5',
+            "postgres",
+            'SELECT Title FROM Song WHERE "play count" > 5',
+        ),
+        (
+            "SELECT `order` FROM Song WHERE Title = 'It\\'s'",
+            "mysql",
+            "SELECT \"order\" FROM Song WHERE Title = 'It''s'",
+        ),
+    ],
+)
 def test_corrections_as_rows_for_training_have_them(written, name, kept):
     assert dialect.to_training_form(written, name) == kept

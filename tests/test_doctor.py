@@ -18,8 +18,14 @@ ROOT = Path(__file__).parent.parent
 
 def run(*flags):
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
-    return subprocess.run([sys.executable, "-m", "sqlora.doctor", *flags], cwd=ROOT, env=environment, capture_output=True,
-                          text=True, timeout=patience.SECONDS)
+    return subprocess.run(
+        [sys.executable, "-m", "sqlora.doctor", *flags],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=patience.SECONDS,
+    )
 
 
 def exit_status(*flags):
@@ -37,8 +43,21 @@ def test_this_machine_is_able_and_right(tmp_path):
     assert all(check.keys() == {"name", "status", "detail", "remedy"} for check in found["checks"])
     assert all(check["detail"] and bool(check["remedy"]) == (check["status"] != "ok") for check in found["checks"])
     names = [check["name"] for check in found["checks"]]
-    for name in ("versions", "libraries", "device cpu", "chosen device", "matrix products, float16", "bitsandbytes library",
-                 "nf4 round trip", "packed pass, prefix", "FlexAttention", "torch.compile", "base model", "memory", "disk"):
+    for name in (
+        "versions",
+        "libraries",
+        "device cpu",
+        "chosen device",
+        "matrix products, float16",
+        "bitsandbytes library",
+        "nf4 round trip",
+        "packed pass, prefix",
+        "FlexAttention",
+        "torch.compile",
+        "base model",
+        "memory",
+        "disk",
+    ):
         assert name in names
     assert sum(name.startswith(("attention, ", "slot attention, ", "4-bit ")) for name in names) == 5
     assert not (tmp_path / "run").exists()
@@ -83,9 +102,16 @@ def test_a_device_that_is_not_there_is_wrong(capsys):
     assert "use one of these or auto" in found["remedy"]
 
 
-@pytest.mark.parametrize(("flags", "told"), [
-    (("--devise", "cpu"), "--device"), (("cpu",), "unexpected extra argument (cpu)"), (("--json=yes",), "--json"),
-    (("--device", "gpu"), "--device"), (("--device",), "--device")])
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--devise", "cpu"), "--device"),
+        (("cpu",), "unexpected extra argument (cpu)"),
+        (("--json=yes",), "--json"),
+        (("--device", "gpu"), "--device"),
+        (("--device",), "--device"),
+    ],
+)
 def test_a_careless_flag_is_told_in_one_line(capsys, flags, told):
     assert exit_status(*flags) == 2
     shown = capsys.readouterr()

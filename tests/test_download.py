@@ -1,4 +1,6 @@
-"""Downloads that drop, stall, and come short or changed, from a local hub by huggingface_hub's own client: whole or refused."""
+"""Downloads that drop, stall, and come short or changed, from a local hub by huggingface_hub's own client: whole or
+refused.
+"""
 
 import json
 import os
@@ -14,7 +16,9 @@ import pytest
 from hub_server import API_FAULTS, Fault, HubServer
 
 ROOT = Path(__file__).parent.parent
-ROWS = [{"question": f"How many {i}?", "context": f"CREATE TABLE t{i} (a INT)", "answer": f"SELECT {i}"} for i in range(99)]
+ROWS = [
+    {"question": f"How many {i}?", "context": f"CREATE TABLE t{i} (a INT)", "answer": f"SELECT {i}"} for i in range(99)
+]
 CLIENT = """
 import sys
 from sqlora.system.errors import exit_on_user_error
@@ -53,10 +57,24 @@ def start(hub, tmp_path):
 
     def start(kind, script=CLIENT, **environment):
         clean = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
-        clean |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_DISABLE_TELEMETRY": "1",
-                  "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_VERBOSITY": "error", "HF_HUB_DOWNLOAD_TIMEOUT": "1"} | environment
-        started.append(subprocess.Popen([sys.executable, "-c", script, kind], cwd=ROOT, env=clean, text=True,
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+        clean |= {
+            "HF_ENDPOINT": hub.url,
+            "HF_HOME": str(tmp_path / "cache"),
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            "HF_HUB_VERBOSITY": "error",
+            "HF_HUB_DOWNLOAD_TIMEOUT": "1",
+        } | environment
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-c", script, kind],
+                cwd=ROOT,
+                env=clean,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+        )
         return started[-1]
 
     yield start
@@ -72,7 +90,8 @@ def whole(process, kind, hub):
     if kind == "dataset":
         return out.splitlines()[-1] == str(len(ROWS))
     return {file.name: file.read_bytes() for file in Path(out.splitlines()[-1]).iterdir()} == {
-        file.name: file.read_bytes() for file in (hub.root / "models" / "owner" / "model").iterdir()}
+        file.name: file.read_bytes() for file in (hub.root / "models" / "owner" / "model").iterdir()
+    }
 
 
 def refusal(process):

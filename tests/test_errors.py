@@ -16,16 +16,35 @@ def test_a_long_message_keeps_both_ends():
     assert told.endswith("999; it must be less")
 
 
-@pytest.mark.parametrize(("error", "status", "told"), [
-    (UserError("mend this"), 2, "error: mend this\n"),
-    (OSError(28, "No space left on device", "adapter.bin"), 2, "error: adapter.bin: the disk is full; free some space\n"),
-    (OSError(27, "File too large"), 2, "error: File too large: no file may be so large; raise the limit (ulimit -f), or choose "
-                                       "another file system\n"),
-    (OSError(30, "Read-only file system", "x"), 2, "error: x: the file system is read-only; choose another folder\n"),
-    (OSError(122, "Disk quota exceeded", "x"), 2, "error: x: the disk quota is used up; free some space\n"),
-    (OSError(40, "Too many links", "x"), 2, "error: x: its links lead in a circle; mend them, or choose another path\n"),
-    (KeyboardInterrupt(), 130, "stopped\n"),
-])
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (UserError("mend this"), 2, "error: mend this\n"),
+        (
+            OSError(28, "No space left on device", "adapter.bin"),
+            2,
+            "error: adapter.bin: the disk is full; free some space\n",
+        ),
+        (
+            OSError(27, "File too large"),
+            2,
+            "error: File too large: no file may be so large; raise the limit (ulimit -f), or choose "
+            "another file system\n",
+        ),
+        (
+            OSError(30, "Read-only file system", "x"),
+            2,
+            "error: x: the file system is read-only; choose another folder\n",
+        ),
+        (OSError(122, "Disk quota exceeded", "x"), 2, "error: x: the disk quota is used up; free some space\n"),
+        (
+            OSError(40, "Too many links", "x"),
+            2,
+            "error: x: its links lead in a circle; mend them, or choose another path\n",
+        ),
+        (KeyboardInterrupt(), 130, "stopped\n"),
+    ],
+)
 def test_what_the_user_can_mend_ends_without_a_traceback(capsys, error, status, told):
     with pytest.raises(SystemExit) as stop, exit_on_user_error():
         raise error

@@ -11,57 +11,82 @@ import pytest
 from sqlora.evaluation import judge, metrics
 
 ROOT = Path(__file__).parent.parent
-CONTEXT = ("CREATE TABLE singer (singer_id INTEGER, name VARCHAR, country VARCHAR, age INTEGER); "
-           "CREATE TABLE song (song_id INTEGER, singer_id INTEGER, title VARCHAR, sales INTEGER)")
+CONTEXT = (
+    "CREATE TABLE singer (singer_id INTEGER, name VARCHAR, country VARCHAR, age INTEGER); "
+    "CREATE TABLE song (song_id INTEGER, singer_id INTEGER, title VARCHAR, sales INTEGER)"
+)
 
 
 def verdict(answer, prediction, context=CONTEXT):
     return judge.judge(context, answer, prediction).verdict
 
 
-@pytest.mark.parametrize(("answer", "prediction"), [
-    ("SELECT name FROM singer WHERE age > 30 AND country = 'Peru'",
-     "SELECT name FROM singer WHERE country = 'Peru' AND 30 < age"),
-    ("SELECT name FROM singer WHERE age > 30", "SELECT T1.name AS x FROM singer AS T1 WHERE (T1.age > 30)"),
-    ("SELECT name FROM singer WHERE age IN (3, 4)", "SELECT name FROM singer WHERE age = 3 OR age = 4"),
-    ("SELECT T1.name FROM singer AS T1 JOIN song AS T2 ON T1.singer_id = T2.singer_id WHERE T2.sales > 9",
-     "SELECT b.name FROM song a JOIN singer b ON b.singer_id = a.singer_id WHERE a.sales > 9"),
-    ("SELECT name FROM singer WHERE singer_id IN (SELECT singer_id FROM song)",
-     "SELECT name FROM singer WHERE EXISTS (SELECT 1 FROM song WHERE song.singer_id = singer.singer_id)"),
-    ("SELECT COUNT(*) FROM singer", "SELECT COUNT(1) FROM singer"),
-    ('SELECT name FROM singer WHERE country = "Peru"', "SELECT name FROM singer WHERE country = 'Peru'"),
-    ("SELECT name FROM singer ORDER BY age", "SELECT name FROM singer ORDER BY age ASC"),
-])
+@pytest.mark.parametrize(
+    ("answer", "prediction"),
+    [
+        (
+            "SELECT name FROM singer WHERE age > 30 AND country = 'Peru'",
+            "SELECT name FROM singer WHERE country = 'Peru' AND 30 < age",
+        ),
+        ("SELECT name FROM singer WHERE age > 30", "SELECT T1.name AS x FROM singer AS T1 WHERE (T1.age > 30)"),
+        ("SELECT name FROM singer WHERE age IN (3, 4)", "SELECT name FROM singer WHERE age = 3 OR age = 4"),
+        (
+            "SELECT T1.name FROM singer AS T1 JOIN song AS T2 ON T1.singer_id = T2.singer_id WHERE T2.sales > 9",
+            "SELECT b.name FROM song a JOIN singer b ON b.singer_id = a.singer_id WHERE a.sales > 9",
+        ),
+        (
+            "SELECT name FROM singer WHERE singer_id IN (SELECT singer_id FROM song)",
+            "SELECT name FROM singer WHERE EXISTS (SELECT 1 FROM song WHERE song.singer_id = singer.singer_id)",
+        ),
+        ("SELECT COUNT(*) FROM singer", "SELECT COUNT(1) FROM singer"),
+        ('SELECT name FROM singer WHERE country = "Peru"', "SELECT name FROM singer WHERE country = 'Peru'"),
+        ("SELECT name FROM singer ORDER BY age", "SELECT name FROM singer ORDER BY age ASC"),
+    ],
+)
 def test_what_means_the_same_matches(answer, prediction):
     assert verdict(answer, prediction) == "match"
 
 
-@pytest.mark.parametrize(("answer", "prediction"), [
-    ("SELECT name FROM singer WHERE age > 30", "SELECT name FROM singer WHERE age >= 30"),
-    ("SELECT name FROM singer WHERE age > 30", "SELECT name FROM singer WHERE age > 31"),
-    ("SELECT name FROM singer WHERE age > 30 AND age < 60", "SELECT name FROM singer WHERE age > 30 OR age < 60"),
-    ("SELECT name FROM singer WHERE country = 'Peru'", "SELECT name FROM singer WHERE country = 'peru'"),
-    ("SELECT name FROM singer WHERE name LIKE '%an%'", "SELECT name FROM singer WHERE name LIKE 'an%'"),
-    ("SELECT MAX(age) FROM singer", "SELECT MIN(age) FROM singer"),
-    ("SELECT COUNT(DISTINCT country) FROM singer", "SELECT COUNT(country) FROM singer"),
-    ("SELECT DISTINCT country FROM singer", "SELECT country FROM singer"),
-    ("SELECT name FROM singer ORDER BY age", "SELECT name FROM singer ORDER BY age DESC"),
-    ("SELECT name FROM singer ORDER BY age DESC LIMIT 1", "SELECT name FROM singer ORDER BY age LIMIT 1"),
-    ("SELECT name, age FROM singer", "SELECT age, name FROM singer"),
-    ("SELECT country, COUNT(*) FROM singer GROUP BY country", "SELECT country, COUNT(*) FROM singer GROUP BY name"),
-    ("SELECT T1.name FROM singer AS T1 JOIN song AS T2 ON T1.singer_id = T2.singer_id",
-     "SELECT T1.name FROM singer AS T1 JOIN song AS T2 ON T1.singer_id = T2.song_id"),
-])
+@pytest.mark.parametrize(
+    ("answer", "prediction"),
+    [
+        ("SELECT name FROM singer WHERE age > 30", "SELECT name FROM singer WHERE age >= 30"),
+        ("SELECT name FROM singer WHERE age > 30", "SELECT name FROM singer WHERE age > 31"),
+        ("SELECT name FROM singer WHERE age > 30 AND age < 60", "SELECT name FROM singer WHERE age > 30 OR age < 60"),
+        ("SELECT name FROM singer WHERE country = 'Peru'", "SELECT name FROM singer WHERE country = 'peru'"),
+        ("SELECT name FROM singer WHERE name LIKE '%an%'", "SELECT name FROM singer WHERE name LIKE 'an%'"),
+        ("SELECT MAX(age) FROM singer", "SELECT MIN(age) FROM singer"),
+        ("SELECT COUNT(DISTINCT country) FROM singer", "SELECT COUNT(country) FROM singer"),
+        ("SELECT DISTINCT country FROM singer", "SELECT country FROM singer"),
+        ("SELECT name FROM singer ORDER BY age", "SELECT name FROM singer ORDER BY age DESC"),
+        ("SELECT name FROM singer ORDER BY age DESC LIMIT 1", "SELECT name FROM singer ORDER BY age LIMIT 1"),
+        ("SELECT name, age FROM singer", "SELECT age, name FROM singer"),
+        ("SELECT country, COUNT(*) FROM singer GROUP BY country", "SELECT country, COUNT(*) FROM singer GROUP BY name"),
+        (
+            "SELECT T1.name FROM singer AS T1 JOIN song AS T2 ON T1.singer_id = T2.singer_id",
+            "SELECT T1.name FROM singer AS T1 JOIN song AS T2 ON T1.singer_id = T2.song_id",
+        ),
+    ],
+)
 def test_one_wrong_edit_is_exposed(answer, prediction):
     found = judge.judge(CONTEXT, answer, prediction)
     assert found.verdict == "mismatch"
     assert found.why
 
 
-@pytest.mark.parametrize("prediction", [
-    None, "", "no query", "SELECT nonesuch FROM singer", 'SELECT "nonesuch" FROM singer', "SELECT name FROM nonesuch",
-    "DELETE FROM singer", "SELECT 1; SELECT 2",
-])
+@pytest.mark.parametrize(
+    "prediction",
+    [
+        None,
+        "",
+        "no query",
+        "SELECT nonesuch FROM singer",
+        'SELECT "nonesuch" FROM singer',
+        "SELECT name FROM nonesuch",
+        "DELETE FROM singer",
+        "SELECT 1; SELECT 2",
+    ],
+)
 def test_what_does_not_run_is_invalid(prediction):
     assert verdict("SELECT name FROM singer", prediction) == "invalid"
 
@@ -77,16 +102,29 @@ def test_a_limit_without_an_order_allows_any_rows_but_so_many():
 
 
 def test_a_score_is_repeatable_and_in_order():
-    rows = [{"context": CONTEXT, "answer": f"SELECT name FROM singer WHERE age > {i}", "prediction":
-             f"SELECT name FROM singer WHERE age > {i + i % 2}"} for i in range(8)]
+    rows = [
+        {
+            "context": CONTEXT,
+            "answer": f"SELECT name FROM singer WHERE age > {i}",
+            "prediction": f"SELECT name FROM singer WHERE age > {i + i % 2}",
+        }
+        for i in range(8)
+    ]
     first = judge.score(rows)
     assert [found.verdict for found in first] == ["match", "mismatch"] * 4
     assert judge.score(rows) == first
 
 
 def test_answers_are_judged_where_they_and_the_gold_are_known():
-    answers = [{"context": CONTEXT, "answer": "SELECT COUNT(*) FROM song", "base": None, "adapter": "SELECT COUNT(1) FROM song"},
-               {"context": CONTEXT, "answer": None, "base": "SELECT 1", "adapter": "SELECT 1"}]
+    answers = [
+        {
+            "context": CONTEXT,
+            "answer": "SELECT COUNT(*) FROM song",
+            "base": None,
+            "adapter": "SELECT COUNT(1) FROM song",
+        },
+        {"context": CONTEXT, "answer": None, "base": "SELECT 1", "adapter": "SELECT 1"},
+    ]
     (first, second), (by_text, _) = (judge.judge_answers(answers, execute) for execute in (True, False))
     assert second == {}
     assert (list(first), first["adapter"].verdict, first["adapter"].executed) == (["adapter"], "match", True)
@@ -97,39 +135,52 @@ def test_answers_are_judged_where_they_and_the_gold_are_known():
 
 
 def test_many_rows_are_judged_by_several_processes_as_by_one():
-    rows = [{"context": CONTEXT, "answer": "SELECT name FROM singer", "prediction": f"SELECT name FROM singer LIMIT {i}"}
-            for i in range(120)]
+    rows = [
+        {"context": CONTEXT, "answer": "SELECT name FROM singer", "prediction": f"SELECT name FROM singer LIMIT {i}"}
+        for i in range(120)
+    ]
     assert judge.score(rows, workers=2) == judge.score(rows, workers=1)
 
 
-@pytest.mark.parametrize(("answer", "prediction", "found"), [
-    ("SELECT name FROM singer WHERE age = 01", "SELECT name FROM singer WHERE age = 1", "match"),
-    ("SELECT name FROM singer WHERE age = 1", "SELECT name FROM singer WHERE age = 01", "match"),
-    ("SELECT name FROM singer ORDER BY singer_id, age, name LIMIT 05",
-     "SELECT name FROM singer ORDER BY singer_id, age, name LIMIT 5", "match"),
-    ("SELECT name FROM singer WHERE age > 1997-01-01", "SELECT name FROM singer WHERE age > 1995", "match"),
-    ("SELECT name FROM singer", "SELECT name FROM singer WHERE age > 99999999999999999999", "mismatch"),
-    ("SELECT name FROM singer WHERE age = 9223372036854775807", "SELECT name FROM singer", "mismatch"),
-    ("SELECT name FROM singer WHERE age = 0x10", "SELECT name FROM singer WHERE age = 16", "match"),
-    ("SELECT name FROM singer ORDER BY 9", "SELECT name FROM singer", "unscorable"),
-    ("SELECT name FROM singer ORDER BY 0", "SELECT name FROM singer", "unscorable"),
-    ("SELECT name FROM singer UNION SELECT title FROM song ORDER BY 2", "SELECT name FROM singer", "unscorable"),
-    ("SELECT name FROM singer", "SELECT '\ud800' FROM singer", "invalid"),
-    ("SELECT name FROM singer", "SELECT " + "(" * 4000 + "1" + ")" * 4000, "invalid"),
-    (None, "SELECT name FROM singer", "unscorable"),
-    (7, "SELECT name FROM singer", "unscorable"),
-    ("SELECT name FROM singer", 7, "invalid"),
-])
+@pytest.mark.parametrize(
+    ("answer", "prediction", "found"),
+    [
+        ("SELECT name FROM singer WHERE age = 01", "SELECT name FROM singer WHERE age = 1", "match"),
+        ("SELECT name FROM singer WHERE age = 1", "SELECT name FROM singer WHERE age = 01", "match"),
+        (
+            "SELECT name FROM singer ORDER BY singer_id, age, name LIMIT 05",
+            "SELECT name FROM singer ORDER BY singer_id, age, name LIMIT 5",
+            "match",
+        ),
+        ("SELECT name FROM singer WHERE age > 1997-01-01", "SELECT name FROM singer WHERE age > 1995", "match"),
+        ("SELECT name FROM singer", "SELECT name FROM singer WHERE age > 99999999999999999999", "mismatch"),
+        ("SELECT name FROM singer WHERE age = 9223372036854775807", "SELECT name FROM singer", "mismatch"),
+        ("SELECT name FROM singer WHERE age = 0x10", "SELECT name FROM singer WHERE age = 16", "match"),
+        ("SELECT name FROM singer ORDER BY 9", "SELECT name FROM singer", "unscorable"),
+        ("SELECT name FROM singer ORDER BY 0", "SELECT name FROM singer", "unscorable"),
+        ("SELECT name FROM singer UNION SELECT title FROM song ORDER BY 2", "SELECT name FROM singer", "unscorable"),
+        ("SELECT name FROM singer", "SELECT '\ud800' FROM singer", "invalid"),
+        ("SELECT name FROM singer", "SELECT " + "(" * 4000 + "1" + ")" * 4000, "invalid"),
+        (None, "SELECT name FROM singer", "unscorable"),
+        (7, "SELECT name FROM singer", "unscorable"),
+        ("SELECT name FROM singer", 7, "invalid"),
+    ],
+)
 def test_whatever_stands_in_a_row_has_a_verdict(answer, prediction, found):
     given = judge.judge(CONTEXT, answer, prediction)
     assert given.verdict == found
     assert bool(given.why) == (found != "match")
 
 
-@pytest.mark.parametrize("query", [
-    "SELECT CAST(age AS DATE) FROM singer", "SELECT CAST(name AS TIMESTAMP) FROM singer", "SELECT name FROM singer LIMIT 1",
-    "SELECT datetime('now'), name FROM singer",
-])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT CAST(age AS DATE) FROM singer",
+        "SELECT CAST(name AS TIMESTAMP) FROM singer",
+        "SELECT name FROM singer LIMIT 1",
+        "SELECT datetime('now'), name FROM singer",
+    ],
+)
 def test_identical_sql_is_no_mismatch(query):
     assert verdict(query, query) == verdict(query, f"{query.lower()} ;") == "match"
 
@@ -151,7 +202,9 @@ def test_a_fault_in_scoring_costs_one_verdict(monkeypatch):
     counted = judge.metrics([found, metrics.Verdict("match")])
     assert (counted["error"]["count"], counted["error"]["of"], counted["execution_match"]["of"]) == (1, 2, 1)
     assert judge.compare([found], [metrics.Verdict("match")])["n"] == 0
-    assert judge.failures([found, metrics.Verdict("match")]).startswith("1 answers are not scored; the first: scoring fai")
+    assert judge.failures([found, metrics.Verdict("match")]).startswith(
+        "1 answers are not scored; the first: scoring fai"
+    )
     assert judge.failures([metrics.Verdict("match")]) == ""
 
 
@@ -180,10 +233,14 @@ def test_a_gold_whose_answer_hangs_on_storage_is_unscorable_whatever_is_predicte
 
 
 def test_a_group_s_other_column_matches_whichever_table_comes_first():
-    answer = ("SELECT T1.name, COUNT(*) FROM singer AS T1 JOIN song AS T2 ON T1.singer_id = T2.singer_id "
-              "GROUP BY T2.singer_id ORDER BY COUNT(*) DESC LIMIT 1")
-    other = ("SELECT T1.name, COUNT(*) FROM song AS T2 JOIN singer AS T1 ON T1.singer_id = T2.singer_id "
-             "GROUP BY T1.singer_id ORDER BY COUNT(*) DESC LIMIT 1")
+    answer = (
+        "SELECT T1.name, COUNT(*) FROM singer AS T1 JOIN song AS T2 ON T1.singer_id = T2.singer_id "
+        "GROUP BY T2.singer_id ORDER BY COUNT(*) DESC LIMIT 1"
+    )
+    other = (
+        "SELECT T1.name, COUNT(*) FROM song AS T2 JOIN singer AS T1 ON T1.singer_id = T2.singer_id "
+        "GROUP BY T1.singer_id ORDER BY COUNT(*) DESC LIMIT 1"
+    )
     assert verdict(answer, other) == "match"
 
 
@@ -198,9 +255,18 @@ def test_a_column_that_the_gold_names_by_its_table_is_added_and_told():
 
 def test_text_and_numbers_are_compared_as_the_gold_s_author_meant():
     context = "CREATE TABLE film (title VARCHAR, year VARCHAR)"
-    assert verdict("SELECT title FROM film WHERE year > 2000", "SELECT title FROM film WHERE year > '2000'", context) == "match"
-    assert verdict("SELECT MAX(year) FROM film WHERE year <> 9", "SELECT MAX(CAST(year AS INTEGER)) FROM film WHERE year <> 9",
-                   context) == "match"
+    assert (
+        verdict("SELECT title FROM film WHERE year > 2000", "SELECT title FROM film WHERE year > '2000'", context)
+        == "match"
+    )
+    assert (
+        verdict(
+            "SELECT MAX(year) FROM film WHERE year <> 9",
+            "SELECT MAX(CAST(year AS INTEGER)) FROM film WHERE year <> 9",
+            context,
+        )
+        == "match"
+    )
 
 
 def test_a_runaway_prediction_is_a_timeout():
@@ -208,9 +274,14 @@ def test_a_runaway_prediction_is_a_timeout():
     assert verdict("SELECT name FROM singer", endless) == "timeout"
 
 
-@pytest.mark.parametrize("prediction", [
-    "SELECT name, FROM singer", "SELECT age::int FROM singer", "SELECT name FROM singer LIMIT ALL",
-])
+@pytest.mark.parametrize(
+    "prediction",
+    [
+        "SELECT name, FROM singer",
+        "SELECT age::int FROM singer",
+        "SELECT name FROM singer LIMIT ALL",
+    ],
+)
 def test_what_sqlite_itself_would_not_take_is_invalid(prediction):
     assert verdict("SELECT name FROM singer", prediction) == "invalid"
 
@@ -223,14 +294,26 @@ def test_workers_give_what_one_process_gives():
 
 def test_metrics_count_what_they_say():
     verdict = metrics.Verdict
-    found = judge.metrics([
-        verdict("match", exact=True, non_empty=True, kinds=("filter",)), verdict("match", kinds=("filter", "join")),
-        verdict("mismatch", "w", non_empty=True), verdict("invalid", "w", "syntax", non_empty=True),
-        verdict("timeout", "w", "timeout"), verdict("unscorable", "w", "no such column", exact=True),
-    ])
+    found = judge.metrics(
+        [
+            verdict("match", exact=True, non_empty=True, kinds=("filter",)),
+            verdict("match", kinds=("filter", "join")),
+            verdict("mismatch", "w", non_empty=True),
+            verdict("invalid", "w", "syntax", non_empty=True),
+            verdict("timeout", "w", "timeout"),
+            verdict("unscorable", "w", "no such column", exact=True),
+        ]
+    )
     counts = {key: (found[key]["count"], found[key]["of"]) for key in metrics.SHARES}
-    assert counts == {"valid": (3, 5), "execution_match": (2, 5), "execution_match_non_empty": (1, 3), "exact_match": (2, 6),
-                      "timeout": (1, 5), "unscorable": (1, 6), "error": (0, 6)}
+    assert counts == {
+        "valid": (3, 5),
+        "execution_match": (2, 5),
+        "execution_match_non_empty": (1, 3),
+        "exact_match": (2, 6),
+        "timeout": (1, 5),
+        "unscorable": (1, 6),
+        "error": (0, 6),
+    }
     assert found["n"] == 6
     assert found["unscorable_why"] == {"no such column": 1}
     assert found["by_kind"]["filter"]["share"] == 1
@@ -241,18 +324,28 @@ def test_metrics_count_what_they_say():
 def test_an_adapter_is_compared_with_its_base_on_the_rows_that_are_scorable():
     match, mismatch, unscorable = map(metrics.Verdict, ("match", "mismatch", "unscorable"))
     found = judge.compare([mismatch] * 9 + [match, match, unscorable], [match] * 9 + [mismatch, match, match])
-    assert found == {"n": 11, "both": 1, "only_base": 1, "only_adapter": 9, "neither": 0, "difference": pytest.approx(8 / 11),
-                     "p_value": pytest.approx(22 / 1024)}
+    assert found == {
+        "n": 11,
+        "both": 1,
+        "only_base": 1,
+        "only_adapter": 9,
+        "neither": 0,
+        "difference": pytest.approx(8 / 11),
+        "p_value": pytest.approx(22 / 1024),
+    }
 
 
-@pytest.mark.parametrize(("query", "kinds"), [
-    ("SELECT name FROM singer", ()),
-    ("SELECT COUNT(*) FROM singer WHERE age > 3", ("filter", "aggregate")),
-    ("SELECT country, MAX(age) FROM singer GROUP BY country", ("aggregate", "group")),
-    ("SELECT 1 FROM singer JOIN song ON singer.singer_id = song.singer_id", ("join",)),
-    ("SELECT name FROM singer WHERE age = (SELECT MAX(age) FROM singer)", ("filter", "aggregate", "nested")),
-    ("SELECT name FROM singer UNION SELECT title FROM song", ("set operation",)),
-])
+@pytest.mark.parametrize(
+    ("query", "kinds"),
+    [
+        ("SELECT name FROM singer", ()),
+        ("SELECT COUNT(*) FROM singer WHERE age > 3", ("filter", "aggregate")),
+        ("SELECT country, MAX(age) FROM singer GROUP BY country", ("aggregate", "group")),
+        ("SELECT 1 FROM singer JOIN song ON singer.singer_id = song.singer_id", ("join",)),
+        ("SELECT name FROM singer WHERE age = (SELECT MAX(age) FROM singer)", ("filter", "aggregate", "nested")),
+        ("SELECT name FROM singer UNION SELECT title FROM song", ("set operation",)),
+    ],
+)
 def test_kinds_of_query(query, kinds):
     assert judge.judge(CONTEXT, query, query).kinds == kinds
 
@@ -268,8 +361,10 @@ def run(*arguments):
 
 
 def test_the_command_scores_anybodys_predictions(tmp_path):
-    rows = [{"context": CONTEXT, "answer": "SELECT name FROM singer", "prediction": sql}
-            for sql in ("SELECT name FROM singer", "SELECT age FROM singer", "SELECT", None)]
+    rows = [
+        {"context": CONTEXT, "answer": "SELECT name FROM singer", "prediction": sql}
+        for sql in ("SELECT name FROM singer", "SELECT age FROM singer", "SELECT", None)
+    ]
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     done = run(tmp_path / "p.jsonl", "--json", tmp_path / "out.json")
     assert done.returncode == 0, done.stderr
@@ -284,11 +379,18 @@ def test_the_command_scores_the_rest_and_exits_with_1_where_scoring_fails(tmp_pa
     golds = ("SELECT name FROM singer", "SELECT age FROM singer")
     rows = [{"context": CONTEXT, "answer": sql, "prediction": sql} for sql in golds]
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    code = ("import sys; from sqlora.evaluation import __main__, judge; gold = judge.Gold\n"
-            "judge.Gold = lambda query: gold(query) if 'name' in query.sql() else 1 / 0\n"
-            "sys.argv[1:] = ['p.jsonl', '--json', 'out.json']; __main__.main()")
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
-                          capture_output=True, text=True)
+    code = (
+        "import sys; from sqlora.evaluation import __main__, judge; gold = judge.Gold\n"
+        "judge.Gold = lambda query: gold(query) if 'name' in query.sql() else 1 / 0\n"
+        "sys.argv[1:] = ['p.jsonl', '--json', 'out.json']; __main__.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 1
     assert "1 answers are not scored" in done.stderr
     assert "errors in scoring" in done.stdout

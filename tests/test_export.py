@@ -1,4 +1,6 @@
-"""A base of any kind written as an ordinary folder: other programs find the prompt's ids, the rope and the end of an answer."""
+"""A base of any kind written as an ordinary folder: other programs find the prompt's ids, the rope and the end of an
+answer.
+"""
 
 import json
 
@@ -49,8 +51,11 @@ def test_programs_of_before_transformers_5_find_the_rope(codellama_folder, make_
 def test_a_tokenizer_that_does_not_come_back_is_refused(llama_folder, tmp_path, monkeypatch):
     base = base_models.find_base_model(str(llama_folder))
     tokenizer = loading.load_tokenizer(base)
-    monkeypatch.setattr(tokenizer, "save_pretrained", lambda folder: AutoTokenizer.from_pretrained(
-        llama_folder, bos_token="<unk>").save_pretrained(folder))
+    monkeypatch.setattr(
+        tokenizer,
+        "save_pretrained",
+        lambda folder: AutoTokenizer.from_pretrained(llama_folder, bos_token="<unk>").save_pretrained(folder),
+    )
     with pytest.raises(UserError, match="does not come back"):
         export.write_tokenizer(tmp_path, tokenizer, base)
 

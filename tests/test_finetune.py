@@ -19,15 +19,35 @@ from sqlora.storage import atomic, checkpoints, outputs
 from sqlora.system.errors import UserError, exit_on_user_error
 
 ROOT = Path(__file__).parent.parent
-SHORT = ("--max-steps", "4", "--eval-steps", "2", "--save-steps", "2", "--logging-steps", "2", "--warmup-steps", "1",
-         "--validation-rows", "4", "--batch-size", "4", "--gradient-accumulation-steps", "1", "--max-new-tokens", "8")
+SHORT = (
+    "--max-steps",
+    "4",
+    "--eval-steps",
+    "2",
+    "--save-steps",
+    "2",
+    "--logging-steps",
+    "2",
+    "--warmup-steps",
+    "1",
+    "--validation-rows",
+    "4",
+    "--batch-size",
+    "4",
+    "--gradient-accumulation-steps",
+    "1",
+    "--max-new-tokens",
+    "8",
+)
 
 
 @pytest.fixture
 def rows_file(tmp_path):
     path = tmp_path / "rows.jsonl"
-    rows = [{"question": f"How many {i}?", "context": f"CREATE TABLE t{i} (a INTEGER)", "answer": f"SELECT {i} FROM t{i}"}
-            for i in range(24)]
+    rows = [
+        {"question": f"How many {i}?", "context": f"CREATE TABLE t{i} (a INTEGER)", "answer": f"SELECT {i} FROM t{i}"}
+        for i in range(24)
+    ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
@@ -36,7 +56,8 @@ def rows_file(tmp_path):
 def short_run(llama_folder, rows_file, make_settings):
     """Settings of a run of seconds, with further flags."""
     return lambda *flags: make_settings(
-        "--base-model", str(llama_folder), "--data-path", str(rows_file), "--test-data", str(rows_file), *SHORT, *flags)
+        "--base-model", str(llama_folder), "--data-path", str(rows_file), "--test-data", str(rows_file), *SHORT, *flags
+    )
 
 
 def test_the_main_job_as_a_user_runs_it(llama_folder, rows_file, tmp_path):
@@ -44,18 +65,37 @@ def test_the_main_job_as_a_user_runs_it(llama_folder, rows_file, tmp_path):
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "120"}
 
     def run(script, *more):
-        return subprocess.run([sys.executable, ROOT / script, *map(str, flags), *more], cwd=tmp_path, env=environment,
-                              capture_output=True, text=True, timeout=patience.SECONDS)
+        return subprocess.run(
+            [sys.executable, ROOT / script, *map(str, flags), *more],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=patience.SECONDS,
+        )
 
     trained = run("finetune.py")
     assert trained.returncode == 0, trained.stderr
-    for fact in ("foundation model", "adapter save path", "cpu:", "batch size", "warm-up 1", "learning rate", "24 read"):
+    for fact in (
+        "foundation model",
+        "adapter save path",
+        "cpu:",
+        "batch size",
+        "warm-up 1",
+        "learning rate",
+        "24 read",
+    ):
         assert fact in trained.stdout
     assert trained.stderr == ""
     finished = tmp_path / "saved_model"
     assert outputs.CARD.fits(finished / "README.md")
     assert {path.name for path in finished.iterdir()} == {
-        ".lock", "README.md", "adapter_config.json", "adapter_model.safetensors", "sqlora.json"}
+        ".lock",
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "sqlora.json",
+    }
     assert json.loads((finished / "sqlora.json").read_text())["status"] == "finished"
     assert str(tmp_path) not in (finished / "README.md").read_text()
     assert (tmp_path / "lora_models" / "loss.png").stat().st_size > 5000
@@ -68,8 +108,12 @@ def test_the_main_job_as_a_user_runs_it(llama_folder, rows_file, tmp_path):
     assert [row["question"] for row in answers] == [row["question"] for row in given]
     assert all(answer.keys() == {"question", "context", "answer", "base", "adapter"} for answer in answers)
     assert "execution match" in (tmp_path / "lora_models" / "before_after.html").read_text()
-    for kind, name in ((outputs.ANSWERS, "answers.jsonl"), (outputs.LOGGED_STEPS, "lora_models/metrics.jsonl"),
-                       (outputs.WEB_PAGE, "lora_models/before_after.html"), (outputs.VERDICTS, "lora_models/evaluation.json")):
+    for kind, name in (
+        (outputs.ANSWERS, "answers.jsonl"),
+        (outputs.LOGGED_STEPS, "lora_models/metrics.jsonl"),
+        (outputs.WEB_PAGE, "lora_models/before_after.html"),
+        (outputs.VERDICTS, "lora_models/evaluation.json"),
+    ):
         assert kind.fits(tmp_path / name), name
     assert "execution match, adapter" in answered.stdout
     evaluation = json.loads((tmp_path / "lora_models" / "evaluation.json").read_text())
@@ -114,7 +158,10 @@ def test_what_the_check_and_a_test_file_take_out_is_told(short_run, rows_file, t
 
 
 def test_rows_of_one_database_are_split_by_their_sql_and_a_line_says_so(short_run, rows_file, capsys):
-    rows = [{"question": f"{i}?", "context": "CREATE TABLE t (a INTEGER)", "answer": f"SELECT {i} FROM t"} for i in range(24)]
+    rows = [
+        {"question": f"{i}?", "context": "CREATE TABLE t (a INTEGER)", "answer": f"SELECT {i} FROM t"}
+        for i in range(24)
+    ]
     rows_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     finetune.main(short_run("--estimate"))
     assert "too many rows share their tables" in capsys.readouterr().out
@@ -157,17 +204,28 @@ def small_disk(tmp_path):
     """A file system of 1.5 MB, where this user may mount one."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    if os.name != "posix" or subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", folder], capture_output=True
-    ).returncode:
+    if (
+        os.name != "posix"
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", folder], capture_output=True).returncode
+    ):
         pytest.skip("a small file system can only be mounted by root")
     yield folder
     subprocess.run(["umount", "-l", folder], check=True)
 
 
 def test_a_disk_that_fills_while_saving_costs_nothing_saved_before(short_run, small_disk, monkeypatch):
-    settings = short_run("--checkpoint-dir", str(small_disk), "--save-steps", "2", "--save-total-limit", "1",
-                         "--max-steps", "40", "--lora-r", "8")
+    settings = short_run(
+        "--checkpoint-dir",
+        str(small_disk),
+        "--save-steps",
+        "2",
+        "--save-total-limit",
+        "1",
+        "--max-steps",
+        "40",
+        "--lora-r",
+        "8",
+    )
     seal = checkpoints.seal
 
     def fill_after_the_first(*arguments):
@@ -220,10 +278,25 @@ def test_the_exit_of_a_user_error_and_of_a_bug(capsys):
 
 @pytest.mark.slow
 def test_twenty_interrupts_in_a_row_leave_a_checkpoint(llama_folder, rows_file, tmp_path):
-    flags = ["--base-model", llama_folder, "--data-path", rows_file, *SHORT, "--max-steps", "100000", "--save-steps", "100000"]
-    process = subprocess.Popen([sys.executable, ROOT / "finetune.py", *map(str, flags)], cwd=tmp_path,
-                               env=os.environ | {"HF_HUB_OFFLINE": "1"}, text=True,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    flags = [
+        "--base-model",
+        llama_folder,
+        "--data-path",
+        rows_file,
+        *SHORT,
+        "--max-steps",
+        "100000",
+        "--save-steps",
+        "100000",
+    ]
+    process = subprocess.Popen(
+        [sys.executable, ROOT / "finetune.py", *map(str, flags)],
+        cwd=tmp_path,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        text=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
     metrics = tmp_path / "lora_models" / "metrics.jsonl"
     deadline = time.monotonic() + patience.SECONDS
     while not metrics.exists() and process.poll() is None and time.monotonic() < deadline:

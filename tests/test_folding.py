@@ -21,8 +21,12 @@ def load(llama_folder, make_settings):
     """The tiny Llama with low-bit weights, float32 or bfloat16 beside them."""
 
     def load(low_bit="nf4", dtype="float32"):
-        return loading.load_base(base_models.find_base_model(str(llama_folder)), make_settings("--low-bit", low_bit),
-                                 device.choose_device("cpu", dtype), training=False).eval()
+        return loading.load_base(
+            base_models.find_base_model(str(llama_folder)),
+            make_settings("--low-bit", low_bit),
+            device.choose_device("cpu", dtype),
+            training=False,
+        ).eval()
 
     return load
 
@@ -30,8 +34,12 @@ def load(llama_folder, make_settings):
 def wrap(model, **shape):
     """An adapter that does something: PEFT's own begins with zeros."""
     torch.manual_seed(1)
-    return get_peft_model(model, LoraConfig(r=4, lora_alpha=16, target_modules=["q_proj", "v_proj", "down_proj"],
-                                            init_lora_weights=False, **shape)).eval()
+    return get_peft_model(
+        model,
+        LoraConfig(
+            r=4, lora_alpha=16, target_modules=["q_proj", "v_proj", "down_proj"], init_lora_weights=False, **shape
+        ),
+    ).eval()
 
 
 @torch.inference_mode()
@@ -121,7 +129,8 @@ def test_in_bfloat16_the_sum_is_rounded_once(load):
     lora = {name: weight for name, weight in exact.state_dict().items() if "lora_" in name}
     rounded.load_state_dict(lora, strict=False)  # which PEFT draws in the base's type
     exact, rounded = (merging.fold(model).model.layers[0].self_attn.q_proj.weight for model in (exact, rounded))
-    assert ((rounded.float() - exact).abs() <= 2.0**-8 * exact.abs() + 1e-7).all()  # half a unit in the last place of the sum
+    # half a unit in the last place of the sum
+    assert ((rounded.float() - exact).abs() <= 2.0**-8 * exact.abs() + 1e-7).all()
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])

@@ -1,4 +1,6 @@
-"""Any data file and any adapter, damaged or of strange content: rows and weights that can be used, or one clear line."""
+"""Any data file and any adapter, damaged or of strange content: rows and weights that can be used, or one clear
+line.
+"""
 
 import csv
 import io
@@ -15,7 +17,10 @@ from sqlora.data import dataset
 from sqlora.model import adapter, base_models, device, loading
 from sqlora.storage import checkpoints
 
-ROWS = [{"question": f"How many {i}?", "context": f"CREATE TABLE t{i} (a INTEGER)", "answer": f"SELECT {i}"} for i in range(4)]
+ROWS = [
+    {"question": f"How many {i}?", "context": f"CREATE TABLE t{i} (a INTEGER)", "answer": f"SELECT {i}"}
+    for i in range(4)
+]
 COLUMNS = list(ROWS[0])
 
 
@@ -62,11 +67,20 @@ def test_any_data_file(tmp_path, suffix):
         for row in rows:
             assert all(type(row[name]) is str and row[name].strip() and row[name].encode() for name in COLUMNS)
 
-    contents = [damaged(MAKERS[suffix](ROWS)), st.binary(max_size=60), texts.map(lambda text: text.encode(errors="replace"))]
+    contents = [
+        damaged(MAKERS[suffix](ROWS)),
+        st.binary(max_size=60),
+        texts.map(lambda text: text.encode(errors="replace")),
+    ]
     if suffix in (".json", ".jsonl"):
-        contents += [strange(json_values).map(MAKERS[suffix]), json_values.map(lambda value: json.dumps(value).encode())]
+        contents += [
+            strange(json_values).map(MAKERS[suffix]),
+            json_values.map(lambda value: json.dumps(value).encode()),
+        ]
     elif suffix == ".csv":
-        cells = st.dictionaries(st.sampled_from(COLUMNS), texts.map(lambda text: text.encode(errors="replace").decode()))
+        cells = st.dictionaries(
+            st.sampled_from(COLUMNS), texts.map(lambda text: text.encode(errors="replace").decode())
+        )
         contents.append(st.lists(st.one_of(st.sampled_from(ROWS), cells), max_size=4).map(as_csv))
     counts = fuzz(check, st.one_of(contents), examples=100)
     assert counts["refused"]
@@ -91,7 +105,9 @@ def whole_adapter(llama_folder, llama_tokenizer, tmp_path_factory):
 @pytest.mark.parametrize("name", [checkpoints.WEIGHTS, "adapter_config.json", checkpoints.FINGERPRINT])
 @pytest.mark.parametrize("sealed", [True, False])
 def test_any_adapter(whole_adapter, llama_tokenizer, tmp_path, name, sealed):
-    """With and without a fingerprint: adapters of another make have none, and nothing else is there to tell the damage."""
+    """With and without a fingerprint: adapters of another make have none, and nothing else is there to tell the
+    damage.
+    """
     if name == checkpoints.FINGERPRINT and not sealed:
         pytest.skip("it is the fingerprint that is damaged")
     settings, base, cpu, whole = whole_adapter
@@ -115,7 +131,12 @@ def test_any_adapter(whole_adapter, llama_tokenizer, tmp_path, name, sealed):
     contents = [damaged(original)]
     if name.endswith(".json"):
         saved = json.loads(original)
-        edits = st.dictionaries(st.one_of(st.sampled_from(sorted(saved)), texts), st.one_of(scalars, json_values), min_size=1)
-        contents += [edits.map(lambda edit: json.dumps(saved | edit).encode()), json_values.map(lambda v: json.dumps(v).encode())]
+        edits = st.dictionaries(
+            st.one_of(st.sampled_from(sorted(saved)), texts), st.one_of(scalars, json_values), min_size=1
+        )
+        contents += [
+            edits.map(lambda edit: json.dumps(saved | edit).encode()),
+            json_values.map(lambda v: json.dumps(v).encode()),
+        ]
     counts = fuzz(check, st.one_of(contents), examples=40)
     assert counts["refused"]

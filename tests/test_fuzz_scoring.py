@@ -1,4 +1,5 @@
-"""Scoring gives a verdict on whatever stands in a row: queries with every form of literal, and golds with edits in their text.
+"""Scoring gives a verdict on whatever stands in a row: queries with every form of literal, and golds with edits in
+their text.
 
 500 pairs as an ordinary test; SLOW=1 pytest tests/test_fuzz_scoring.py tries 20,000.
 """
@@ -20,17 +21,93 @@ from sqlora.generation import self_consistency
 ROOT = Path(__file__).parent.parent
 CONTEXT = "CREATE TABLE t (a INTEGER, m TEXT, d DATE, r REAL); CREATE TABLE u (a INTEGER, b TEXT)"
 LITERALS = (
-    "01", "-01", "007", "0x1F", "0xFFFFFFFFFFFFFFFFFF", "1e3", "1.e5", ".5", "1e999", "-1e999", "9223372036854775807",
-    "9223372036854775808", "-9223372036854775809", "9" * 40, "9" * 5000, "1_000", "1997-01-01", "'1997-01-01'",
-    "'9999-12-31'", "'0000-00-00'", "DATE '2020-02-30'", "x'00ff'", "x'0'", "N'x'", "''", "'it''s'", "'é🙂'", "'\0'",
-    "'\ud800'", "'%_'", "NULL", "TRUE", "?", "?1", ":x", "@y", "$z", "+5", "- -5", "1.0", "5 % 2", "CAST('1' AS DATE)",
-    '"m"', '"nobody"', "`a`", "[a]", "INTERVAL '1' DAY",
+    "01",
+    "-01",
+    "007",
+    "0x1F",
+    "0xFFFFFFFFFFFFFFFFFF",
+    "1e3",
+    "1.e5",
+    ".5",
+    "1e999",
+    "-1e999",
+    "9223372036854775807",
+    "9223372036854775808",
+    "-9223372036854775809",
+    "9" * 40,
+    "9" * 5000,
+    "1_000",
+    "1997-01-01",
+    "'1997-01-01'",
+    "'9999-12-31'",
+    "'0000-00-00'",
+    "DATE '2020-02-30'",
+    "x'00ff'",
+    "x'0'",
+    "N'x'",
+    "''",
+    "'it''s'",
+    "'é🙂'",
+    "'\0'",
+    "'\ud800'",
+    "'%_'",
+    "NULL",
+    "TRUE",
+    "?",
+    "?1",
+    ":x",
+    "@y",
+    "$z",
+    "+5",
+    "- -5",
+    "1.0",
+    "5 % 2",
+    "CAST('1' AS DATE)",
+    '"m"',
+    '"nobody"',
+    "`a`",
+    "[a]",
+    "INTERVAL '1' DAY",
 )
 PIECES = (
-    "(", ")", ",", ";", "'", '"', "--", "/*", "*", " OR ", " AND ", "NOT ", " IS ", " IN (", "SELECT ", " FROM t", " ORDER BY 9",
-    " ORDER BY 0", " LIMIT 05", " LIMIT -1", " LIMIT 1e2", " OFFSET 99999999999999999999", " GROUP BY 7", " UNION SELECT 1",
-    " HAVING 01 > 1", "CASE WHEN ", " END", "``", "[", "\0", "\ud800", "\u2028", "((((", "COUNT(", "DISTINCT ", "```sql\n",
-    "T1.", "::int",
+    "(",
+    ")",
+    ",",
+    ";",
+    "'",
+    '"',
+    "--",
+    "/*",
+    "*",
+    " OR ",
+    " AND ",
+    "NOT ",
+    " IS ",
+    " IN (",
+    "SELECT ",
+    " FROM t",
+    " ORDER BY 9",
+    " ORDER BY 0",
+    " LIMIT 05",
+    " LIMIT -1",
+    " LIMIT 1e2",
+    " OFFSET 99999999999999999999",
+    " GROUP BY 7",
+    " UNION SELECT 1",
+    " HAVING 01 > 1",
+    "CASE WHEN ",
+    " END",
+    "``",
+    "[",
+    "\0",
+    "\ud800",
+    "\u2028",
+    "((((",
+    "COUNT(",
+    "DISTINCT ",
+    "```sql\n",
+    "T1.",
+    "::int",
 )
 ROWS = map(json.loads, (ROOT / "demo/test.jsonl").read_text("utf-8").splitlines())
 GOLDS = tuple((row["context"], row["answer"]) for row in ROWS)
@@ -42,7 +119,10 @@ operators = st.sampled_from(["=", "<>", "<", ">=", "LIKE", "GLOB", "IS", "IN", "
 @st.composite
 def queries(draw) -> str:
     """A query over CONTEXT with literals in every place that may hold one."""
-    column, other = draw(st.sampled_from(["a", "m", "d", "r", "t.a", "COUNT(*)", "MAX(a)", "SUBSTR(m, 01)"])), draw(literals)
+    column, other = (
+        draw(st.sampled_from(["a", "m", "d", "r", "t.a", "COUNT(*)", "MAX(a)", "SUBSTR(m, 01)"])),
+        draw(literals),
+    )
     sql = f"SELECT {draw(st.sampled_from(['', 'DISTINCT ']))}{column}, {draw(literals)} FROM t"
     if draw(st.booleans()):
         sql += f" WHERE {draw(st.sampled_from('amdr'))} {draw(operators)} {other}"
@@ -76,24 +156,46 @@ def pairs(draw) -> tuple[str, str, str]:
         return CONTEXT, draw(queries()), draw(queries())
     context, gold = draw(st.sampled_from(GOLDS))
     where = draw(st.sampled_from(["gold", "prediction", "both", "context"]))
-    return (draw(edited(context)) if where == "context" else context, draw(edited(gold)) if where in ("gold", "both") else gold,
-            draw(edited(gold)) if where in ("prediction", "both") else gold)
+    return (
+        draw(edited(context)) if where == "context" else context,
+        draw(edited(gold)) if where in ("gold", "both") else gold,
+        draw(edited(gold)) if where in ("prediction", "both") else gold,
+    )
 
 
-@pytest.mark.parametrize("count", [500, pytest.param(20_000, marks=[
-    pytest.mark.slow, pytest.mark.skipif("SLOW" not in os.environ, reason="takes minutes; SLOW=1 runs it")])])
+@pytest.mark.parametrize(
+    "count",
+    [
+        500,
+        pytest.param(
+            20_000,
+            marks=[
+                pytest.mark.slow,
+                pytest.mark.skipif("SLOW" not in os.environ, reason="takes minutes; SLOW=1 runs it"),
+            ],
+        ),
+    ],
+)
 def test_every_row_gets_a_verdict(count):
     seen = {}
 
-    @settings(max_examples=count, derandomize=True, deadline=None, database=None, phases=[Phase.generate],
-              suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=count,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
     @given(pairs())
     def judge(pair):
         context, gold, prediction = pair
         verdict = evaluation.judge(context, gold, prediction)
         assert verdict.verdict != "error", (verdict.why, pair)
         assert verdict.verdict in (*UNSCORED, "match") or gold != prediction
-        found = self_consistency.vote(context, [self_consistency.Candidate(prediction), self_consistency.Candidate(gold)])
+        found = self_consistency.vote(
+            context, [self_consistency.Candidate(prediction), self_consistency.Candidate(gold)]
+        )
         assert found in (None, 0, 1)
         seen[verdict.verdict] = seen.get(verdict.verdict, 0) + 1
 

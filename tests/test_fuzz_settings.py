@@ -15,14 +15,28 @@ from sqlora.system.errors import UserError
 from sqlora.training import run_folder
 
 NAMES = st.sampled_from(sorted(command_line.KINDS))
-PATHS = ("BASE_MODEL", "DATA_PATH", "TEST_DATA", "CHECKPOINT_DIR", "MODEL_PATH", "LORA_CHECKPOINT", "HOLDOUT", "CONTEXT",
-         "OUTPUT")
-near_misses = st.builds(lambda name, cut, more: "--" + name[:cut] + more, NAMES.map(lambda name: command_line.flag(name)[2:]),
-                        st.integers(0, 12), texts)
+PATHS = (
+    "BASE_MODEL",
+    "DATA_PATH",
+    "TEST_DATA",
+    "CHECKPOINT_DIR",
+    "MODEL_PATH",
+    "LORA_CHECKPOINT",
+    "HOLDOUT",
+    "CONTEXT",
+    "OUTPUT",
+)
+near_misses = st.builds(
+    lambda name, cut, more: "--" + name[:cut] + more,
+    NAMES.map(lambda name: command_line.flag(name)[2:]),
+    st.integers(0, 12),
+    texts,
+)
 flags = st.one_of(
     st.tuples(NAMES.map(command_line.flag), texts),
     st.tuples(NAMES.map(command_line.flag), st.one_of(st.integers(), st.floats()).map(str)),
-    st.tuples(near_misses), st.tuples(texts),
+    st.tuples(near_misses),
+    st.tuples(texts),
 )
 
 
@@ -48,15 +62,20 @@ def test_any_constants():
             patch.setattr(config, name, value, raising=False)
             load([])
 
-    assert fuzz(check, st.one_of(NAMES, st.sampled_from(["BATCHSIZE", "X"])), st.one_of(scalars, json_values), examples=150)
+    assert fuzz(
+        check, st.one_of(NAMES, st.sampled_from(["BATCHSIZE", "X"])), st.one_of(scalars, json_values), examples=150
+    )
 
 
 def test_any_run_file(tmp_path):
     file = tmp_path / "sqlora.json"
     saved = command_line.constants()
-    edited = st.dictionaries(st.one_of(NAMES, texts), json_values, max_size=3).map(lambda edits: {"settings": saved | edits})
+    edited = st.dictionaries(st.one_of(NAMES, texts), json_values, max_size=3).map(
+        lambda edits: {"settings": saved | edits}
+    )
     written = st.one_of(edited, edited, json_values, st.dictionaries(st.just("settings"), json_values)).map(
-        lambda value: json.dumps(value).encode())
+        lambda value: json.dumps(value).encode()
+    )
 
     def check(content):
         file.write_bytes(content)
@@ -73,15 +92,24 @@ def test_any_path(tmp_path, monkeypatch):
     """What the scripts do with the paths of their settings, before they load a model."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("x")
-    wild = texts.filter(lambda text: not text.startswith(("/", "~")) and ".." not in text)  # nothing outside the test's folder
-    paths = st.one_of(wild, st.sampled_from(["file", "file/below", ".", "x" * 300, "a/b/c", "/dev/null", "/dev/null/x"]))
+    # nothing outside the test's folder
+    wild = texts.filter(lambda text: not text.startswith(("/", "~")) and ".." not in text)
+    paths = st.one_of(
+        wild, st.sampled_from(["file", "file/below", ".", "x" * 300, "a/b/c", "/dev/null", "/dev/null/x"])
+    )
 
     def check(values):
         before = fingerprints(tmp_path / "file")
         try:
-            one = command_line.Settings(command_line.constants() | {"QUESTION": "How many?" if values.get("CONTEXT") else ""} | values)
-            for use in (lambda: dataset.load_rows(one.DATA_PATH, "DATA_PATH (--data-path)"), lambda: dataset.load_samples(one),
-                        lambda: adapter.find_adapter(one), lambda: base_models.find_base_model(one.BASE_MODEL)):
+            one = command_line.Settings(
+                command_line.constants() | {"QUESTION": "How many?" if values.get("CONTEXT") else ""} | values
+            )
+            for use in (
+                lambda: dataset.load_rows(one.DATA_PATH, "DATA_PATH (--data-path)"),
+                lambda: dataset.load_samples(one),
+                lambda: adapter.find_adapter(one),
+                lambda: base_models.find_base_model(one.BASE_MODEL),
+            ):
                 with contextlib.suppress(UserError):
                     use()
             run_folder.check_outputs(one)

@@ -13,8 +13,10 @@ from sqlora.model import base_models, loading
 from sqlora.prompt import encoding
 from sqlora.system.errors import UserError
 
-ROWS = [{"question": "What is " + "the name and " * (i % 4) + f"a{i}?", "context": f"CREATE TABLE t{i} (a{i} INTEGER)"}
-        for i in range(7)]
+ROWS = [
+    {"question": "What is " + "the name and " * (i % 4) + f"a{i}?", "context": f"CREATE TABLE t{i} (a{i} INTEGER)"}
+    for i in range(7)
+]
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +44,12 @@ def asked(monkeypatch):
 
 @pytest.mark.parametrize("flags", [(), ("--num-beams", "3")])
 def test_batches_answer_as_one_at_a_time_in_the_same_order(model, llama_tokenizer, make_settings, asked, flags):
-    alone = answer_writer.SqlWriter(model, llama_tokenizer, make_settings("--generation-batch-size", "1", *flags)).write(ROWS)
-    batched = answer_writer.SqlWriter(model, llama_tokenizer, make_settings("--generation-batch-size", "3", *flags)).write(ROWS)
+    alone = answer_writer.SqlWriter(
+        model, llama_tokenizer, make_settings("--generation-batch-size", "1", *flags)
+    ).write(ROWS)
+    batched = answer_writer.SqlWriter(
+        model, llama_tokenizer, make_settings("--generation-batch-size", "3", *flags)
+    ).write(ROWS)
     assert alone == batched
     assert len(set(alone)) > 3
 
@@ -51,7 +57,8 @@ def test_batches_answer_as_one_at_a_time_in_the_same_order(model, llama_tokenize
 def test_the_batch_is_reported_as_it_is_answered(model, llama_tokenizer, make_settings):
     done = []
     answer_writer.SqlWriter(model, llama_tokenizer, make_settings("--generation-batch-size", "3")).candidates(
-        ROWS, lambda place, written: done.append(place))
+        ROWS, lambda place, written: done.append(place)
+    )
     assert sorted(done) == list(range(7))
     assert done != sorted(done)  # the shortest prompts are answered last
 
@@ -80,8 +87,9 @@ def test_with_plain_weights_the_answers_are_the_same(llama_folder, llama_tokeniz
     for merge in ("off", "on", "auto"):
         settings = make_settings(*flags, "--merge-for-generation", merge)
         base = base_models.find_base_model(str(llama_folder))
-        model = loading.wrap_with_adapter(loading.load_base(base, settings, loading.choose_device(settings), training=False),
-                                          settings)
+        model = loading.wrap_with_adapter(
+            loading.load_base(base, settings, loading.choose_device(settings), training=False), settings
+        )
         torch.manual_seed(2)
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
@@ -99,12 +107,16 @@ def test_a_prompt_that_leaves_no_room(model, llama_tokenizer, make_settings):
 
 
 @pytest.mark.parametrize("flags", [(), ("--num-beams", "4")])
-def test_candidates_are_the_same_for_the_same_seed_and_begin_with_the_best(model, llama_tokenizer, make_settings, asked, flags):
+def test_candidates_are_the_same_for_the_same_seed_and_begin_with_the_best(
+    model, llama_tokenizer, make_settings, asked, flags
+):
     settings = make_settings("--num-candidates", "4", "--temperature", "1.5", "--generation-batch-size", "3", *flags)
     written = answer_writer.SqlWriter(model, llama_tokenizer, settings).candidates(ROWS)
     assert [len(candidates) for candidates in written] == [4] * len(ROWS)
     assert written == answer_writer.SqlWriter(model, llama_tokenizer, settings).candidates(ROWS)
-    alone = answer_writer.SqlWriter(model, llama_tokenizer, make_settings("--generation-batch-size", "3", *flags)).write(ROWS)
+    alone = answer_writer.SqlWriter(
+        model, llama_tokenizer, make_settings("--generation-batch-size", "3", *flags)
+    ).write(ROWS)
     assert [candidates[0].sql for candidates in written] == alone
     assert len({candidate.sql for candidates in written for candidate in candidates}) > 2 * len(ROWS)
     if flags:
@@ -126,9 +138,11 @@ def test_samples_are_sorted_by_their_own_likelihood(model, llama_tokenizer, make
 
 
 def test_several_candidates_are_voted_on(model, llama_tokenizer, make_settings, monkeypatch):
-    monkeypatch.setattr(answer_writer.SqlWriter, "candidates", lambda *_: [
-        [answer_writer.Candidate("SELECT nonesuch FROM t0"), answer_writer.Candidate("SELECT a0 FROM t0")]])
+    monkeypatch.setattr(
+        answer_writer.SqlWriter,
+        "candidates",
+        lambda *_: [[answer_writer.Candidate("SELECT nonesuch FROM t0"), answer_writer.Candidate("SELECT a0 FROM t0")]],
+    )
     assert answer_writer.SqlWriter(model, llama_tokenizer, make_settings("--num-candidates", "2")).write(ROWS[:1]) == [
-        "SELECT a0 FROM t0"]
-
-
+        "SELECT a0 FROM t0"
+    ]

@@ -46,7 +46,9 @@ def listener():
 
 
 def refusal(ask, sql):
-    """Why a statement was refused, or None; it ends in time. One that is late has two more tries, for a busy machine."""
+    """Why a statement was refused, or None; it ends in time. One that is late has two more tries, for a busy
+    machine.
+    """
     for _ in range(3):
         start, error = time.monotonic(), None
         try:
@@ -94,10 +96,13 @@ def test_nothing_hostile_passes_the_parse_tree_even_for_one_who_may_do_all(serve
 
 def test_behind_the_parse_tree_the_database_refuses_too(server, listener):
     """The same statements as if the parse tree had let them through, asked by the owner of the tables."""
-    statements = [*hostile.forbidden(server.kind, str(server.out), listener.port, hostile.PLACES[::3]),
-                  *hostile.exhausting(server.kind, str(server.out), listener.port)]
+    statements = [
+        *hostile.forbidden(server.kind, str(server.out), listener.port, hostile.PLACES[::3]),
+        *hostile.exhausting(server.kind, str(server.out), listener.port),
+    ]
     before = server.dump()
     with LiveDatabase(server.url, DEADLINE) as live:
+
         def ask(sql):
             return live._call(DEADLINE + GRACE_SECONDS, "run", sql, 1000)
 
@@ -116,6 +121,7 @@ MOST = 40
 
 def accepted(live, kind, shape):
     """The largest of a family of growing statements that the parse tree lets through."""
+
     def is_refused(count):
         try:
             readonly.check(hostile.growing(kind, count)[shape], live.reflected.dialect, live.schema)

@@ -13,7 +13,9 @@ import pytest
 from hub_server import Fault, HubServer
 
 ROOT = Path(__file__).parent.parent
-ROWS = [{"question": f"How many {i}?", "context": f"CREATE TABLE t{i} (a INT)", "answer": f"SELECT {i}"} for i in range(8)]
+ROWS = [
+    {"question": f"How many {i}?", "context": f"CREATE TABLE t{i} (a INT)", "answer": f"SELECT {i}"} for i in range(8)
+]
 FIND = """
 import sys
 from sqlora.system.console import quiet_libraries
@@ -57,17 +59,32 @@ def hub(tmp_path, llama_folder, openllama_folder):
 def ask(hub, tmp_path):
     def ask(kind, name, **environment):
         clean = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
-        clean |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_DISABLE_TELEMETRY": "1"} | environment
-        return subprocess.run([sys.executable, "-c", FIND, kind, name], cwd=ROOT, env=clean, capture_output=True, text=True,
-                              timeout=patience.SECONDS)
+        clean |= {
+            "HF_ENDPOINT": hub.url,
+            "HF_HOME": str(tmp_path / "cache"),
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+        } | environment
+        return subprocess.run(
+            [sys.executable, "-c", FIND, kind, name],
+            cwd=ROOT,
+            env=clean,
+            capture_output=True,
+            text=True,
+            timeout=patience.SECONDS,
+        )
 
     return ask
 
 
 def fetched(hub, name):
     """Requests for a file's content, at the host that has it."""
-    return [request for request in hub.requests if request.method == "GET" and request.path.endswith(f"/{name}")
-            and (request.path.startswith("/lfs/") or not name.endswith(hub_server.LFS))]
+    return [
+        request
+        for request in hub.requests
+        if request.method == "GET"
+        and request.path.endswith(f"/{name}")
+        and (request.path.startswith("/lfs/") or not name.endswith(hub_server.LFS))
+    ]
 
 
 def test_a_model_is_downloaded_once_and_then_found_without_the_hub(hub, ask, llama_folder):

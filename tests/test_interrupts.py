@@ -26,8 +26,12 @@ with exit_on_user_error():
 @pytest.fixture
 def start():
     def run(stubborn: bool) -> subprocess.Popen:
-        process = subprocess.Popen([sys.executable, "-c", PROGRAM.format(stubborn=stubborn)], stdout=subprocess.PIPE,
-                                   stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM.format(stubborn=stubborn)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         assert process.stdout.readline() == "begun\n"
         return process
 
@@ -67,8 +71,12 @@ def test_afterwards_signals_do_what_they_did_before(start):
 
 
 def test_a_signal_that_is_ignored_from_the_start_stays_ignored():
-    process = subprocess.Popen(["sh", "-c", "trap '' HUP INT; exec \"$@\"", "sh", sys.executable, "-c",
-                                PROGRAM.format(stubborn=False)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        ["sh", "-c", "trap '' HUP INT; exec \"$@\"", "sh", sys.executable, "-c", PROGRAM.format(stubborn=False)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout.readline() == "begun\n"
     for number in (signal.SIGHUP, signal.SIGINT):  # as under nohup, and in the background of a script
         process.send_signal(number)

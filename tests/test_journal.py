@@ -20,7 +20,10 @@ from sqlora.model import base_models
 from sqlora.system.errors import Interrupted, UserError
 
 ROOT = Path(__file__).parent.parent
-ROWS = [{"question": f"Is it {i}" + " or so" * (i % 5) + "?", "context": f"CREATE TABLE t{i} (a INTEGER)"} for i in range(60)]
+ROWS = [
+    {"question": f"Is it {i}" + " or so" * (i % 5) + "?", "context": f"CREATE TABLE t{i} (a INTEGER)"}
+    for i in range(60)
+]
 
 
 def test_what_was_written_is_found(tmp_path):
@@ -90,28 +93,50 @@ def flags(llama_folder, tmp_path):
     """Of generate.py with the base alone, over 60 rows."""
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    given = {"base-model": llama_folder, "test-data": rows, "model": "base", "device": "cpu", "dtype": "float32",
-             "low-bit": "none", "max-new-tokens": 30, "generation-batch-size": 2, "checkpoint-dir": tmp_path / "run",
-             "model-path": tmp_path / "none", "output": tmp_path / "out.jsonl"}
+    given = {
+        "base-model": llama_folder,
+        "test-data": rows,
+        "model": "base",
+        "device": "cpu",
+        "dtype": "float32",
+        "low-bit": "none",
+        "max-new-tokens": 30,
+        "generation-batch-size": 2,
+        "checkpoint-dir": tmp_path / "run",
+        "model-path": tmp_path / "none",
+        "output": tmp_path / "out.jsonl",
+    }
     return [part for name, value in given.items() for part in (f"--{name}", str(value))]
 
 
 def test_other_questions_models_and_ways_have_other_keys(flags, make_settings, llama_folder, mistral_folder):
     def key(rows=ROWS, folder=llama_folder, *more):
         asked = [(row["question"], row["context"]) for row in rows]
-        with answer_journal.open_journal(asked, base_models.find_base_model(str(folder)), None, make_settings(*flags, *more)) as kept:
+        with answer_journal.open_journal(
+            asked, base_models.find_base_model(str(folder)), None, make_settings(*flags, *more)
+        ) as kept:
             return Path(kept.file.name).name
 
     assert key() == key()
-    others = [key(ROWS[1:]), key(ROWS, mistral_folder),
-              key(ROWS, llama_folder, "--num-beams", "2"), key(ROWS, llama_folder, "--seed", "1")]
+    others = [
+        key(ROWS[1:]),
+        key(ROWS, mistral_folder),
+        key(ROWS, llama_folder, "--num-beams", "2"),
+        key(ROWS, llama_folder, "--seed", "1"),
+    ]
     assert len({key(), *others}) == 5
     assert key(ROWS, llama_folder, "--generation-batch-size", "7") == key()
 
 
 def start(*command: str) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, *command], cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"},
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def wait_for_lines(folder: Path, least: int, process: subprocess.Popen) -> None:
@@ -136,8 +161,9 @@ def test_generation_that_was_cut_off_goes_on(flags, tmp_path, monkeypatch, numbe
     before = sum(line.startswith("[") for line in (kept / next(kept.iterdir()).name).read_text().splitlines())
     asked = []
     write = answer_writer.SqlWriter.candidates
-    monkeypatch.setattr(answer_writer.SqlWriter, "candidates",
-                        lambda self, rows, *more: asked.extend(rows) or write(self, rows, *more))
+    monkeypatch.setattr(
+        answer_writer.SqlWriter, "candidates", lambda self, rows, *more: asked.extend(rows) or write(self, rows, *more)
+    )
     generate.main(generate.load_settings([*flags, "--resume"], "", trains=False))
     assert len(ROWS) - before <= len(asked) <= len(ROWS) - before + 1
     assert [*kept.iterdir()] == []
@@ -164,7 +190,9 @@ def test_answers_are_written_before_they_are_judged(flags, tmp_path, monkeypatch
             generate.main(generate.load_settings(flags, "", trains=False))
     written = (tmp_path / "out.jsonl").read_text()
     assert len(written.splitlines()) == len(ROWS)
-    monkeypatch.setattr(answer_writer.SqlWriter, "candidates", lambda self, rows, *more: [] if not rows else pytest.fail("asked"))
+    monkeypatch.setattr(
+        answer_writer.SqlWriter, "candidates", lambda self, rows, *more: [] if not rows else pytest.fail("asked")
+    )
     generate.main(generate.load_settings([*flags, "--resume"], "", trains=False))
     assert (tmp_path / "out.jsonl").read_text() == written
 
@@ -173,8 +201,14 @@ def test_answers_are_written_before_they_are_judged(flags, tmp_path, monkeypatch
 @pytest.mark.parametrize("stdout", ["| true", ">&-"])
 def test_where_nobody_reads_the_answers_are_there(flags, tmp_path, stdout):
     command = f"{shlex.join([sys.executable, 'generate.py', *flags])} {stdout}"
-    done = subprocess.run(["sh", "-c", command], cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"},
-                          capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        ["sh", "-c", command],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == len(ROWS)
     assert done.stderr == ""
     assert (tmp_path / "run" / "before_after.html").is_file()
@@ -182,8 +216,23 @@ def test_where_nobody_reads_the_answers_are_there(flags, tmp_path, stdout):
 
 @pytest.mark.slow
 def test_two_processes_write_one_output_and_lose_no_row(flags, tmp_path):
-    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
-              "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "generate.py", *flags]
+    launch = [
+        "-m",
+        "accelerate.commands.launch",
+        "--multi_gpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+        "--main_process_port",
+        "0",
+        "generate.py",
+        *flags,
+    ]
     generate.main(generate.load_settings(flags, "", trains=False))
     alone = (tmp_path / "out.jsonl").read_text()
     (tmp_path / "out.jsonl").unlink()
@@ -198,7 +247,12 @@ def test_two_processes_write_one_output_and_lose_no_row(flags, tmp_path):
     assert process.returncode != 0
     assert time.monotonic() - began < 60
     assert not (tmp_path / "out.jsonl").exists()
-    kept = [line for file in (tmp_path / "run" / answer_journal.FOLDER).iterdir() for line in file.read_text().splitlines() if line]
+    kept = [
+        line
+        for file in (tmp_path / "run" / answer_journal.FOLDER).iterdir()
+        for line in file.read_text().splitlines()
+        if line
+    ]
     assert len(kept) >= 6
     process = start(*launch, "--resume")
     told, _ = process.communicate(timeout=200)

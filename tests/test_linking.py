@@ -8,14 +8,22 @@ from sqlora.system.errors import UserError
 
 
 def schema(**tables):
-    return Schema(tuple(Table(name, tuple(Column(column, "text") for column in columns.split()))
-                        for name, columns in tables.items()))
+    return Schema(
+        tuple(
+            Table(name, tuple(Column(column, "text") for column in columns.split())) for name, columns in tables.items()
+        )
+    )
 
 
 SHOP = schema(
-    Customer="CustomerId FirstName City", Invoice="InvoiceId CustomerId InvoiceDate",
-    InvoiceLine="LineId InvoiceId TrackId Price", Track="TrackId Title AlbumId", Album="AlbumId Name",
-    Employee="EmployeeId HireDate", **{f"log_{i}": "a b c" for i in range(40)})
+    Customer="CustomerId FirstName City",
+    Invoice="InvoiceId CustomerId InvoiceDate",
+    InvoiceLine="LineId InvoiceId TrackId Price",
+    Track="TrackId Title AlbumId",
+    Album="AlbumId Name",
+    Employee="EmployeeId HireDate",
+    **{f"log_{i}": "a b c" for i in range(40)},
+)
 LINKS = (("Invoice", "Customer"), ("InvoiceLine", "Invoice"), ("InvoiceLine", "Track"), ("Track", "Album"))
 
 

@@ -1,4 +1,6 @@
-"""The data check: every fault is found, told, dropped or repaired, and its findings are kept and made again when they must."""
+"""The data check: every fault is found, told, dropped or repaired, and its findings are kept and made again when they
+must.
+"""
 
 import json
 import os
@@ -40,7 +42,10 @@ FAULTS = [
     (row('SELECT name FROM singer WHERE name = "O\'Hara"'), {"string in double quotes"}),
     (row("SELECT name FROM singer WHERE year > 2000"), {"text compared with number"}),
     (row("SELECT name FROM singer WHERE 2000 < year"), {"text compared with number"}),
-    (row('SELECT name FROM singer WHERE year > 2000 AND name = "x"'), {"text compared with number", "string in double quotes"}),
+    (
+        row('SELECT name FROM singer WHERE year > 2000 AND name = "x"'),
+        {"text compared with number", "string in double quotes"},
+    ),
 ]
 
 
@@ -50,12 +55,15 @@ def test_every_fault_is_found(given, faults):
     assert finding.faults.keys() == set(faults)
 
 
-@pytest.mark.parametrize(("given", "fault"), [
-    (row("SELECT id FROM singer WHERE name = '\ud800'"), {"syntax error"}),
-    (row("SELECT 1", 'CREATE TABLE t ("\ud800" TEXT)'), {"context cannot be read"}),
-    (row("SELECT name FROM singer ORDER BY 9"), {"does not run"}),
-    (row("SELECT name FROM singer WHERE id > 01 LIMIT 05"), set()),
-])
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        (row("SELECT id FROM singer WHERE name = '\ud800'"), {"syntax error"}),
+        (row("SELECT 1", 'CREATE TABLE t ("\ud800" TEXT)'), {"context cannot be read"}),
+        (row("SELECT name FROM singer ORDER BY 9"), {"does not run"}),
+        (row("SELECT name FROM singer WHERE id > 01 LIMIT 05"), set()),
+    ],
+)
 def test_odd_text_ends_no_check(given, fault):
     (finding,) = sql_check.inspect_rows([given])
     assert set(finding.faults) == fault
@@ -82,17 +90,29 @@ def checked(rows, mode, tmp_path):
 
 
 def test_what_each_mode_does(tmp_path):
-    rows = [row("SELECT name FROM singer"), row("SELECT age FROM singer"), row('SELECT id FROM singer WHERE name = "it\'s"'),
-            row("SELECT b FROM t", TWICE), row("SELECT DATE_TRUNC('month', year) FROM singer")]
+    rows = [
+        row("SELECT name FROM singer"),
+        row("SELECT age FROM singer"),
+        row('SELECT id FROM singer WHERE name = "it\'s"'),
+        row("SELECT b FROM t", TWICE),
+        row("SELECT DATE_TRUNC('month', year) FROM singer"),
+    ]
     kept = {mode: checked(rows, mode, tmp_path) for mode in ("off", "warn", "drop", "fix")}
     assert kept["off"].rows == kept["warn"].rows == rows
     assert kept["off"].counts == {}
-    assert kept["warn"].counts == kept["drop"].counts == kept["fix"].counts == {
-        "column not in the context": 1, "does not run": 1, "table created twice": 1, "string in double quotes": 1}
+    assert (
+        kept["warn"].counts
+        == kept["drop"].counts
+        == kept["fix"].counts
+        == {"column not in the context": 1, "does not run": 1, "table created twice": 1, "string in double quotes": 1}
+    )
     assert kept["drop"].rows == [rows[0], *rows[2:]]
     assert kept["drop"].dropped == {"column not in the context": 1}
-    assert kept["fix"].rows == [rows[0], row("SELECT id FROM singer WHERE name = 'it''s'"),
-                                row("SELECT b FROM t", "CREATE TABLE t (a INTEGER, b INTEGER)")]
+    assert kept["fix"].rows == [
+        rows[0],
+        row("SELECT id FROM singer WHERE name = 'it''s'"),
+        row("SELECT b FROM t", "CREATE TABLE t (a INTEGER, b INTEGER)"),
+    ]
     assert str(kept["fix"]).startswith("2 rows dropped, 2 repaired; column not in the context: 1")
 
 
@@ -184,15 +204,18 @@ def test_the_command_counts_rows_that_are_too_long(tmp_path, llama_folder):
     assert "50.0%" in done.stdout
 
 
-@pytest.mark.parametrize(("arguments", "told"), [
-    ((), "Missing argument"),
-    (("nonesuch.jsonl",), "no such file"),
-    (("FILE", "--fix", "FILE"), "write over the rows"),
-    (("FILE", "--tokenizer", "nonesuch"), "no such folder"),
-    (("FILE", "--fixed", "x"), "--fix"),
-    (("FILE", "--fix", "."), "must be a .jsonl file"),
-    (("FILE", "--fix", "fixed.csv"), "must be a .jsonl file"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((), "Missing argument"),
+        (("nonesuch.jsonl",), "no such file"),
+        (("FILE", "--fix", "FILE"), "write over the rows"),
+        (("FILE", "--tokenizer", "nonesuch"), "no such folder"),
+        (("FILE", "--fixed", "x"), "--fix"),
+        (("FILE", "--fix", "."), "must be a .jsonl file"),
+        (("FILE", "--fix", "fixed.csv"), "must be a .jsonl file"),
+    ],
+)
 def test_a_careless_command_is_told_in_one_line(tmp_path, file, arguments, told):
     done = run(*[file if argument == "FILE" else argument for argument in arguments])
     assert done.returncode == 2

@@ -1,4 +1,6 @@
-"""What the doctor finds on a machine: a fallback library, a driver that does not tell its memory, a model that is not there."""
+"""What the doctor finds on a machine: a fallback library, a driver that does not tell its memory, a model that is not
+there.
+"""
 
 import json
 import os
@@ -23,12 +25,9 @@ from sqlora.model import device
 
 ROOT = Path(__file__).parent.parent
 CPU = device.choose_device("cpu", "float32")
-LOOK = """
-import sys
-from pathlib import Path
-from sqlora.doctor import environment
-result, folder = environment.base_model(sys.argv[1], Path(sys.argv[2]))
-print(result.status, result.detail, result.remedy, folder and sorted(path.name for path in folder.glob("*.json")), sep="|")
+LOOK = """ import sys from pathlib import Path from sqlora.doctor import environment result, folder =
+environment.base_model(sys.argv[1], Path(sys.argv[2])) print(result.status, result.detail, result.remedy, folder and
+sorted(path.name for path in folder.glob("*.json")), sep="|")
 """
 
 
@@ -66,13 +65,24 @@ def fails(*_):
     raise RuntimeError("The device does not provide the ext_intel_free_memory aspect\nat somewhere")
 
 
-@pytest.mark.parametrize(("mem_get_info", "status", "told"), [
-    (lambda number: (15_000_000_000, 16_000_000_000), OK, "Pretended GPU, bfloat16; 15.0 GB of 16.0 GB free"),
-    (fails, SLOW, "its free memory is unknown (RuntimeError: The device does not provide the ext_intel_free_memory aspect)"),
-])
+@pytest.mark.parametrize(
+    ("mem_get_info", "status", "told"),
+    [
+        (lambda number: (15_000_000_000, 16_000_000_000), OK, "Pretended GPU, bfloat16; 15.0 GB of 16.0 GB free"),
+        (
+            fails,
+            SLOW,
+            "its free memory is unknown (RuntimeError: The device does not provide the ext_intel_free_memory aspect)",
+        ),
+    ],
+)
 def test_a_gpu_and_one_whose_driver_does_not_tell_its_free_memory(monkeypatch, mem_get_info, status, told):
-    layer = SimpleNamespace(device_count=lambda: 1, get_device_name=lambda number=0: "Pretended GPU", mem_get_info=mem_get_info,
-                            is_bf16_supported=lambda including_emulation: True)
+    layer = SimpleNamespace(
+        device_count=lambda: 1,
+        get_device_name=lambda number=0: "Pretended GPU",
+        mem_get_info=mem_get_info,
+        is_bf16_supported=lambda including_emulation: True,
+    )
     monkeypatch.setattr(device, "is_there", lambda kind: kind in ("xpu", "cpu"))
     monkeypatch.setattr(torch, "get_device_module", lambda kind: layer)
     xpu, cpu = machine.devices()
@@ -99,7 +109,9 @@ def test_the_library_of_bitsandbytes(monkeypatch):
 
 def test_a_fallback_of_bitsandbytes_and_why(monkeypatch, tmp_path):
     cextension = bitsandbytes.cextension
-    monkeypatch.setattr(cextension, "lib", cextension.ErrorHandlerMockBNBNativeLibrary("XPU/CPU can run without native library."))
+    monkeypatch.setattr(
+        cextension, "lib", cextension.ErrorHandlerMockBNBNativeLibrary("XPU/CPU can run without native library.")
+    )
     monkeypatch.setattr(cextension, "PACKAGE_DIR", tmp_path)  # where no library is
     found = machine.native_library("cpu")
     assert (found.status, bool(found.remedy)) == (SLOW, True)
@@ -108,9 +120,17 @@ def test_a_fallback_of_bitsandbytes_and_why(monkeypatch, tmp_path):
     assert machine.native_library("cuda").status == WRONG
 
 
-@pytest.mark.parametrize(("damage", "told"), [
-    ("nothing", ""), ("no weights", "its weights"), ("no shard", "pytorch_model-00002-of-00002.bin"),
-    ("no config", "no config.json"), ("nowhere", "no such folder"), ("a file", "a file")])
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        ("nothing", ""),
+        ("no weights", "its weights"),
+        ("no shard", "pytorch_model-00002-of-00002.bin"),
+        ("no config", "no config.json"),
+        ("nowhere", "no such folder"),
+        ("a file", "a file"),
+    ],
+)
 def test_a_folder_with_the_base_model(openllama_folder, tmp_path, damage, told):
     folder = shutil.copytree(openllama_folder, tmp_path / "model")
     if damage == "no weights":
@@ -137,14 +157,23 @@ def test_a_base_model_on_the_hub_in_its_cache_or_out_of_reach(tmp_path, llama_fo
         scratch = tempfile.mkdtemp(dir=tmp_path)
         clean = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
         clean |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_DISABLE_TELEMETRY": "1"}
-        done = subprocess.run([sys.executable, "-c", LOOK, name, scratch], cwd=ROOT, env=clean, capture_output=True,
-                              text=True, timeout=patience.SECONDS)
+        done = subprocess.run(
+            [sys.executable, "-c", LOOK, name, scratch],
+            cwd=ROOT,
+            env=clean,
+            capture_output=True,
+            text=True,
+            timeout=patience.SECONDS,
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
     with HubServer(tmp_path / "hub") as hub:
         hub.gated = {"owner/gated"}
-        assert look("owner/llama") == "ok|owner/llama, on the hub, which is in reach; finetune.py downloads it||['config.json']"
+        assert (
+            look("owner/llama")
+            == "ok|owner/llama, on the hub, which is in reach; finetune.py downloads it||['config.json']"
+        )
         assert not list((tmp_path / "cache").rglob("*.safetensors"))
         assert look("owner/nonesuch").startswith("WRONG|owner/nonesuch is neither a folder nor a public model")
         assert look("owner/gated").startswith("WRONG|owner/gated is gated|accept its terms")
@@ -152,7 +181,9 @@ def test_a_base_model_on_the_hub_in_its_cache_or_out_of_reach(tmp_path, llama_fo
         environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "0"}
         subprocess.run([sys.executable, "-c", fetch], cwd=ROOT, env=environment, check=True, timeout=patience.SECONDS)
     assert look("owner/llama").startswith("ok|owner/llama, in the hub's cache||")
-    assert look("owner/other").startswith("WRONG|owner/other is not wholly in the cache, and the hub is out of reach|check")
+    assert look("owner/other").startswith(
+        "WRONG|owner/other is not wholly in the cache, and the hub is out of reach|check"
+    )
     (weights,) = (tmp_path / "cache").rglob("snapshots/*/model.safetensors")
     weights.unlink()
     assert look("owner/llama").startswith("WRONG|owner/llama is not wholly in the cache")
@@ -169,8 +200,10 @@ def test_whether_the_model_fits_into_the_memory(monkeypatch, llama_folder, make_
     assert machine.fits(llama_folder, settings, CPU).status == SLOW
 
 
-@pytest.mark.parametrize(("flags", "told"), [
-    (("--lora-targets", "query"), "query"), (("--max-length", "5000"), "--max-length"), (("--packing", "tree"), "")])
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [(("--lora-targets", "query"), "query"), (("--max-length", "5000"), "--max-length"), (("--packing", "tree"), "")],
+)
 def test_a_setting_that_the_model_cannot_have(llama_folder, make_settings, flags, told):
     found = machine.fits(llama_folder, make_settings("--base-model", str(llama_folder), *flags), CPU)
     assert (found.status, bool(found.remedy)) == ((WRONG, True) if told else (OK, False))
@@ -196,6 +229,8 @@ def test_the_disk_of_the_checkpoints(monkeypatch, llama_folder, make_settings, t
 
 def test_a_broken_index_of_weights_is_told(tmp_path, llama_folder):
     folder = shutil.copytree(llama_folder, tmp_path / "model")
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors"}}))
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors"}})
+    )
     found, _ = machine.base_model(str(folder), tmp_path)
     assert (found.status, "lacks model-00001-of-00002.safetensors" in found.detail) == (WRONG, True)

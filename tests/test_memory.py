@@ -15,14 +15,26 @@ from sqlora.training.pass_bytes import PassBytes
 
 CPU = device.choose_device("cpu", "float32")
 GPU = replace(CPU, type="cuda", dtype=torch.bfloat16)
-SEVEN_B = LlamaConfig(hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32, vocab_size=32016,
-                      architectures=["LlamaForCausalLM"])
+SEVEN_B = LlamaConfig(
+    hidden_size=4096,
+    intermediate_size=11008,
+    num_hidden_layers=32,
+    num_attention_heads=32,
+    vocab_size=32016,
+    architectures=["LlamaForCausalLM"],
+)
 COMPILED, PLAIN = plan.Form("tree", "", True, ""), plan.Form("off", "", False, "")
 
 
-@pytest.mark.parametrize(("form", "tokens", "gigabytes"), [
-    (COMPILED, 11_904, 44.49), (COMPILED, 14_848, 54.15), (COMPILED, 3_328, 15.53), (PLAIN, 12_800, 62.65),
-])
+@pytest.mark.parametrize(
+    ("form", "tokens", "gigabytes"),
+    [
+        (COMPILED, 11_904, 44.49),
+        (COMPILED, 14_848, 54.15),
+        (COMPILED, 3_328, 15.53),
+        (PLAIN, 12_800, 62.65),
+    ],
+)
 def test_the_peaks_that_were_measured_on_an_h200(tmp_path, monkeypatch, make_settings, form, tokens, gigabytes):
     """CodeLlama-7B's shape, NF4, r 16 on q, k, v and o, one pass of so many tokens."""
     monkeypatch.setattr(memory_estimate, "matrix_rate", lambda device: 7.6e14)
@@ -32,14 +44,18 @@ def test_the_peaks_that_were_measured_on_an_h200(tmp_path, monkeypatch, make_set
     found = memory_estimate.estimate(BaseModel(tmp_path, "x", None, ""), rows, settings, GPU, form)
     assert found.pass_tokens == tokens
     assert found.peak_bytes == pytest.approx(1e9 * gigabytes, rel=0.15)
-    assert found.step_seconds == pytest.approx(4 * 6.48e9 * tokens / 7.6e14 / memory_estimate.EFFICIENCY[form.compiled], rel=0.01)
+    assert found.step_seconds == pytest.approx(
+        4 * 6.48e9 * tokens / 7.6e14 / memory_estimate.EFFICIENCY[form.compiled], rel=0.01
+    )
 
 
 def test_processes_that_share_the_base_have_a_part_of_it_each(tmp_path, make_settings):
     settings = make_settings()
     SEVEN_B.save_pretrained(tmp_path)
     model = memory_estimate.without_weights(BaseModel(tmp_path, "x", None, ""), settings)
-    (alone, trained, linear), *shared = [memory_estimate.model_bytes(model, settings, torch.bfloat16, count) for count in (1, 2, 4)]
+    (alone, trained, linear), *shared = [
+        memory_estimate.model_bytes(model, settings, torch.bfloat16, count) for count in (1, 2, 4)
+    ]
     assert trained == 16 * 16_777_216
     for count, (weights, *rest) in zip((2, 4), shared, strict=True):
         assert rest == [trained, linear]
@@ -51,10 +67,15 @@ def without_weights(folder, settings):
     return memory_estimate.without_weights(BaseModel(folder, "x", None, ""), settings).to(torch.bfloat16)
 
 
-@pytest.mark.parametrize(("targets", "dropout", "gigabytes"), [
-    ("q_proj,k_proj,v_proj,o_proj", "0", 20.65), ("q_proj,k_proj,v_proj,o_proj", "0.05", 28.54), ("all-linear", "0", 26.50),
-    ("all-linear", "0.05", 39.68),
-])
+@pytest.mark.parametrize(
+    ("targets", "dropout", "gigabytes"),
+    [
+        ("q_proj,k_proj,v_proj,o_proj", "0", 20.65),
+        ("q_proj,k_proj,v_proj,o_proj", "0.05", 28.54),
+        ("all-linear", "0", 26.50),
+        ("all-linear", "0.05", 39.68),
+    ],
+)
 def test_the_passes_that_were_measured_on_an_h100(tmp_path, make_settings, targets, dropout, gigabytes):
     """CodeLlama-7B's shape, NF4, compiled, a tree of 6,016 tokens (benchmarks/memory.py), beside the weights."""
     settings = make_settings("--lora-targets", targets, "--lora-dropout", dropout)

@@ -1,4 +1,6 @@
-"""The merged model: an ordinary transformers folder that answers as base and adapter did, and what keeps one from being made."""
+"""The merged model: an ordinary transformers folder that answers as base and adapter did, and what keeps one from being
+made.
+"""
 
 import json
 import os
@@ -39,7 +41,9 @@ def merged(demo_run, tmp_path_factory):
     """The merged model in float32, and what the command said."""
     folder = tmp_path_factory.mktemp("merged") / "model"
     command = [sys.executable, "-m", "sqlora.merge", *demo_run, "--output", str(folder), "--dtype", "fp32"]
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"COLUMNS": "120"}, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"COLUMNS": "120"}, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return folder, done.stdout
@@ -60,8 +64,14 @@ assert not any(name.startswith(("peft", "bitsandbytes", "sqlora")) for name in s
 def test_plain_transformers_gives_the_same_answers(demo_run, merged, answers, tmp_path):
     rows = dataset.load_samples(load_settings(demo_run, ""))
     prompts = [template.build_prompt(row["question"], row["context"]) for row in rows]
-    done = subprocess.run([sys.executable, "-c", PLAIN, merged[0]], cwd=tmp_path, input=json.dumps(prompts), capture_output=True,
-                          text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", PLAIN, merged[0]],
+        cwd=tmp_path,
+        input=json.dumps(prompts),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     assert [template.extract_sql(text) for text in json.loads(done.stdout)] == answers
     assert sum(answer.startswith("SELECT") for answer in answers) >= 6  # it has learned something
@@ -76,13 +86,19 @@ def test_the_drift_is_told(merged):
     assert "100.00%" in said
     assert "differs by 0.00000 in the mean" in said  # in float32, folding is exact
     assert str(folder.parent) not in card
-    assert "library_name: \"transformers\"" in card
+    assert 'library_name: "transformers"' in card
 
 
 def test_the_folder_is_an_ordinary_one(merged):
     folder = merged[0]
     assert {path.name for path in folder.iterdir()} == {
-        "README.md", "config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+        "README.md",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
     config = json.loads((folder / "config.json").read_text())
     assert "quantization_config" not in config
     assert config["rope_theta"] == config["rope_parameters"]["rope_theta"]
@@ -115,10 +131,17 @@ def test_in_bfloat16_into_the_weights_of_training(demo_run, tmp_path, capsys):
 
 
 def error(demo_run, folder):
-    """How far a weight of a merged bfloat16 model is from the unquantised base and its adapter, of the largest weight."""
-    merged, base, lora = (load_file(file) for file in (
-        folder / "model.safetensors", ROOT / "demo" / "tiny-llama" / "model.safetensors",
-        adapter.find_adapter(load_settings(demo_run, "")) / checkpoints.WEIGHTS))
+    """How far a weight of a merged bfloat16 model is from the unquantised base and its adapter, of the largest
+    weight.
+    """
+    merged, base, lora = (
+        load_file(file)
+        for file in (
+            folder / "model.safetensors",
+            ROOT / "demo" / "tiny-llama" / "model.safetensors",
+            adapter.find_adapter(load_settings(demo_run, "")) / checkpoints.WEIGHTS,
+        )
+    )
     assert {weight.dtype for weight in merged.values()} == {torch.bfloat16}
     name = "model.layers.0.mlp.up_proj"
     down, up = (lora[f"base_model.model.{name}.lora_{letter}.weight"] for letter in "AB")
@@ -127,8 +150,10 @@ def error(demo_run, folder):
 
 
 def test_the_measured_drift_is_that_of_the_two_models(llama_folder, llama_tokenizer, make_settings):
-    rows = [{"question": f"How many {i}?", "context": f"CREATE TABLE t{i} (a INTEGER)", "answer": f"SELECT {i} FROM t{i}"}
-            for i in range(3)]
+    rows = [
+        {"question": f"How many {i}?", "context": f"CREATE TABLE t{i} (a INTEGER)", "answer": f"SELECT {i} FROM t{i}"}
+        for i in range(3)
+    ]
     tokenised = tokenise.tokenise_rows(rows, llama_tokenizer, make_settings()).rows
     model = AutoModelForCausalLM.from_pretrained(llama_folder).eval()
     before = drift.answer_scores(model, tokenised)
@@ -152,17 +177,20 @@ def row_logs(model, row):
     return torch.stack([logs[i - 1, label] for i, label in enumerate(row["labels"]) if label != tokenise.IGNORED_LABEL])
 
 
-@pytest.mark.parametrize(("flags", "words"), [
-    ((), "--output is missing"),
-    (("--output", "x", "--dtype", "int4"), "'int4' is not one of"),
-    (("--output", "x", "--into", "both"), "'both' is not one of"),
-    (("--output", "x", "--backend", "bigdl"), "BACKEND bitsandbytes"),
-    (("--output", "x", "--lora-checkpoint", "nowhere"), "--lora-checkpoint"),
-    (("--output", "x", "--prompt-order", "schema_first"), "another order"),
-    (("--output", "full"), "empty this one"),
-    (("--output", "full/mine.txt"), "something is there"),
-    (("--output", "full/mine.txt/x"), "--output"),
-])
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ((), "--output is missing"),
+        (("--output", "x", "--dtype", "int4"), "'int4' is not one of"),
+        (("--output", "x", "--into", "both"), "'both' is not one of"),
+        (("--output", "x", "--backend", "bigdl"), "BACKEND bitsandbytes"),
+        (("--output", "x", "--lora-checkpoint", "nowhere"), "--lora-checkpoint"),
+        (("--output", "x", "--prompt-order", "schema_first"), "another order"),
+        (("--output", "full"), "empty this one"),
+        (("--output", "full/mine.txt"), "something is there"),
+        (("--output", "full/mine.txt/x"), "--output"),
+    ],
+)
 def test_what_is_refused_before_a_weight_is_loaded(demo_run, tmp_path, monkeypatch, capsys, flags, words):
     monkeypatch.setattr(loading, "load_base", None)
     monkeypatch.chdir(tmp_path)

@@ -21,14 +21,30 @@ def card(folder, base_model=None, **parts):
 
 def test_the_model_card_of_a_hub_base(tmp_path):
     head, text = card(
-        tmp_path, HUB, data={"id": "owner/rows", "hash": "0", "rows": 7}, quantisation={"kind": "nf4"},
+        tmp_path,
+        HUB,
+        data={"id": "owner/rows", "hash": "0", "rows": 7},
+        quantisation={"kind": "nf4"},
         settings={"MAX_STEPS": 3, "DATA_PATH": "a|b\nc", "LORA_TARGETS": ["q_proj", "v_proj"]},
-        versions={"torch": "2.13.0"}, status="interrupted", metrics={"loss": 0.5, "peak_memory_bytes": 2_500_000_000})
-    assert head == {"base_model": "owner/base", "library_name": "peft", "pipeline_tag": "text-generation",
-                    "tags": ["text-to-sql", "lora"], "datasets": ["owner/rows"]}
-    for line in ("| MAX_STEPS | 3 |", "| DATA_PATH | a\\|b c |", "| LORA_TARGETS | q_proj, v_proj |",
-                 "| torch | 2.13.0 |", "| peak_memory_bytes | 2,500,000,000 (2.50 GB) |",
-                 "| quantisation in training | kind nf4 |"):
+        versions={"torch": "2.13.0"},
+        status="interrupted",
+        metrics={"loss": 0.5, "peak_memory_bytes": 2_500_000_000},
+    )
+    assert head == {
+        "base_model": "owner/base",
+        "library_name": "peft",
+        "pipeline_tag": "text-generation",
+        "tags": ["text-to-sql", "lora"],
+        "datasets": ["owner/rows"],
+    }
+    for line in (
+        "| MAX_STEPS | 3 |",
+        "| DATA_PATH | a\\|b c |",
+        "| LORA_TARGETS | q_proj, v_proj |",
+        "| torch | 2.13.0 |",
+        "| peak_memory_bytes | 2,500,000,000 (2.50 GB) |",
+        "| quantisation in training | kind nf4 |",
+    ):
         assert line in text
     assert "interrupted" in text
     assert template.build_prompt("{question}", "{context}") in text
@@ -38,8 +54,12 @@ def test_the_model_card_of_a_hub_base(tmp_path):
 @pytest.mark.parametrize("home", ["/home/somebody", "C:\\Users\\somebody", "~somebody/x", "../somebody"])
 def test_the_model_card_of_a_local_base_has_no_local_paths(tmp_path, home):
     base, rows = f"{home}/llama", f"{home}/my rows.jsonl"
-    head, text = card(tmp_path, {"id": base, "revision": None, "content": "0"}, data={"id": rows, "rows": 7},
-                      settings={"BASE_MODEL": base, "DATA_PATH": rows, "MODEL_PATH": home + "/out", "LIST": [base]})
+    head, text = card(
+        tmp_path,
+        {"id": base, "revision": None, "content": "0"},
+        data={"id": rows, "rows": 7},
+        settings={"BASE_MODEL": base, "DATA_PATH": rows, "MODEL_PATH": home + "/out", "LIST": [base]},
+    )
     assert head.keys() == {"library_name", "pipeline_tag", "tags"}
     assert "somebody" not in text
     assert "| BASE_MODEL | llama |" in text
@@ -95,9 +115,17 @@ HOSTILE = "x/<script>alert(1)</script> [a](http://evil) `b` ![c](d)\n\n# heading
 @pytest.mark.parametrize("merged", [False, True])
 def test_what_comes_from_outside_is_shown_and_never_markup(tmp_path, merged, base_id):
     base_id = {"hub": "owner/base", "local": HOSTILE}[base_id]
-    parts = {"base_model": {"id": base_id, "revision": HOSTILE, "content": HOSTILE}, "data": {"id": HOSTILE, "hash": HOSTILE},
-             "quantisation": HOSTILE, "status": HOSTILE, "prompt": HOSTILE, "tokenizer": {HOSTILE: HOSTILE},
-             "settings": {"DATA_PATH": HOSTILE, HOSTILE: 1}, "versions": {HOSTILE: HOSTILE}, "metrics": {HOSTILE: [HOSTILE]}}
+    parts = {
+        "base_model": {"id": base_id, "revision": HOSTILE, "content": HOSTILE},
+        "data": {"id": HOSTILE, "hash": HOSTILE},
+        "quantisation": HOSTILE,
+        "status": HOSTILE,
+        "prompt": HOSTILE,
+        "tokenizer": {HOSTILE: HOSTILE},
+        "settings": {"DATA_PATH": HOSTILE, HOSTILE: 1},
+        "versions": {HOSTILE: HOSTILE},
+        "metrics": {HOSTILE: [HOSTILE]},
+    }
     if merged:
         model_card.write_merged_card(tmp_path, parts, {HOSTILE: HOSTILE}, template.SEED_ORDER)
     else:
@@ -113,7 +141,9 @@ def test_what_comes_from_outside_is_shown_and_never_markup(tmp_path, merged, bas
 
 
 def test_what_somebody_asked_stays_out_of_the_card(tmp_path):
-    private = dict.fromkeys(("QUESTION", "CONTEXT", "QUESTIONS", "DATABASE", "OUTPUT", "SAVE_FEEDBACK"), "salary of Mary")
+    private = dict.fromkeys(
+        ("QUESTION", "CONTEXT", "QUESTIONS", "DATABASE", "OUTPUT", "SAVE_FEEDBACK"), "salary of Mary"
+    )
     _, text = card(tmp_path, HUB, settings=private | {"TABLES": ["salary of Mary"], "MAX_STEPS": 3})
     assert "Mary" not in text
     assert "| MAX_STEPS | 3 |" in text

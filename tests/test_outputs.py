@@ -92,31 +92,38 @@ ASKED = ("--database", "shop.sqlite", "--question", "x")
 TALKED = ("--database", "shop.sqlite", "--interactive")
 
 
-@pytest.mark.parametrize(("command", "flags", "words"), [
-    (answers, (*ASKED, "--output", "shop.sqlite"), "write over DATABASE"),
-    (answers, ("--database", "sqlite:///shop.sqlite", "--question", "x", "--output", "shop.sqlite"), "write over DATABASE"),
-    (answers, (*ASKED, "--output", "shop.sqlite-wal"), "the -wal file of DATABASE"),
-    (answers, ("--output", "test.jsonl"), "write over TEST_DATA"),
-    (answers, ("--output", "data/../test.jsonl"), "write over TEST_DATA"),
-    (answers, ("--database", "shop.sqlite", "--questions", "q.txt", "--output", "q.txt"), "write over QUESTIONS"),
-    (answers, ("--question", "x", "--context", "schema.sql", "--output", "schema.sql"), "write over CONTEXT"),
-    (answers, ("--data-path", "data", "--output", "data/answers.jsonl"), "DATA_PATH"),
-    (answers, (*TALKED, "--save-feedback", "shop.sqlite"), "write over DATABASE"),
-    (answers, ("--output", "base/answers.jsonl"), "BASE_MODEL"),
-    (answers, ("--test-data", "data", "--output", "data/answers.jsonl"), "TEST_DATA"),
-    (answers, ("--checkpoint-dir", "base/run"), "BASE_MODEL"),
-    (trains, ("--model-path", "base"), "BASE_MODEL"),
-    (trains, ("--model-path", "base/adapter"), "BASE_MODEL"),
-    (trains, ("--model-path", "."), "BASE_MODEL"),
-    (trains, ("--data-path", "data", "--checkpoint-dir", "data"), "DATA_PATH"),
-    (trains, ("--data-path", "data", "--model-path", "data/adapter"), "DATA_PATH"),
-    (trains, ("--holdout", "data", "--model-path", "data/adapter"), "HOLDOUT"),
-    (judges, ("predictions.jsonl", "--json", "predictions.jsonl"), "write over PREDICTIONS.jsonl"),
-    (mends, ("rows.jsonl", "--fix", "rows.jsonl"), "write over the rows"),
-    (mends, ("data", "--fix", "data/fixed.jsonl"), "the rows that are read"),
-    (merges, ("--output", "base"), "BASE_MODEL"),
-    (merges, ("--output", "base/merged"), "BASE_MODEL"),
-])
+@pytest.mark.parametrize(
+    ("command", "flags", "words"),
+    [
+        (answers, (*ASKED, "--output", "shop.sqlite"), "write over DATABASE"),
+        (
+            answers,
+            ("--database", "sqlite:///shop.sqlite", "--question", "x", "--output", "shop.sqlite"),
+            "write over DATABASE",
+        ),
+        (answers, (*ASKED, "--output", "shop.sqlite-wal"), "the -wal file of DATABASE"),
+        (answers, ("--output", "test.jsonl"), "write over TEST_DATA"),
+        (answers, ("--output", "data/../test.jsonl"), "write over TEST_DATA"),
+        (answers, ("--database", "shop.sqlite", "--questions", "q.txt", "--output", "q.txt"), "write over QUESTIONS"),
+        (answers, ("--question", "x", "--context", "schema.sql", "--output", "schema.sql"), "write over CONTEXT"),
+        (answers, ("--data-path", "data", "--output", "data/answers.jsonl"), "DATA_PATH"),
+        (answers, (*TALKED, "--save-feedback", "shop.sqlite"), "write over DATABASE"),
+        (answers, ("--output", "base/answers.jsonl"), "BASE_MODEL"),
+        (answers, ("--test-data", "data", "--output", "data/answers.jsonl"), "TEST_DATA"),
+        (answers, ("--checkpoint-dir", "base/run"), "BASE_MODEL"),
+        (trains, ("--model-path", "base"), "BASE_MODEL"),
+        (trains, ("--model-path", "base/adapter"), "BASE_MODEL"),
+        (trains, ("--model-path", "."), "BASE_MODEL"),
+        (trains, ("--data-path", "data", "--checkpoint-dir", "data"), "DATA_PATH"),
+        (trains, ("--data-path", "data", "--model-path", "data/adapter"), "DATA_PATH"),
+        (trains, ("--holdout", "data", "--model-path", "data/adapter"), "HOLDOUT"),
+        (judges, ("predictions.jsonl", "--json", "predictions.jsonl"), "write over PREDICTIONS.jsonl"),
+        (mends, ("rows.jsonl", "--fix", "rows.jsonl"), "write over the rows"),
+        (mends, ("data", "--fix", "data/fixed.jsonl"), "the rows that are read"),
+        (merges, ("--output", "base"), "BASE_MODEL"),
+        (merges, ("--output", "base/merged"), "BASE_MODEL"),
+    ],
+)
 def test_what_is_read_is_not_written_to(here, capsys, command, flags, words):
     assert words in refusal(command, flags, capsys)
 
@@ -124,7 +131,8 @@ def test_what_is_read_is_not_written_to(here, capsys, command, flags, words):
 @pytest.mark.parametrize("link", [os.symlink, os.link])
 def test_nor_by_a_link(here, capsys, link):
     for source, command, flags in (
-        ("shop.sqlite", answers, (*ASKED, "--output", "link")), ("test.jsonl", answers, ("--output", "link")),
+        ("shop.sqlite", answers, (*ASKED, "--output", "link")),
+        ("test.jsonl", answers, ("--output", "link")),
         ("predictions.jsonl", judges, ("predictions.jsonl", "--json", "link")),
         ("rows.jsonl", mends, ("rows.jsonl", "--fix", "link.jsonl")),
     ):
@@ -138,23 +146,26 @@ def test_nor_by_a_link(here, capsys, link):
     assert "TEST_DATA" in refusal(answers, ("--output", "up/test.jsonl"), capsys)
 
 
-@pytest.mark.parametrize(("command", "flags", "words"), [
-    (answers, ("--output", "mine.jsonl"), "holds something other than answers of generate.py"),
-    (answers, ("--output", "q.txt"), "holds something other"),
-    (answers, (*ASKED, "--output", "README.md"), "holds something other"),
-    (answers, (*TALKED, "--save-feedback", "mine.jsonl"), "holds something other"),
-    (answers, ("--output", "/dev/null"), "no file"),
-    (answers, ("--output", "theirs"), "is a folder; name a file"),
-    (answers, ("--checkpoint-dir", "theirs"), "such as 'thesis.txt'"),
-    (trains, ("--checkpoint-dir", "theirs"), "such as 'thesis.txt'"),
-    (trains, ("--model-path", "theirs/../theirs"), "such as 'thesis.txt'"),
-    (trains, ("--model-path", ".", "--base-model", "x/y", "--data-path", "x/y"), "SQLoRA did not write"),
-    (judges, ("predictions.jsonl", "--json", "mine.json"), "holds something other than an evaluation"),
-    (judges, ("predictions.jsonl", "--json", "rows.jsonl"), "holds something other"),
-    (mends, ("rows.jsonl", "--fix", "mine.jsonl"), "holds something other than rows"),
-    (merges, ("--output", "theirs"), "something is there"),
-    (merges, ("--output", "new", "--checkpoint-dir", "theirs"), "such as 'thesis.txt'"),
-])
+@pytest.mark.parametrize(
+    ("command", "flags", "words"),
+    [
+        (answers, ("--output", "mine.jsonl"), "holds something other than answers of generate.py"),
+        (answers, ("--output", "q.txt"), "holds something other"),
+        (answers, (*ASKED, "--output", "README.md"), "holds something other"),
+        (answers, (*TALKED, "--save-feedback", "mine.jsonl"), "holds something other"),
+        (answers, ("--output", "/dev/null"), "no file"),
+        (answers, ("--output", "theirs"), "is a folder; name a file"),
+        (answers, ("--checkpoint-dir", "theirs"), "such as 'thesis.txt'"),
+        (trains, ("--checkpoint-dir", "theirs"), "such as 'thesis.txt'"),
+        (trains, ("--model-path", "theirs/../theirs"), "such as 'thesis.txt'"),
+        (trains, ("--model-path", ".", "--base-model", "x/y", "--data-path", "x/y"), "SQLoRA did not write"),
+        (judges, ("predictions.jsonl", "--json", "mine.json"), "holds something other than an evaluation"),
+        (judges, ("predictions.jsonl", "--json", "rows.jsonl"), "holds something other"),
+        (mends, ("rows.jsonl", "--fix", "mine.jsonl"), "holds something other than rows"),
+        (merges, ("--output", "theirs"), "something is there"),
+        (merges, ("--output", "new", "--checkpoint-dir", "theirs"), "such as 'thesis.txt'"),
+    ],
+)
 def test_what_somebody_else_wrote_stays(here, capsys, command, flags, words):
     assert words in refusal(command, flags, capsys)
 
@@ -164,11 +175,20 @@ def test_the_file_beside_the_repaired_rows_is_one_that_is_written(here, capsys):
     assert "fixed.dropped.jsonl" in refusal(mends, ("rows.jsonl", "--fix", "fixed.jsonl"), capsys)
 
 
-@pytest.mark.parametrize(("kind", "row", "others"), [
-    (outputs.ANSWERS, ANSWER, [LIVE, ROW, STEP]), (outputs.DATABASE_ANSWERS, LIVE, [ANSWER, ROW]),
-    (outputs.TRAINING_ROWS, ROW, [ANSWER, LIVE, ROW | {"note": "mine"}, {"question": "a", "query": "b"}, ["question"], "x"]),
-    (outputs.DROPPED_ROWS, ROW | {"reason": "a", "why": "b"}, [ROW]), (outputs.LOGGED_STEPS, STEP, [ROW, STEP | {"user": 1}]),
-])
+@pytest.mark.parametrize(
+    ("kind", "row", "others"),
+    [
+        (outputs.ANSWERS, ANSWER, [LIVE, ROW, STEP]),
+        (outputs.DATABASE_ANSWERS, LIVE, [ANSWER, ROW]),
+        (
+            outputs.TRAINING_ROWS,
+            ROW,
+            [ANSWER, LIVE, ROW | {"note": "mine"}, {"question": "a", "query": "b"}, ["question"], "x"],
+        ),
+        (outputs.DROPPED_ROWS, ROW | {"reason": "a", "why": "b"}, [ROW]),
+        (outputs.LOGGED_STEPS, STEP, [ROW, STEP | {"user": 1}]),
+    ],
+)
 def test_a_file_is_known_by_its_first_row(tmp_path, kind, row, others):
     file = tmp_path / "file"
     check = outputs.File("X (--x)", file, kind).check
@@ -185,7 +205,9 @@ def test_a_file_is_known_by_its_first_row(tmp_path, kind, row, others):
 
 
 def test_folders_that_are_ours(here):
-    """New, empty, with a fingerprint, with logged steps, as a killed run leaves them, or with such folders below them."""
+    """New, empty, with a fingerprint, with logged steps, as a killed run leaves them, or with such folders below
+    them.
+    """
     write("a/sqlora.json", "{}")
     write("b/metrics.jsonl", json.dumps(STEP))
     write("b/notes.txt", MINE)
@@ -209,8 +231,18 @@ def test_folders_that_are_ours(here):
             trains("--model-path", name)
 
 
-@pytest.mark.parametrize("entry", ["sqlora.json/x", "metrics.jsonl/x", "checkpoint-500/model.bin", "earlier/photo", "README.md",
-                                   "x/sqlora.jsonl", "deep/deeper/deepest/x/sqlora.json"])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "sqlora.json/x",
+        "metrics.jsonl/x",
+        "checkpoint-500/model.bin",
+        "earlier/photo",
+        "README.md",
+        "x/sqlora.jsonl",
+        "deep/deeper/deepest/x/sqlora.json",
+    ],
+)
 def test_folders_that_look_like_ours(here, capsys, entry):
     write(f"run/{entry}", MINE)
     write("run/tiny/sqlora.json", "{}")
@@ -218,12 +250,23 @@ def test_folders_that_look_like_ours(here, capsys, entry):
         assert "run" in refusal(command, (flag, "run"), capsys)
 
 
-@pytest.mark.parametrize(("flag", "name"), [
-    ("--model-path", "sqlora.json"), ("--model-path", "README.md"), ("--model-path", ".lock"), ("--checkpoint-dir", "loss.png"),
-    ("--checkpoint-dir", "before_after.html"), ("--checkpoint-dir", ".lock"), ("--checkpoint-dir", ".lint"),
-    ("--checkpoint-dir", "earlier")])
+@pytest.mark.parametrize(
+    ("flag", "name"),
+    [
+        ("--model-path", "sqlora.json"),
+        ("--model-path", "README.md"),
+        ("--model-path", ".lock"),
+        ("--checkpoint-dir", "loss.png"),
+        ("--checkpoint-dir", "before_after.html"),
+        ("--checkpoint-dir", ".lock"),
+        ("--checkpoint-dir", ".lint"),
+        ("--checkpoint-dir", "earlier"),
+    ],
+)
 def test_a_run_of_ours_with_something_in_the_way(here, capsys, flag, name):
-    """A link leads out of the folder, whoever put it there; a folder or somebody's page is not what is written there."""
+    """A link leads out of the folder, whoever put it there; a folder or somebody's page is not what is written
+    there.
+    """
     write("run/metrics.jsonl", json.dumps(STEP))
     way = Path("run", name)
     way.symlink_to("../theirs" if name in (".lint", "earlier") else "../README.md")
@@ -238,16 +281,19 @@ def test_a_run_of_ours_with_something_in_the_way(here, capsys, flag, name):
         assert f"{name} in it is there and holds" in refusal(trains, (flag, "run"), capsys)
 
 
-@pytest.mark.parametrize(("command", "flags"), [
-    (trains, ("--model-path", "run/checkpoint-5", "--checkpoint-dir", "run")),
-    (trains, ("--model-path", "run/earlier", "--checkpoint-dir", "run")),
-    (trains, ("--checkpoint-dir", "saved/sqlora.json", "--model-path", "saved")),
-    (answers, ("--checkpoint-dir", "run", "--output", "run/Before_After.html")),
-    (answers, ("--checkpoint-dir", "run", "--output", "run/.answers/mine.jsonl")),
-    (answers, ("--checkpoint-dir", "run", "--output", "run/checkpoint-5/mine.jsonl")),
-    (answers, (*TALKED, "--save-feedback", "a.jsonl", "--output", "./a.jsonl")),
-    (merges, ("--checkpoint-dir", "run", "--output", "run")),
-])
+@pytest.mark.parametrize(
+    ("command", "flags"),
+    [
+        (trains, ("--model-path", "run/checkpoint-5", "--checkpoint-dir", "run")),
+        (trains, ("--model-path", "run/earlier", "--checkpoint-dir", "run")),
+        (trains, ("--checkpoint-dir", "saved/sqlora.json", "--model-path", "saved")),
+        (answers, ("--checkpoint-dir", "run", "--output", "run/Before_After.html")),
+        (answers, ("--checkpoint-dir", "run", "--output", "run/.answers/mine.jsonl")),
+        (answers, ("--checkpoint-dir", "run", "--output", "run/checkpoint-5/mine.jsonl")),
+        (answers, (*TALKED, "--save-feedback", "a.jsonl", "--output", "./a.jsonl")),
+        (merges, ("--checkpoint-dir", "run", "--output", "run")),
+    ],
+)
 def test_two_outputs_that_are_one(here, capsys, command, flags):
     assert "one would be written over the other" in refusal(command, flags, capsys)
 
@@ -276,10 +322,12 @@ def test_a_folder_that_may_not_be_looked_at(here, monkeypatch):
 
 def test_the_scripts_look_before_they_work(here, monkeypatch):
     """With a base that could not be loaded, so that nothing else ends them."""
-    for main, flags, words in ((generate.main, ("--output", "test.jsonl"), "write over TEST_DATA"),
-                               (generate.main, (*ASKED, "--output", "shop.sqlite"), "write over DATABASE"),
-                               (finetune.main, ("--model-path", "theirs"), "SQLoRA did not write"),
-                               (finetune.main, ("--model-path", "base"), "BASE_MODEL")):
+    for main, flags, words in (
+        (generate.main, ("--output", "test.jsonl"), "write over TEST_DATA"),
+        (generate.main, (*ASKED, "--output", "shop.sqlite"), "write over DATABASE"),
+        (finetune.main, ("--model-path", "theirs"), "SQLoRA did not write"),
+        (finetune.main, ("--model-path", "base"), "BASE_MODEL"),
+    ):
         before = fingerprints(here)
         with pytest.raises(UserError, match=words):
             main(settings(*flags, "--device", "cpu"))

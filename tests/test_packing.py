@@ -57,7 +57,9 @@ def with_adapter(model):
 @pytest.fixture(scope="module", params=SHAPES)
 def model(request):
     torch.manual_seed(0)
-    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4} | SHAPES[request.param]
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4} | SHAPES[
+        request.param
+    ]
     return with_adapter(LlamaForCausalLM(LlamaConfig(**sizes, vocab_size=VOCABULARY)).double())
 
 
@@ -87,7 +89,12 @@ def one_at_a_time(model, rows):
 
 
 def packed(model, rows, form: str, limit: int = NO_LIMIT):
-    implementation = {"tree": "sdpa", "tree in blocks": attention.TREE_ATTENTION, "prefix": attention.PREFIX_ATTENTION, "off": "sdpa"}
+    implementation = {
+        "tree": "sdpa",
+        "tree in blocks": attention.TREE_ATTENTION,
+        "prefix": attention.PREFIX_ATTENTION,
+        "off": "sdpa",
+    }
     model.get_base_model().set_attn_implementation(implementation[form])
     made = packed_batches.make_passes(rows, form.split()[0], limit)
     total = 0.0
@@ -121,14 +128,18 @@ def test_random_trees(model, form, everything, seed):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("rows", [
-    [row([1, 5, 6, 7], 2)],
-    [row([1, 5, 6, 7], 2)] * 3,
-    [row([1, 5, 6, 7], 2), row([1, 5, 6, 7], 3), row([1, 5, 6, 7, 8, 9], 4)],
-    [row([1, 5], 1), row([1, 6, 7], 2), row([1, 6, 8], 1)],
-    [row([2, 3, 4], 1), row([5, 6, 7], 2)],
-    [row([1, 4], 1), row([1, 2, 3], 2)],
-], ids=["one row", "the same row", "other targets", "a branch below a branch", "nothing shared", "short rows"])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [row([1, 5, 6, 7], 2)],
+        [row([1, 5, 6, 7], 2)] * 3,
+        [row([1, 5, 6, 7], 2), row([1, 5, 6, 7], 3), row([1, 5, 6, 7, 8, 9], 4)],
+        [row([1, 5], 1), row([1, 6, 7], 2), row([1, 6, 8], 1)],
+        [row([2, 3, 4], 1), row([5, 6, 7], 2)],
+        [row([1, 4], 1), row([1, 2, 3], 2)],
+    ],
+    ids=["one row", "the same row", "other targets", "a branch below a branch", "nothing shared", "short rows"],
+)
 def test_special_trees(model, form, rows):
     assert_same(one_at_a_time(model, rows), packed(model, rows, form)[:2])
 
@@ -176,9 +187,16 @@ def test_every_known_family_packs_exactly(kind, form):
 
 
 def test_rows_go_alone_where_a_longer_one_would_change_their_rope():
-    rope = {"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 20, "short_factor": [1.0] * 4,
-            "long_factor": [4.0, 8.0, 16.0, 32.0]}
-    model = with_adapter(families.make_model("phi3", rope_parameters=rope, original_max_position_embeddings=20).double())
+    rope = {
+        "rope_type": "longrope",
+        "rope_theta": 1e4,
+        "original_max_position_embeddings": 20,
+        "short_factor": [1.0] * 4,
+        "long_factor": [4.0, 8.0, 16.0, 32.0],
+    }
+    model = with_adapter(
+        families.make_model("phi3", rope_parameters=rope, original_max_position_embeddings=20).double()
+    )
     rows = random_rows(3)
     lengths = [len(one["input_ids"]) for one in rows]
     assert min(lengths) < 20 < max(lengths)
@@ -186,10 +204,16 @@ def test_rows_go_alone_where_a_longer_one_would_change_their_rope():
     assert architecture.goes_alone(model.config, max(lengths))
     assert not architecture.goes_alone(model.config, 20)
     model.get_base_model().set_attn_implementation("sdpa")
-    total = sum(packed_loss.loss_sum(model, one, model.get_base_model()) for one in packed_batches.make_passes(rows, "alone", NO_LIMIT))
+    total = sum(
+        packed_loss.loss_sum(model, one, model.get_base_model())
+        for one in packed_batches.make_passes(rows, "alone", NO_LIMIT)
+    )
     total.backward()
     assert_same(expected, (total.item(), gradients(model)))
-    padded = sum(packed_loss.loss_sum(model, one, model.get_base_model()) for one in packed_batches.make_passes(rows, "off", NO_LIMIT))
+    padded = sum(
+        packed_loss.loss_sum(model, one, model.get_base_model())
+        for one in packed_batches.make_passes(rows, "off", NO_LIMIT)
+    )
     assert abs(padded.item() / expected[0] - 1) > 1e-5
 
 

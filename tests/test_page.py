@@ -16,10 +16,20 @@ from sqlora.reports import comparison, html_page
 
 HOSTILE = "{{ROWS}} </script><script>alert(1)</script>\"'<img src=x onerror=alert(2)> \ud800"
 ANSWERS = [
-    {"question": "How many?", "context": "CREATE TABLE t (a INT)", "answer": "SELECT COUNT(*) FROM t",
-     "base": "How many? is", "adapter": "select count(*) from t"},
-    {"question": "Which a?", "context": "CREATE TABLE t (a INT)", "answer": "SELECT a FROM t",
-     "base": "SELECT a FROM t", "adapter": "SELECT b FROM t"},
+    {
+        "question": "How many?",
+        "context": "CREATE TABLE t (a INT)",
+        "answer": "SELECT COUNT(*) FROM t",
+        "base": "How many? is",
+        "adapter": "select count(*) from t",
+    },
+    {
+        "question": "Which a?",
+        "context": "CREATE TABLE t (a INT)",
+        "answer": "SELECT a FROM t",
+        "base": "SELECT a FROM t",
+        "adapter": "SELECT b FROM t",
+    },
     {"question": HOSTILE, "context": HOSTILE, "answer": HOSTILE, "base": "", "adapter": HOSTILE + "!"},
 ]
 
@@ -51,7 +61,9 @@ def write_page(tmp_path, rows, execute=False, curve=None, facts=None) -> Page:
 def test_the_page_is_whole_in_one_file_and_escapes_what_it_shows(tmp_path):
     curve = tmp_path / "loss.png"
     Image.new("RGB", (16, 10), "white").save(curve)
-    facts = comparison.answer_facts(ANSWERS, judge.judge_answers(ANSWERS, execute=False), "owner/base", Path("saved_model"))
+    facts = comparison.answer_facts(
+        ANSWERS, judge.judge_answers(ANSWERS, execute=False), "owner/base", Path("saved_model")
+    )
     html_page = write_page(tmp_path, ANSWERS, False, curve, facts | {HOSTILE: HOSTILE})
     assert [row["data-kinds"] for row in html_page.of("article")] == ["all gained", "all lost wrong", "all wrong"]
     assert len(html_page.of("script")) == 1
@@ -71,7 +83,9 @@ def test_the_page_is_whole_in_one_file_and_escapes_what_it_shows(tmp_path):
 
 def test_a_page_without_known_answers_or_adapter(tmp_path):
     rows = [row | {"answer": None, "adapter": None} for row in ANSWERS] + [{"question": "Only a question"}]
-    html_page = write_page(tmp_path, rows, True, None, comparison.answer_facts(rows, [{}] * len(rows), "owner/base", None))
+    html_page = write_page(
+        tmp_path, rows, True, None, comparison.answer_facts(rows, [{}] * len(rows), "owner/base", None)
+    )
     assert len(html_page.of("input")) == 1
     assert not html_page.of("button")
     for word in ("exact match", "Right means", "With the adapter", "✓"):
@@ -87,9 +101,22 @@ def test_what_running_the_queries_showed(tmp_path):
     ]
     shown = write_page(tmp_path, rows, execute=True)
     assert [row["data-kinds"] for row in shown.of("article")] == [
-        "all lost wrong differs", "all wrong", "all differs", "all unscorable"]
-    for told in ("✓ the same rows", "✗ other rows", "✗ does not run", "no such column: b", "not scorable",
-                 "A database that tells them apart", "expected rows", "match, aggregate", "NULL"):
+        "all lost wrong differs",
+        "all wrong",
+        "all differs",
+        "all unscorable",
+    ]
+    for told in (
+        "✓ the same rows",
+        "✗ other rows",
+        "✗ does not run",
+        "no such column: b",
+        "not scorable",
+        "A database that tells them apart",
+        "expected rows",
+        "match, aggregate",
+        "NULL",
+    ):
         assert told in shown.text, told
     assert "--evaluate" not in shown.text
 
@@ -120,10 +147,23 @@ def browse(tmp_path):
         text = (tmp_path / "page.html").read_text(encoding="utf-8")
         path.write_text(text.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
         dump = subprocess.run(
-            [browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-             "--disable-background-networking", "--disable-component-update", "--disable-sync",
-             f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", f"{path.as_uri()}#{fragment}"],
-            capture_output=True, text=True, timeout=patience.SECONDS)
+            [
+                browser,
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--no-first-run",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                f"--user-data-dir={tmp_path / 'profile'}",
+                "--dump-dom",
+                f"{path.as_uri()}#{fragment}",
+            ],
+            capture_output=True,
+            text=True,
+            timeout=patience.SECONDS,
+        )
         html_page = Page(dump.stdout)
         return ["hidden" not in attributes for attributes in html_page.of("article")], html_page
 

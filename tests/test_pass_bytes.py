@@ -1,4 +1,6 @@
-"""The memory of a pass: counted over shapes and measured on the loaded model, both close to what a larger pass takes."""
+"""The memory of a pass: counted over shapes and measured on the loaded model, both close to what a larger pass
+takes.
+"""
 
 import copy
 import sys
@@ -13,8 +15,15 @@ from sqlora.training.packing import plan
 from sqlora.training.pass_bytes import PassBytes
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells the peak of a pass")
-CONFIG = LlamaConfig(hidden_size=256, intermediate_size=768, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
-                     vocab_size=8000, architectures=["LlamaForCausalLM"])
+CONFIG = LlamaConfig(
+    hidden_size=256,
+    intermediate_size=768,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    vocab_size=8000,
+    architectures=["LlamaForCausalLM"],
+)
 
 
 def rows(count: int) -> list[dict]:
@@ -27,17 +36,34 @@ def rows(count: int) -> list[dict]:
 
 
 @LINUX
-@pytest.mark.parametrize(("targets", "dropout", "packing", "dtype"), [
-    ("q_proj,v_proj", "0", "prefix", "float32"), ("all-linear", "0.05", "prefix", "float32"),
-    ("all-linear", "0", "off", "float32"), ("all-linear", "0.05", "prefix", "bfloat16"),
-])
+@pytest.mark.parametrize(
+    ("targets", "dropout", "packing", "dtype"),
+    [
+        ("q_proj,v_proj", "0", "prefix", "float32"),
+        ("all-linear", "0.05", "prefix", "float32"),
+        ("all-linear", "0", "off", "float32"),
+        ("all-linear", "0.05", "prefix", "bfloat16"),
+    ],
+)
 def test_both_are_within_15_percent_of_what_is_taken(make_settings, targets, dropout, packing, dtype):
-    settings = make_settings("--lora-targets", targets, "--lora-dropout", dropout, "--packing", packing, "--low-bit", "none",
-                             "--dtype", dtype)
+    settings = make_settings(
+        "--lora-targets",
+        targets,
+        "--lora-dropout",
+        dropout,
+        "--packing",
+        packing,
+        "--low-bit",
+        "none",
+        "--dtype",
+        dtype,
+    )
     chosen = loading.choose_device(settings)
 
     def build() -> torch.nn.Module:
-        return loading.wrap_with_adapter(LlamaForCausalLM(copy.deepcopy(CONFIG)).to(chosen.dtype).requires_grad_(False), settings)
+        return loading.wrap_with_adapter(
+            LlamaForCausalLM(copy.deepcopy(CONFIG)).to(chosen.dtype).requires_grad_(False), settings
+        )
 
     form = plan.choose_form(CONFIG, settings, chosen)
     with torch.device("meta"):

@@ -15,15 +15,18 @@ CPU = device.choose_device("cpu", "float32")
 GPU = replace(CPU, type="cuda", dtype=torch.bfloat16)
 
 
-@pytest.mark.parametrize(("flags", "on", "triton", "form", "compiled"), [
-    ((), CPU, True, "prefix", False),
-    (("--packing", "tree"), CPU, True, "tree", False),
-    (("--packing", "off"), CPU, True, "off", False),
-    ((), GPU, True, "tree", True),
-    ((), GPU, False, "prefix", False),
-    (("--packing", "tree", "--compile", "off"), GPU, True, "tree", False),
-    (("--packing", "off", "--compile", "on"), GPU, True, "off", True),
-])
+@pytest.mark.parametrize(
+    ("flags", "on", "triton", "form", "compiled"),
+    [
+        ((), CPU, True, "prefix", False),
+        (("--packing", "tree"), CPU, True, "tree", False),
+        (("--packing", "off"), CPU, True, "off", False),
+        ((), GPU, True, "tree", True),
+        ((), GPU, False, "prefix", False),
+        (("--packing", "tree", "--compile", "off"), GPU, True, "tree", False),
+        (("--packing", "off", "--compile", "on"), GPU, True, "off", True),
+    ],
+)
 def test_the_form_follows_the_device_and_the_settings(monkeypatch, make_settings, flags, on, triton, form, compiled):
     monkeypatch.setattr(packed_loss, "has_triton", lambda: triton)
     found = plan.choose_form(LlamaConfig(), make_settings(*flags), on)
@@ -32,22 +35,28 @@ def test_the_form_follows_the_device_and_the_settings(monkeypatch, make_settings
     assert found.compile_reason
 
 
-@pytest.mark.parametrize(("config", "reason"), [
-    (LlamaConfig(attention_dropout=0.1), "attention dropout"),
-    (Phi3Config(resid_pdrop=0.1, pad_token_id=None), "dropout of its own .resid pdrop"),
-    (MistralConfig(sliding_window=64), "reaches only 64 tokens"),
-    (Qwen3Config(use_sliding_window=True, sliding_window=64, max_window_layers=1), "reaches only 64 tokens"),
-    (Qwen3Config(use_sliding_window=True, sliding_window=64, max_window_layers=99), None),
-    (Gemma3TextConfig(sliding_window=64), "reaches only 64 tokens"),
-    (Gemma3TextConfig(sliding_window=512), None),
-    (SmolLM3Config(pad_token_id=None, use_sliding_window=True, sliding_window=64), "reaches only 64 tokens"),
-    (SmolLM3Config(pad_token_id=None), None),
-    (Gemma3TextConfig(attn_logit_softcapping=50.0), "caps its attention's scores"),
-    (LlamaConfig(rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}), "change with the length"),
-    (LlamaConfig(rope_parameters={"rope_type": "yarn", "factor": 2.0, "rope_theta": 1e4}), None),
-    (MistralConfig(sliding_window=4096), None),
-    (LlamaConfig(), None),
-])
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        (LlamaConfig(attention_dropout=0.1), "attention dropout"),
+        (Phi3Config(resid_pdrop=0.1, pad_token_id=None), "dropout of its own .resid pdrop"),
+        (MistralConfig(sliding_window=64), "reaches only 64 tokens"),
+        (Qwen3Config(use_sliding_window=True, sliding_window=64, max_window_layers=1), "reaches only 64 tokens"),
+        (Qwen3Config(use_sliding_window=True, sliding_window=64, max_window_layers=99), None),
+        (Gemma3TextConfig(sliding_window=64), "reaches only 64 tokens"),
+        (Gemma3TextConfig(sliding_window=512), None),
+        (SmolLM3Config(pad_token_id=None, use_sliding_window=True, sliding_window=64), "reaches only 64 tokens"),
+        (SmolLM3Config(pad_token_id=None), None),
+        (Gemma3TextConfig(attn_logit_softcapping=50.0), "caps its attention's scores"),
+        (
+            LlamaConfig(rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}),
+            "change with the length",
+        ),
+        (LlamaConfig(rope_parameters={"rope_type": "yarn", "factor": 2.0, "rope_theta": 1e4}), None),
+        (MistralConfig(sliding_window=4096), None),
+        (LlamaConfig(), None),
+    ],
+)
 def test_what_cannot_be_packed_exactly_is_padded(config, reason, make_settings):
     found = plan.choose_form(config, make_settings(), CPU)
     assert (found.name == "off") == bool(reason)
@@ -70,13 +79,16 @@ def model(llama_folder, make_settings):
     return loading.wrap_with_adapter(loading.load_base(base, settings, CPU, training=True), settings)
 
 
-@pytest.mark.parametrize(("form", "on", "fails", "left", "notes"), [
-    ("prefix", CPU, 0, ("prefix", True), []),
-    ("prefix", CPU, 1, ("prefix", False), ["torch.compile does not work here"]),
-    ("tree", GPU, 0, ("tree", True), []),
-    ("tree", GPU, 1, ("tree", False), ["torch.compile does not work here"]),
-    ("tree", GPU, 2, ("prefix", False), ["torch.compile does not work here", "PACKING is prefix"]),
-])
+@pytest.mark.parametrize(
+    ("form", "on", "fails", "left", "notes"),
+    [
+        ("prefix", CPU, 0, ("prefix", True), []),
+        ("prefix", CPU, 1, ("prefix", False), ["torch.compile does not work here"]),
+        ("tree", GPU, 0, ("tree", True), []),
+        ("tree", GPU, 1, ("tree", False), ["torch.compile does not work here"]),
+        ("tree", GPU, 2, ("prefix", False), ["torch.compile does not work here", "PACKING is prefix"]),
+    ],
+)
 def test_what_does_not_compile_is_done_without(model, monkeypatch, capsys, form, on, fails, left, notes):
     calls = []
 

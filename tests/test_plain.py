@@ -1,4 +1,6 @@
-"""transformers' own generate, for models that batching.py does not know: answers as batching gives them, in the same form."""
+"""transformers' own generate, for models that batching.py does not know: answers as batching gives them, in the same
+form.
+"""
 
 import pytest
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -34,7 +36,9 @@ def test_samples_come_after_the_greedy_answer(llama_folder, llama_tokenizer, mak
 
     model = AutoModelForCausalLM.from_pretrained(llama_folder)
     best = answers(PlainWriter(model, make_settings(), llama_tokenizer))
-    sampled = answers(PlainWriter(model, make_settings("--num-candidates", "4", "--temperature", "1.5"), llama_tokenizer))
+    sampled = answers(
+        PlainWriter(model, make_settings("--num-candidates", "4", "--temperature", "1.5"), llama_tokenizer)
+    )
     assert [len(row) for row in sampled] == [4] * 3
     assert [row[0] for row in sampled] == [row[0] for row in best]
     assert all(weight == 1.0 for row in sampled for _, weight in row)
@@ -52,8 +56,9 @@ def test_a_model_s_own_generation_config_has_no_say(llama_folder, llama_tokenize
 
 
 def test_a_model_of_another_kind_is_answered_by_it(llama_tokenizer, make_settings):
-    model = GPT2LMHeadModel(GPT2Config(vocab_size=400, n_embd=32, n_layer=1, n_head=2, n_positions=512, bos_token_id=1,
-                                       eos_token_id=2))
+    model = GPT2LMHeadModel(
+        GPT2Config(vocab_size=400, n_embd=32, n_layer=1, n_head=2, n_positions=512, bos_token_id=1, eos_token_id=2)
+    )
     writer = answer_writer.SqlWriter(model, llama_tokenizer, make_settings())
     rows = [{"question": "How many?", "context": "CREATE TABLE t (a INTEGER)"}]
     assert len(writer.write(rows)) == 1

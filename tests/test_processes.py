@@ -28,12 +28,33 @@ STEPS = 4
 def flags(llama_folder, tmp_path):
     """Of a short run in float32: 2 epochs of 18 rows, in micro-batches of 5, and at their ends of 3."""
     file = tmp_path / "rows.jsonl"
-    rows = [{"question": f"How many {i}?" + " really" * (i % 4), "context": f"CREATE TABLE t{i} (a INTEGER)",
-             "answer": f"SELECT {i} FROM t{i}" + " WHERE a > 1" * (i % 3)} for i in range(23)]
+    rows = [
+        {
+            "question": f"How many {i}?" + " really" * (i % 4),
+            "context": f"CREATE TABLE t{i} (a INTEGER)",
+            "answer": f"SELECT {i} FROM t{i}" + " WHERE a > 1" * (i % 3),
+        }
+        for i in range(23)
+    ]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    given = {"base-model": llama_folder, "data-path": file, "max-steps": STEPS, "warmup-steps": 0, "eval-steps": 2,
-             "save-steps": 2, "logging-steps": 1, "device": "cpu", "dtype": "float32", "validation-rows": 5, "batch-size": 5,
-             "lora-r": 4, "gradient-accumulation-steps": 2, "lora-dropout": 0, "learning-rate": 0.01, "check-data": "off"}
+    given = {
+        "base-model": llama_folder,
+        "data-path": file,
+        "max-steps": STEPS,
+        "warmup-steps": 0,
+        "eval-steps": 2,
+        "save-steps": 2,
+        "logging-steps": 1,
+        "device": "cpu",
+        "dtype": "float32",
+        "validation-rows": 5,
+        "batch-size": 5,
+        "lora-r": 4,
+        "gradient-accumulation-steps": 2,
+        "lora-dropout": 0,
+        "learning-rate": 0.01,
+        "check-data": "off",
+    }
     return [part for name, value in given.items() for part in (f"--{name}", str(value))]
 
 
@@ -44,11 +65,28 @@ def launch(tmp_path):
 
     def start(count: int, how: tuple[str, ...], folder: Path, script: str, *arguments: str) -> subprocess.Popen:
         folder.mkdir(exist_ok=True)
-        command = [sys.executable, "-m", "accelerate.commands.launch", *how, "--num_processes", str(count), "--num_machines", "1",
-                   "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", ROOT / script, *arguments]
+        command = [
+            sys.executable,
+            "-m",
+            "accelerate.commands.launch",
+            *how,
+            "--num_processes",
+            str(count),
+            "--num_machines",
+            "1",
+            "--mixed_precision",
+            "no",
+            "--dynamo_backend",
+            "no",
+            "--main_process_port",
+            "0",
+            ROOT / script,
+            *arguments,
+        ]
         environment = os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
-        process = subprocess.Popen(command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE,
-                                   stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
         started.append(process)
         return process
 
@@ -95,8 +133,13 @@ def rank_of(process: psutil.Process) -> str | None:
 def test_two_processes_are_as_one_in_luck_and_out_of_it(launch, flags, make_settings, tmp_path):
     alone = tmp_path / "alone"
     train_alone(alone, make_settings, flags)
-    runs = [["straight"], ["short of memory"], ["interrupted"], ["straight", "--lora-dropout", "0.1"],
-            ["none fits", "--checkpoint-dir", "bad", "--model-path", "bad2"]]
+    runs = [
+        ["straight"],
+        ["short of memory"],
+        ["interrupted"],
+        ["straight", "--lora-dropout", "0.1"],
+        ["none fits", "--checkpoint-dir", "bad", "--model-path", "bad2"],
+    ]
     process = launch(2, PLAIN, tmp_path / "two", "tests/launched.py", json.dumps(runs), *flags)
     told, _ = process.communicate(timeout=500)
     assert process.returncode == 1, told
@@ -106,14 +149,22 @@ def test_two_processes_are_as_one_in_luck_and_out_of_it(launch, flags, make_sett
     assert told.count("SQLoRA fine-tuning") == len(runs), told
     assert "10 rows a step, over 2 processes" in told
     assert {path.name for path in (folders[0] / "saved_model").iterdir()} == {
-        ".lock", "README.md", "adapter_config.json", "adapter_model.safetensors", "sqlora.json"}
+        ".lock",
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "sqlora.json",
+    }
     assert (folders[0] / "lora_models" / "loss.png").is_file()
     assert (folders[0] / "lora_models" / f"checkpoint-{STEPS}" / "rng_state_1.pth").is_file()
 
     assert_alike(alone, folders[1])
 
     assert [(folders[2] / f"rank_{rank}").read_text() for rank in range(2)] == [str(int(signal.SIGINT))] * 2
-    assert [path.name for path in sorted((folders[2] / "lora_models").glob("checkpoint-*"))] == ["checkpoint-2", "checkpoint-3"]
+    assert [path.name for path in sorted((folders[2] / "lora_models").glob("checkpoint-*"))] == [
+        "checkpoint-2",
+        "checkpoint-3",
+    ]
     assert json.loads((folders[2] / "saved_model" / "sqlora.json").read_text())["status"] == "interrupted"
     assert told.count("SIGINT: the step is ended") == 1
 
@@ -167,32 +218,64 @@ def test_shares_hold_every_row_once(monkeypatch, world):
     for count in (1, 5, 8, 33):
         shares = []
         for rank in range(world):
-            monkeypatch.setattr(distributed, "here", lambda rank=rank: distributed.Here(rank, world, rank, world, False))
+            monkeypatch.setattr(
+                distributed, "here", lambda rank=rank: distributed.Here(rank, world, rank, world, False)
+            )
             shares.append(distributed.share(list(range(count))))
         assert [*itertools.chain(*shares)] == list(range(count))
         assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
-@pytest.mark.parametrize(("names", "found"), [
-    ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "ACCELERATE_USE_FSDP": "true"},
-     (3, 4, 1, 2, True)),
-    ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_LOCAL_RANK": "1",
-      "OMPI_COMM_WORLD_LOCAL_SIZE": "2"}, (1, 2, 1, 2, False)),
-    ({"ACCELERATE_USE_FSDP": "true", "RANK": "0", "WORLD_SIZE": "1"}, (0, 1, 0, 1, False)),
-])
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (
+            {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "ACCELERATE_USE_FSDP": "true"},
+            (3, 4, 1, 2, True),
+        ),
+        (
+            {
+                "OMPI_COMM_WORLD_RANK": "1",
+                "OMPI_COMM_WORLD_SIZE": "2",
+                "OMPI_COMM_WORLD_LOCAL_RANK": "1",
+                "OMPI_COMM_WORLD_LOCAL_SIZE": "2",
+            },
+            (1, 2, 1, 2, False),
+        ),
+        ({"ACCELERATE_USE_FSDP": "true", "RANK": "0", "WORLD_SIZE": "1"}, (0, 1, 0, 1, False)),
+    ],
+)
 def test_launchers_are_understood_and_hidden(names, found):
     environment = {name: value for name, value in os.environ.items() if "RANK" not in name and "WORLD" not in name}
-    program = ("import os, sys; from sqlora.system import distributed as d; h = d.here(); d.begin(); known = {*os.environ}; "
-               "print((h.rank, h.world, h.local_rank, h.local_world, h.sharded), known & {'RANK', 'ACCELERATE_USE_FSDP'}, "
-               "os.environ.get('CUDA_VISIBLE_DEVICES'), 'torch' in sys.modules)")
-    told = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment | names | {"CUDA_VISIBLE_DEVICES": "5,7"},
-                          capture_output=True, text=True, check=True).stdout
+    program = (
+        "import os, sys; from sqlora.system import distributed as d; h = d.here(); d.begin(); known = {*os.environ}; "
+        "print((h.rank, h.world, h.local_rank, h.local_world, h.sharded), known & {'RANK', 'ACCELERATE_USE_FSDP'}, "
+        "os.environ.get('CUDA_VISIBLE_DEVICES'), 'torch' in sys.modules)"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=environment | names | {"CUDA_VISIBLE_DEVICES": "5,7"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     device = "5,7" if found[1] == 1 else "7"
     assert told == f"{found} set() {device} False\n"
 
 
-@pytest.mark.parametrize(("given", "local_rank", "left"), [
-    (None, 1, "1"), ("5,7", 1, "7"), ("5,7", 2, ""), ("5", 0, "5"), ("GPU-a", 1, "GPU-a"), ("", 1, ""), ("-1", 1, "-1")])
+@pytest.mark.parametrize(
+    ("given", "local_rank", "left"),
+    [
+        (None, 1, "1"),
+        ("5,7", 1, "7"),
+        ("5,7", 2, ""),
+        ("5", 0, "5"),
+        ("GPU-a", 1, "GPU-a"),
+        ("", 1, ""),
+        ("-1", 1, "-1"),
+    ],
+)
 def test_a_process_gets_a_device_of_those_that_it_may_have(monkeypatch, given, local_rank, left):
     for name in distributed.VISIBLE:
         monkeypatch.delenv(name, raising=False)
@@ -229,10 +312,22 @@ def test_who_works_is_waited_for_and_who_hangs_in_training_is_not():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = os.environ | {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-                                "PYTHONPATH": str(ROOT)}
-    started = [subprocess.Popen([sys.executable, "-c", WAITS], env=environment | {"RANK": rank, "LOCAL_RANK": rank},
-                                stdout=subprocess.PIPE, text=True) for rank in ("0", "1")]
+    environment = os.environ | {
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "PYTHONPATH": str(ROOT),
+    }
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", WAITS],
+            env=environment | {"RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
     told = [process.communicate(timeout=120)[0] for process in started]
     assert told[0] == "[b'x', b'x']\nlost\n"
     assert told[1].startswith("None\n")

@@ -109,8 +109,10 @@ def test_schema_first_puts_the_context_before_the_question(llama_tokenizer, make
     parts = [template.INSTRUCTION, "\n\n### Context:\nCREATE TABLE t (a INTEGER)\n", "\n### Input:\nHow many?\n"]
     assert text == "".join(parts) + "\n### Response:\n"
     row = {"question": "How many?", "context": "CREATE TABLE t (a INTEGER)", "answer": "SELECT 1"}
-    first, second = (tokenise_rows([row], llama_tokenizer, make_settings("--prompt-order", order)).rows[0]["input_ids"]
-                     for order in template.TEMPLATES)
+    first, second = (
+        tokenise_rows([row], llama_tokenizer, make_settings("--prompt-order", order)).rows[0]["input_ids"]
+        for order in template.TEMPLATES
+    )
     assert first != second
     asked = encoding.encode_prompts(llama_tokenizer, [row], "schema_first")[0]
     assert second[: len(asked)] == asked
@@ -130,12 +132,16 @@ def test_a_tokenizer_that_writes_eos_into_text_is_refused():
         encoding.check_tokenizer(byte_level(eos_token="="))
 
 
-@pytest.mark.parametrize("normalizer", [
-    normalizers.Lowercase(),
-    normalizers.StripAccents(),
-    normalizers.Replace("  ", " "),
-    normalizers.Replace("\n", " "),
-], ids=["case", "accents", "spaces", "line breaks"])
+@pytest.mark.parametrize(
+    "normalizer",
+    [
+        normalizers.Lowercase(),
+        normalizers.StripAccents(),
+        normalizers.Replace("  ", " "),
+        normalizers.Replace("\n", " "),
+    ],
+    ids=["case", "accents", "spaces", "line breaks"],
+)
 def test_a_tokenizer_that_loses_text_is_refused(normalizer):
     lossless = byte_level(eos_token="</s>")
     encoding.check_tokenizer(lossless)
@@ -145,34 +151,37 @@ def test_a_tokenizer_that_loses_text_is_refused(normalizer):
         encoding.check_tokenizer(byte_level(normalizer, eos_token="</s>"))
 
 
-@pytest.mark.parametrize(("text", "sql"), [
-    ("SELECT 1", "SELECT 1"),
-    ("  SELECT 1 ;\nSELECT 2;", "SELECT 1"),
-    ("", ""),
-    (" \n ", ""),
-    (";", ""),
-    ("SELECT ';' FROM t; DROP TABLE t", "SELECT ';' FROM t"),
-    ('SELECT ";" FROM `a;b`; x', 'SELECT ";" FROM `a;b`'),
-    ("SELECT 'it''s; fine' FROM t; x", "SELECT 'it''s; fine' FROM t"),
-    ("SELECT '\";' FROM t; x", "SELECT '\";' FROM t"),
-    ("SELECT 1 -- one; two\nFROM t; x", "SELECT 1 -- one; two\nFROM t"),
-    ("SELECT 1 -- it's\nFROM t; x", "SELECT 1 -- it's\nFROM t"),
-    ("SELECT 1 -- the end; really", "SELECT 1 -- the end; really"),
-    ("SELECT '--' FROM t; x", "SELECT '--' FROM t"),
-    ("SELECT 1 /* a; b */ FROM t; x", "SELECT 1 /* a; b */ FROM t"),
-    ("SELECT 1 /* it's */ FROM t; x", "SELECT 1 /* it's */ FROM t"),
-    ("SELECT 'a /* b' FROM t; x", "SELECT 'a /* b' FROM t"),
-    ("```sql\nSELECT 1;\n```\nThis counts.", "SELECT 1"),
-    ("```\nSELECT 1\n```", "SELECT 1"),
-    ("```SQL\nSELECT 1\n```", "SELECT 1"),
-    ("```SELECT 1```", "SELECT 1"),
-    ("SELECT 1\n```", "SELECT 1"),
-    ("SELECT 1\n```\nThis counts.", "SELECT 1"),
-    ("Here is the query:\n```sql\nSELECT 1;\n```", "SELECT 1"),
-    ("SELECT 1\n\n### Input:\nWhat else?", "SELECT 1"),
-    ("SELECT 1 FROM t WHERE a = '### b'", "SELECT 1 FROM t WHERE a = '### b'"),
-    ("SELECT 'never closed; x", "SELECT 'never closed; x"),
-])
+@pytest.mark.parametrize(
+    ("text", "sql"),
+    [
+        ("SELECT 1", "SELECT 1"),
+        ("  SELECT 1 ;\nSELECT 2;", "SELECT 1"),
+        ("", ""),
+        (" \n ", ""),
+        (";", ""),
+        ("SELECT ';' FROM t; DROP TABLE t", "SELECT ';' FROM t"),
+        ('SELECT ";" FROM `a;b`; x', 'SELECT ";" FROM `a;b`'),
+        ("SELECT 'it''s; fine' FROM t; x", "SELECT 'it''s; fine' FROM t"),
+        ("SELECT '\";' FROM t; x", "SELECT '\";' FROM t"),
+        ("SELECT 1 -- one; two\nFROM t; x", "SELECT 1 -- one; two\nFROM t"),
+        ("SELECT 1 -- it's\nFROM t; x", "SELECT 1 -- it's\nFROM t"),
+        ("SELECT 1 -- the end; really", "SELECT 1 -- the end; really"),
+        ("SELECT '--' FROM t; x", "SELECT '--' FROM t"),
+        ("SELECT 1 /* a; b */ FROM t; x", "SELECT 1 /* a; b */ FROM t"),
+        ("SELECT 1 /* it's */ FROM t; x", "SELECT 1 /* it's */ FROM t"),
+        ("SELECT 'a /* b' FROM t; x", "SELECT 'a /* b' FROM t"),
+        ("```sql\nSELECT 1;\n```\nThis counts.", "SELECT 1"),
+        ("```\nSELECT 1\n```", "SELECT 1"),
+        ("```SQL\nSELECT 1\n```", "SELECT 1"),
+        ("```SELECT 1```", "SELECT 1"),
+        ("SELECT 1\n```", "SELECT 1"),
+        ("SELECT 1\n```\nThis counts.", "SELECT 1"),
+        ("Here is the query:\n```sql\nSELECT 1;\n```", "SELECT 1"),
+        ("SELECT 1\n\n### Input:\nWhat else?", "SELECT 1"),
+        ("SELECT 1 FROM t WHERE a = '### b'", "SELECT 1 FROM t WHERE a = '### b'"),
+        ("SELECT 'never closed; x", "SELECT 'never closed; x"),
+    ],
+)
 def test_extract_sql(text, sql):
     assert template.extract_sql(text) == sql
 
@@ -180,8 +189,22 @@ def test_extract_sql(text, sql):
 def test_the_command_prints_what_the_model_is_given(tmp_path):
     (tmp_path / "s.sql").write_text("CREATE TABLE t\n  (a INTEGER)\n")
     done = subprocess.run(
-        [sys.executable, "-m", "sqlora.prompt", "--question", "Wie viele Bücher?", "--context", str(tmp_path / "s.sql"),
-         "--prompt-order", "schema_first"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+        [
+            sys.executable,
+            "-m",
+            "sqlora.prompt",
+            "--question",
+            "Wie viele Bücher?",
+            "--context",
+            str(tmp_path / "s.sql"),
+            "--prompt-order",
+            "schema_first",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stderr
     expected = template.build_prompt("Wie viele Bücher?", "CREATE TABLE t\n (a INTEGER)", "schema_first")
     assert json.loads(done.stdout) == expected

@@ -1,4 +1,6 @@
-"""Bases that are quantised already: what is computed is what their files say, or they are refused; memory is told as it is."""
+"""Bases that are quantised already: what is computed is what their files say, or they are refused; memory is told as it
+is.
+"""
 
 import importlib.util
 import json
@@ -17,9 +19,18 @@ CPU = device.choose_device("cpu", "float32")
 IDS = torch.arange(5, 65).reshape(3, 20)
 BLOCK = 16
 FP8 = {"quant_method": "fp8", "weight_block_size": [BLOCK, BLOCK], "activation_scheme": "dynamic"}
-CHANNELS = {"quant_method": "compressed-tensors", "format": "float-quantized", "quantization_status": "compressed",
-            "ignore": ["lm_head"], "config_groups": {"group_0": {"targets": ["Linear"], "weights": {
-                "num_bits": 8, "type": "float", "strategy": "channel", "symmetric": True, "dynamic": False}}}}
+CHANNELS = {
+    "quant_method": "compressed-tensors",
+    "format": "float-quantized",
+    "quantization_status": "compressed",
+    "ignore": ["lm_head"],
+    "config_groups": {
+        "group_0": {
+            "targets": ["Linear"],
+            "weights": {"num_bits": 8, "type": "float", "strategy": "channel", "symmetric": True, "dynamic": False},
+        }
+    },
+}
 
 
 def in_blocks(weight):
@@ -44,10 +55,15 @@ def make(llama_folder, tmp_path):
         tensors = load_file(folder / "model.safetensors")
         for name in [name for name in tensors if name.endswith("_proj.weight")]:
             small, scales = quantise(tensors.pop(name))
-            tensors |= {name.replace("weight", weight): small.contiguous(), name.replace("weight", scale): scales.contiguous()}
+            tensors |= {
+                name.replace("weight", weight): small.contiguous(),
+                name.replace("weight", scale): scales.contiguous(),
+            }
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
         config = json.loads((folder / "config.json").read_text())
-        (folder / "config.json").write_text(json.dumps(config | ({"quantization_config": described} if described else {})))
+        (folder / "config.json").write_text(
+            json.dumps(config | ({"quantization_config": described} if described else {}))
+        )
         return folder
 
     return make
@@ -56,8 +72,12 @@ def make(llama_folder, tmp_path):
 @pytest.fixture
 def load(make_settings):
     def load(folder, low_bit="nf4", dtype="float32"):
-        return loading.load_base(base_models.find_base_model(str(folder)), make_settings("--low-bit", low_bit),
-                                 device.choose_device("cpu", dtype), training=True)
+        return loading.load_base(
+            base_models.find_base_model(str(folder)),
+            make_settings("--low-bit", low_bit),
+            device.choose_device("cpu", dtype),
+            training=True,
+        )
 
     return load
 
@@ -102,14 +122,20 @@ def test_compressed_tensors_are_made_plain(make, load, llama_folder):
     assert distance(logits(model), logits(load(llama_folder, "none"))) < 0.05
 
 
-@pytest.mark.parametrize(("described", "words"), [
-    ({"quant_method": "gptq", "bits": 4, "group_size": 128}, "quantised by gptq.*name the model that it was made from"),
-    ({"quant_method": "awq", "bits": 4}, "quantised by awq"),
-    ({"quant_method": "torchao"}, "quantised by torchao"),
-    ({"quant_method": "modelopt", "quant_algo": "FP8"}, "quantised by modelopt"),
-    ({"quant_algo": "FP8"}, "quantised by None"),
-    (None, "seem quantised.*14 tensors.*weight_scale"),
-])
+@pytest.mark.parametrize(
+    ("described", "words"),
+    [
+        (
+            {"quant_method": "gptq", "bits": 4, "group_size": 128},
+            "quantised by gptq.*name the model that it was made from",
+        ),
+        ({"quant_method": "awq", "bits": 4}, "quantised by awq"),
+        ({"quant_method": "torchao"}, "quantised by torchao"),
+        ({"quant_method": "modelopt", "quant_algo": "FP8"}, "quantised by modelopt"),
+        ({"quant_algo": "FP8"}, "quantised by None"),
+        (None, "seem quantised.*14 tensors.*weight_scale"),
+    ],
+)
 @pytest.mark.parametrize("low_bit", ["nf4", "none"])
 def test_scales_are_never_passed_over(make, load, described, words, low_bit):
     with pytest.raises(UserError, match=words):
@@ -121,11 +147,14 @@ def test_gptq_weights_without_a_word_in_config_json_are_not_told_as_missing(make
         load(make(None, in_channels, "scales", "qweight"))
 
 
-@pytest.mark.parametrize(("how", "told"), [
-    ({"load_in_4bit": True, "bnb_4bit_quant_type": "fp4", "bnb_4bit_compute_dtype": "float16"}, "fp4"),
-    ({"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}, "nf4"),
-    ({"load_in_8bit": True}, "int8"),
-])
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ({"load_in_4bit": True, "bnb_4bit_quant_type": "fp4", "bnb_4bit_compute_dtype": "float16"}, "fp4"),
+        ({"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}, "nf4"),
+        ({"load_in_8bit": True}, "int8"),
+    ],
+)
 def test_what_bitsandbytes_quantised_stays_as_it_is_and_is_named(llama_folder, load, tmp_path, how, told):
     folder = shutil.copytree(llama_folder, tmp_path / "base")
     how = BitsAndBytesConfig(**how)
@@ -143,8 +172,15 @@ def test_what_bitsandbytes_quantised_stays_as_it_is_and_is_named(llama_folder, l
 
 
 def test_the_experts_of_a_mixture_are_counted_and_have_the_compute_type(tmp_path, load):
-    shape = MixtralConfig(hidden_size=64, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=2,
-                          vocab_size=400, num_local_experts=4)
+    shape = MixtralConfig(
+        hidden_size=64,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=400,
+        num_local_experts=4,
+    )
     MixtralForCausalLM(shape).save_pretrained(tmp_path)
     model = load(tmp_path, "nf4", "bfloat16")
     assert quantised.in_memory(model) == "bfloat16 (80%), nf4 (20%)"
@@ -160,7 +196,9 @@ def test_the_ordinary_base_is_told_as_low_bit_has_it(llama_folder, load, make_se
 
 
 @pytest.mark.parametrize("low_bit", ["nf4", "none"])
-@pytest.mark.parametrize(("name", "number"), [("model.norm.weight", "nan"), ("model.layers.1.mlp.up_proj.weight", "inf")])
+@pytest.mark.parametrize(
+    ("name", "number"), [("model.norm.weight", "nan"), ("model.layers.1.mlp.up_proj.weight", "inf")]
+)
 def test_weights_that_are_not_finite_are_told(llama_folder, tmp_path, load, low_bit, name, number):
     folder = shutil.copytree(llama_folder, tmp_path / "base")
     tensors = load_file(folder / "model.safetensors")

@@ -14,10 +14,20 @@ from sqlora.evaluation import judge
 from sqlora.reports import comparison, loss_curve
 
 ANSWERS = [
-    {"question": "How many?", "context": "CREATE TABLE t (a INT)", "answer": "SELECT COUNT(*) FROM t",
-     "base": "How many? is", "adapter": "select count(*) from t"},
-    {"question": "Which a?", "context": "CREATE TABLE t (a INT)", "answer": "SELECT a FROM t",
-     "base": "SELECT a FROM t", "adapter": "SELECT b FROM t"},
+    {
+        "question": "How many?",
+        "context": "CREATE TABLE t (a INT)",
+        "answer": "SELECT COUNT(*) FROM t",
+        "base": "How many? is",
+        "adapter": "select count(*) from t",
+    },
+    {
+        "question": "Which a?",
+        "context": "CREATE TABLE t (a INT)",
+        "answer": "SELECT a FROM t",
+        "base": "SELECT a FROM t",
+        "adapter": "SELECT b FROM t",
+    },
 ]
 METRICS = [
     {"step": 5, "loss": 2.0, "learning_rate": 1e-4},
@@ -36,7 +46,10 @@ def curve(tmp_path):
 
 
 def test_importing_the_report_is_quick_and_leaves_matplotlib_and_torch_alone():
-    code = "import sys, sqlora.reports.comparison; sys.exit(bool({'torch', 'matplotlib', 'transformers'} & sys.modules.keys()))"
+    code = (
+        "import sys, sqlora.reports.comparison; sys.exit(bool({'torch', 'matplotlib', 'transformers'} & "
+        "sys.modules.keys()))"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent).returncode == 0
 
 
@@ -57,10 +70,16 @@ def test_only_whole_lines_and_finite_figures_count(curve):
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("text", [
-    "", "[1]\nnull\n", '{"step": 1, "loss": 3.0, "learning_rate": 0.1}\n', '{"step": 0, "eval_loss": 0.0}\n',
-    '{"step": 5, "é',
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[1]\nnull\n",
+        '{"step": 1, "loss": 3.0, "learning_rate": 0.1}\n',
+        '{"step": 0, "eval_loss": 0.0}\n',
+        '{"step": 5, "é',
+    ],
+)
 def test_a_curve_of_next_to_nothing(tmp_path, text):
     (tmp_path / "metrics.jsonl").write_bytes(text.encode()[:-1])
     loss_curve.plot_loss_curve(tmp_path / "metrics.jsonl", tmp_path / "loss.png", "Tiny")
@@ -70,7 +89,9 @@ def test_a_curve_of_next_to_nothing(tmp_path, text):
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(curve, monkeypatch):
     old = curve.read_bytes()
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda *_, **__: (curve.parent / "missing" / "x").read_bytes())
+    monkeypatch.setattr(
+        "matplotlib.figure.Figure.savefig", lambda *_, **__: (curve.parent / "missing" / "x").read_bytes()
+    )
     with pytest.raises(FileNotFoundError):
         loss_curve.plot_loss_curve(curve.with_name("metrics.jsonl"), curve, "Tiny")
     assert curve.read_bytes() == old
@@ -80,7 +101,11 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(curve, monkeyp
 @pytest.mark.parametrize(("encoding", "signs"), [("utf-8", ["✓", "✗"]), ("ascii", ["ok", "no"])])
 def test_the_terminal_shows_the_answers_beside_each_other(tmp_path, encoding, signs):
     with (tmp_path / "out").open("w", encoding=encoding) as stream:
-        answers = [{"question": "Où ?", "context": "", "answer": "", "base": "x \x1b[2J [red]y"}, *ANSWERS, {"question": "alert"}]
+        answers = [
+            {"question": "Où ?", "context": "", "answer": "", "base": "x \x1b[2J [red]y"},
+            *ANSWERS,
+            {"question": "alert"},
+        ]
         judged = judge.judge_answers(answers, execute=True)
         comparison.print_comparison(answers, judged, Console(file=stream, width=100), limit=3)
     text = (tmp_path / "out").read_text(encoding=encoding)
@@ -100,14 +125,20 @@ def test_the_terminal_has_colours_too_and_a_console_of_its_own(capsys):
     assert "Which a?" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("execute", "name", "base"), [(False, "exact match", "50.0 % (9.5-90.5) 1/2"),
-                                                       (True, "execution match", "50.0 % (9.5-90.5) 1/2")])
+@pytest.mark.parametrize(
+    ("execute", "name", "base"),
+    [(False, "exact match", "50.0 % (9.5-90.5) 1/2"), (True, "execution match", "50.0 % (9.5-90.5) 1/2")],
+)
 def test_facts_tell_who_answered_and_how_well(execute, name, base):
     facts = comparison.answer_facts(ANSWERS, judge.judge_answers(ANSWERS, execute), "owner/base", Path("saved_model"))
     assert facts["base model"] == "owner/base"
     assert facts[f"{name}, base"] == base
     assert facts["adapter against base"] == "1 gained, 1 lost of 2 (McNemar, exact: p = 1.0000)"
-    assert comparison.answer_facts(ANSWERS, [{}, {}], "owner/base", None).keys() == {"base model", "adapter", "questions"}
+    assert comparison.answer_facts(ANSWERS, [{}, {}], "owner/base", None).keys() == {
+        "base model",
+        "adapter",
+        "questions",
+    }
 
 
 def test_the_evaluation_as_json(tmp_path):

@@ -1,4 +1,6 @@
-"""A run that is interrupted and killed, and goes on: with real signals to finetune.py, and the same result bit for bit."""
+"""A run that is interrupted and killed, and goes on: with real signals to finetune.py, and the same result bit for
+bit.
+"""
 
 import json
 import os
@@ -59,12 +61,34 @@ with run_folder.locked(settings):
 def start(llama_folder, tmp_path):
     """Starts finetune.py over rows of the test's own, in a folder."""
     rows = tmp_path / "rows.jsonl"
-    rows.write_text("".join(json.dumps({"question": f"How many {i}?" + " really" * (i % 4), "answer": f"SELECT {i} FROM t{i}",
-                                        "context": f"CREATE TABLE t{i} (a INTEGER)"}) + "\n" for i in range(60)))
-    flags = {"base-model": llama_folder, "data-path": rows, "max-steps": STEPS, "warmup-steps": 2, "eval-steps": 5,
-             "save-steps": 10, "device": "cpu", "logging-steps": 7, "validation-rows": 4, "batch-size": 4,
-             "gradient-accumulation-steps": 2, "lora-dropout": 0.1,
-             "packing": "off"}
+    rows.write_text(
+        "".join(
+            json.dumps(
+                {
+                    "question": f"How many {i}?" + " really" * (i % 4),
+                    "answer": f"SELECT {i} FROM t{i}",
+                    "context": f"CREATE TABLE t{i} (a INTEGER)",
+                }
+            )
+            + "\n"
+            for i in range(60)
+        )
+    )
+    flags = {
+        "base-model": llama_folder,
+        "data-path": rows,
+        "max-steps": STEPS,
+        "warmup-steps": 2,
+        "eval-steps": 5,
+        "save-steps": 10,
+        "device": "cpu",
+        "logging-steps": 7,
+        "validation-rows": 4,
+        "batch-size": 4,
+        "gradient-accumulation-steps": 2,
+        "lora-dropout": 0.1,
+        "packing": "off",
+    }
     started = []
 
     def run(folder: Path, *more: str, step: int = 0, number: int = 0) -> subprocess.Popen:
@@ -73,8 +97,16 @@ def start(llama_folder, tmp_path):
         given = [part for name, value in flags.items() for part in (f"--{name}", str(value))]
         script = ["-c", SIGNALLED, str(step), str(number), "finetune.py"] if step else [ROOT / "finetune.py"]
         environment = os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "120", "PYTHONPATH": str(ROOT)}
-        started.append(subprocess.Popen([sys.executable, *script, *given, *more], cwd=folder, stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE, text=True, env=environment))
+        started.append(
+            subprocess.Popen(
+                [sys.executable, *script, *given, *more],
+                cwd=folder,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=environment,
+            )
+        )
         return started[-1]
 
     yield run
@@ -131,7 +163,10 @@ def test_an_interrupt_s_checkpoint_stays_whatever_the_limit(start, tmp_path):
     run = start(tmp_path / "run", "--save-total-limit", "1", step=13, number=signal.SIGINT)
     _, told = run.communicate(timeout=patience.SECONDS)
     assert run.returncode == 130, told
-    assert {path.name for path in (tmp_path / "run" / "lora_models").glob("checkpoint-*")} == {"checkpoint-10", "checkpoint-13"}
+    assert {path.name for path in (tmp_path / "run" / "lora_models").glob("checkpoint-*")} == {
+        "checkpoint-10",
+        "checkpoint-13",
+    }
 
 
 def test_sigterm_ends_with_143(start, tmp_path):
@@ -147,7 +182,9 @@ def test_two_runs_on_one_folder(tmp_path, make_settings):
     settings = make_settings()
     run_folder.check_outputs(settings)
     flags = ["--checkpoint-dir", settings.CHECKPOINT_DIR, "--model-path", str(tmp_path / "elsewhere")]
-    other = subprocess.Popen([sys.executable, "-c", WRITES, *flags], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    other = subprocess.Popen(
+        [sys.executable, "-c", WRITES, *flags], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     try:
         assert other.stdout.readline() == b"locked\n"
         with pytest.raises(UserError, match="--checkpoint-dir.*another run"), run_folder.locked(settings):
@@ -166,10 +203,35 @@ def test_there_is_nothing_to_resume(make_settings):
 
 def test_a_resumed_run_keeps_its_settings(llama_folder, tmp_path, make_settings):
     rows = tmp_path / "rows.jsonl"
-    rows.write_text("".join(json.dumps({"question": f"How many {i}?", "context": f"CREATE TABLE t{i} (a INTEGER)",
-                                        "answer": f"SELECT {i} FROM t{i}"}) + "\n" for i in range(24)))
-    short = ("--base-model", str(llama_folder), "--data-path", str(rows), "--max-steps", "2", "--eval-steps", "2",
-             "--save-steps", "2", "--validation-rows", "4", "--lora-r", "4")
+    rows.write_text(
+        "".join(
+            json.dumps(
+                {
+                    "question": f"How many {i}?",
+                    "context": f"CREATE TABLE t{i} (a INTEGER)",
+                    "answer": f"SELECT {i} FROM t{i}",
+                }
+            )
+            + "\n"
+            for i in range(24)
+        )
+    )
+    short = (
+        "--base-model",
+        str(llama_folder),
+        "--data-path",
+        str(rows),
+        "--max-steps",
+        "2",
+        "--eval-steps",
+        "2",
+        "--save-steps",
+        "2",
+        "--validation-rows",
+        "4",
+        "--lora-r",
+        "4",
+    )
     finetune.main(make_settings(*short))
     with pytest.raises(UserError, match="LORA_R.*--lora-r.*is 8.*has 4"):
         make_settings(*short, "--resume", "--lora-r", "8")

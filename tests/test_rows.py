@@ -1,4 +1,6 @@
-"""Records of a file: every odd way in which a file can stand there is read, or refused in a line that names the place."""
+"""Records of a file: every odd way in which a file can stand there is read, or refused in a line that names the
+place.
+"""
 
 import json
 import os
@@ -25,18 +27,21 @@ def load(path):
     return dataset.load_rows(str(path), "DATA_PATH")
 
 
-@pytest.mark.parametrize(("name", "content"), [
-    ("rows.JSONL", LINE),
-    ("lines.json", f"{LINE}\n\n{LINE}\n"),
-    ("array.jsonl", json.dumps([ROW, ROW])),
-    ("array_of_lines.jsonl", json.dumps([ROW, ROW], indent=1)),
-    ("bom.jsonl", "\ufeff" + LINE),
-    ("crlf.jsonl", f"{LINE}\r\n\r\n{LINE}\r\n"),
-    ("bom.csv", "\ufeff" + CSV),
-    ("crlf.CSV", CSV.replace("\n", "\r\n")),
-    ("blank.csv", "\n" + CSV + "\n\n"),
-    ("nan.jsonl", json.dumps(ROW | {"score": float("nan")})),
-])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.JSONL", LINE),
+        ("lines.json", f"{LINE}\n\n{LINE}\n"),
+        ("array.jsonl", json.dumps([ROW, ROW])),
+        ("array_of_lines.jsonl", json.dumps([ROW, ROW], indent=1)),
+        ("bom.jsonl", "\ufeff" + LINE),
+        ("crlf.jsonl", f"{LINE}\r\n\r\n{LINE}\r\n"),
+        ("bom.csv", "\ufeff" + CSV),
+        ("crlf.CSV", CSV.replace("\n", "\r\n")),
+        ("blank.csv", "\n" + CSV + "\n\n"),
+        ("nan.jsonl", json.dumps(ROW | {"score": float("nan")})),
+    ],
+)
 def test_other_spellings_of_the_same_rows_are_read(tmp_path, name, content):
     path = tmp_path / name
     path.write_bytes(content.encode())
@@ -50,39 +55,49 @@ def test_a_long_field_of_a_csv_file_is_read(tmp_path):
     assert load(path) == [{"question": "q" * 200_000, "context": "c", "answer": "a"}]
 
 
-@pytest.mark.parametrize(("name", "content", "words"), [
-    ("semicolon.csv", CSV.replace(",", ";"), "semicolons"),
-    ("tab.csv", CSV.replace(",", "\t"), "tabs"),
-    ("blanks.csv", CSV.replace("question,", "question ,", 1), "the header has no column 'question', only 'question ', 'context'"),
-    ("several.csv", "q,b\nx,y\n", "no column 'question', 'context', 'answer', only 'q', 'b'; .* them"),
-    ("several.jsonl", '{"q": 1}', "row 1 has no column 'question', 'context', 'answer', only 'q'"),
-    ("twice.csv", HEADER.strip() + ",answer\na,b,c,d\n", "'answer' twice"),
-    ("twice.jsonl", LINE + "\n" + LINE[:-1] + ', "answer": "SELECT 2"}\n', "line 2: .*'answer' stands twice"),
-    ("twice.json", f"[{LINE[:-1]}, \"answer\": \"SELECT 2\"}}]", "'answer' stands twice"),
-    ("quote.csv", CSV + '"two\nlines",c,a\n"he said "hi" here",c,a\n', "line 5: malformed CSV"),
-    ("unclosed.csv", CSV + '"never,c,a\n' + 9 * "x\n", "line 3: malformed CSV: a quote is opened"),
-    ("wide.csv", CSV + '"two\nlines",c,a\na,b,c,d\n', "line 5: .*more fields"),
-    ("header.csv", HEADER, "no row"),
-    ("deep.jsonl", LINE + "\n" + "[" * 100_000, "line 2: malformed JSON: .*recursion"),
-    ("deeper.json", '{"a":' * 100_000, "malformed JSON: .*recursion"),
-    ("huge.jsonl", LINE + "\n" + '{"question": ' + "9" * 5000 + "}", "line 2: malformed JSON"),
-    ("nan.jsonl", '{"question": NaN, "context": "b", "answer": "c"}', "row 1: question is nan"),
-    ("lines.json", f'{LINE}\n{{"question"\n', "line 2: malformed JSON"),
-    ("empty.json", "[]", "no row"),
-    ("after.json", f"[\n{LINE}\n] x", "line 3: malformed JSON: Extra data"),
-    ("broken.jsonl", f"[\n{LINE},\n{{]", "line 3: malformed JSON"),
-    ("folded.jsonl", "[" * 900 + "]" * 900, "row 1 is a list"),
-])
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("semicolon.csv", CSV.replace(",", ";"), "semicolons"),
+        ("tab.csv", CSV.replace(",", "\t"), "tabs"),
+        (
+            "blanks.csv",
+            CSV.replace("question,", "question ,", 1),
+            "the header has no column 'question', only 'question ', 'context'",
+        ),
+        ("several.csv", "q,b\nx,y\n", "no column 'question', 'context', 'answer', only 'q', 'b'; .* them"),
+        ("several.jsonl", '{"q": 1}', "row 1 has no column 'question', 'context', 'answer', only 'q'"),
+        ("twice.csv", HEADER.strip() + ",answer\na,b,c,d\n", "'answer' twice"),
+        ("twice.jsonl", LINE + "\n" + LINE[:-1] + ', "answer": "SELECT 2"}\n', "line 2: .*'answer' stands twice"),
+        ("twice.json", f'[{LINE[:-1]}, "answer": "SELECT 2"}}]', "'answer' stands twice"),
+        ("quote.csv", CSV + '"two\nlines",c,a\n"he said "hi" here",c,a\n', "line 5: malformed CSV"),
+        ("unclosed.csv", CSV + '"never,c,a\n' + 9 * "x\n", "line 3: malformed CSV: a quote is opened"),
+        ("wide.csv", CSV + '"two\nlines",c,a\na,b,c,d\n', "line 5: .*more fields"),
+        ("header.csv", HEADER, "no row"),
+        ("deep.jsonl", LINE + "\n" + "[" * 100_000, "line 2: malformed JSON: .*recursion"),
+        ("deeper.json", '{"a":' * 100_000, "malformed JSON: .*recursion"),
+        ("huge.jsonl", LINE + "\n" + '{"question": ' + "9" * 5000 + "}", "line 2: malformed JSON"),
+        ("nan.jsonl", '{"question": NaN, "context": "b", "answer": "c"}', "row 1: question is nan"),
+        ("lines.json", f'{LINE}\n{{"question"\n', "line 2: malformed JSON"),
+        ("empty.json", "[]", "no row"),
+        ("after.json", f"[\n{LINE}\n] x", "line 3: malformed JSON: Extra data"),
+        ("broken.jsonl", f"[\n{LINE},\n{{]", "line 3: malformed JSON"),
+        ("folded.jsonl", "[" * 900 + "]" * 900, "row 1 is a list"),
+    ],
+)
 def test_a_poor_line_is_told_with_its_place(tmp_path, name, content, words):
     (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match=words):
         load(tmp_path / name)
 
 
-@pytest.mark.parametrize(("name", "content", "words"), [
-    ("utf16.csv", CSV.encode("utf-16"), "UTF-16"),
-    ("latin.csv", (CSV + "größe,c,a\n").encode("latin-1"), "line 3: byte .* is not UTF-8"),
-])
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("utf16.csv", CSV.encode("utf-16"), "UTF-16"),
+        ("latin.csv", (CSV + "größe,c,a\n").encode("latin-1"), "line 3: byte .* is not UTF-8"),
+    ],
+)
 def test_another_encoding_is_told(tmp_path, name, content, words):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=words):
@@ -103,13 +118,16 @@ def test_columns_that_nobody_needs_are_not_read(tmp_path):
     assert load(tmp_path / "rows.Parquet") == [ROW]
 
 
-@pytest.mark.parametrize(("column", "words"), [
-    (no_utf8([b"\xff"]), "column answer: .*UTF-8"),
-    (pyarrow.array([2**62], pyarrow.timestamp("ms")), "column answer"),
-    (pyarrow.array([None], pyarrow.null()), "answer is None"),
-    (pyarrow.array([b"x"], pyarrow.binary()), "answer is b'x'"),
-    (pyarrow.array([{"a": 1}]), "answer is {'a': 1}"),
-])
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        (no_utf8([b"\xff"]), "column answer: .*UTF-8"),
+        (pyarrow.array([2**62], pyarrow.timestamp("ms")), "column answer"),
+        (pyarrow.array([None], pyarrow.null()), "answer is None"),
+        (pyarrow.array([b"x"], pyarrow.binary()), "answer is b'x'"),
+        (pyarrow.array([{"a": 1}]), "answer is {'a': 1}"),
+    ],
+)
 def test_a_needed_column_of_parquet_that_is_no_text_is_refused(tmp_path, column, words):
     table = pyarrow.table({"question": ["q"], "context": ["c"], "answer": column})
     pyarrow.parquet.write_table(table, tmp_path / "rows.parquet")
@@ -119,7 +137,9 @@ def test_a_needed_column_of_parquet_that_is_no_text_is_refused(tmp_path, column,
 
 def test_every_kind_of_text_column_of_parquet_is_read(tmp_path):
     texts = pyarrow.array(["q"])
-    table = pyarrow.table({"question": texts.dictionary_encode(), "context": texts.cast(pyarrow.large_string()), "answer": texts})
+    table = pyarrow.table(
+        {"question": texts.dictionary_encode(), "context": texts.cast(pyarrow.large_string()), "answer": texts}
+    )
     path = tmp_path / "rows.parquet"
     pyarrow.parquet.write_table(table, path)
     assert load(path) == [{"question": "q", "context": "q", "answer": "q"}]
@@ -135,8 +155,13 @@ def readers(path):
     settings = load_settings(["--data-path", str(path), "--streaming"], "")
     asked = load_settings(["--database", "x.sqlite", "--questions", str(path)], "")
     context = load_settings(["--question", "q", "--context", str(path)], "")
-    yield from (lambda: load(path), lambda: streaming.Source(settings), lambda: questions.load_questions(asked),
-                lambda: dataset.load_samples(context), lambda: main_module._read_predictions(path))
+    yield from (
+        lambda: load(path),
+        lambda: streaming.Source(settings),
+        lambda: questions.load_questions(asked),
+        lambda: dataset.load_samples(context),
+        lambda: main_module._read_predictions(path),
+    )
 
 
 def put(path, kind):
@@ -150,8 +175,16 @@ def put(path, kind):
         path.symlink_to("/dev/zero")
 
 
-@pytest.mark.parametrize(("kind", "words"), [("pipe", "a pipe"), ("socket", "a socket"), ("device", "a device"),
-                                             ("loop", "symbolic links"), ("long", "too long")])
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("pipe", "a pipe"),
+        ("socket", "a socket"),
+        ("device", "a device"),
+        ("loop", "symbolic links"),
+        ("long", "too long"),
+    ],
+)
 def test_what_is_no_file_is_refused_by_every_reader(tmp_path, monkeypatch, kind, words):
     monkeypatch.chdir(tmp_path)  # a socket's name may have 108 characters
     name = "x" * 300 if kind == "long" else "x"
@@ -164,7 +197,9 @@ def test_what_is_no_file_is_refused_by_every_reader(tmp_path, monkeypatch, kind,
 
 def test_a_schema_in_a_file_of_upper_case_is_read(tmp_path):
     (tmp_path / "Schema.SQL").write_text("CREATE TABLE t (a INT)")
-    rows = dataset.load_samples(load_settings(["--question", "How many?", "--context", str(tmp_path / "Schema.SQL")], ""))
+    rows = dataset.load_samples(
+        load_settings(["--question", "How many?", "--context", str(tmp_path / "Schema.SQL")], "")
+    )
     assert rows[0]["context"] == "CREATE TABLE t (a INT)"
 
 

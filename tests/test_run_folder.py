@@ -12,8 +12,15 @@ from sqlora.storage import checkpoints
 from sqlora.system.errors import UserError
 from sqlora.training import run_folder
 
-FINGERPRINT = {"base_model": {"content": "b"}, "data": {"hash": "d"}, "prompt": "p", "tokenizer": "t", "weights": "", "files": {},
-               "written": "2026-01-01T00:00:00+00:00"}
+FINGERPRINT = {
+    "base_model": {"content": "b"},
+    "data": {"hash": "d"},
+    "prompt": "p",
+    "tokenizer": "t",
+    "weights": "",
+    "files": {},
+    "written": "2026-01-01T00:00:00+00:00",
+}
 
 
 def begin(settings):

@@ -1,4 +1,6 @@
-"""The merged model in other programs, each run by the Python that an environment variable names: it writes the same SQL."""
+"""The merged model in other programs, each run by the Python that an environment variable names: it writes the same
+SQL.
+"""
 
 import json
 import os

@@ -60,42 +60,48 @@ def test_layers_constant_preset_run_flag(tmp_path):
     assert (mixed.MAX_STEPS, mixed.BATCH_SIZE, mixed.LEARNING_RATE) == (7, 5, preset["LEARNING_RATE"])
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    (["--batch-size", "0"], ["BATCH_SIZE", "--batch-size", "0", "from 1 to"]),
-    (["--batch-size", "-3"], ["--batch-size", "-3"]),
-    (["--batch-size", "1.5"], ["--batch-size", "1.5", "whole number"]),
-    (["--batch-size", "many"], ["--batch-size", "many", "whole number"]),
-    (["--learning-rate", "nan"], ["--learning-rate", "nan"]),
-    (["--learning-rate", "0"], ["--learning-rate", "0"]),
-    (["--max-grad-norm", "inf"], ["--max-grad-norm", "inf"]),
-    (["--lora-dropout", "1"], ["--lora-dropout", "below 1"]),
-    (["--lora-targets", "q_proj,,"], ["--lora-targets"]),
-    (["--device", "tpu"], ["--device", "tpu", "xpu, cuda, cpu"]),
-    (["--base-model", " "], ["--base-model"]),
-    (["--batch-sise", "3"], ["--batch-sise", "--batch-size"]),
-    (["--preset", "tinny"], ["--preset", "tinny", "tiny"]),
-    (["--max-steps"], ["--max-steps"]),
-    (["stray"], ["stray"]),
-    (["--save-steps", "30"], ["--save-steps", "--eval-steps", "30", "20", "multiple"]),
-    (["--model-path", "./lora_models"], ["CHECKPOINT_DIR", "--model-path"]),
-    (["--question", "How many?"], ["--question", "--context"]),
-    (["--context", "CREATE TABLE t (a INT)"], ["--question"]),
-    (["--from-run", "nowhere"], ["--from-run", "nowhere"]),
-])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--batch-size", "0"], ["BATCH_SIZE", "--batch-size", "0", "from 1 to"]),
+        (["--batch-size", "-3"], ["--batch-size", "-3"]),
+        (["--batch-size", "1.5"], ["--batch-size", "1.5", "whole number"]),
+        (["--batch-size", "many"], ["--batch-size", "many", "whole number"]),
+        (["--learning-rate", "nan"], ["--learning-rate", "nan"]),
+        (["--learning-rate", "0"], ["--learning-rate", "0"]),
+        (["--max-grad-norm", "inf"], ["--max-grad-norm", "inf"]),
+        (["--lora-dropout", "1"], ["--lora-dropout", "below 1"]),
+        (["--lora-targets", "q_proj,,"], ["--lora-targets"]),
+        (["--device", "tpu"], ["--device", "tpu", "xpu, cuda, cpu"]),
+        (["--base-model", " "], ["--base-model"]),
+        (["--batch-sise", "3"], ["--batch-sise", "--batch-size"]),
+        (["--preset", "tinny"], ["--preset", "tinny", "tiny"]),
+        (["--max-steps"], ["--max-steps"]),
+        (["stray"], ["stray"]),
+        (["--save-steps", "30"], ["--save-steps", "--eval-steps", "30", "20", "multiple"]),
+        (["--model-path", "./lora_models"], ["CHECKPOINT_DIR", "--model-path"]),
+        (["--question", "How many?"], ["--question", "--context"]),
+        (["--context", "CREATE TABLE t (a INT)"], ["--question"]),
+        (["--from-run", "nowhere"], ["--from-run", "nowhere"]),
+    ],
+)
 def test_a_wrong_flag_is_named_with_its_value_and_the_remedy(arguments, words):
     with pytest.raises(UserError) as caught:
         load(*arguments)
     assert all(word in str(caught.value) for word in words), caught.value
 
 
-@pytest.mark.parametrize(("name", "value", "word"), [
-    ("BATCH_SIZE", "32", "whole number"),
-    ("BATCH_SIZE", True, "whole number"),
-    ("LORA_TARGETS", "q_proj", "list"),
-    ("GRADIENT_CHECKPOINTING", 1, "True or False"),
-    ("LEARNING_RATE", None, "number"),
-    ("BATCH_SZIE", 3, "BATCH_SIZE"),
-])
+@pytest.mark.parametrize(
+    ("name", "value", "word"),
+    [
+        ("BATCH_SIZE", "32", "whole number"),
+        ("BATCH_SIZE", True, "whole number"),
+        ("LORA_TARGETS", "q_proj", "list"),
+        ("GRADIENT_CHECKPOINTING", 1, "True or False"),
+        ("LEARNING_RATE", None, "number"),
+        ("BATCH_SZIE", 3, "BATCH_SIZE"),
+    ],
+)
 def test_a_wrong_constant_is_named(monkeypatch, name, value, word):
     monkeypatch.setattr(config, name, value, raising=False)
     with pytest.raises(UserError, match=name) as caught:
@@ -112,14 +118,24 @@ def test_a_renamed_constant_is_named(monkeypatch):
         load()
 
 
-@pytest.mark.parametrize(("flags", "word"), [
-    (("--question", "x"), "--database"), (("--tables", "a"), "needs a database"), (("--interactive",), "needs a database"),
-    (("--execute",), "needs a database"), (("--questions", "q.txt"), "needs a database"),
-    (("--save-feedback", "f.jsonl"), "database"), (("--database", "d", "--context", "c"), "leave one out"),
-    (("--database", "d", "--question", "x", "--interactive"), "one way"),
-    (("--database", "d", "--questions", "q.txt", "--format", "csv"), "take json"), (("--format", "xml"), "table, csv, json"),
-    (("--database", "d", "--question", "x", "--format", "csv"), "--execute"), (("--query-seconds", "0"), "QUERY_SECONDS"),
-    (("--database", "d", "--question", "x", "--save-feedback", "f.jsonl"), "--interactive")])
+@pytest.mark.parametrize(
+    ("flags", "word"),
+    [
+        (("--question", "x"), "--database"),
+        (("--tables", "a"), "needs a database"),
+        (("--interactive",), "needs a database"),
+        (("--execute",), "needs a database"),
+        (("--questions", "q.txt"), "needs a database"),
+        (("--save-feedback", "f.jsonl"), "database"),
+        (("--database", "d", "--context", "c"), "leave one out"),
+        (("--database", "d", "--question", "x", "--interactive"), "one way"),
+        (("--database", "d", "--questions", "q.txt", "--format", "csv"), "take json"),
+        (("--format", "xml"), "table, csv, json"),
+        (("--database", "d", "--question", "x", "--format", "csv"), "--execute"),
+        (("--query-seconds", "0"), "QUERY_SECONDS"),
+        (("--database", "d", "--question", "x", "--save-feedback", "f.jsonl"), "--interactive"),
+    ],
+)
 def test_settings_of_a_database_that_do_not_go_together(flags, word):
     with pytest.raises(UserError, match=word):
         load(*flags)
@@ -145,10 +161,35 @@ def test_a_run_file_with_an_unknown_name_is_refused(tmp_path):
 
 
 ASKS_OR_WRITES = {  # what a run does not hand on: see settings.FROM_RUN
-    "TEST_DATA", "CHECKPOINT_DIR", "MODEL_PATH", "LORA_CHECKPOINT", "DEVICE", "RESUME", "ESTIMATE", "REPORT_TO", "MODEL",
-    "MAX_NEW_TOKENS", "GENERATION_BATCH_SIZE", "MERGE_FOR_GENERATION", "NUM_BEAMS", "NUM_CANDIDATES", "TEMPERATURE",
-    "REPETITION_PENALTY", "QUESTION", "CONTEXT", "OUTPUT", "EVALUATE", "DATABASE", "QUESTIONS", "TABLES", "EXECUTE", "FORMAT",
-    "QUERY_SECONDS", "INTERACTIVE", "SAVE_FEEDBACK"}
+    "TEST_DATA",
+    "CHECKPOINT_DIR",
+    "MODEL_PATH",
+    "LORA_CHECKPOINT",
+    "DEVICE",
+    "RESUME",
+    "ESTIMATE",
+    "REPORT_TO",
+    "MODEL",
+    "MAX_NEW_TOKENS",
+    "GENERATION_BATCH_SIZE",
+    "MERGE_FOR_GENERATION",
+    "NUM_BEAMS",
+    "NUM_CANDIDATES",
+    "TEMPERATURE",
+    "REPETITION_PENALTY",
+    "QUESTION",
+    "CONTEXT",
+    "OUTPUT",
+    "EVALUATE",
+    "DATABASE",
+    "QUESTIONS",
+    "TABLES",
+    "EXECUTE",
+    "FORMAT",
+    "QUERY_SECONDS",
+    "INTERACTIVE",
+    "SAVE_FEEDBACK",
+}
 
 
 def test_for_every_setting_it_is_decided_whether_a_run_hands_it_on():
@@ -158,7 +199,11 @@ def test_for_every_setting_it_is_decided_whether_a_run_hands_it_on():
 
 
 def test_a_stranger_s_run_says_how_to_train_and_not_where_to_write(tmp_path):
-    saved = dict.fromkeys(ASKS_OR_WRITES, "evil") | {"MAX_STEPS": 7, "PROMPT_ORDER": "schema_first", "BASE_MODEL": "a/b"}
+    saved = dict.fromkeys(ASKS_OR_WRITES, "evil") | {
+        "MAX_STEPS": 7,
+        "PROMPT_ORDER": "schema_first",
+        "BASE_MODEL": "a/b",
+    }
     (tmp_path / "sqlora.json").write_text(json.dumps({"settings": saved}))
     taken = vars(load("--from-run", str(tmp_path)))
     assert taken == command_line.constants() | {"MAX_STEPS": 7, "PROMPT_ORDER": "schema_first", "BASE_MODEL": "a/b"}
@@ -176,8 +221,12 @@ def test_for_every_setting_it_is_decided_whether_it_is_a_path():
 @pytest.mark.parametrize("name", [name for name, kind in command_line.KINDS.items() if kind.is_path])
 def test_a_home_folder_in_any_path(monkeypatch, name):
     monkeypatch.setenv("HOME", "/home/me")
-    more = {"CONTEXT": ["--question", "x"], "DATABASE": ["--question", "x"], "QUESTIONS": ["--database", "d"],
-            "SAVE_FEEDBACK": ["--database", "d", "--interactive"]}.get(name, [])
+    more = {
+        "CONTEXT": ["--question", "x"],
+        "DATABASE": ["--question", "x"],
+        "QUESTIONS": ["--database", "d"],
+        "SAVE_FEEDBACK": ["--database", "d", "--interactive"],
+    }.get(name, [])
     assert getattr(load(command_line.flag(name), "~/x.sql", *more), name) == "/home/me/x.sql"
     with pytest.raises(UserError, match=rf"{name} \({command_line.flag(name)}\) is '~nosuchuser/x'"):
         load(command_line.flag(name), "~nosuchuser/x", *more)
@@ -201,9 +250,18 @@ def test_a_home_folder_in_the_paths_of_the_command_line(monkeypatch, tmp_path, c
     lint_command.main(["~/rows.jsonl", "--fix", "~/fixed.jsonl"])
     monkeypatch.setattr(sys, "argv", ["evaluation", "~/rows.jsonl", "--json", "~/verdicts.json"])
     main_module.main()
-    assert {path.name for path in tmp_path.iterdir()} == {"sqlora.json", "rows.jsonl", "fixed.jsonl", "fixed.dropped.jsonl",
-                                                         "verdicts.json"}
-    for arguments in (["~nosuchuser/a"], ["rows.jsonl", "--fix", "~nosuchuser/a"], ["rows.jsonl", "--tokenizer", "~nosuchuser"]):
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "sqlora.json",
+        "rows.jsonl",
+        "fixed.jsonl",
+        "fixed.dropped.jsonl",
+        "verdicts.json",
+    }
+    for arguments in (
+        ["~nosuchuser/a"],
+        ["rows.jsonl", "--fix", "~nosuchuser/a"],
+        ["rows.jsonl", "--tokenizer", "~nosuchuser"],
+    ):
         with pytest.raises(SystemExit):
             lint_command.main(arguments)
         assert "'~nosuchuser' is not known" in capsys.readouterr().err

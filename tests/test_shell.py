@@ -21,9 +21,28 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture
 def command(scholar_folder, tmp_path):
     def command(url, *flags):
-        return [sys.executable, str(ROOT / "generate.py"), "--base-model", str(scholar_folder), "--low-bit", "none", "--dtype",
-                "float32", "--device", "cpu", "--max-new-tokens", "60", "--checkpoint-dir", str(tmp_path / "run"), "--model-path",
-                str(tmp_path / "saved"), "--database", url, "--interactive", *flags]
+        return [
+            sys.executable,
+            str(ROOT / "generate.py"),
+            "--base-model",
+            str(scholar_folder),
+            "--low-bit",
+            "none",
+            "--dtype",
+            "float32",
+            "--device",
+            "cpu",
+            "--max-new-tokens",
+            "60",
+            "--checkpoint-dir",
+            str(tmp_path / "run"),
+            "--model-path",
+            str(tmp_path / "saved"),
+            "--database",
+            url,
+            "--interactive",
+            *flags,
+        ]
 
     return command
 
@@ -100,8 +119,13 @@ def test_a_session(command, postgresql_server, tmp_path):
 
 
 def test_without_a_terminal(command, sqlite_server):
-    done = subprocess.run(command(sqlite_server.url), capture_output=True, text=True, stdin=subprocess.DEVNULL,
-                          env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    done = subprocess.run(
+        command(sqlite_server.url),
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )
     assert done.returncode == 2
     assert done.stderr.startswith("error: INTERACTIVE (--interactive) needs a terminal")
     assert done.stderr.count("\n") == 1
@@ -139,9 +163,13 @@ def test_feedback_keeps_every_line_that_it_does_not_replace(tmp_path):
     file.chmod(0o600)
     link = tmp_path / "link.jsonl"
     link.symlink_to(file)
-    live = SimpleNamespace(reflected=SimpleNamespace(dialect="sqlite"), schema=parse_schema("CREATE TABLE t (a INTEGER)"))
+    live = SimpleNamespace(
+        reflected=SimpleNamespace(dialect="sqlite"), schema=parse_schema("CREATE TABLE t (a INTEGER)")
+    )
     keeper = SimpleNamespace(asker=SimpleNamespace(live=live), feedback=link)
-    shell.Shell._keep(keeper, questions.Answer(rows[1]["question"], rows[1]["context"], "", None, (), ()), "SELECT a FROM t")
+    shell.Shell._keep(
+        keeper, questions.Answer(rows[1]["question"], rows[1]["context"], "", None, (), ()), "SELECT a FROM t"
+    )
     changed = json.dumps(rows[1] | {"answer": "SELECT a FROM t"}, ensure_ascii=False).encode()
     assert file.read_bytes() == b"\n".join([lines[0], b'{"caf\xe9', lines[2], changed, b""])
     assert (link.is_symlink(), file.stat().st_mode & 0o777) == (True, 0o600)

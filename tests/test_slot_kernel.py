@@ -1,4 +1,5 @@
-"""The kernel of slots against the same in float64: where there is no GPU by Triton's interpreter, in a process of its own, since
+"""The kernel of slots against the same in float64: where there is no GPU by Triton's interpreter, in a process of its
+own, since
 Triton reads that it is to interpret as it is imported."""
 
 import functools
@@ -20,17 +21,27 @@ from sqlora.settings.command_line import load_settings
 EOS = 2
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 INTERPRETS = os.environ.get("TRITON_INTERPRET") == "1"
-runs = pytest.mark.skipif(DEVICE == "cpu" and not INTERPRETS, reason="run by test_by_the_interpreter, where there is Triton")
+runs = pytest.mark.skipif(
+    DEVICE == "cpu" and not INTERPRETS, reason="run by test_by_the_interpreter, where there is Triton"
+)
 SHAPES = [(2, 2, 128, 0), (4, 2, 64, 97), (2, 2, 100, 70), (16, 1, 32, 5)]
 CLOSE = {torch.float32: 5e-6, torch.float16: 2e-3}
 DTYPES = CLOSE if DEVICE == "cpu" else [torch.float16]  # the tiles of float32 are too large for many GPUs
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(DEVICE != "cpu" or INTERPRETS or not importlib.util.find_spec("triton"), reason="no Triton, or a GPU")
+@pytest.mark.skipif(
+    DEVICE != "cpu" or INTERPRETS or not importlib.util.find_spec("triton"), reason="no Triton, or a GPU"
+)
 def test_by_the_interpreter():
-    ran = subprocess.run([sys.executable, "-m", "pytest", "-q", __file__], env=os.environ | {"TRITON_INTERPRET": "1"}, text=True,
-                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", __file__],
+        env=os.environ | {"TRITON_INTERPRET": "1"},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=300,
+    )
     assert ran.returncode == 0, ran.stdout
     assert " passed" in ran.stdout
 
@@ -59,7 +70,9 @@ def test_it_attends_to_each_row_and_to_the_prefix(heads, key_heads, size, prefix
     for row, length in enumerate(lengths.tolist()):
         keys, values = (kept[row, : length + 1].transpose(0, 1).double() for kept in own)
         if prefix:
-            keys, values = (torch.cat([shared.double(), kept], dim=1) for shared, kept in zip(first, (keys, values), strict=True))
+            keys, values = (
+                torch.cat([shared.double(), kept], dim=1) for shared, kept in zip(first, (keys, values), strict=True)
+            )
         keys, values = (states.repeat_interleave(heads // key_heads, dim=0) for states in (keys, values))
         expected = torch.nn.functional.scaled_dot_product_attention(query[row].double()[:, None], keys, values)[:, 0]
         assert (found[row] - expected).abs().max() < CLOSE[dtype]
@@ -79,13 +92,21 @@ def test_a_model_writes_what_it_writes_alone(monkeypatch, compiled):
     monkeypatch.setattr(continuous_batching, "reads_lengths", lambda *_: True)
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
     torch.manual_seed(1)
-    shape = {"vocab_size": 64, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
+    shape = {
+        "vocab_size": 64,
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    }
     model = LlamaForCausalLM(LlamaConfig(**shape, num_key_value_heads=2, initializer_range=0.3)).eval()
     start = list(range(3, 33))
     prompts = [[*start, *range(4, 5 + i % 7), 40 + i] for i in range(5)]
     found = {}
     settings = load_settings(["--max-new-tokens", "4", "--generation-batch-size", "3", "--compile", compiled], "")
-    continuous_batching.BatchWriter(model, settings, EOS).write(prompts, lambda number, answers: found.__setitem__(number, answers[0][0]))
+    continuous_batching.BatchWriter(model, settings, EOS).write(
+        prompts, lambda number, answers: found.__setitem__(number, answers[0][0])
+    )
     way = GenerationConfig(max_new_tokens=4, do_sample=False, eos_token_id=EOS, pad_token_id=0)
     for number, ids in enumerate(prompts):
         inputs = {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids))}

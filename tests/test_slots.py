@@ -25,13 +25,24 @@ def attended(device: str, dtype: torch.dtype, heads: int, key_heads: int, size: 
     lengths = torch.tensor([0, 5, 63, 64, 100, 190])
     given = [(kept.to(device), shared.to(device) if prefix else None) for kept, shared in zip(own, first, strict=True)]
     reads_lengths = kv_cache.reads_lengths(torch.device(device), dtype, size)
-    found, _ = kv_cache.slot_attention(None, query.to(device), *given, None, scaling=size**-0.5, lengths=lengths.to(device),
-                                    reads_lengths=reads_lengths)
+    found, _ = kv_cache.slot_attention(
+        None,
+        query.to(device),
+        *given,
+        None,
+        scaling=size**-0.5,
+        lengths=lengths.to(device),
+        reads_lengths=reads_lengths,
+    )
     assert found.dtype == dtype
     expected = []
     for row, length in enumerate(lengths.tolist()):
-        keys, values = (torch.cat([shared[0], kept[row, : length + 1].transpose(0, 1)], dim=1).double().repeat_interleave(
-            heads // key_heads, dim=0) for shared, kept in zip(first, own, strict=True))
+        keys, values = (
+            torch.cat([shared[0], kept[row, : length + 1].transpose(0, 1)], dim=1)
+            .double()
+            .repeat_interleave(heads // key_heads, dim=0)
+            for shared, kept in zip(first, own, strict=True)
+        )
         expected.append(torch.nn.functional.scaled_dot_product_attention(query[row].double(), keys, values)[:, 0])
     return found[:, 0].double().cpu(), torch.stack(expected)
 
@@ -61,7 +72,13 @@ def test_on_a_gpu(shape):
 def test_graphs_write_what_steps_without_them_do(dtype, monkeypatch):
     kind = torch.accelerator.current_accelerator().type
     torch.manual_seed(1)
-    shape = {"vocab_size": 64, "hidden_size": 256, "intermediate_size": 256, "num_hidden_layers": 3, "num_attention_heads": 4}
+    shape = {
+        "vocab_size": 64,
+        "hidden_size": 256,
+        "intermediate_size": 256,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+    }
     model = LlamaForCausalLM(LlamaConfig(**shape, initializer_range=0.3)).to(kind, dtype).eval()
     start = list(range(3, 33))
     prompts = [[*start, *range(4, 5 + i % 7), 40 + i] for i in range(20)]
@@ -69,7 +86,9 @@ def test_graphs_write_what_steps_without_them_do(dtype, monkeypatch):
     def written() -> list[list[int]]:
         found = {}
         settings = load_settings(["--max-new-tokens", "20", "--generation-batch-size", "6", "--compile", "off"], "")
-        BatchWriter(model, settings, eos=2).write(prompts, lambda number, answers: found.__setitem__(number, answers[0][0]))
+        BatchWriter(model, settings, eos=2).write(
+            prompts, lambda number, answers: found.__setitem__(number, answers[0][0])
+        )
         return [found[number] for number in range(len(prompts))]
 
     with_graphs = written()
@@ -83,20 +102,29 @@ def test_graphs_write_what_steps_without_them_do(dtype, monkeypatch):
     assert written() == with_graphs
     if dtype == torch.float32:
         way = GenerationConfig(max_new_tokens=20, do_sample=False, eos_token_id=2, pad_token_id=0)
-        alone = [model.generate(input_ids=torch.tensor([ids], device=kind), attention_mask=torch.ones(1, len(ids), device=kind),
-                                generation_config=way)[0, len(ids) :].tolist() for ids in prompts]
+        alone = [
+            model.generate(
+                input_ids=torch.tensor([ids], device=kind),
+                attention_mask=torch.ones(1, len(ids), device=kind),
+                generation_config=way,
+            )[0, len(ids) :].tolist()
+            for ids in prompts
+        ]
         assert with_graphs == [ids[: ids.index(2)] if 2 in ids else ids for ids in alone]
 
 
-@pytest.mark.parametrize(("capability", "hip", "triton", "dtype", "size", "reads"), [
-    ((8, 0), None, True, torch.bfloat16, 128, True),
-    ((9, 0), None, True, torch.float16, 100, True),  # OpenLLaMA-3B's heads
-    ((7, 5), None, True, torch.float16, 128, False),  # whose shared memory is too small
-    ((9, 0), "6.4", True, torch.bfloat16, 128, False),
-    ((9, 0), None, False, torch.bfloat16, 128, False),
-    ((9, 0), None, True, torch.float32, 128, False),
-    ((9, 0), None, True, torch.bfloat16, 256, False),
-])
+@pytest.mark.parametrize(
+    ("capability", "hip", "triton", "dtype", "size", "reads"),
+    [
+        ((8, 0), None, True, torch.bfloat16, 128, True),
+        ((9, 0), None, True, torch.float16, 100, True),  # OpenLLaMA-3B's heads
+        ((7, 5), None, True, torch.float16, 128, False),  # whose shared memory is too small
+        ((9, 0), "6.4", True, torch.bfloat16, 128, False),
+        ((9, 0), None, False, torch.bfloat16, 128, False),
+        ((9, 0), None, True, torch.float32, 128, False),
+        ((9, 0), None, True, torch.bfloat16, 256, False),
+    ],
+)
 def test_where_the_kernel_runs(monkeypatch, capability, hip, triton, dtype, size, reads):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr(torch.version, "hip", hip)

@@ -42,15 +42,23 @@ def test_the_split_is_the_seeds():
 
 
 def test_rows_are_linked_through_others_that_share_a_table_or_their_sql():
-    linked = [row("a"), row("A", columns="b TEXT"), {**row("a"), "context": "CREATE TABLE a (a INT); CREATE TABLE b (b INT)"},
-              row("b", columns="c INT"), row("c", "SELECT 1"), row("d", "select  1;")]
+    linked = [
+        row("a"),
+        row("A", columns="b TEXT"),
+        {**row("a"), "context": "CREATE TABLE a (a INT); CREATE TABLE b (b INT)"},
+        row("b", columns="c INT"),
+        row("c", "SELECT 1"),
+        row("d", "select  1;"),
+    ]
     train, validation, _ = split.split_rows([*linked, *(row(f"t{i}") for i in range(20))], 4, seed=0)
     for names in ({"a", "b"}, {"c", "d"}):
         assert not tables(train) & names or not tables(validation) & names
 
 
 def test_placeholder_names_do_not_link_tables_of_other_columns():
-    rows = [row(f"table_name_{i % 3}", f"SELECT a FROM {{}} WHERE b = {i}", f"a INTEGER, b{i} INTEGER") for i in range(30)]
+    rows = [
+        row(f"table_name_{i % 3}", f"SELECT a FROM {{}} WHERE b = {i}", f"a INTEGER, b{i} INTEGER") for i in range(30)
+    ]
     train, validation, apart = split.split_rows(rows, 10, seed=1)
     assert (len(train), len(validation), apart) == (20, 10, "table or SQL")
 
@@ -95,7 +103,12 @@ def test_what_overlaps_a_test_file_is_kept_out(tmp_path):
     path = tmp_path / "test.jsonl"
     tested = [row("a"), {"question": "How many, then?", "context": "CREATE TABLE other (x INT)"}, row("z", "SELECT 7")]
     path.write_text("".join(json.dumps(one) + "\n" for one in tested))
-    rows = [row("A", "SELECT 1"), row("b", question="how many then"), row("c", "select 7 ;"), row("d", question="Which d?")]
+    rows = [
+        row("A", "SELECT 1"),
+        row("b", question="how many then"),
+        row("c", "select 7 ;"),
+        row("d", question="Which d?"),
+    ]
     settings = load_settings(["--holdout", str(path)], "")
     assert split.hold_out(rows, settings) == (rows[3:], {"table": 1, "question": 1, "SQL": 1})
     assert split.hold_out(rows, load_settings([], "")) == (rows, {})
@@ -106,13 +119,28 @@ def test_what_overlaps_a_test_file_is_kept_out(tmp_path):
 
 
 def test_what_is_reserved_is_found_as_if_every_row_were_parsed():
-    odd = [row('"My ""best"" Table"'), row("[order]", "SELECT a /* all */ FROM {}"), row("`größe`", columns="ü INT"),
-           row("table_name_7", columns="b1 INT, long_name INT"), {**row("x"), "context": "no  schema"}, row("t", "SELECT  'É'")]
+    odd = [
+        row('"My ""best"" Table"'),
+        row("[order]", "SELECT a /* all */ FROM {}"),
+        row("`größe`", columns="ü INT"),
+        row("table_name_7", columns="b1 INT, long_name INT"),
+        {**row("x"), "context": "no  schema"},
+        row("t", "SELECT  'É'"),
+    ]
     ties = {tie for one in [*odd, *DEMO[::40]] for tie in split._all_ties(one)}
     ties |= {("table", "", "b1", "long_name"), ("SQL", parsing.normalise_sql("SELECT a FROM hidden"))}
-    rows = [*odd, *DEMO[:300], row("my", "select a FROM  hidden;"), row("u", "SELECT a -- all\nFROM hidden"), row("GRÖSSE"),
-            row("table_8", "SELECT 1", "LONG_NAME INT, b1 INT"), row('"ORDER"', "SELECT 2"), {**row("x"), "context": "no schema"},
-            {**row("v"), "question": odd[0]["question"].upper()}, row("w", "SELECT 3 FROM {}", question="Other?")]
+    rows = [
+        *odd,
+        *DEMO[:300],
+        row("my", "select a FROM  hidden;"),
+        row("u", "SELECT a -- all\nFROM hidden"),
+        row("GRÖSSE"),
+        row("table_8", "SELECT 1", "LONG_NAME INT, b1 INT"),
+        row('"ORDER"', "SELECT 2"),
+        {**row("x"), "context": "no schema"},
+        {**row("v"), "question": odd[0]["question"].upper()},
+        row("w", "SELECT 3 FROM {}", question="Other?"),
+    ]
     reserved = split.Reserved(ties)
     slow = [next((tie[0] for tie in split._all_ties(one) if tie in ties), None) for one in rows]
     assert [reserved.reason(one) for one in rows] == slow

@@ -8,34 +8,40 @@ import pytest
 from sqlora.sql.parsing import SqlError, exact_match, literals, normalise_sql, parse_query, parse_schema, to_sqlite
 
 
-@pytest.mark.parametrize(("one", "other"), [
-    ("SELECT a FROM t", "select  A\nfrom T ;"),
-    ("SELECT COUNT(*) FROM t WHERE a>5", "SELECT count( * ) FROM t WHERE a > 5"),
-    ("SELECT a FROM t WHERE b != 'X'", "SELECT a FROM t WHERE b<>'X'"),
-    ("SELECT a, b FROM t", "SELECT a ,b FROM t -- both"),
-    ("SELECT a FROM t GROUP BY a", "SELECT a FROM t group  by\ta ; ; -- done"),
-    ("SELECT 'it''s'", "select 'it''s';"),
-    ("SELECT T1.a FROM t AS T1", "SELECT t1 . A FROM t AS t1"),
-])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("SELECT a FROM t", "select  A\nfrom T ;"),
+        ("SELECT COUNT(*) FROM t WHERE a>5", "SELECT count( * ) FROM t WHERE a > 5"),
+        ("SELECT a FROM t WHERE b != 'X'", "SELECT a FROM t WHERE b<>'X'"),
+        ("SELECT a, b FROM t", "SELECT a ,b FROM t -- both"),
+        ("SELECT a FROM t GROUP BY a", "SELECT a FROM t group  by\ta ; ; -- done"),
+        ("SELECT 'it''s'", "select 'it''s';"),
+        ("SELECT T1.a FROM t AS T1", "SELECT t1 . A FROM t AS t1"),
+    ],
+)
 def test_layout_makes_no_difference(one, other):
     assert exact_match(one, other)
 
 
-@pytest.mark.parametrize(("one", "other"), [
-    ("SELECT a FROM t WHERE b = 'x'", "SELECT a FROM t WHERE b = 'X'"),
-    ("SELECT a FROM t WHERE b = 'x'", 'SELECT a FROM t WHERE b = "x"'),
-    ("SELECT a FROM t WHERE b = 'x'", "SELECT a FROM t WHERE b = x"),
-    ("SELECT a FROM t WHERE b = N'x'", "SELECT a FROM t WHERE b = x"),
-    ("SELECT a FROM t WHERE b = 'x y'", "SELECT a FROM t WHERE b = 'x  y'"),
-    ("SELECT `A b` FROM t", "SELECT `a b` FROM t"),
-    ("SELECT a FROM t WHERE b = '5'", "SELECT a FROM t WHERE b = 5"),
-    ("SELECT a FROM t WHERE b > 5", "SELECT a FROM t WHERE b >= 5"),
-    ("SELECT a FROM t WHERE b = 'it's X'", "SELECT a FROM t WHERE b = 'it's x'"),
-    ("SELECT a FROM t", "SELECT a FROM t LIMIT 1"),
-    ("SELECT a FROM t", ""),
-    ("SELECT a FROM t", None),
-    (None, None),
-])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("SELECT a FROM t WHERE b = 'x'", "SELECT a FROM t WHERE b = 'X'"),
+        ("SELECT a FROM t WHERE b = 'x'", 'SELECT a FROM t WHERE b = "x"'),
+        ("SELECT a FROM t WHERE b = 'x'", "SELECT a FROM t WHERE b = x"),
+        ("SELECT a FROM t WHERE b = N'x'", "SELECT a FROM t WHERE b = x"),
+        ("SELECT a FROM t WHERE b = 'x y'", "SELECT a FROM t WHERE b = 'x  y'"),
+        ("SELECT `A b` FROM t", "SELECT `a b` FROM t"),
+        ("SELECT a FROM t WHERE b = '5'", "SELECT a FROM t WHERE b = 5"),
+        ("SELECT a FROM t WHERE b > 5", "SELECT a FROM t WHERE b >= 5"),
+        ("SELECT a FROM t WHERE b = 'it's X'", "SELECT a FROM t WHERE b = 'it's x'"),
+        ("SELECT a FROM t", "SELECT a FROM t LIMIT 1"),
+        ("SELECT a FROM t", ""),
+        ("SELECT a FROM t", None),
+        (None, None),
+    ],
+)
 def test_what_changes_the_query_does(one, other):
     assert not exact_match(one, other)
 
@@ -56,15 +62,19 @@ def names(schema):
 
 def test_a_schema_is_read_in_any_common_dialect_and_duplicates_are_merged():
     schema = parse_schema(
-        "CREATE TABLE singer (id INTEGER PRIMARY KEY, Name VARCHAR(20)); CREATE TABLE `song` (`title` TEXT, price DECIMAL(5, 2));"
+        "CREATE TABLE singer (id INTEGER PRIMARY KEY, Name VARCHAR(20)); CREATE TABLE `song` (`title` TEXT, price "
+        "DECIMAL(5, 2));"
         "CREATE TABLE Singer (name INTEGER, born DATE)"
     )
     assert names(schema) == {
-        "singer": [("id", "integer"), ("Name", "integer"), ("born", "date")], "song": [("title", "text"), ("price", "real")]}
+        "singer": [("id", "integer"), ("Name", "integer"), ("born", "date")],
+        "song": [("title", "text"), ("price", "real")],
+    }
     assert schema.merged == ("singer",)
     assert parse_schema(schema.ddl()).tables == schema.tables
     assert names(parse_schema("CREATE TABLE [a b] ([c] INT IDENTITY(1,1), d NVARCHAR(MAX))")) == {
-        "a b": [("c", "integer"), ("d", "text")]}
+        "a b": [("c", "integer"), ("d", "text")]
+    }
 
 
 @pytest.mark.parametrize("context", ["", "SELECT 1", "CREATE TABLE", "no SQL at all", "CREATE TABLE t ()"])
@@ -75,50 +85,66 @@ def test_text_without_a_table_is_no_schema(context):
 
 
 def test_names_are_quoted_only_where_they_must_be():
-    schema = parse_schema("CREATE TABLE [order] (`group` INT, year INT, \"2nd place\" TEXT, seen TIMESTAMP, at TIME)")
+    schema = parse_schema('CREATE TABLE [order] (`group` INT, year INT, "2nd place" TEXT, seen TIMESTAMP, at TIME)')
     assert schema.ddl() == (
-        'CREATE TABLE "order" ("group" INTEGER, year INTEGER, "2nd place" VARCHAR, seen TIMESTAMP, at TIME)')
+        'CREATE TABLE "order" ("group" INTEGER, year INTEGER, "2nd place" VARCHAR, seen TIMESTAMP, at TIME)'
+    )
     assert parse_schema(schema.ddl()) == schema
 
 
 SCHEMA = parse_schema("CREATE TABLE t (a INTEGER, b VARCHAR); CREATE TABLE u (a INTEGER, c VARCHAR)")
 
 
-@pytest.mark.parametrize(("sql", "read"), [
-    ('SELECT a FROM t WHERE b = "red"', "SELECT a FROM t WHERE b = 'red'"),
-    ('SELECT "a" FROM t WHERE b IN ("x", "y")', "SELECT `a` FROM t WHERE b IN ('x', 'y')"),
-    ('SELECT a FROM t WHERE b LIKE "%x%"', "SELECT a FROM t WHERE b LIKE '%x%'"),
-    ('SELECT a FROM t WHERE b = "c"', "SELECT a FROM t WHERE b = 'c'"),
-    ('SELECT t.a FROM t JOIN u ON t.a = u.a WHERE b = "c"', "SELECT t.a FROM t JOIN u ON t.a = u.a WHERE b = `c`"),
-    ('SELECT "nonesuch" FROM t', "SELECT `nonesuch` FROM t"),
-    ('SELECT a FROM t WHERE "nonesuch" = "x"', "SELECT a FROM t WHERE `nonesuch` = `x`"),
-    ('SELECT a FROM t WHERE "x" = b', "SELECT a FROM t WHERE 'x' = b"),
-    ('SELECT MAX("nonesuch") FROM t GROUP BY "x" ORDER BY "y"', "SELECT MAX(`nonesuch`) FROM t GROUP BY `x` ORDER BY `y`"),
-    ('SELECT t."nonesuch" FROM t WHERE b = t."x"', "SELECT t.`nonesuch` FROM t WHERE b = t.`x`"),
-    ('SELECT a AS "n" FROM t ORDER BY "n"', "SELECT a AS `n` FROM t ORDER BY `n`"),
-    ('WITH w AS (SELECT a AS "n" FROM t) SELECT "n" FROM w', "WITH w AS (SELECT a AS `n` FROM t) SELECT `n` FROM w"),
-    ('SELECT CASE WHEN a > 3 THEN "x" ELSE "y" END FROM t', "SELECT CASE WHEN a > 3 THEN 'x' ELSE 'y' END FROM t"),
-    ('SELECT a FROM t WHERE a IN (SELECT a FROM u WHERE c = "b")', "SELECT a FROM t WHERE a IN (SELECT a FROM u WHERE c = `b`)"),
-    ('SELECT b || " " FROM t', "SELECT b || ' ' FROM t"),
-    ('SELECT a FROM t WHERE `nonesuch` = [b]', "SELECT a FROM t WHERE `nonesuch` = `b`"),
-])
+@pytest.mark.parametrize(
+    ("sql", "read"),
+    [
+        ('SELECT a FROM t WHERE b = "red"', "SELECT a FROM t WHERE b = 'red'"),
+        ('SELECT "a" FROM t WHERE b IN ("x", "y")', "SELECT `a` FROM t WHERE b IN ('x', 'y')"),
+        ('SELECT a FROM t WHERE b LIKE "%x%"', "SELECT a FROM t WHERE b LIKE '%x%'"),
+        ('SELECT a FROM t WHERE b = "c"', "SELECT a FROM t WHERE b = 'c'"),
+        ('SELECT t.a FROM t JOIN u ON t.a = u.a WHERE b = "c"', "SELECT t.a FROM t JOIN u ON t.a = u.a WHERE b = `c`"),
+        ('SELECT "nonesuch" FROM t', "SELECT `nonesuch` FROM t"),
+        ('SELECT a FROM t WHERE "nonesuch" = "x"', "SELECT a FROM t WHERE `nonesuch` = `x`"),
+        ('SELECT a FROM t WHERE "x" = b', "SELECT a FROM t WHERE 'x' = b"),
+        (
+            'SELECT MAX("nonesuch") FROM t GROUP BY "x" ORDER BY "y"',
+            "SELECT MAX(`nonesuch`) FROM t GROUP BY `x` ORDER BY `y`",
+        ),
+        ('SELECT t."nonesuch" FROM t WHERE b = t."x"', "SELECT t.`nonesuch` FROM t WHERE b = t.`x`"),
+        ('SELECT a AS "n" FROM t ORDER BY "n"', "SELECT a AS `n` FROM t ORDER BY `n`"),
+        (
+            'WITH w AS (SELECT a AS "n" FROM t) SELECT "n" FROM w',
+            "WITH w AS (SELECT a AS `n` FROM t) SELECT `n` FROM w",
+        ),
+        ('SELECT CASE WHEN a > 3 THEN "x" ELSE "y" END FROM t', "SELECT CASE WHEN a > 3 THEN 'x' ELSE 'y' END FROM t"),
+        (
+            'SELECT a FROM t WHERE a IN (SELECT a FROM u WHERE c = "b")',
+            "SELECT a FROM t WHERE a IN (SELECT a FROM u WHERE c = `b`)",
+        ),
+        ('SELECT b || " " FROM t', "SELECT b || ' ' FROM t"),
+        ("SELECT a FROM t WHERE `nonesuch` = [b]", "SELECT a FROM t WHERE `nonesuch` = `b`"),
+    ],
+)
 def test_double_quotes_are_a_string_only_where_no_column_is_meant(sql, read):
     assert to_sqlite(parse_query(sql, SCHEMA)).replace('"', "`") == read
 
 
-@pytest.mark.parametrize(("sql", "kind"), [
-    ("SELECT a FROM nonesuch", "no such table"),
-    ("SELECT a FROM t; SELECT b FROM t", "several statements"),
-    ("DELETE FROM t", "not read only"),
-    ("SELECT a FROM", "syntax"),
-    ("", "syntax"),
-    ("how many", "syntax"),
-    ("SELECT " + "(" * 3000 + "1" + ")" * 3000, "too large"),
-    ("WITH w AS (DELETE FROM t RETURNING a) SELECT a FROM w", "not read only"),
-    ("SELECT a INTO v FROM t", "not read only"),
-    ("EXPLAIN SELECT a FROM t", "not read only"),
-    ("SELECT " + "a, " * 5000 + "a FROM t", "too large"),
-])
+@pytest.mark.parametrize(
+    ("sql", "kind"),
+    [
+        ("SELECT a FROM nonesuch", "no such table"),
+        ("SELECT a FROM t; SELECT b FROM t", "several statements"),
+        ("DELETE FROM t", "not read only"),
+        ("SELECT a FROM", "syntax"),
+        ("", "syntax"),
+        ("how many", "syntax"),
+        ("SELECT " + "(" * 3000 + "1" + ")" * 3000, "too large"),
+        ("WITH w AS (DELETE FROM t RETURNING a) SELECT a FROM w", "not read only"),
+        ("SELECT a INTO v FROM t", "not read only"),
+        ("EXPLAIN SELECT a FROM t", "not read only"),
+        ("SELECT " + "a, " * 5000 + "a FROM t", "too large"),
+    ],
+)
 def test_what_is_no_query_over_the_schema_is_refused_with_its_kind(sql, kind):
     with pytest.raises(SqlError) as caught:
         parse_query(sql, SCHEMA)
@@ -138,6 +164,11 @@ def test_a_fault_comes_back_from_another_process():
 def test_literals_know_the_column_that_they_are_compared_with():
     found = literals(parse_query("SELECT a FROM t WHERE a > -5 AND b LIKE 'x%' LIMIT 3", SCHEMA))
     assert {(literal.value, literal.column, literal.pattern) for literal in found} == {
-        (-5, "a", False), ("x%", "b", True), (3, None, False)}
-    found = literals(parse_query("SELECT b FROM t WHERE a IN (1, 2) GROUP BY b HAVING COUNT(a) > 4 AND SUM(a) > 1.5", SCHEMA))
+        (-5, "a", False),
+        ("x%", "b", True),
+        (3, None, False),
+    }
+    found = literals(
+        parse_query("SELECT b FROM t WHERE a IN (1, 2) GROUP BY b HAVING COUNT(a) > 4 AND SUM(a) > 1.5", SCHEMA)
+    )
     assert {(literal.value, literal.column) for literal in found} == {(1, "a"), (2, "a"), (4, None), (1.5, "a")}

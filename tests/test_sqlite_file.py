@@ -1,4 +1,6 @@
-"""SQLite files read where they lie: full-text and R-tree tables; WAL files closed, open and left behind; nothing beside them."""
+"""SQLite files read where they lie: full-text and R-tree tables; WAL files closed, open and left behind; nothing beside
+them.
+"""
 
 import contextlib
 import os
@@ -49,12 +51,21 @@ def test_full_text_and_rtree_tables_are_read(tmp_path):
     before = file.read_bytes()
     with open_database(str(file), 5) as live:
         assert {table.name for table in live.schema.tables} == {"f5", "f4", "f 3", "r", "t", "outer_text"}
-        for sql, expected in (("SELECT title, body FROM f5", [("a", "b")]), ("SELECT t FROM f4", [("x",)]),
-                              ('SELECT t FROM "f 3"', [("y",)]), ("SELECT low FROM r WHERE high > 1", [(2.0,)]),
-                              ("SELECT x FROM outer_text", [(7,)])):
+        for sql, expected in (
+            ("SELECT title, body FROM f5", [("a", "b")]),
+            ("SELECT t FROM f4", [("x",)]),
+            ('SELECT t FROM "f 3"', [("y",)]),
+            ("SELECT low FROM r WHERE high > 1", [(2.0,)]),
+            ("SELECT x FROM outer_text", [(7,)]),
+        ):
             live.check(sql)
             assert live.run(sql)[0].rows == expected
-        for sql in ("INSERT INTO f5 VALUES (1, 2)", "DELETE FROM f5", "INSERT INTO f5 (f5) VALUES ('optimize')", "DELETE FROM r"):
+        for sql in (
+            "INSERT INTO f5 VALUES (1, 2)",
+            "DELETE FROM f5",
+            "INSERT INTO f5 (f5) VALUES ('optimize')",
+            "DELETE FROM r",
+        ):
             with pytest.raises(SqlError):
                 live._call(5, "run", sql, 5)
     assert (names(tmp_path), file.read_bytes()) == (["m.db"], before)
@@ -80,8 +91,10 @@ def test_a_wal_file_that_a_program_has_open_is_read_with_what_it_wrote_last(wal)
 
 
 def test_the_log_of_a_program_that_was_killed_is_read_too(wal):
-    killed = ("import os, sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('INSERT INTO t VALUES (2)'); c.commit(); "
-              "os.remove(sys.argv[1] + '-shm'); os._exit(0)")
+    killed = (
+        "import os, sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('INSERT INTO t VALUES (2)'); c.commit(); "
+        "os.remove(sys.argv[1] + '-shm'); os._exit(0)"
+    )
     subprocess.run([sys.executable, "-c", killed, str(wal)], check=True)
     log = (wal.parent / "w.db-wal").read_bytes()
     assert rows(wal, "SELECT x FROM t ORDER BY x") == [(1,), (2,)]

@@ -18,9 +18,19 @@ from sqlora.sql import parsing
 from sqlora.storage import checkpoints
 from sqlora.system.errors import UserError
 
-ROWS = [{"question": f"How many {i}?" + " really" * (i % 4), "context": f"CREATE TABLE t{i} (a INTEGER)",
-         "answer": f"SELECT {i} FROM t{i}"} for i in range(700)]
-LONG = {"question": "Long?", "context": "CREATE TABLE long (a INTEGER)", "answer": "SELECT a FROM long -- " + "x " * 600}
+ROWS = [
+    {
+        "question": f"How many {i}?" + " really" * (i % 4),
+        "context": f"CREATE TABLE t{i} (a INTEGER)",
+        "answer": f"SELECT {i} FROM t{i}",
+    }
+    for i in range(700)
+]
+LONG = {
+    "question": "Long?",
+    "context": "CREATE TABLE long (a INTEGER)",
+    "answer": "SELECT a FROM long -- " + "x " * 600,
+}
 
 
 def write(path, rows=ROWS):
@@ -65,7 +75,9 @@ def questions(records):
 def test_an_epoch_has_every_row_once_in_an_order_of_its_own(folder, make_settings):
     orders = []
     for flags in ((), (), ("--seed", "1")):
-        source = streaming.Source(make_settings("--streaming", "--data-path", str(folder), "--shuffle-buffer", "50", *flags))
+        source = streaming.Source(
+            make_settings("--streaming", "--data-path", str(folder), "--shuffle-buffer", "50", *flags)
+        )
         orders += [questions(source.records(epoch)) for epoch in (0, 1)]
     assert all(sorted(order) == sorted(questions(ROWS)) for order in orders)
     assert orders[0] == orders[2] != orders[4]
@@ -84,7 +96,9 @@ def test_a_single_file(tmp_path, make_settings, name):
         path.write_text("question,context,answer\n" + "".join(",".join(row.values()) + "\n" for row in ROWS))
     else:
         write(path)
-    assert sorted(questions(streaming.Source(make_settings("--data-path", str(path))).first_rows())) == sorted(questions(ROWS))
+    assert sorted(questions(streaming.Source(make_settings("--data-path", str(path))).first_rows())) == sorted(
+        questions(ROWS)
+    )
 
 
 def test_what_may_not_train_is_left_out_and_counted(tmp_path, make_stream, llama_tokenizer, capsys):
@@ -103,8 +117,13 @@ def test_what_may_not_train_is_left_out_and_counted(tmp_path, make_stream, llama
     assert not any(f" {table} " in text for text in texts for table in tables)
     assert {row["place"][0] for row in rows} == {0}
     assert stream.counts - Counter() == {
-        "read": 1003, "without a text": 1, "column not in the context": 1, "dropped by the check": 1,
-        "with a table of the rows held out": 2 * len(tables), "longer than MAX_LENGTH": 1}
+        "read": 1003,
+        "without a text": 1,
+        "column not in the context": 1,
+        "dropped by the check": 1,
+        "with a table of the rows held out": 2 * len(tables),
+        "longer than MAX_LENGTH": 1,
+    }
     assert next(iter(stream)) == rows[0]
     assert "answer is None" in capsys.readouterr().out
 
@@ -146,9 +165,31 @@ def test_an_interrupted_run_ends_as_a_straight_one(folder, make_trainer, make_st
     for name, parts in (("straight", 1), ("broken", 2)):
         for part in range(parts):
             torch.manual_seed(0)
-            flags = ("--checkpoint-dir", str(tmp_path / name), "--max-steps", "5", "--warmup-steps", "1", "--eval-steps", "4",
-                     "--save-steps", "4", "--lora-dropout", "0.1", "--gradient-accumulation-steps", "2", "--streaming",
-                     "--data-path", str(folder), "--shuffle-buffer", "100", "--packing", "prefix", "--learning-rate", "0.01")
+            flags = (
+                "--checkpoint-dir",
+                str(tmp_path / name),
+                "--max-steps",
+                "5",
+                "--warmup-steps",
+                "1",
+                "--eval-steps",
+                "4",
+                "--save-steps",
+                "4",
+                "--lora-dropout",
+                "0.1",
+                "--gradient-accumulation-steps",
+                "2",
+                "--streaming",
+                "--data-path",
+                str(folder),
+                "--shuffle-buffer",
+                "100",
+                "--packing",
+                "prefix",
+                "--learning-rate",
+                "0.01",
+            )
             trainer = make_trainer(*flags)
             trainer.train_dataset, _ = make_stream(folder, *flags)
             if part < parts - 1:
@@ -171,13 +212,16 @@ def test_the_hash_tells_the_data(folder, make_settings):
     assert found() != before
 
 
-@pytest.mark.parametrize(("name", "rows", "words"), [
-    ("rows.jsonl", [{"question": "a", "sql": "b", "context": "c"}], ["row 1", "'answer'", "'sql': 'b'"]),
-    ("rows.jsonl", [{"question": "a", "answer": None, "context": "c"}], ["row 1", "answer is None"]),
-    ("rows.jsonl", [], ["empty"]),
-    ("rows.txt", ROWS, ["unknown kind", ".jsonl"]),
-    ("test.jsonl/test.jsonl", ROWS, ["no train split"]),
-])
+@pytest.mark.parametrize(
+    ("name", "rows", "words"),
+    [
+        ("rows.jsonl", [{"question": "a", "sql": "b", "context": "c"}], ["row 1", "'answer'", "'sql': 'b'"]),
+        ("rows.jsonl", [{"question": "a", "answer": None, "context": "c"}], ["row 1", "answer is None"]),
+        ("rows.jsonl", [], ["empty"]),
+        ("rows.txt", ROWS, ["unknown kind", ".jsonl"]),
+        ("test.jsonl/test.jsonl", ROWS, ["no train split"]),
+    ],
+)
 def test_what_cannot_be_streamed_is_told_in_one_error(tmp_path, make_settings, name, rows, words):
     path = write(tmp_path / name, rows)
     settings = make_settings("--streaming", "--data-path", str(path.parent if "/" in name else path))
@@ -200,8 +244,25 @@ def test_settings_that_do_not_go_together(make_settings):
 
 
 def test_finetune_with_a_stream(folder, llama_folder, make_settings, capsys):
-    finetune.main(make_settings("--base-model", str(llama_folder), "--data-path", str(folder), "--streaming", "--max-steps", "2",
-                                "--eval-steps", "2", "--save-steps", "2", "--validation-rows", "4", "--shuffle-buffer", "200"))
+    finetune.main(
+        make_settings(
+            "--base-model",
+            str(llama_folder),
+            "--data-path",
+            str(folder),
+            "--streaming",
+            "--max-steps",
+            "2",
+            "--eval-steps",
+            "2",
+            "--save-steps",
+            "2",
+            "--validation-rows",
+            "4",
+            "--shuffle-buffer",
+            "200",
+        )
+    )
     told = capsys.readouterr().out
     assert "of a stream, the first 200 read, 196 for training, 4 for validation" in told
     assert "stream                   512 rows read" in told or "stream                   256 rows read" in told

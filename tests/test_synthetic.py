@@ -11,8 +11,10 @@ from sqlora.evaluation.synthetic_databases import Synthesiser
 from sqlora.sql.parsing import parse_query, parse_schema
 from sqlora.sql.sandbox import Database
 
-SCHEMA = parse_schema("CREATE TABLE singer (singer_id INTEGER, name VARCHAR, country VARCHAR, age VARCHAR, born DATE); "
-                      "CREATE TABLE song (song_id INTEGER, singer_id VARCHAR, title VARCHAR, price REAL)")
+SCHEMA = parse_schema(
+    "CREATE TABLE singer (singer_id INTEGER, name VARCHAR, country VARCHAR, age VARCHAR, born DATE); "
+    "CREATE TABLE song (song_id INTEGER, singer_id VARCHAR, title VARCHAR, price REAL)"
+)
 TABLES = {table.name: [column.name for column in table.columns] for table in SCHEMA.tables}
 
 
@@ -29,10 +31,15 @@ def test_the_same_seed_makes_the_same_databases():
     query = "SELECT name FROM singer WHERE age > 30"
     assert make(query) == make(query)
     assert make(query) != make(query, seed="another")
-    code = ("from tests.test_synthetic import make; import hashlib; "
-            f"print(hashlib.sha256(repr(make({query!r})).encode()).hexdigest())")
+    code = (
+        "from tests.test_synthetic import make; import hashlib; "
+        f"print(hashlib.sha256(repr(make({query!r})).encode()).hexdigest())"
+    )
     # Sets and hashes of text differ between processes.
-    assert len({run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout for _ in range(2)}) == 1
+    assert (
+        len({run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout for _ in range(2)})
+        == 1
+    )
 
 
 def test_rows_fit_the_schema_and_sizes_vary():
@@ -43,21 +50,26 @@ def test_rows_fit_the_schema_and_sizes_vary():
     assert max(len(rows["singer"]) for rows in databases) <= 40
 
 
-@pytest.mark.parametrize(("condition", "name", "values"), [
-    ("age > 30", "age", {29, 30, 31}),
-    ("age BETWEEN 30 AND 40", "age", {29, 30, 31, 39, 40, 41}),
-    ("age = '30'", "age", {29, 30, 31}),
-    ("country = 'Peru'", "country", {"Peru", "pERU", "Per", "Perus"}),
-    ('country IN ("Peru", "Chile")', "country", {"Peru", "Chile", "Chil"}),
-    ("name LIKE '%ann%'", "name", {"ann", "zannz", "zann", "annz", "an"}),
-    ("born < '2000-03-01'", "born", {"2000-02-29", "2000-03-01", "2000-03-02"}),
-])
+@pytest.mark.parametrize(
+    ("condition", "name", "values"),
+    [
+        ("age > 30", "age", {29, 30, 31}),
+        ("age BETWEEN 30 AND 40", "age", {29, 30, 31, 39, 40, 41}),
+        ("age = '30'", "age", {29, 30, 31}),
+        ("country = 'Peru'", "country", {"Peru", "pERU", "Per", "Perus"}),
+        ('country IN ("Peru", "Chile")', "country", {"Peru", "Chile", "Chil"}),
+        ("name LIKE '%ann%'", "name", {"ann", "zannz", "zann", "annz", "an"}),
+        ("born < '2000-03-01'", "born", {"2000-02-29", "2000-03-01", "2000-03-02"}),
+    ],
+)
 def test_constants_and_their_neighbours_are_there(condition, name, values):
     assert values <= set(column(make(f"SELECT name, age, born FROM singer WHERE {condition}"), "singer", name))
 
 
 def test_the_constants_of_both_queries_are_there():
-    ages = column(make("SELECT name FROM singer WHERE age > 30", "SELECT name FROM singer WHERE age > 70"), "singer", "age")
+    ages = column(
+        make("SELECT name FROM singer WHERE age > 30", "SELECT name FROM singer WHERE age > 70"), "singer", "age"
+    )
     assert {30, 31, 70, 71} <= set(ages)
 
 
@@ -69,15 +81,19 @@ def test_there_are_nulls_but_not_in_a_table_s_own_key():
     assert any(None not in column([rows], "singer", "name") for rows in databases)
 
 
-@pytest.mark.parametrize("query", [
-    "SELECT T1.name FROM singer AS T1 JOIN song AS T2 ON T1.singer_id = T2.singer_id WHERE T1.country = 'Peru' AND T2.price > 9",
-    "SELECT name FROM singer WHERE country = 'Peru' AND age > 30 AND name LIKE 'A%' AND born > '1990-01-01'",
-    "SELECT country FROM singer WHERE age > 50 INTERSECT SELECT country FROM singer WHERE age < 20",
-    "SELECT country FROM singer GROUP BY country HAVING COUNT(*) > 12",
-    "SELECT name FROM singer WHERE singer_id IN (SELECT singer_id FROM song WHERE title = 'One')",
-    "SELECT country FROM singer EXCEPT SELECT country FROM singer WHERE age > 30",
-    "SELECT country FROM singer GROUP BY country HAVING AVG(age) > 30 AND COUNT(*) >= 3",
-])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT T1.name FROM singer AS T1 JOIN song AS T2 ON T1.singer_id = T2.singer_id WHERE T1.country = 'Peru' "
+        "AND T2.price > 9",
+        "SELECT name FROM singer WHERE country = 'Peru' AND age > 30 AND name LIKE 'A%' AND born > '1990-01-01'",
+        "SELECT country FROM singer WHERE age > 50 INTERSECT SELECT country FROM singer WHERE age < 20",
+        "SELECT country FROM singer GROUP BY country HAVING COUNT(*) > 12",
+        "SELECT name FROM singer WHERE singer_id IN (SELECT singer_id FROM song WHERE title = 'One')",
+        "SELECT country FROM singer EXCEPT SELECT country FROM singer WHERE age > 30",
+        "SELECT country FROM singer GROUP BY country HAVING AVG(age) > 30 AND COUNT(*) >= 3",
+    ],
+)
 def test_queries_find_rows_on_some_databases_and_leave_some(query):
     gold = Gold(parse_query(query, SCHEMA))
     found = []

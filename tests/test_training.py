@@ -24,7 +24,9 @@ def gradients(model) -> dict[str, torch.Tensor]:
 
 
 def test_a_quantised_model_still_learns_after_an_evaluation(llama_folder, llama_tokenizer, make_settings):
-    """On a CPU with AVX512_BF16, bitsandbytes 0.50 loses the gradient at the first evaluation unless it is kept from it."""
+    """On a CPU with AVX512_BF16, bitsandbytes 0.50 loses the gradient at the first evaluation unless it is kept from
+    it.
+    """
     settings = make_settings("--lora-dropout", "0")
     model = loading.load_base(base_models.find_base_model(str(llama_folder)), settings, CPU, training=True)
     model = loading.wrap_with_adapter(model, settings)
@@ -57,20 +59,49 @@ def test_every_logged_step_is_one_json_object(make_trainer):
     assert end["best_eval_loss"] == min(line["eval_loss"] for line in lines)
 
 
-@pytest.mark.parametrize("flags", [(), ("--train-on-inputs",), ("--gradient-checkpointing",), ("--prompt-order", "schema_first")])
+@pytest.mark.parametrize(
+    "flags", [(), ("--train-on-inputs",), ("--gradient-checkpointing",), ("--prompt-order", "schema_first")]
+)
 def test_every_form_of_packing_trains_the_same_weights(make_trainer, flags):
     """A run of several micro-batches a step, each split into passes, with evaluations on the way."""
-    common = ("--max-steps", "3", "--eval-steps", "3", "--save-steps", "3", "--logging-steps", "1", "--lora-dropout", "0",
-              "--warmup-steps", "0", "--learning-rate", "0.01", "--batch-size", "3", "--gradient-accumulation-steps", "2",
-              "--low-bit", "none", *flags)
+    common = (
+        "--max-steps",
+        "3",
+        "--eval-steps",
+        "3",
+        "--save-steps",
+        "3",
+        "--logging-steps",
+        "1",
+        "--lora-dropout",
+        "0",
+        "--warmup-steps",
+        "0",
+        "--learning-rate",
+        "0.01",
+        "--batch-size",
+        "3",
+        "--gradient-accumulation-steps",
+        "2",
+        "--low-bit",
+        "none",
+        *flags,
+    )
     runs = {}
-    for form in (("off",), ("prefix",), ("prefix", "--max-tokens-per-pass", "150"), ("tree",),
-                 ("tree", "--max-tokens-per-pass", "150")):
+    for form in (
+        ("off",),
+        ("prefix",),
+        ("prefix", "--max-tokens-per-pass", "150"),
+        ("tree",),
+        ("tree", "--max-tokens-per-pass", "150"),
+    ):
         torch.manual_seed(0)
         trainer = make_trainer(*common, "--packing", *form)
         trainer._get_train_sampler = lambda *_: range(8)  # the same rows in the same order
         trainer.train()
-        entries = [json.loads(line) for line in (Path(trainer.args.output_dir) / "metrics.jsonl").read_text().splitlines()]
+        entries = [
+            json.loads(line) for line in (Path(trainer.args.output_dir) / "metrics.jsonl").read_text().splitlines()
+        ]
         losses = [[entry["loss"] for entry in entries], entries[-1]["eval_loss"]]
         weights = torch.cat([p.detach().flatten() for n, p in trainer.model.named_parameters() if "lora_" in n])
         runs[form] = losses, weights
@@ -87,10 +118,31 @@ def adapter_weights(trainer):
 
 
 def test_a_lack_of_memory_is_met_with_smaller_passes_of_the_same_rows(make_trainer, monkeypatch, capsys):
-    """A device that holds 200 tokens at a time, and fails in the middle of a backward pass, when some gradients are there."""
-    flags = ("--max-steps", "3", "--eval-steps", "3", "--save-steps", "3", "--logging-steps", "1", "--lora-dropout", "0",
-             "--learning-rate", "0.01", "--warmup-steps", "0", "--gradient-accumulation-steps", "2", "--batch-size", "4",
-             "--low-bit", "none")
+    """A device that holds 200 tokens at a time, and fails in the middle of a backward pass, when some gradients are
+    there.
+    """
+    flags = (
+        "--max-steps",
+        "3",
+        "--eval-steps",
+        "3",
+        "--save-steps",
+        "3",
+        "--logging-steps",
+        "1",
+        "--lora-dropout",
+        "0",
+        "--learning-rate",
+        "0.01",
+        "--warmup-steps",
+        "0",
+        "--gradient-accumulation-steps",
+        "2",
+        "--batch-size",
+        "4",
+        "--low-bit",
+        "none",
+    )
     torch.manual_seed(0)
     whole = make_trainer(*flags)
     whole.train()
@@ -146,8 +198,11 @@ def test_old_checkpoints_go_and_the_best_stays(make_trainer):
 def test_the_best_is_the_best_that_was_saved(make_trainer, monkeypatch):
     losses = iter([0.5, 2.0, 0.4, 1.0, 0.3, 1.5])
     evaluate = sql_trainer.SavingTrainer.evaluate
-    monkeypatch.setattr(sql_trainer.SavingTrainer, "evaluate",
-                        lambda self, *a, **k: evaluate(self, *a, **k) | {"eval_loss": next(losses)})
+    monkeypatch.setattr(
+        sql_trainer.SavingTrainer,
+        "evaluate",
+        lambda self, *a, **k: evaluate(self, *a, **k) | {"eval_loss": next(losses)},
+    )
     trainer = make_trainer("--max-steps", "6", "--eval-steps", "1", "--save-steps", "2", "--save-total-limit", "1")
     trainer.train()
     assert (trainer.state.best_global_step, trainer.state.best_metric) == (4, 1.0)

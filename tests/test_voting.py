@@ -10,15 +10,18 @@ WRONG = "SELECT name FROM singer WHERE age >= 30"
 RIGHT, SAME = "SELECT name FROM singer WHERE age > 30", "SELECT T1.name FROM singer AS T1 WHERE 30 < T1.age"
 
 
-@pytest.mark.parametrize(("queries", "best"), [
-    (["SELECT nonesuch FROM singer", WRONG, RIGHT, SAME], 2),
-    (["SELECT nonesuch FROM singer", WRONG], 1),
-    ([WRONG, RIGHT], 0),
-    ([WRONG, RIGHT, RIGHT], 1),
-    ([WRONG, RIGHT + " ORDER BY age", RIGHT + " ORDER BY age DESC"], 0),
-    (["SELECT nonesuch FROM singer"], None),
-    (["", "how many", "DELETE FROM singer"], None),
-])
+@pytest.mark.parametrize(
+    ("queries", "best"),
+    [
+        (["SELECT nonesuch FROM singer", WRONG, RIGHT, SAME], 2),
+        (["SELECT nonesuch FROM singer", WRONG], 1),
+        ([WRONG, RIGHT], 0),
+        ([WRONG, RIGHT, RIGHT], 1),
+        ([WRONG, RIGHT + " ORDER BY age", RIGHT + " ORDER BY age DESC"], 0),
+        (["SELECT nonesuch FROM singer"], None),
+        (["", "how many", "DELETE FROM singer"], None),
+    ],
+)
 def test_the_answer_that_most_give_wins_and_ties_go_to_the_likelier(queries, best):
     assert vote(CONTEXT, [Candidate(sql) for sql in queries]) == best
 
@@ -46,4 +49,7 @@ def test_odd_literals_have_their_vote():
 def test_where_voting_itself_fails_the_likeliest_is_taken_and_told(monkeypatch, capsys):
     monkeypatch.setattr(self_consistency, "Synthesiser", lambda *arguments: 1 / 0)
     assert choose([CONTEXT] * 2, [[Candidate(RIGHT), Candidate(WRONG)]] * 2) == [RIGHT] * 2
-    assert "voting failed for 2 of 2 questions, whose likeliest query is taken: ZeroDivisionError" in capsys.readouterr().out
+    assert (
+        "voting failed for 2 of 2 questions, whose likeliest query is taken: ZeroDivisionError"
+        in capsys.readouterr().out
+    )

@@ -36,7 +36,20 @@ def _dies_of(number: int, deadly: int) -> int:
 @pytest.mark.parametrize("chunk", [1, 4])
 def test_a_call_whose_process_is_killed_is_lost_and_the_others_are_not(chunk):
     calls = [(number, 5) for number in range(12)]
-    assert list(spread(_dies_of, calls, workers=2, least=1, chunk=chunk, lost=None)) == [0, 1, 2, 3, 4, None, 6, 7, 8, 9, 10, 11]
+    assert list(spread(_dies_of, calls, workers=2, least=1, chunk=chunk, lost=None)) == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        None,
+        6,
+        7,
+        8,
+        9,
+        10,
+        11,
+    ]
 
 
 def test_without_anything_to_stand_for_it_a_lost_call_is_told():

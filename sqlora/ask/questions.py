@@ -1,4 +1,6 @@
-"""Questions to a live database: the tables that a model is shown, the SQL that the database takes, the rows that it gives."""
+"""Questions to a live database: the tables that a model is shown, the SQL that the database takes, the rows that it
+gives.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,9 @@ class Asker:
         self.linker = Linker(self.tables, self.live.reflected.links, self._count)
 
     def ask(self, questions: list[str]) -> list[Answer]:
-        """An answer to each. All prompts go through the model together, so that a schema that they share does so once."""
+        """An answer to each. All prompts go through the model together, so that a schema that they share does so
+        once.
+        """
         return self.answer(self.asked(questions))
 
     def asked(self, questions: list[str]) -> list[Asked]:
@@ -103,12 +107,16 @@ class Asker:
     def _choose(self, question: str) -> Schema:
         if self.is_picked:
             return self.tables
-        (empty,) = encoding.encode_prompts(self.tokenizer, [{"question": question, "context": ""}], self.settings.PROMPT_ORDER)
+        (empty,) = encoding.encode_prompts(
+            self.tokenizer, [{"question": question, "context": ""}], self.settings.PROMPT_ORDER
+        )
         room = architecture.longest_row(self.model.config) - self.settings.MAX_NEW_TOKENS - len(empty)
         return self.linker.choose(question, room)
 
     def _count(self, texts: list[str]) -> list[int]:
-        return [len(ids) for ids in self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]]
+        return [
+            len(ids) for ids in self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        ]
 
     def _answer(self, asked: Asked, candidates: list[Candidate]) -> Answer:
         """The candidate with most votes among those that the database would take, or the likeliest with its fault."""
@@ -138,7 +146,9 @@ class Asker:
 def connect(settings: Settings) -> LiveDatabase:
     """The database that DATABASE names, and a few words about it. Raises UserError."""
     if not (settings.QUESTION or settings.QUESTIONS or settings.INTERACTIVE):
-        raise UserError("DATABASE (--database) is given without a question; add --question, --questions FILE or --interactive")
+        raise UserError(
+            "DATABASE (--database) is given without a question; add --question, --questions FILE or --interactive"
+        )
     if distributed.several():
         raise UserError("DATABASE (--database) is answered by one process; start generate.py without a launcher")
     if settings.FORMAT != "table":
@@ -146,8 +156,10 @@ def connect(settings: Settings) -> LiveDatabase:
     live = open_database(settings.DATABASE, settings.QUERY_SECONDS)
     found = live.reflected
     if settings.EXECUTE and not live.runs:
-        raise UserError(f"EXECUTE (--execute) is set, and SQLoRA cannot open a {found.name} database for reading only; leave it "
-                        f"out, and run the SQL yourself")
+        raise UserError(
+            f"EXECUTE (--execute) is set, and SQLoRA cannot open a {found.name} database for reading only; leave it "
+            f"out, and run the SQL yourself"
+        )
     pick_tables(found.schema, settings.TABLES)
     columns = sum(len(table.columns) for table in found.schema.tables)
     print_facts({"database": f"{found.place}: {len(found.schema.tables):,} tables, {columns:,} columns"})
@@ -173,11 +185,13 @@ def load_questions(settings: Settings) -> list[dataset.Row]:
     return rows
 
 
-def answer_questions(asker: Asker, rows: list[dataset.Row], settings: Settings,
-                     keep: Callable[[list[tuple[str, str]]], Journal]) -> None:
+def answer_questions(
+    asker: Asker, rows: list[dataset.Row], settings: Settings, keep: Callable[[list[tuple[str, str]]], Journal]
+) -> None:
     """Answers each row's question on standard output, and in OUTPUT, which is written first.
 
-    The Journal that `keep` opens keeps the queries as they are written. Raises UserError if no question could be answered.
+    The Journal that `keep` opens keeps the queries as they are written. Raises UserError if no question could be
+    answered.
     """
     asked = asker.asked([row["question"] for row in rows])
     with keep([(one.question, one.context) for one in asked]) as kept:
@@ -192,8 +206,10 @@ def answer_questions(asker: Asker, rows: list[dataset.Row], settings: Settings,
             faults += [record] if "fault" in record else []
     kept.remove()
     if len(faults) == len(rows):
-        raise UserError(f"no SQL that the database takes: {faults[0]['fault']}: {faults[0]['sql']}; ask in other words, or write "
-                        f"several queries with NUM_CANDIDATES (--num-candidates)")
+        raise UserError(
+            f"no SQL that the database takes: {faults[0]['fault']}: {faults[0]['sql']}; ask in other words, or write "
+            f"several queries with NUM_CANDIDATES (--num-candidates)"
+        )
 
 
 def _record(asker: Asker, answer: Answer, settings: Settings) -> dict[str, Any]:
@@ -230,8 +246,10 @@ def print_answer(answer: Answer) -> None:
     if answer.fault:
         console.print(plain(f"  it does not fit the database: {answer.fault}", "red"), soft_wrap=True)
     if answer.left_out:
-        note(f"the whole schema does not fit into the prompt; left out are {len(answer.left_out):,} tables: "
-             f"{few(answer.left_out)}; TABLES (--tables) chooses")
+        note(
+            f"the whole schema does not fit into the prompt; left out are {len(answer.left_out):,} tables: "
+            f"{few(answer.left_out)}; TABLES (--tables) chooses"
+        )
 
 
 def print_rows(result: Result, more: bool, form: str) -> None:

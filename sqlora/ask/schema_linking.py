@@ -1,4 +1,6 @@
-"""Which tables of a large schema a model is shown for a question: those that share words with it, and what links them."""
+"""Which tables of a large schema a model is shown for a question: those that share words with it, and what links
+them.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ def few(names: Sequence[str], most: int = 10) -> str:
 
 
 def pick_tables(schema: Schema, names: list[str]) -> Schema:
-    """The tables that TABLES names, in any letter case. Raises UserError with the nearest name for one that is not there."""
+    """The tables that TABLES names, in any letter case. Raises UserError with the nearest name for one that is not
+    there.
+    """
     for name in names:
         if schema.table(name) is None:
             known = [table.name for table in schema.tables]
@@ -44,16 +48,21 @@ def pick_tables(schema: Schema, names: list[str]) -> Schema:
 
 
 class Linker:
-    """Ranks the tables of a schema for questions: BM25 (Robertson et al. 1994) over the stems of their names and columns.
+    """Ranks the tables of a schema for questions: BM25 (Robertson et al. 1994) over the stems of their names and
+    columns.
 
     `links` are the pairs of tables that foreign keys join; `count` gives the tokens of each of some texts.
     """
 
-    def __init__(self, schema: Schema, links: tuple[tuple[str, str], ...], count: Callable[[list[str]], list[int]]) -> None:
+    def __init__(
+        self, schema: Schema, links: tuple[tuple[str, str], ...], count: Callable[[list[str]], list[int]]
+    ) -> None:
         self.schema = schema
         self.tables = {table.name: table for table in schema.tables}
         # With its separator: in the middle of a text a table has one or two tokens less at most.
-        self.sizes = dict(zip(self.tables, count([f"; {Schema((table,)).ddl()}" for table in schema.tables]), strict=True))
+        self.sizes = dict(
+            zip(self.tables, count([f"; {Schema((table,)).ddl()}" for table in schema.tables]), strict=True)
+        )
         self.neighbours: dict[str, list[str]] = {name: [] for name in self.tables}
         for one, other in links:
             if one in self.tables and other in self.tables and one != other:
@@ -77,25 +86,32 @@ class Linker:
                     chosen += new
                     break
         if not chosen:
-            raise UserError(f"no table fits into the {max(tokens, 0)} tokens that the question leaves in the model's window; "
-                            f"lower MAX_NEW_TOKENS (--max-new-tokens), or take a BASE_MODEL with a longer window")
+            raise UserError(
+                f"no table fits into the {max(tokens, 0)} tokens that the question leaves in the model's window; "
+                f"lower MAX_NEW_TOKENS (--max-new-tokens), or take a BASE_MODEL with a longer window"
+            )
         return Schema(tuple(table for table in self.schema.tables if table.name in chosen))
 
     def rank(self, question: str) -> list[str]:
-        """The tables that share words with the question, the best first, and what is linked with them; all if none does.
+        """The tables that share words with the question, the best first, and what is linked with them; all if none
+        does.
 
         The others would only distract: a model has learned from schemas of a few tables.
         """
         known = self.index.vocab_dict
         asked = [word for word in words(question) if word in known]
         scores = self.index.get_scores(asked).tolist() if asked else [0.0] * len(self.tables)
-        found = sorted((pair for pair in zip(scores, self.tables, strict=True) if pair[0] > 0), key=lambda pair: -pair[0])
+        found = sorted(
+            (pair for pair in zip(scores, self.tables, strict=True) if pair[0] > 0), key=lambda pair: -pair[0]
+        )
         order = [name for _, name in found]
         linked = [name for known in order for name in self.neighbours[known]]
         return list(dict.fromkeys([*order, *linked])) or list(self.tables)
 
     def _path(self, name: str, chosen: list[str]) -> list[str]:
-        """The tables of the shortest way from `name` to one of the chosen, both ends included; `name` alone if there is none."""
+        """The tables of the shortest way from `name` to one of the chosen, both ends included; `name` alone if there is
+        none.
+        """
         before: dict[str, str | None] = {name: None}
         queue = deque([name])
         while queue and chosen:

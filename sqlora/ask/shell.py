@@ -35,7 +35,9 @@ HELP = {
 
 
 def talk(asker: Asker, settings: Settings) -> None:
-    """Questions, one after the other, until \\q or the end of the input. Raises UserError where there is no terminal."""
+    """Questions, one after the other, until \\q or the end of the input. Raises UserError where there is no
+    terminal.
+    """
     if not sys.stdin.isatty():
         raise UserError("INTERACTIVE (--interactive) needs a terminal; --questions FILE asks what stands in a file")
     Shell(asker, settings).loop()
@@ -47,10 +49,18 @@ class Shell:
         self.settings = settings
         self.feedback = _open_feedback(settings.SAVE_FEEDBACK)
         self.last: Answer | None = None
-        names = {name for table in asker.live.schema.tables for name in (table.name, *(column.name for column in table.columns))}
+        names = {
+            name
+            for table in asker.live.schema.tables
+            for name in (table.name, *(column.name for column in table.columns))
+        }
         # Tab completes names and commands; quoted are those that hold more than letters.
-        completer = WordCompleter([*HELP, *sorted(map(quote_name, names))], ignore_case=True, pattern=re.compile(r"\\?\w+|\\"))
-        self.questions: PromptSession = PromptSession(history=_open_history(), completer=completer, complete_while_typing=False)
+        completer = WordCompleter(
+            [*HELP, *sorted(map(quote_name, names))], ignore_case=True, pattern=re.compile(r"\\?\w+|\\")
+        )
+        self.questions: PromptSession = PromptSession(
+            history=_open_history(), completer=completer, complete_while_typing=False
+        )
         self.sql: PromptSession = PromptSession(completer=completer, complete_while_typing=False)
         self.confirmation: PromptSession = PromptSession()
 
@@ -84,7 +94,7 @@ class Shell:
             question = self.last.question
             if not rest:
                 return question
-            return self._ask(f"{question.rstrip(' ?.!')}, {rest}{question[len(question.rstrip(' ?.!')):]}")
+            return self._ask(f"{question.rstrip(' ?.!')}, {rest}{question[len(question.rstrip(' ?.!')) :]}")
         if command == "\\edit" and self.last:
             self._edit(self.last)
         elif command in ("\\refine", "\\edit"):
@@ -143,21 +153,24 @@ class Shell:
             print_json({"sql": sql, "columns": result.columns, "rows": result.rows, "more": more})
 
     def _keep(self, answer: Answer, sql: str) -> None:
-        """Adds a correction to SAVE_FEEDBACK: the SQL as rows for fine-tuning have it, over a schema that holds its tables.
+        """Adds a correction to SAVE_FEEDBACK: the SQL as rows for fine-tuning have it, over a schema that holds its
+        tables.
 
         It takes the place of an earlier one for the same question.
         """
         live = self.asker.live
         written = dialect.to_training_form(sql, live.reflected.dialect)
         seen = parse_schema(answer.context)
-        tables = tuple(table for table in live.schema.tables
-                       if seen.table(table.name) or dialect.names_table(written, table.name))
+        tables = tuple(
+            table for table in live.schema.tables if seen.table(table.name) or dialect.names_table(written, table.name)
+        )
         row = {"question": answer.question, "context": Schema(tables).ddl(), "answer": written}
         try:
             sandbox.prepare(written, Schema(tables))
         except SqlError as error:
             note(f"kept for fine-tuning, where CHECK_DATA may drop it, since SQLite does not take it: {error}")
-        # As bytes, and not by splitlines, which a U+2028 in a question would break: what is not replaced stays as it is.
+        # As bytes, and not by splitlines, which a U+2028 in a question would break: what is not replaced stays as it
+        # is.
         lines = [line for line in self.feedback.read_bytes().split(b"\n") if line.strip() and not _asks(line, row)]
         lines.append(json.dumps(row, ensure_ascii=False).encode())
         replace_file(self.feedback, lambda partial: partial.write_bytes(b"\n".join(lines) + b"\n"))
@@ -221,5 +234,7 @@ def _open_feedback(name: str) -> Path | None:
     try:
         path.open("a").close()
     except OSError as error:
-        raise UserError(f"SAVE_FEEDBACK (--save-feedback) is {name!r}, which cannot be written: {error.strerror}") from None
+        raise UserError(
+            f"SAVE_FEEDBACK (--save-feedback) is {name!r}, which cannot be written: {error.strerror}"
+        ) from None
     return path

@@ -23,7 +23,9 @@ EXAMPLES = 3
 
 @click.command("python -m sqlora.data")
 @click.argument("rows", metavar="FILE_OR_HUB_ID")
-@click.option("--fix", metavar="OUT.jsonl", help="write the repaired rows there, and the others beside it, with their reasons")
+@click.option(
+    "--fix", metavar="OUT.jsonl", help="write the repaired rows there, and the others beside it, with their reasons"
+)
 @click.option("--tokenizer", metavar="FOLDER", help="count the rows that are longer than MAX_LENGTH of its tokens")
 def command(rows: str, fix: str | None, tokenizer: str | None) -> None:
     """Runs every gold of a dataset on the schema of its context, and tells what is wrong with which rows."""
@@ -34,8 +36,11 @@ def command(rows: str, fix: str | None, tokenizer: str | None) -> None:
         if Path(fix).suffix != ".jsonl" or Path(fix).is_dir():
             raise UserError(f"--fix is {fix!r}; it must be a .jsonl file, such as fixed.jsonl")
         reads = {"the rows that are read": rows} | ({"--tokenizer": tokenizer} if tokenizer else {})
-        outputs.check(reads, outputs.File("--fix", Path(fix), outputs.TRAINING_ROWS),
-                      outputs.File("--fix's file of dropped rows", _rest(fix), outputs.DROPPED_ROWS))
+        outputs.check(
+            reads,
+            outputs.File("--fix", Path(fix), outputs.TRAINING_ROWS),
+            outputs.File("--fix's file of dropped rows", _rest(fix), outputs.DROPPED_ROWS),
+        )
     found = dataset.load_rows(rows, "FILE_OR_HUB_ID")
     findings = inspect_rows(found)
     if tokenizer:
@@ -45,9 +50,15 @@ def command(rows: str, fix: str | None, tokenizer: str | None) -> None:
         checked = apply(found, findings, "fix")
         dataset.write_rows(Path(fix), checked.rows)
         reasons = ((row, finding.fatal("fix"), finding) for row, finding in zip(found, findings, strict=True))
-        dataset.write_rows(_rest(fix), [row | {"reason": reason, "why": f.faults[reason]} for row, reason, f in reasons if reason])
-        print_facts({"written": f"{len(checked.rows):,} rows, {checked.repaired:,} of them repaired: {fix}",
-                     "dropped": f"{sum(checked.dropped.values()):,} rows, with a reason each: {_rest(fix)}"})
+        dataset.write_rows(
+            _rest(fix), [row | {"reason": reason, "why": f.faults[reason]} for row, reason, f in reasons if reason]
+        )
+        print_facts(
+            {
+                "written": f"{len(checked.rows):,} rows, {checked.repaired:,} of them repaired: {fix}",
+                "dropped": f"{sum(checked.dropped.values()):,} rows, with a reason each: {_rest(fix)}",
+            }
+        )
 
 
 def _rest(fix: str) -> Path:
@@ -61,7 +72,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _find_long(rows: list[Row], findings: list[Finding], folder: str) -> list[Finding]:
     if not Path(folder).is_dir():
-        raise UserError(f"--tokenizer is {folder!r}, and there is no such folder; name the folder of a model or a tokenizer")
+        raise UserError(
+            f"--tokenizer is {folder!r}, and there is no such folder; name the folder of a model or a tokenizer"
+        )
     quiet_libraries()
     from sqlora.model import base_models, loading
     from sqlora.prompt import encoding  # imports torch
@@ -70,8 +83,12 @@ def _find_long(rows: list[Row], findings: list[Finding], folder: str) -> list[Fi
     prompts = encoding.encode_prompts(tokenizer, rows)
     answers = encoding.encode_answers(tokenizer, [row["answer"] for row in rows])
     lengths = [len(start) + len(end) for start, end in zip(prompts, answers, strict=True)]
-    return [replace(finding, faults=finding.faults | {TOO_LONG: f"{length} tokens"}) if length > config.MAX_LENGTH else finding
-            for finding, length in zip(findings, lengths, strict=True)]
+    return [
+        replace(finding, faults=finding.faults | {TOO_LONG: f"{length} tokens"})
+        if length > config.MAX_LENGTH
+        else finding
+        for finding, length in zip(findings, lengths, strict=True)
+    ]
 
 
 def _print_findings(rows: list[Row], findings: list[Finding]) -> None:
@@ -80,9 +97,13 @@ def _print_findings(rows: list[Row], findings: list[Finding]) -> None:
     table = Table("finding", "rows", "share", "with --fix", "examples", show_lines=True)
     for name, count in apply(rows, findings, "warn").counts.items():
         fate = "dropped" if name in DROPPED["fix"] else "kept" if name == TEXT_NUMBER else "repaired"
-        numbered = ((n, row, f) for n, (row, f) in enumerate(zip(rows, findings, strict=True), start=1) if name in f.faults)
-        examples = [f"row {n}: {textwrap.shorten(row['answer'], 160)}" + (f" ({f.faults[name]})" if f.faults[name] else "")
-                    for n, row, f in itertools.islice(numbered, EXAMPLES)]
+        numbered = (
+            (n, row, f) for n, (row, f) in enumerate(zip(rows, findings, strict=True), start=1) if name in f.faults
+        )
+        examples = [
+            f"row {n}: {textwrap.shorten(row['answer'], 160)}" + (f" ({f.faults[name]})" if f.faults[name] else "")
+            for n, row, f in itertools.islice(numbered, EXAMPLES)
+        ]
         table.add_row(name, f"{count:,}", f"{count / len(rows):.1%}", fate, plain("\n".join(examples)))
     if table.rows:
         console.print(table)

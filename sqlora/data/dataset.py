@@ -52,14 +52,16 @@ def load_training_rows(settings: Settings) -> list[Row]:
 def load_samples(settings: Settings) -> list[Row]:
     """The rows to answer: QUESTION with CONTEXT, or else those of TEST_DATA, with their answers where known.
 
-    Raises UserError as `load_rows` does, for a CONTEXT that names a .sql file which cannot be read, and if EVALUATE asks
-    for what no row has: the answer.
+    Raises UserError as `load_rows` does, for a CONTEXT that names a .sql file which cannot be read, and if EVALUATE
+    asks for what no row has: the answer.
     """
     if not settings.QUESTION:
         rows = load_rows(settings.TEST_DATA, "TEST_DATA (--test-data)", ("question", "context"))
         if settings.EVALUATE and not any("answer" in row for row in rows):
-            raise UserError(f"EVALUATE (--evaluate) is set, and no row of TEST_DATA (--test-data) {settings.TEST_DATA!r} has an "
-                            f"answer to compare with; add a column answer, or --no-evaluate")
+            raise UserError(
+                f"EVALUATE (--evaluate) is set, and no row of TEST_DATA (--test-data) {settings.TEST_DATA!r} has an "
+                f"answer to compare with; add a column answer, or --no-evaluate"
+            )
         return rows
     context = settings.CONTEXT
     if context.lower().endswith(".sql"):
@@ -89,7 +91,9 @@ def looks_like_hub_id(path: str) -> bool:
 
 
 def check_row(record: object, number: int, columns: tuple[str, ...], where: str) -> Row:
-    """The columns of a record. Raises UserError, which tells the row's number, if one is not there or is no whole text."""
+    """The columns of a record. Raises UserError, which tells the row's number, if one is not there or is no whole
+    text.
+    """
     if not isinstance(record, dict):
         raise UserError(f"{where}: row {number} is a {type(record).__name__}, not an object with {', '.join(columns)}")
     check_columns(list(record), columns, f"{where}: row {number}")
@@ -102,7 +106,9 @@ def check_row(record: object, number: int, columns: tuple[str, ...], where: str)
         kept["answer"] = record["answer"]
     for column, value in kept.items():
         if re.search("[\ud800-\udfff]", value):  # JSON can spell it; no file, terminal or tokenizer takes it
-            raise UserError(f"{where}: row {number}: {column} is {value!r}, which holds half of a surrogate pair; mend the text")
+            raise UserError(
+                f"{where}: row {number}: {column} is {value!r}, which holds half of a surrogate pair; mend the text"
+            )
     return kept
 
 
@@ -116,5 +122,3 @@ def check_row_of_many(record: object, number: int, columns: tuple[str, ...], whe
 
 def shortened(record: object) -> str:
     return textwrap.shorten(repr(record), 300, placeholder=" …")
-
-

@@ -22,7 +22,9 @@ def read_dataset(name: str, where: str) -> Iterable[object]:
 
 
 def dataset_builder(name: str, where: str):
-    """The reader of a folder or a hub dataset, in the library datasets; without the hub, of what stands in its cache."""
+    """The reader of a folder or a hub dataset, in the library datasets; without the hub, of what stands in its
+    cache.
+    """
     import datasets
     import huggingface_hub
 
@@ -42,7 +44,9 @@ def dataset_builder(name: str, where: str):
 def train_split(splits: dict, where: str):
     """Raises UserError if there is none."""
     if "train" not in splits:
-        raise UserError(f"{where}: it has no train split, only {', '.join(splits)}; save the split as .jsonl and name the file")
+        raise UserError(
+            f"{where}: it has no train split, only {', '.join(splits)}; save the split as .jsonl and name the file"
+        )
     return splits["train"]
 
 
@@ -54,24 +58,34 @@ def readable(where: str) -> Iterator[None]:
 
     try:
         yield
-    except (errors.RepositoryNotFoundError, errors.HFValidationError,
-            getattr(datasets.exceptions, "DatasetNotFoundError", errors.RepositoryNotFoundError)):
-        raise UserError(f"{where}: neither a file or folder nor a public dataset on the hub has this name; correct it") from None
+    except (
+        errors.RepositoryNotFoundError,
+        errors.HFValidationError,
+        getattr(datasets.exceptions, "DatasetNotFoundError", errors.RepositoryNotFoundError),
+    ):
+        raise UserError(
+            f"{where}: neither a file or folder nor a public dataset on the hub has this name; correct it"
+        ) from None
     except UserError:
         raise
     except download.network_errors() as error:
-        raise UserError(f"{where}: it is not in the cache, and the hub is out of reach ({type(error).__name__}); "
-                        f"{hub.WAYS_OUT}") from None
+        raise UserError(
+            f"{where}: it is not in the cache, and the hub is out of reach ({type(error).__name__}); {hub.WAYS_OUT}"
+        ) from None
     except Exception as error:  # of what kind ever: its readers' own errors come through, and are about the files
         cause = error.__cause__ or error
         if getattr(cause, "errno", None) in MENDABLE:
             raise cause from None
-        raise UserError(f"{where}: datasets cannot read it: {type(cause).__name__}: {cause}; mend it (of a single .jsonl or .csv "
-                        f"file, python -m sqlora.data FILE tells the line)") from None
+        raise UserError(
+            f"{where}: datasets cannot read it: {type(cause).__name__}: {cause}; mend it (of a single .jsonl or .csv "
+            f"file, python -m sqlora.data FILE tells the line)"
+        ) from None
 
 
 def _fetch_data_files(data_files: dict[str, list[str]], where: str) -> None:
-    """The files of a hub dataset that datasets is about to read, into the cache in which it looks for them, and checked."""
+    """The files of a hub dataset that datasets is about to read, into the cache in which it looks for them, and
+    checked.
+    """
     from huggingface_hub import HfFileSystem
 
     files: dict[tuple[str, str], list[str]] = {}

@@ -16,7 +16,9 @@ SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 def is_file(path: str | Path, where: str) -> bool:
-    """Whether a file is there; False for a folder too. Raises UserError for a pipe, a device, and what cannot be looked at."""
+    """Whether a file is there; False for a folder too. Raises UserError for a pipe, a device, and what cannot be looked
+    at.
+    """
     try:
         mode = Path(path).stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -51,8 +53,8 @@ def read_text(file: Path, where: str) -> str:
 def read_records(file: Path, columns: tuple[str, ...], where: str) -> list[object]:
     """What stands in a .json, .jsonl, .csv or .parquet file; of a parquet file only `columns` are read.
 
-    Raises UserError for a file that is malformed, lacks one of `columns` in its header, or has one of them twice. "answer" is
-    read where it is there.
+    Raises UserError for a file that is malformed, lacks one of `columns` in its header, or has one of them twice.
+    "answer" is read where it is there.
     """
     if kind(file) not in SUFFIXES:
         raise UserError(f"{where}: unknown kind of file {file.suffix!r}; it must be one of {', '.join(SUFFIXES)}")
@@ -71,7 +73,9 @@ def check_columns(found: list[str], columns: tuple[str, ...], where: str) -> Non
     if missing := [column for column in columns if column not in found]:
         names = ", ".join(map(repr, missing))
         there = ", ".join(map(repr, found)) or "nothing"
-        raise UserError(f"{where} has no column {names}, only {there}; rename or add {'it' if len(missing) == 1 else 'them'}")
+        raise UserError(
+            f"{where} has no column {names}, only {there}; rename or add {'it' if len(missing) == 1 else 'them'}"
+        )
     if twice := [column for column in (*columns, "answer") if found.count(column) > 1]:
         raise UserError(f"{where} has the column {twice[0]!r} twice; leave one out")
 
@@ -93,7 +97,9 @@ def _read_array(text: str, where: str, suffix: str) -> list[object] | None:
             raise UserError(f"{where}: there is no row in it")
         return records
     if suffix == ".json":
-        raise UserError(f"{where}: a .json file must hold one array of rows; one object a line belongs in a .jsonl file")
+        raise UserError(
+            f"{where}: a .json file must hold one array of rows; one object a line belongs in a .jsonl file"
+        )
     return None
 
 
@@ -135,15 +141,18 @@ def _read_csv(text: str, columns: tuple[str, ...], where: str) -> list[object]:
             if fields and not header:
                 header = _checked_header(fields, columns, where)
             elif len(fields) > len(header):
-                raise UserError(f"{where}: line {begun}: a row has more fields than the header; quote the fields that hold "
-                                f"commas")
+                raise UserError(
+                    f"{where}: line {begun}: a row has more fields than the header; quote the fields that hold commas"
+                )
             elif fields:
                 records.append(dict.fromkeys(header) | dict(zip(header, fields, strict=False)))
             begun = reader.line_num + 1
     except csv.Error as error:
         unclosed = "unexpected end" in str(error)
-        raise UserError(f"{where}: line {begun if unclosed else reader.line_num}: malformed CSV: "
-                        f"{'a quote is opened in this row and not closed' if unclosed else error}") from None
+        raise UserError(
+            f"{where}: line {begun if unclosed else reader.line_num}: malformed CSV: "
+            f"{'a quote is opened in this row and not closed' if unclosed else error}"
+        ) from None
     return records
 
 

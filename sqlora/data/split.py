@@ -19,7 +19,8 @@ PLACEHOLDER = re.compile(r"table(_name)?(_?\d{1,3})?", re.IGNORECASE)  # names o
 
 
 def hold_out(rows: list[Row], settings: Settings) -> tuple[list[Row], dict[str, int]]:
-    """The rows that share no table, SQL or question with the file HOLDOUT, and how many others there are for each reason.
+    """The rows that share no table, SQL or question with the file HOLDOUT, and how many others there are for each
+    reason.
 
     A row with several reasons counts for the first. Raises UserError as `load_rows` does, and if no row is left.
     """
@@ -29,13 +30,17 @@ def hold_out(rows: list[Row], settings: Settings) -> tuple[list[Row], dict[str, 
     reasons = [reserved.reason(row) for row in rows]
     kept = [row for row, reason in zip(rows, reasons, strict=True) if reason is None]
     if not kept:
-        raise UserError(f"HOLDOUT (--holdout) is {settings.HOLDOUT!r}, and every row of the data shares a table, its SQL or its "
-                        f"question with it; train on other data, or leave HOLDOUT empty")
+        raise UserError(
+            f"HOLDOUT (--holdout) is {settings.HOLDOUT!r}, and every row of the data shares a table, its SQL or its "
+            f"question with it; train on other data, or leave HOLDOUT empty"
+        )
     return kept, dict(Counter(reason for reason in reasons if reason))
 
 
 def tested_ties(settings: Settings) -> set[Tie]:
-    """What no training row may share with the file HOLDOUT: nothing, if there is none. Raises UserError as `load_rows` does."""
+    """What no training row may share with the file HOLDOUT: nothing, if there is none. Raises UserError as `load_rows`
+    does.
+    """
     if not settings.HOLDOUT:
         return set()
     tests = load_rows(settings.HOLDOUT, "HOLDOUT (--holdout)", ("question", "context"))
@@ -53,15 +58,22 @@ class Reserved:
     def __init__(self, ties: set[Tie]):
         self.ties = ties
         # Names are whole in a context's text, but for quotes: their longest part is looked for.
-        self.words = {max((word for name in tie[1:] for word in re.findall(r"[a-z0-9_]+", name.lower())), key=len, default="")
-                      for tie in ties if tie[0] == "table"}
+        self.words = {
+            max((word for name in tie[1:] for word in re.findall(r"[a-z0-9_]+", name.lower())), key=len, default="")
+            for tie in ties
+            if tie[0] == "table"
+        }
         self.letters = {_letters(tie[1]) for tie in ties if tie[0] == "SQL"}
 
     def reason(self, row: Row) -> str | None:
         """The kind of the first of these ties that a row has: table, SQL or question."""
         answer, context = row.get("answer", ""), row["context"].lower()
-        if (any(word in context for word in self.words) or _letters(answer) in self.letters or COMMENT.search(answer)
-                or _question(row) in self.ties):
+        if (
+            any(word in context for word in self.words)
+            or _letters(answer) in self.letters
+            or COMMENT.search(answer)
+            or _question(row) in self.ties
+        ):
             return next((tie[0] for tie in _all_ties(row) if tie in self.ties), None)
         return None
 
@@ -74,13 +86,13 @@ def _letters(query: str) -> str:
 def split_rows(rows: list[Row], validation_rows: int, seed: int) -> tuple[list[Row], list[Row], str]:
     """(training rows, validation rows, what they do not share), drawn by `seed`.
 
-    Rows that share a table or their normalised SQL, or are linked by rows that do, form a group and stay together. A table is
-    known by its name, since a context may show only the columns that its query needs; placeholders such as table_name_12,
-    which stand for thousands of unrelated tables, by their columns. Groups are drawn as long as they fit into
-    `validation_rows`, and then the smallest that fills it. Those with a row of EXTRA_DATA always train, and the largest too:
-    common names tie most rows of a many-database set. Where the others have too few rows, as with one database of the user's
-    own, or are so large that training would lose a fifth of the data to them, as with two, no more than the SQL is kept
-    apart. Raises UserError if that is not possible either.
+    Rows that share a table or their normalised SQL, or are linked by rows that do, form a group and stay together. A
+    table is known by its name, since a context may show only the columns that its query needs; placeholders such as
+    table_name_12, which stand for thousands of unrelated tables, by their columns. Groups are drawn as long as they fit
+    into `validation_rows`, and then the smallest that fills it. Those with a row of EXTRA_DATA always train, and the
+    largest too: common names tie most rows of a many-database set. Where the others have too few rows, as with one
+    database of the user's own, or are so large that training would lose a fifth of the data to them, as with two, no
+    more than the SQL is kept apart. Raises UserError if that is not possible either.
     """
     most = max(2 * validation_rows, len(rows) // 5)
     drawn: list[tuple[set[int], str]] = []
@@ -95,8 +107,10 @@ def split_rows(rows: list[Row], validation_rows: int, seed: int) -> tuple[list[R
     if drawn:
         held_out, told = min(drawn, key=lambda one: len(one[0]))
         return [row for i, row in enumerate(rows) if i not in held_out], [rows[i] for i in sorted(held_out)], told
-    raise UserError(f"VALIDATION_ROWS (--validation-rows) is {validation_rows}, and the data has {len(rows)} rows, of which "
-                    f"{sum(map(len, groups))} can be held out; lower it, or add rows")
+    raise UserError(
+        f"VALIDATION_ROWS (--validation-rows) is {validation_rows}, and the data has {len(rows)} rows, of which "
+        f"{sum(map(len, groups))} can be held out; lower it, or add rows"
+    )
 
 
 def _draw(groups: list[list[int]], wanted: int, seed: int) -> set[int]:
@@ -133,8 +147,12 @@ def _ties(row: Row) -> list[Tie]:
     """What a row must not share with rows of the other side: its tables, or else its context's text; and its SQL."""
     try:
         tables = parsing.parse_schema(row["context"]).tables
-        ties: list[Tie] = [("table", table.name.lower()) if not PLACEHOLDER.fullmatch(table.name) else
-                           ("table", "", *sorted(column.name.lower() for column in table.columns)) for table in tables]
+        ties: list[Tie] = [
+            ("table", table.name.lower())
+            if not PLACEHOLDER.fullmatch(table.name)
+            else ("table", "", *sorted(column.name.lower() for column in table.columns))
+            for table in tables
+        ]
     except parsing.SqlError:
         ties = [("table", " ".join(row["context"].split()))]
     return [*ties, ("SQL", parsing.normalise_sql(row["answer"]))] if "answer" in row else ties

@@ -46,7 +46,8 @@ TEXT_NUMBER = "text compared with number"  # is kept: SQLite's databases here co
 DUPLICATE, TOO_LONG = "duplicate row", "longer than MAX_LENGTH"
 FINDINGS = (*dict.fromkeys(BROKEN.values()), DUPLICATE, TOO_LONG, MERGED, QUOTES, TEXT_NUMBER)
 DROPPED = {
-    "off": set(), "warn": set(),
+    "off": set(),
+    "warn": set(),
     # What teaches to make up names. Other golds that fail here may be right in the dialect of their database.
     "drop": {BROKEN["no such table"], BROKEN["no such column"]},
     "fix": {*BROKEN.values(), DUPLICATE, TOO_LONG},
@@ -55,9 +56,11 @@ DROPPED = {
 DEADLINE = 0.5  # seconds for a gold, on empty tables
 CHUNK = 1000  # pairs of context and gold that a process takes at a time
 COMPARISONS = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Between, exp.In)
-# The parser takes most of the time, and SQLite alone tells whether a SELECT runs; but it takes an unknown "x" for a string,
-# and says nothing of a number that is compared with text.
-NEEDS_PARSING = re.compile(r'\A(?!\s*(select|with)\b)|"|[=<>(,]\s{0,9}-?\.?\d|\d\s{0,9}[<>=]|\bbetween\b', re.IGNORECASE)
+# The parser takes most of the time, and SQLite alone tells whether a SELECT runs; but it takes an unknown "x" for a
+# string, and says nothing of a number that is compared with text.
+NEEDS_PARSING = re.compile(
+    r'\A(?!\s*(select|with)\b)|"|[=<>(,]\s{0,9}-?\.?\d|\d\s{0,9}[<>=]|\bbetween\b', re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -105,8 +108,10 @@ def check_rows(rows: list[Row], settings: Settings) -> Checked:
         atomic.replace_file(cache, lambda partial: partial.write_text(json.dumps(found), encoding="utf-8"))
     checked = apply(rows, findings, settings.CHECK_DATA)
     if not checked.rows:
-        raise UserError(f"CHECK_DATA (--check-data) is {settings.CHECK_DATA!r}, and it dropped every row ({checked}); mend the "
-                        f"data, or set CHECK_DATA to warn")
+        raise UserError(
+            f"CHECK_DATA (--check-data) is {settings.CHECK_DATA!r}, and it dropped every row ({checked}); mend the "
+            f"data, or set CHECK_DATA to warn"
+        )
     return checked
 
 
@@ -227,7 +232,9 @@ def _text_compared_with_number(query: exp.Expression, schema: Schema) -> str | N
         types.setdefault(column.name.lower(), set()).add(column.type)
     for node in query.find_all(*COMPARISONS):
         sides = [side.unnest() for side in node.iter_expressions()]
-        texts = (side.name for side in sides if isinstance(side, exp.Column) and types.get(side.name.lower()) == {"text"})
+        texts = (
+            side.name for side in sides if isinstance(side, exp.Column) and types.get(side.name.lower()) == {"text"}
+        )
         if any(side.is_number for side in sides) and (name := next(texts, None)):
             return name
     return None

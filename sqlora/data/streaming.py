@@ -1,7 +1,7 @@
 """Data larger than memory: rows that are read while they are trained on, shuffled within a buffer.
 
-The library datasets reads and shuffles: the order of the files, up to ten of them at a time, and within SHUFFLE_BUFFER rows. The
-order hangs on the run's seed and the epoch alone, so a place in it is a number of rows.
+The library datasets reads and shuffles: the order of the files, up to ten of them at a time, and within SHUFFLE_BUFFER
+rows. The order hangs on the run's seed and the epoch alone, so a place in it is a number of rows.
 """
 
 from __future__ import annotations
@@ -45,15 +45,21 @@ class Source:
             datasets.disable_progress_bar()
             if is_file(path, self.where):
                 if kind(path) not in READERS:
-                    raise UserError(f"{self.where}: unknown kind of file {path.suffix!r}; it must be one of {', '.join(READERS)}")
+                    raise UserError(
+                        f"{self.where}: unknown kind of file {path.suffix!r}; it must be one of {', '.join(READERS)}"
+                    )
                 if path.stat().st_size == 0:
                     raise UserError(f"{self.where}: the file is empty")
-                builder = datasets.load_dataset_builder(READERS[kind(path)], data_files={"train": [glob.escape(str(path))]})
+                builder = datasets.load_dataset_builder(
+                    READERS[kind(path)], data_files={"train": [glob.escape(str(path))]}
+                )
             elif path.is_dir() or dataset.looks_like_hub_id(settings.DATA_PATH):
                 builder = hub_dataset.dataset_builder(settings.DATA_PATH, self.where)
             else:
-                raise UserError(f"{self.where}: no such file; name a {', '.join(READERS)} file, a folder of them, or a hub id "
-                                f"such as owner/name")
+                raise UserError(
+                    f"{self.where}: no such file; name a {', '.join(READERS)} file, a folder of them, or a hub id "
+                    f"such as owner/name"
+                )
             splits = builder.as_streaming_dataset()
         self.files = [str(file) for file in (builder.config.data_files or {}).get("train", [])]
         self.dataset = hub_dataset.train_split(splits, self.where).shuffle(settings.SEED, buffer_size=self.most)
@@ -73,17 +79,21 @@ class Source:
         return rows
 
     def hash(self, rows: list[Row]) -> str:
-        """Sixteen hexadecimal digits over the first rows and each file: its hub commit and name, or its name, size and ends."""
+        """Sixteen hexadecimal digits over the first rows and each file: its hub commit and name, or its name, size and
+        ends.
+        """
         remote = [file for file in self.files if "://" in file]
         local = [Path(file) for file in self.files if "://" not in file]
         return hub.files_hash(local, f"{dataset.data_hash(rows)} {remote}".encode())
 
 
 class Stream(IterableDataset):
-    """Rows for training without an end, epoch after epoch: dicts of `input_ids`, `labels` and the `place` after the row.
+    """Rows for training without an end, epoch after epoch: dicts of `input_ids`, `labels` and the `place` after the
+    row.
 
-    What `lint` finds is dropped or repaired as CHECK_DATA says. Left out and counted are rows that lack a text, that are longer
-    than MAX_LENGTH, and that share with a row of `validation` what `apart` says they must not, or anything with HOLDOUT.
+    What `lint` finds is dropped or repaired as CHECK_DATA says. Left out and counted are rows that lack a text, that
+    are longer than MAX_LENGTH, and that share with a row of `validation` what `apart` says they must not, or anything
+    with HOLDOUT.
     """
 
     def __init__(self, source: Source, validation: list[Row], apart: str, tokenizer, settings: Settings):
@@ -101,10 +111,22 @@ class Stream(IterableDataset):
     def loader(self, arguments, collate: Callable[[list[dict]], dict]) -> DataLoader:
         """Its batches on the device of a Trainer's `arguments`."""
         # With a generator, since a resumed run would otherwise draw a random number more than one that ran straight.
-        loader = DataLoader(self, arguments.train_batch_size, collate_fn=collate, pin_memory=arguments.dataloader_pin_memory,
-                            generator=torch.Generator())
-        return prepare_data_loader(loader, arguments.device, num_processes=1, process_index=0, put_on_device=True,
-                                   dispatch_batches=False, non_blocking=arguments.dataloader_pin_memory)
+        loader = DataLoader(
+            self,
+            arguments.train_batch_size,
+            collate_fn=collate,
+            pin_memory=arguments.dataloader_pin_memory,
+            generator=torch.Generator(),
+        )
+        return prepare_data_loader(
+            loader,
+            arguments.device,
+            num_processes=1,
+            process_index=0,
+            put_on_device=True,
+            dispatch_batches=False,
+            non_blocking=arguments.dataloader_pin_memory,
+        )
 
     def __iter__(self) -> Iterator[dict]:
         """Raises UserError if a whole epoch gives no row, or if the data cannot be read any more."""
@@ -115,7 +137,9 @@ class Stream(IterableDataset):
             unread = itertools.islice(records, read, None)
             while chunk := list(itertools.islice(unread, CHUNK)):
                 rows = self.usable(chunk, read + 1)
-                tokenised = tokenise.tokenise_rows(rows, self.tokenizer, self.settings) if rows else tokenise.Tokenised([], 0)
+                tokenised = (
+                    tokenise.tokenise_rows(rows, self.tokenizer, self.settings) if rows else tokenise.Tokenised([], 0)
+                )
                 self.counts[sql_check.TOO_LONG] += tokenised.too_long
                 for number, row in enumerate(tokenised.rows[given:], start=given + 1):
                     yield row | {"place": (epoch, read, number)}

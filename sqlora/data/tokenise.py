@@ -15,7 +15,9 @@ IGNORED_LABEL = -100  # the target that torch's cross entropy leaves out
 
 @dataclass(frozen=True)
 class Tokenised:
-    """Rows as the trainer takes them: dicts of `input_ids` and `labels`, two equally long lists; and the rows left out."""
+    """Rows as the trainer takes them: dicts of `input_ids` and `labels`, two equally long lists; and the rows left
+    out.
+    """
 
     rows: list[dict[str, list[int]]]
     too_long: int
@@ -32,12 +34,18 @@ class TokenisedSplits:
 
 
 def tokenise_splits(train: list[Row], validation: list[Row], tokenizer, settings: Settings) -> TokenisedSplits:
-    """Both splits, tokenised, a row of weight n standing n times in training. Raises UserError if no row is short enough."""
+    """Both splits, tokenised, a row of weight n standing n times in training. Raises UserError if no row is short
+    enough.
+    """
     weighted = [row for row in train for _ in range(row.get("weight", 1))]
-    splits = TokenisedSplits(tokenise_rows(weighted, tokenizer, settings), tokenise_rows(validation, tokenizer, settings))
+    splits = TokenisedSplits(
+        tokenise_rows(weighted, tokenizer, settings), tokenise_rows(validation, tokenizer, settings)
+    )
     for name, split in (("training", splits.train), ("validation", splits.validation)):
         if not split.rows:
-            raise UserError(f"every {name} row is longer than MAX_LENGTH (--max-length) {settings.MAX_LENGTH} tokens; raise it")
+            raise UserError(
+                f"every {name} row is longer than MAX_LENGTH (--max-length) {settings.MAX_LENGTH} tokens; raise it"
+            )
     return splits
 
 
@@ -54,8 +62,10 @@ def tokenise_rows(rows: list[Row], tokenizer, settings: Settings) -> Tokenised:
         ids = start + answer
         if len(ids) > settings.MAX_LENGTH:
             if settings.LONG_ROWS == "raise":
-                raise UserError(f"MAX_LENGTH (--max-length) is {settings.MAX_LENGTH}, and a row has {len(ids)} tokens; raise it, "
-                                f"or set LONG_ROWS to drop; the row asks {row['question']!r}")
+                raise UserError(
+                    f"MAX_LENGTH (--max-length) is {settings.MAX_LENGTH}, and a row has {len(ids)} tokens; raise it, "
+                    f"or set LONG_ROWS to drop; the row asks {row['question']!r}"
+                )
             too_long += 1
             continue
         labels = ids if settings.TRAIN_ON_INPUTS else [IGNORED_LABEL] * len(start) + answer

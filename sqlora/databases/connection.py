@@ -41,8 +41,11 @@ FAULTS: tuple[tuple[str, Kind], ...] = (
     (r"multiple commands", "several statements"),
     (r"error in your SQL syntax", "syntax"),
 )
-GONE = re.compile(r"server closed|lost connection|gone away|connection (is |was )?(closed|lost|refused|reset|timed out)|"
-                  r"terminating connection|can't connect|broken pipe|shutting down|connection failed", re.IGNORECASE)
+GONE = re.compile(
+    r"server closed|lost connection|gone away|connection (is |was )?(closed|lost|refused|reset|timed out)|"
+    r"terminating connection|can't connect|broken pipe|shutting down|connection failed",
+    re.IGNORECASE,
+)
 
 
 class Connection:
@@ -58,7 +61,9 @@ class Connection:
         self.engine = make_engine(self.url)
 
     def reflect(self) -> Reflected:
-        """Tables and views of the default schema. Raises UserError if there are none, or the database is out of reach."""
+        """Tables and views of the default schema. Raises UserError if there are none, or the database is out of
+        reach.
+        """
         remedy = "check host, port, name, user, password and options"
         if self.name == "sqlite":
             remedy = "name an SQLite file that you may read"
@@ -67,8 +72,9 @@ class Connection:
                 return reflect(connection)
         except (exc.SQLAlchemyError, TypeError, ValueError, AttributeError, LookupError, OSError) as error:
             # All but the first are a driver's own, of options that it does not take.
-            raise UserError(f"DATABASE (--database) {shown(self.url)}: {first_line(getattr(error, 'orig', error))}; "
-                            f"{remedy}") from None
+            raise UserError(
+                f"DATABASE (--database) {shown(self.url)}: {first_line(getattr(error, 'orig', error))}; {remedy}"
+            ) from None
 
     def explain(self, sql: str) -> None:
         """Has the database plan the query, where it is of a kind that can. Raises SqlError."""
@@ -77,13 +83,16 @@ class Connection:
                 connection.exec_driver_sql(f"EXPLAIN {sql}").close()
 
     def run(self, sql: str, most_rows: int) -> tuple[Result, bool]:
-        """Columns and the first rows of one query, at most `most_rows` and MOST_BYTES of them, and whether there are more.
+        """Columns and the first rows of one query, at most `most_rows` and MOST_BYTES of them, and whether there are
+        more.
 
         Raises SqlError, and UserError if the connection fails.
         """
         if self.name not in DRIVERS:
-            raise UserError(f"DATABASE (--database) is of the kind {self.name}, which SQLoRA cannot open for reading only; it "
-                            f"writes the SQL and does not run it")
+            raise UserError(
+                f"DATABASE (--database) is of the kind {self.name}, which SQLoRA cannot open for reading only; it "
+                f"writes the SQL and does not run it"
+            )
         with self._reading() as connection:
             result = connection.exec_driver_sql(sql)
             if not result.returns_rows:
@@ -103,31 +112,50 @@ class Connection:
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlalchemy.Connection]:
-        """A transaction that cannot write, with a deadline, rolled back at its end; and no trace of it in the session after."""
+        """A transaction that cannot write, with a deadline, rolled back at its end; and no trace of it in the session
+        after.
+        """
         with self._told(), self.engine.connect() as connection:
             connection = connection.execution_options(no_parameters=True)
             if self.name == "sqlite":
                 ends = time.monotonic() + self.seconds
                 raw = connection.connection.driver_connection
                 raw.text_factory = lambda text: text.decode("utf-8", "replace")  # SQLite keeps any bytes as text
-                for setting in ("query_only = ON", "trusted_schema = OFF", "temp_store = MEMORY",
-                                f"hard_heap_limit = {SQLITE_HEAP_BYTES}"):
+                for setting in (
+                    "query_only = ON",
+                    "trusted_schema = OFF",
+                    "temp_store = MEMORY",
+                    f"hard_heap_limit = {SQLITE_HEAP_BYTES}",
+                ):
                     raw.execute(f"PRAGMA {setting}")
                 raw.connect_modules()
                 restrict(raw, lambda: time.monotonic() > ends, **SQLITE_LIMITS)
             elif self.name == "postgresql":
                 connection = connection.execution_options(postgresql_readonly=True)
-                for setting in (f"statement_timeout = {math.ceil(1000 * self.seconds)}", "standard_conforming_strings = on",
-                                "client_encoding = 'UTF8'", "DateStyle = 'ISO'", "IntervalStyle = 'postgres'",
-                                "jit = off"):  # no deadline ends a compilation, which took 10 s for a join of 60 tables
+                for setting in (
+                    f"statement_timeout = {math.ceil(1000 * self.seconds)}",
+                    "standard_conforming_strings = on",
+                    "client_encoding = 'UTF8'",
+                    "DateStyle = 'ISO'",
+                    "IntervalStyle = 'postgres'",
+                    "jit = off",
+                ):  # no deadline ends a compilation, which took 10 s for a join of 60 tables
                     connection.exec_driver_sql(f"SET LOCAL {setting}")
                 read_postgresql(connection.connection.driver_connection)
             else:
-                timeout = (f"max_statement_time = {self.seconds:.3f}" if self.engine.dialect.is_mariadb else
-                           f"max_execution_time = {math.ceil(1000 * self.seconds)}")
-                # The mode: quotes and backslashes mean what sqlglot writes them for, and bare columns are as free as in SQLite.
-                for setting in (timeout, "sql_mode = ''", f"lock_wait_timeout = {math.ceil(self.seconds)}",
-                                f"group_concat_max_len = {MOST_GROUPED}"):
+                timeout = (
+                    f"max_statement_time = {self.seconds:.3f}"
+                    if self.engine.dialect.is_mariadb
+                    else f"max_execution_time = {math.ceil(1000 * self.seconds)}"
+                )
+                # The mode: quotes and backslashes mean what sqlglot writes them for, and bare columns are as free as in
+                # SQLite.
+                for setting in (
+                    timeout,
+                    "sql_mode = ''",
+                    f"lock_wait_timeout = {math.ceil(self.seconds)}",
+                    f"group_concat_max_len = {MOST_GROUPED}",
+                ):
                     connection.exec_driver_sql(f"SET SESSION {setting}")
                 connection.exec_driver_sql("SET SESSION TRANSACTION READ ONLY")  # any other that could follow
                 connection.exec_driver_sql("START TRANSACTION READ ONLY")
@@ -146,8 +174,14 @@ class Connection:
             raise
         except exc.DBAPIError as error:
             message = first_line(error.orig)
-            if error.connection_invalidated or GONE.search(message) or (isinstance(error.orig, sqlite3.DatabaseError) and (
-                    "not a database" in message or "unable to open" in message)):
+            if (
+                error.connection_invalidated
+                or GONE.search(message)
+                or (
+                    isinstance(error.orig, sqlite3.DatabaseError)
+                    and ("not a database" in message or "unable to open" in message)
+                )
+            ):
                 raise UserError(f"DATABASE (--database) {shown(self.url)}: {message}") from None
             if ("interrupted" in message and self.name == "sqlite") or "timeout" in message:
                 message = f"{message} ({self.seconds:g} s)"

@@ -24,7 +24,9 @@ CONNECT_SECONDS = 10
 
 
 def parse_url(text: str) -> sqlalchemy.URL:
-    """DATABASE as SQLAlchemy has it, its driver chosen; a path alone is an SQLite file. Raises UserError, without a secret."""
+    """DATABASE as SQLAlchemy has it, its driver chosen; a path alone is an SQLite file. Raises UserError, without a
+    secret.
+    """
     where = "DATABASE (--database)"
     example = "an SQLite file, or a URL such as postgresql://user@host/name, mysql://user@host/name or sqlite:///file"
     if "://" not in text:
@@ -34,8 +36,9 @@ def parse_url(text: str) -> sqlalchemy.URL:
         try:
             url = sqlalchemy.make_url(text)
         except (exc.ArgumentError, ValueError):
-            raise UserError(f"{where} is no URL that can be read; write {example}, with %40 for an @ and %2F for a / in a "
-                            f"password") from None
+            raise UserError(
+                f"{where} is no URL that can be read; write {example}, with %40 for an @ and %2F for a / in a password"
+            ) from None
     name = url.get_backend_name()
     if name == "sqlite":
         path = Path(expand(url.database or "", where))
@@ -55,7 +58,9 @@ def parse_url(text: str) -> sqlalchemy.URL:
 
 
 def sqlite_path(text: str) -> str | None:
-    """The path of the file that DATABASE names, be it there or not; None for another kind of database, or no readable URL."""
+    """The path of the file that DATABASE names, be it there or not; None for another kind of database, or no readable
+    URL.
+    """
     if "://" not in text:
         return text
     try:
@@ -82,8 +87,10 @@ def make_engine(url: sqlalchemy.URL) -> sqlalchemy.Engine:
     try:
         return sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, **arguments)
     except exc.NoSuchModuleError:
-        raise UserError(f"DATABASE (--database) is of the kind {url.drivername!r}, which SQLAlchemy does not know; if there is a "
-                        f"package for it, pip install it") from None
+        raise UserError(
+            f"DATABASE (--database) is of the kind {url.drivername!r}, which SQLAlchemy does not know; if there is a "
+            f"package for it, pip install it"
+        ) from None
     except ModuleNotFoundError as error:
         package = DRIVERS[name][2] if name in DRIVERS else error.name
         raise UserError(f"DATABASE (--database) needs the driver {error.name}: pip install '{package}'") from None
@@ -110,12 +117,22 @@ def hide_secrets(text: str, url: str) -> str:
         parsed = sqlalchemy.make_url(url)
     except (exc.ArgumentError, ValueError):
         return hide_passwords(text)
-    options = [value for key, values in parsed.query.items() if re.search(SECRET_NAME, key, re.IGNORECASE)
-               for value in ([values] if isinstance(values, str) else values)]
+    options = [
+        value
+        for key, values in parsed.query.items()
+        if re.search(SECRET_NAME, key, re.IGNORECASE)
+        for value in ([values] if isinstance(values, str) else values)
+    ]
     for secret in filter(None, [parsed.password, *options]):
         secret = str(secret)
-        for spelled in (secret, unquote_plus(secret), quote(secret), quote(secret, safe=""), quote_plus(secret),
-                        secret.replace("@", "%40")):
+        for spelled in (
+            secret,
+            unquote_plus(secret),
+            quote(secret),
+            quote(secret, safe=""),
+            quote_plus(secret),
+            secret.replace("@", "%40"),
+        ):
             # One of a letter or two is in many a word.
             pattern = re.escape(spelled) if len(spelled) > 3 else rf"(?<!\w){re.escape(spelled)}(?!\w)"
             text = re.sub(pattern, "***", text)

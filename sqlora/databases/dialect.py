@@ -1,6 +1,7 @@
 """A model's query in the dialect of a live database, its names spelled and quoted as that database has them.
 
-A model writes SQL as SQLite reads it, where AlbumId and albumid are one name; PostgreSQL finds "AlbumId" in quotes alone.
+A model writes SQL as SQLite reads it, where AlbumId and albumid are one name; PostgreSQL finds "AlbumId" in quotes
+alone.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ Names = dict[str, exp.Identifier]  # names as they are to be written, by their l
 
 
 def translate(query: exp.Expression, schema: Schema, dialect: str, quoted: frozenset[str]) -> str:
-    """The text of a query, as `sql.parse_query` read it, in sqlglot's `dialect`; `quoted` are the names that need quotes.
+    """The text of a query, as `sql.parse_query` read it, in sqlglot's `dialect`; `quoted` are the names that need
+    quotes.
 
     Raises SqlError for what the dialect cannot say.
     """
@@ -41,7 +43,8 @@ def to_training_form(sql: str, dialect: str) -> str:
         query = sqlglot.parse_one(sql, read=dialect)
         for name in query.find_all(exp.Identifier):
             name.set("quoted", quote_name(name.name) != name.name)
-        if not re.search(r"\bnulls\b", sql, re.IGNORECASE):  # then where they come is the database's habit, not the user's wish
+        # then where they come is the database's habit, not the user's wish
+        if not re.search(r"\bnulls\b", sql, re.IGNORECASE):
             for order in query.find_all(exp.Ordered):
                 order.set("nulls_first", not order.args.get("desc"))
         return query.sql(dialect="sqlite", comments=False, unsupported_level=ErrorLevel.RAISE)
@@ -51,11 +54,15 @@ def to_training_form(sql: str, dialect: str) -> str:
 
 def names_table(sql: str, name: str) -> bool:
     """Whether a query in SQLite's dialect reads the table."""
-    return any(table.name.lower() == name.lower() for table in sqlglot.parse_one(sql, read="sqlite").find_all(exp.Table))
+    return any(
+        table.name.lower() == name.lower() for table in sqlglot.parse_one(sql, read="sqlite").find_all(exp.Table)
+    )
 
 
 class _Speller:
-    """Sets the names of one scope after the other; `outputs` are the columns of those that are done, as seen from outside."""
+    """Sets the names of one scope after the other; `outputs` are the columns of those that are done, as seen from
+    outside.
+    """
 
     def __init__(self, schema: Schema, quoted: frozenset[str]) -> None:
         self.schema = schema
@@ -70,8 +77,12 @@ class _Speller:
         for column in scope.find_all(exp.Column):
             self._spell_column(column, scope)
         for join in scope.find_all(exp.Join):
-            known = {name: written for source in scope.sources.values() for name, written in self._names(source).items()}
-            join.set("using", [known.get(name.name.lower(), name).copy() for name in join.args.get("using") or []] or None)
+            known = {
+                name: written for source in scope.sources.values() for name, written in self._names(source).items()
+            }
+            join.set(
+                "using", [known.get(name.name.lower(), name).copy() for name in join.args.get("using") or []] or None
+            )
         self.outputs[id(query)] = self._outputs(scope)
 
     def _spell_column(self, column: exp.Column, scope: Scope) -> None:

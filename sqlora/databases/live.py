@@ -1,7 +1,8 @@
 """A live database of the user's: what is in it, and queries that are run on it and cannot harm it.
 
-Three walls stand before it: readonly.py lets nothing but plain SELECTs through; connection.py runs them where the database
-itself refuses to write, within a deadline of its own; and all that happens in a process that is ended when it is late.
+Three walls stand before it: readonly.py lets nothing but plain SELECTs through; connection.py runs them where the
+database itself refuses to write, within a deadline of its own; and all that happens in a process that is ended when it
+is late.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ class LiveDatabase:
         self._call(self.seconds + GRACE_SECONDS, "explain", readonly.write(query, self.reflected.dialect))
 
     def run(self, sql: str, most_rows: int = MOST_ROWS) -> tuple[Result, bool]:
-        """The query's columns and its first `most_rows` rows, and whether there are more. Raises as `check`, and UserError."""
+        """The query's columns and its first `most_rows` rows, and whether there are more. Raises as `check`, and
+        UserError.
+        """
         query = readonly.check(sql, self.reflected.dialect, self.schema)
         text = readonly.write(query, self.reflected.dialect, most_rows + 1)
         return self._call(self.seconds + GRACE_SECONDS, "run", text, most_rows)
@@ -84,8 +87,9 @@ class LiveDatabase:
             answer = self._pipe.recv()
         except (EOFError, ConnectionError):
             self._restart()
-            raise SqlError("too large", "the process that asked the database ended, as one does that needs too much "
-                                        "memory") from None
+            raise SqlError(
+                "too large", "the process that asked the database ended, as one does that needs too much memory"
+            ) from None
         except KeyboardInterrupt:
             self._restart()
             raise

@@ -16,19 +16,25 @@ from sqlora.system.errors import UserError
 
 PARSED_AS = {"postgresql": "postgres", "mariadb": "mysql", "mssql": "tsql"}  # sqlglot's names, where they are others
 IGNORES_CASE = {"sqlite", "mysql", "mariadb", "mssql"}  # others take a name in capitals for it only if it is quoted
-INTERNAL = {  # tables that others are made of and nobody asks for, and those that this user may not read, which MySQL hides
+# tables that others are made of and nobody asks for, and those that this user may not read, which MySQL hides
+INTERNAL = {
     "sqlite": "SELECT name FROM pragma_table_list WHERE type = 'shadow'",
     "postgresql": "SELECT relname FROM pg_catalog.pg_class WHERE relnamespace = current_schema()::regnamespace AND "
-                  "(relispartition OR NOT has_any_column_privilege(oid, 'SELECT') OR NOT pg_table_is_visible(oid))",
+    "(relispartition OR NOT has_any_column_privilege(oid, 'SELECT') OR NOT pg_table_is_visible(oid))",
 }
 ELSEWHERE = {  # the schemas that have tables too, which are not read
     "postgresql": "SELECT DISTINCT nspname FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n "
-                  "ON relnamespace = n.oid WHERE relkind IN ('r', 'v', 'm', 'p', 'f') "
-                  "AND has_any_column_privilege(c.oid, 'SELECT') AND nspname !~ '^pg_|^information_schema$' ORDER BY 1",
+    "ON relnamespace = n.oid WHERE relkind IN ('r', 'v', 'm', 'p', 'f') "
+    "AND has_any_column_privilege(c.oid, 'SELECT') AND nspname !~ '^pg_|^information_schema$' ORDER BY 1",
 }
 TYPES = (  # the first that fits; everything else is text
-    (types.Boolean, "boolean"), (types.Integer, "integer"), (mysql.YEAR, "integer"), (types.Numeric, "real"),
-    (types.DateTime, "timestamp"), (types.Date, "date"), (types.Time, "time"),
+    (types.Boolean, "boolean"),
+    (types.Integer, "integer"),
+    (mysql.YEAR, "integer"),
+    (types.Numeric, "real"),
+    (types.DateTime, "timestamp"),
+    (types.Date, "date"),
+    (types.Time, "time"),
 )
 
 
@@ -55,7 +61,10 @@ def reflect(connection: sqlalchemy.Connection) -> Reflected:
         lost = "".join(f"; {table}: {why}" for table, why in unreadable.items())
         others = [schema for (schema,) in connection.exec_driver_sql(ELSEWHERE[name])] if name in ELSEWHERE else []
         if others:
-            lost += f"; the schemas {', '.join(others)} have some: ALTER ROLE ... SET search_path makes one of them the default"
+            lost += (
+                f"; the schemas {', '.join(others)} have some: ALTER ROLE ... SET search_path makes one of them "
+                f"the default"
+            )
         raise UserError(f"DATABASE (--database) {shown(url)}: there is no table in it that this user may read{lost}")
     _check_case(schema, f"DATABASE (--database) {shown(url)}")
     preparer = connection.dialect.identifier_preparer
@@ -66,8 +75,15 @@ def reflect(connection: sqlalchemy.Connection) -> Reflected:
 
     names = {name for table in schema.tables for name in (table.name, *(column.name for column in table.columns))}
     dialect = PARSED_AS.get(name, name)
-    return Reflected(shown(url), name, dialect if Dialect.get(dialect) else "", schema, tuple(links),
-                     frozenset(filter(needs_quotes, names)), unreadable)
+    return Reflected(
+        shown(url),
+        name,
+        dialect if Dialect.get(dialect) else "",
+        schema,
+        tuple(links),
+        frozenset(filter(needs_quotes, names)),
+        unreadable,
+    )
 
 
 def _describe(inspector: Inspector, internal: set[str]) -> tuple[Schema, list[tuple[str, str]], dict[str, str]]:
@@ -86,21 +102,28 @@ def _describe(inspector: Inspector, internal: set[str]) -> tuple[Schema, list[tu
                     unreadable[name] = first_line(getattr(error, "orig", error))
     tables = tuple(
         Table(name, tuple(Column(column["name"], _column_type(column["type"])) for column in found))
-        for name, found in columns.items() if found and name not in internal
+        for name, found in columns.items()
+        if found and name not in internal
     )
-    links = [(name, key["referred_table"]) for name, found in keys.items() for key in found if not key["referred_schema"]]
+    links = [
+        (name, key["referred_table"]) for name, found in keys.items() for key in found if not key["referred_schema"]
+    ]
     return Schema(tables), links, unreadable
 
 
 def _check_case(schema: Schema, where: str) -> None:
     """Raises UserError for names that a model, whose SQL has no case, cannot tell apart."""
-    for what, names in (("tables", [table.name for table in schema.tables]),
-                        *((f"columns of {table.name}", [column.name for column in table.columns]) for table in schema.tables)):
+    for what, names in (
+        ("tables", [table.name for table in schema.tables]),
+        *((f"columns of {table.name}", [column.name for column in table.columns]) for table in schema.tables),
+    ):
         seen: dict[str, str] = {}
         for name in names:
             if (other := seen.setdefault(name.lower(), name)) != name:
-                raise UserError(f"{where}: the {what} {other!r} and {name!r} differ in upper and lower case alone, and a model "
-                                f"does not tell them apart; take a role that may read one of them, or a view with other names")
+                raise UserError(
+                    f"{where}: the {what} {other!r} and {name!r} differ in upper and lower case alone, and a model "
+                    f"does not tell them apart; take a role that may read one of them, or a view with other names"
+                )
 
 
 def _column_type(kind: types.TypeEngine) -> str:

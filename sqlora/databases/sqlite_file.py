@@ -1,4 +1,6 @@
-"""An SQLite file opened for reading alone: its folder stays as it was, and its full-text and R-tree tables can be read."""
+"""An SQLite file opened for reading alone: its folder stays as it was, and its full-text and R-tree tables can be
+read.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,9 @@ MODULES = re.compile(r"\bUSING\s+[\"`\[]?(fts[345]|rtree|rtree_i32|geopoly)\b", 
 class SqliteFile(sqlite3.Connection):
     """A connection that creates nothing beside the file.
 
-    A file in WAL mode that no program has open is read as one that does not change, since SQLite would make its -wal and
-    -shm files anew, or, in a folder that may not be written to, fail; `has_changed` tells whether it did change all the same.
+    A file in WAL mode that no program has open is read as one that does not change, since SQLite would make its -wal
+    and -shm files anew, or, in a folder that may not be written to, fail; `has_changed` tells whether it did change all
+    the same.
     """
 
     path: Path
@@ -28,7 +31,9 @@ class SqliteFile(sqlite3.Connection):
 
     def connect_modules(self) -> None:
         """Full-text and R-tree tables make themselves ready, which takes statements that a query may not run."""
-        for name, sql in self.execute("SELECT name, sql FROM sqlite_master WHERE sql LIKE 'CREATE VIRTUAL%'").fetchall():
+        for name, sql in self.execute(
+            "SELECT name, sql FROM sqlite_master WHERE sql LIKE 'CREATE VIRTUAL%'"
+        ).fetchall():
             if MODULES.search(sql):
                 with contextlib.suppress(sqlite3.Error):  # of one that is damaged; a query tells of it
                     self.execute('SELECT 1 FROM "{}" LIMIT 0'.format(name.replace('"', '""'))).close()
@@ -47,8 +52,14 @@ def connect(path: Path) -> SqliteFile:
     elif left and not index.exists():
         # What a program that was killed left behind, or a copy: SQLite would make the index anew, here in memory.
         options = f"&vfs={NO_LOCKS}"
-    connection = sqlite3.connect(f"{path.as_uri()}?mode=ro{options}", uri=True, isolation_level=None, timeout=2,
-                                 cached_statements=0, factory=SqliteFile)
+    connection = sqlite3.connect(
+        f"{path.as_uri()}?mode=ro{options}",
+        uri=True,
+        isolation_level=None,
+        timeout=2,
+        cached_statements=0,
+        factory=SqliteFile,
+    )
     connection.path, connection.before = path, before if is_alone else None
     if "vfs" in options:
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")

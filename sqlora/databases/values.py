@@ -17,7 +17,9 @@ NUMBERS = ("bool", "int2", "int4", "int8", "float4", "float8", "numeric", "oid",
 
 
 def plain(value: object) -> Value:
-    """A cell as a number, a text or None; bytes in hexadecimal digits, and the text of a number that a float cannot hold."""
+    """A cell as a number, a text or None; bytes in hexadecimal digits, and the text of a number that a float cannot
+    hold.
+    """
     if value is None or isinstance(value, int | str) or (isinstance(value, float) and math.isfinite(value)):
         return value
     if isinstance(value, decimal.Decimal):
@@ -57,5 +59,8 @@ def read_mysql(connection: pymysql.Connection) -> None:
     from pymysql.constants import FIELD_TYPE as KIND
 
     integers = (KIND.TINY, KIND.SHORT, KIND.LONG, KIND.LONGLONG, KIND.INT24, KIND.YEAR)
-    connection.decoders = (dict.fromkeys(integers, int) | dict.fromkeys((KIND.FLOAT, KIND.DOUBLE), float)
-                           | dict.fromkeys((KIND.DECIMAL, KIND.NEWDECIMAL), decimal.Decimal))
+    connection.decoders = (
+        dict.fromkeys(integers, int)
+        | dict.fromkeys((KIND.FLOAT, KIND.DOUBLE), float)
+        | dict.fromkeys((KIND.DECIMAL, KIND.NEWDECIMAL), decimal.Decimal)
+    )

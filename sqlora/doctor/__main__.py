@@ -64,7 +64,9 @@ def examine(settings: Settings) -> Iterator[Result]:
 
 
 def examine_numbers(chosen: Device, settings: Settings) -> Iterator[Result]:
-    """What finetune.py and generate.py compute, on the chosen device and in its number type, and products in other types."""
+    """What finetune.py and generate.py compute, on the chosen device and in its number type, and products in other
+    types.
+    """
     import torch
 
     from sqlora.doctor import environment, numerics

@@ -1,4 +1,6 @@
-"""What a run finds here: versions, devices, bitsandbytes' library, the base model and room for it in memory and on the disk."""
+"""What a run finds here: versions, devices, bitsandbytes' library, the base model and room for it in memory and on the
+disk.
+"""
 
 from __future__ import annotations
 
@@ -56,8 +58,11 @@ def libraries(backend: str) -> Result:
         try:
             importlib.import_module(name)
         except Exception as error:  # whatever a broken library raises
-            remedy = (f"pip install -r {REQUIREMENTS[backend]} in a new environment; on Windows install Microsoft's Visual C++ "
-                      f"redistributable too")
+            remedy = (
+                f"pip install -r {REQUIREMENTS[backend]} in a new environment; on Windows install Microsoft's Visual "
+                f"C++ "
+                f"redistributable too"
+            )
             return Result("libraries", WRONG, f"{name} does not load ({one_line(error)})", remedy)
     return Result("libraries", OK, f"{', '.join(names)} load")
 
@@ -76,16 +81,27 @@ def devices() -> Iterator[Result]:
             try:
                 free, total = module.mem_get_info(number)
             except (RuntimeError, AttributeError) as error:  # some drivers of Intel GPUs do not tell what is free
-                yield Result(name, SLOW, f"{about}; its free memory is unknown ({one_line(error)})",
-                             "update the driver; if memory runs out, set MAX_TOKENS_PER_PASS (--max-tokens-per-pass)")
+                yield Result(
+                    name,
+                    SLOW,
+                    f"{about}; its free memory is unknown ({one_line(error)})",
+                    "update the driver; if memory runs out, set MAX_TOKENS_PER_PASS (--max-tokens-per-pass)",
+                )
             else:
                 yield Result(name, OK, f"{about}; {_gigabytes(free)} of {_gigabytes(total)} free")
     if not gpus:
         built = next((kind for kind in ("xpu", "cuda", "hip") if getattr(torch.version, kind, None)), "the CPU alone")
-        yield Result("GPU", SLOW, f"none that this torch sees ({torch.__version__}, built for {built})",
-                     "if there is one, install its driver, and for an Intel GPU requirements/xpu.txt")
-    yield Result("device cpu", OK, f"{device.device_name('cpu')}, {_number_types('cpu')}; "
-                                   f"{_gigabytes(device.free_memory('cpu') or 0)} free")
+        yield Result(
+            "GPU",
+            SLOW,
+            f"none that this torch sees ({torch.__version__}, built for {built})",
+            "if there is one, install its driver, and for an Intel GPU requirements/xpu.txt",
+        )
+    yield Result(
+        "device cpu",
+        OK,
+        f"{device.device_name('cpu')}, {_number_types('cpu')}; {_gigabytes(device.free_memory('cpu') or 0)} free",
+    )
 
 
 def native_library(kind: str) -> Result:
@@ -93,8 +109,11 @@ def native_library(kind: str) -> Result:
     from bitsandbytes import cextension
 
     name, lib = "bitsandbytes library", cextension.lib
-    remedy = ("install the bitsandbytes that requirements.txt names, as a wheel for this system (python -m bitsandbytes tells "
-              "what it looks for); LOW_BIT (--low-bit) none does without it")
+    remedy = (
+        "install the bitsandbytes that requirements.txt names, as a wheel for this system (python -m bitsandbytes "
+        "tells "
+        "what it looks for); LOW_BIT (--low-bit) none does without it"
+    )
     if isinstance(lib, cextension.ErrorHandlerMockBNBNativeLibrary):
         try:
             cextension.get_native_library()
@@ -128,7 +147,9 @@ def base_model(name: str, scratch: Path) -> tuple[Result, Path | None]:
         found = _on_the_hub(name, scratch)
         return found, scratch if found.status == OK else None
     if missing := _missing_weights(folder):
-        return Result("base model", WRONG, f"{name} is {where} that lacks {missing}", "copy or download it again"), folder
+        return Result(
+            "base model", WRONG, f"{name} is {where} that lacks {missing}", "copy or download it again"
+        ), folder
     return Result("base model", OK, f"{name}, {where}"), folder
 
 
@@ -156,10 +177,16 @@ def _on_the_hub(name: str, scratch: Path) -> Result:
             hf_hub_download(name, "config.json", local_dir=scratch)
             return Result("base model", OK, f"{name}, on the hub, which is in reach; finetune.py downloads it")
     except errors.GatedRepoError:
-        return Result("base model", WRONG, f"{name} is gated", "accept its terms on its page, and log in with hf auth login")
+        return Result(
+            "base model", WRONG, f"{name} is gated", "accept its terms on its page, and log in with hf auth login"
+        )
     except (errors.RepositoryNotFoundError, errors.HFValidationError):
-        return Result("base model", WRONG, f"{name} is neither a folder nor a public model on the hub",
-                      "correct BASE_MODEL (--base-model), or log in with hf auth login if it is private")
+        return Result(
+            "base model",
+            WRONG,
+            f"{name} is neither a folder nor a public model on the hub",
+            "correct BASE_MODEL (--base-model), or log in with hf auth login if it is private",
+        )
     except errors.LocalEntryNotFoundError:
         pass  # as where the hub does not answer at all
     except errors.EntryNotFoundError:
@@ -177,7 +204,9 @@ def _missing_weights(folder: Path) -> str:
         for file in sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())):
             if not (folder / file).is_file():
                 return file
-    return "" if any(path.is_file() for pattern in base_models.WEIGHTS for path in folder.glob(pattern)) else "its weights"
+    return (
+        "" if any(path.is_file() for pattern in base_models.WEIGHTS for path in folder.glob(pattern)) else "its weights"
+    )
 
 
 def fits(folder: Path, settings: Settings, device) -> Result:
@@ -195,17 +224,26 @@ def fits(folder: Path, settings: Settings, device) -> Result:
     try:
         form = plan.choose_form(loading.check_causal(base, settings.MAX_LENGTH), settings, device)
         ids = list(range(settings.MAX_LENGTH))
-        need = memory_estimate.estimate(base, Tokenised([{"input_ids": ids, "labels": ids}], 0), settings, device, form).peak_bytes
+        need = memory_estimate.estimate(
+            base, Tokenised([{"input_ids": ids, "labels": ids}], 0), settings, device, form
+        ).peak_bytes
     except UserError as error:
         return wrong("memory", error)
     free = free_memory(device.type)
     if free is None:
-        return Result("memory", SLOW, f"at least {_gigabytes(need)} needed, and what is free is unknown", "update the driver")
+        return Result(
+            "memory", SLOW, f"at least {_gigabytes(need)} needed, and what is free is unknown", "update the driver"
+        )
     detail = f"at least {_gigabytes(need)} needed for {settings.BASE_MODEL}, by estimate, and {_gigabytes(free)} free"
     if need <= free:
         return Result("memory", OK, detail)
-    return Result("memory", WRONG, detail, "end what else holds the memory, set LOW_BIT (--low-bit) to nf4, turn "
-                                           "GRADIENT_CHECKPOINTING on, lower MAX_LENGTH (--max-length), or take a smaller model")
+    return Result(
+        "memory",
+        WRONG,
+        detail,
+        "end what else holds the memory, set LOW_BIT (--low-bit) to nf4, turn "
+        "GRADIENT_CHECKPOINTING on, lower MAX_LENGTH (--max-length), or take a smaller model",
+    )
 
 
 def disk(folder: Path | None, settings: Settings) -> Result:
@@ -220,7 +258,9 @@ def disk(folder: Path | None, settings: Settings) -> Result:
         run_folder.run_output(settings).check()
         outputs.check_writable(there, "CHECKPOINT_DIR (--checkpoint-dir)")
         if folder:
-            model = memory_estimate.without_weights(base_models.BaseModel(folder, settings.BASE_MODEL, None, ""), settings)
+            model = memory_estimate.without_weights(
+                base_models.BaseModel(folder, settings.BASE_MODEL, None, ""), settings
+            )
             run_folder.check_space(model, replace(settings, CHECKPOINT_DIR=str(there)))
     except UserError as error:
         return wrong("disk", error)

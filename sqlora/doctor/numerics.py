@@ -31,11 +31,15 @@ DEPTH = 5  # a small model's gradient may be off by so many times as much as one
 
 
 def quick(device: Device, settings: Settings) -> None:
-    """What finetune.py tries before it begins, in a second or two. Raises UserError if anything that it uses is WRONG."""
+    """What finetune.py tries before it begins, in a second or two. Raises UserError if anything that it uses is
+    WRONG.
+    """
     for result in _quick(device, settings):
         if result.status == WRONG:
-            raise UserError(f"{device.name} computes wrong: {result.name}, {result.detail}; {result.remedy} "
-                            f"(python -m sqlora.doctor tells more)")
+            raise UserError(
+                f"{device.name} computes wrong: {result.name}, {result.detail}; {result.remedy} "
+                f"(python -m sqlora.doctor tells more)"
+            )
 
 
 def _quick(device: Device, settings: Settings) -> Iterator[Result]:
@@ -57,6 +61,7 @@ def four_bit(device: Device, low_bit: str) -> Iterator[Result]:
 
 def matrix_products(device: Device, shapes: tuple[tuple[int, int, int], ...]) -> Result:
     """Linear layers of these rows, inputs and outputs, in the device's compute type."""
+
     def measure() -> dict[str, Error]:
         errors = {}
         for rows, inputs, outputs in shapes:
@@ -70,7 +75,9 @@ def matrix_products(device: Device, shapes: tuple[tuple[int, int, int], ...]) ->
 
 
 def attention(device: Device, masked: bool, head_sizes: tuple[int, ...]) -> Result:
-    """SDPA forward and backward: with the dense mask of a prefix tree, or causal without a mask; and which kernel ran."""
+    """SDPA forward and backward: with the dense mask of a prefix tree, or causal without a mask; and which kernel
+    ran.
+    """
     ends = packed_batches.build_tree(_branching_rows())["ends"]
     mask = packed_batches.tree_mask(ends) if masked else torch.ones(1, 1, len(ends), len(ends), dtype=torch.bool).tril()
     kernels: dict[int, str] = {}
@@ -100,13 +107,20 @@ def attention(device: Device, masked: bool, head_sizes: tuple[int, ...]) -> Resu
     slow = [str(size) for size, kernel in kernels.items() if kernel == "math"]
     if device.type == "cpu" or not slow:
         return replace(result, detail=detail)
-    remedy = ("leave PACKING (--packing) on auto with Triton installed, or set it to off: neither needs a mask" if masked else
-              "torch 2.11 or newer has a flash kernel for training on XPU, in bfloat16 and float16")
-    return Result(result.name, SLOW, f"{detail}; all scores are kept, [length, length], for heads of {', '.join(slow)}", remedy)
+    remedy = (
+        "leave PACKING (--packing) on auto with Triton installed, or set it to off: neither needs a mask"
+        if masked
+        else "torch 2.11 or newer has a flash kernel for training on XPU, in bfloat16 and float16"
+    )
+    return Result(
+        result.name, SLOW, f"{detail}; all scores are kept, [length, length], for heads of {', '.join(slow)}", remedy
+    )
 
 
 def slot_attention(device: Device) -> Result:
-    """generate.py's: a query a row over keys of unlike lengths, and, where its kernel runs, over a prefix that all rows share."""
+    """generate.py's: a query a row over keys of unlike lengths, and, where its kernel runs, over a prefix that all rows
+    share.
+    """
     from sqlora.generation import kv_cache  # which BACKEND bigdl's transformers cannot
 
     place, rows, ways = torch.device(device.place), len(SLOT_LENGTHS), set()
@@ -115,17 +129,26 @@ def slot_attention(device: Device) -> Result:
     def measure() -> dict[str, Error]:
         errors = {}
         for size in HEAD_SIZES:
-            query, *states = drawn(device.dtype, (rows, 4, 1, size), *[(rows, max(SLOT_LENGTHS) + 1, 2, size)] * 2,
-                                   *[(1, 2, SLOT_PREFIX, size)] * 2)
+            query, *states = drawn(
+                device.dtype,
+                (rows, 4, 1, size),
+                *[(rows, max(SLOT_LENGTHS) + 1, 2, size)] * 2,
+                *[(1, 2, SLOT_PREFIX, size)] * 2,
+            )
             reads = kv_cache.reads_lengths(place, device.dtype, size)
             ways.add("its own kernel" if reads else "SDPA")
             *own, keys, values = (state.to(place, kv_cache.cache_type(place, device.dtype)) for state in states)
             given = zip(own, (keys, values) if reads else (None, None), strict=True)
-            got, _ = kv_cache.slot_attention(None, query.to(place), *given, None, scaling=size**-0.5, lengths=lengths.to(place),
-                                          reads_lengths=reads)
+            got, _ = kv_cache.slot_attention(
+                None, query.to(place), *given, None, scaling=size**-0.5, lengths=lengths.to(place), reads_lengths=reads
+            )
             seen = (places <= lengths[:, None]) & (reads | (places >= 0))
-            whole = (torch.cat([first.expand(rows, -1, -1, -1), kept.transpose(1, 2)], dim=2).double().repeat_interleave(2, dim=1)
-                     for kept, first in zip(states[:2], states[2:], strict=True))
+            whole = (
+                torch.cat([first.expand(rows, -1, -1, -1), kept.transpose(1, 2)], dim=2)
+                .double()
+                .repeat_interleave(2, dim=1)
+                for kept, first in zip(states[:2], states[2:], strict=True)
+            )
             want = attention_by_definition(query.double(), *whole, seen[:, None, None])
             errors[f"heads of {size}"] = error_of(got[:, 0], want[:, :, 0], device.dtype, len(places))
         return errors
@@ -141,7 +164,9 @@ def attention_by_definition(query, key, value, mask: torch.Tensor) -> torch.Tens
 
 
 def kernel_of(output: torch.Tensor) -> str:
-    """Which of SDPA's kernels made this output, from its graph: flash, efficient, cudnn, fused (XPU's oneDNN) or math."""
+    """Which of SDPA's kernels made this output, from its graph: flash, efficient, cudnn, fused (XPU's oneDNN) or
+    math.
+    """
     nodes = [output.grad_fn]
     while nodes:
         node = nodes.pop()
@@ -154,6 +179,7 @@ def kernel_of(output: torch.Tensor) -> str:
 
 def round_trip(device: Device, low_bit: str) -> Result:
     """Weights quantised to 4 bits and back, against the nearest of the 16 values, which nothing can do better than."""
+
     def measure() -> dict[str, Error]:
         layer, weight = four_bit_layer(device, low_bit)
         state = layer.weight.quant_state
@@ -169,6 +195,7 @@ def round_trip(device: Device, low_bit: str) -> Result:
 
 def four_bit_product(device: Device, low_bit: str) -> Result:
     """A 4-bit layer as generation uses it, with one row (gemv) and with several, against its weights dequantised."""
+
     def measure() -> dict[str, Error]:
         layer, _ = four_bit_layer(device, low_bit)
         weight = _weight_back(layer)
@@ -178,7 +205,9 @@ def four_bit_product(device: Device, low_bit: str) -> Result:
             (x,) = drawn(device.dtype, (rows, INPUTS))
             with torch.no_grad():
                 got = layer.eval()(x.to(device.place))
-            errors["one row" if rows == 1 else f"{rows} rows"] = error_of(got, x.double() @ weight.T, device.dtype, INPUTS)
+            errors["one row" if rows == 1 else f"{rows} rows"] = error_of(
+                got, x.double() @ weight.T, device.dtype, INPUTS
+            )
         return errors
 
     return judge(f"4-bit product, {short(device.dtype)}", f"{_other_library(device)}; {_ways_round(device)}", measure)
@@ -186,6 +215,7 @@ def four_bit_product(device: Device, low_bit: str) -> Result:
 
 def gradient_after_evaluation(device: Device, low_bit: str) -> Result:
     """The gradient that flows through a 4-bit layer as training uses it: at first, and after an evaluation."""
+
     def measure(mended: bool = True) -> dict[str, Error]:
         layer, _ = four_bit_layer(device, low_bit)
         weight = _weight_back(layer)
@@ -207,7 +237,9 @@ def gradient_after_evaluation(device: Device, low_bit: str) -> Result:
     name = f"4-bit gradient, {short(device.dtype)}"
     result = judge(name, f"{_other_library(device)}; as it is the model would not learn", measure)
     if result.status == OK and judge(name, "", lambda: measure(mended=False)).status == WRONG:
-        return replace(result, detail=f"{result.detail}; bitsandbytes alone loses it in an evaluation, which is prevented here")
+        return replace(
+            result, detail=f"{result.detail}; bitsandbytes alone loses it in an evaluation, which is prevented here"
+        )
     return result
 
 
@@ -229,9 +261,11 @@ def _weight_back(layer: torch.nn.Module) -> torch.Tensor:
 
 
 def packed_pass(device: Device, form: plan.Form) -> Result:
-    """Loss and gradients of a small Llama whose rows go through in this form, against padded rows in float64 on the CPU.
+    """Loss and gradients of a small Llama whose rows go through in this form, against padded rows in float64 on the
+    CPU.
 
-    A tree runs FlexAttention on a GPU. Slow where FlexAttention or the compiler does not work, since training then goes without.
+    A tree runs FlexAttention on a GPU. Slow where FlexAttention or the compiler does not work, since training then goes
+    without.
     """
     used = form
 
@@ -244,8 +278,10 @@ def packed_pass(device: Device, form: plan.Form) -> Result:
         got = _loss_and_gradient(model, used.name, device)
         want = _loss_and_gradient(exact, "off", replace(device, type="cpu", dtype=torch.float64))
         largest = DEPTH * limit(device.dtype, len(_branching_rows()[-1]["input_ids"]))
-        return {name: Error(((one - other).norm() / other.norm()).item(), 0.0, largest)
-                for name, one, other in zip(("loss", "gradient"), got, want, strict=True)}
+        return {
+            name: Error(((one - other).norm() / other.norm()).item(), 0.0, largest)
+            for name, one, other in zip(("loss", "gradient"), got, want, strict=True)
+        }
 
     name = f"packed pass, {form.name}{', compiled' if form.compiled else ''}"
     setting = "COMPILE (--compile)" if form.compiled else "PACKING (--packing)"
@@ -262,8 +298,15 @@ def _small_llama(dtype: torch.dtype) -> torch.nn.Module:
     from peft import LoraConfig, get_peft_model
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    shape = LlamaConfig(hidden_size=128, intermediate_size=256, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
-                        vocab_size=VOCABULARY, max_position_embeddings=512)
+    shape = LlamaConfig(
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        vocab_size=VOCABULARY,
+        max_position_embeddings=512,
+    )
     adapter = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -11,7 +11,9 @@ OK, SLOW, WRONG = "ok", "slow", "WRONG"
 
 @dataclass(frozen=True)
 class Result:
-    """What a check found: `status` is ok, slow (it works, at a cost) or WRONG; the remedy is empty where all is well."""
+    """What a check found: `status` is ok, slow (it works, at a cost) or WRONG; the remedy is empty where all is
+    well.
+    """
 
     name: str
     status: str
@@ -23,5 +25,3 @@ def wrong(name: str, error: UserError) -> Result:
     """What a user can mend, as a Result."""
     detail, _, remedy = str(error).rpartition("; ")
     return Result(name, WRONG, detail, remedy)
-
-

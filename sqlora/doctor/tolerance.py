@@ -32,7 +32,9 @@ class Error:
 def error_of(got: torch.Tensor, want: torch.Tensor, dtype: torch.dtype, terms: int) -> Error:
     """Of `got`, sums of so many terms, computed in `dtype`; `want` is float64 on the CPU."""
     off, size = (got.detach().double().cpu() - want).abs(), want.square().mean().sqrt()
-    return Error((off.square().mean().sqrt() / size).item(), (off / (size + want.abs())).max().item(), limit(dtype, terms))
+    return Error(
+        (off.square().mean().sqrt() / size).item(), (off / (size + want.abs())).max().item(), limit(dtype, terms)
+    )
 
 
 def judge(name: str, remedy: str, measure: Callable[[], dict[str, Error]]) -> Result:
@@ -47,12 +49,16 @@ def judge(name: str, remedy: str, measure: Callable[[], dict[str, Error]]) -> Re
     if not wrong:
         largest = max(errors.values(), key=lambda error: error.mean / error.limit)
         return Result(name, OK, f"error {largest.mean:.2g}, below {largest.limit:.2g}")
-    told = (f"{label}: error {error.mean:.2g} (a right one is below {error.limit:.2g})" for label, error in wrong.items())
+    told = (
+        f"{label}: error {error.mean:.2g} (a right one is below {error.limit:.2g})" for label, error in wrong.items()
+    )
     return Result(name, WRONG, ", ".join(itertools.islice(told, 3)), remedy)
 
 
 def drawn(dtype: torch.dtype, *shapes: tuple[int, ...]) -> list[torch.Tensor]:
-    """Normally distributed numbers on the CPU, the same ones every time; torch's own random numbers are left as they were."""
+    """Normally distributed numbers on the CPU, the same ones every time; torch's own random numbers are left as they
+    were.
+    """
     generator = torch.Generator().manual_seed(0)
     return [torch.randn(shape, generator=generator).to(dtype) for shape in shapes]
 

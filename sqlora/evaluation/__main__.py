@@ -25,8 +25,10 @@ def _read_predictions(path: Path) -> list[dict]:
     records = read_records(path, PREDICTION_COLUMNS, where)
     for number, record in enumerate(records, start=1):
         if not isinstance(record, dict):
-            raise UserError(f"{where}: row {number} is a {type(record).__name__}, not an object with "
-                            f"{', '.join(PREDICTION_COLUMNS)}")
+            raise UserError(
+                f"{where}: row {number} is a {type(record).__name__}, not an object with "
+                f"{', '.join(PREDICTION_COLUMNS)}"
+            )
         check_columns(list(record), PREDICTION_COLUMNS, f"{where}: row {number}")
         if not all(isinstance(record[key], str) for key in ("context", "answer")):
             raise UserError(f"{where}: row {number}: context and answer must be texts")
@@ -50,7 +52,9 @@ def main() -> None:
         verdicts = score(_read_predictions(predictions))
         found = metrics(verdicts)
         if out:
-            text = json.dumps({"metrics": found, "rows": [verdict.as_dict() for verdict in verdicts]}, ensure_ascii=False)
+            text = json.dumps(
+                {"metrics": found, "rows": [verdict.as_dict() for verdict in verdicts]}, ensure_ascii=False
+            )
             replace_file(out, lambda partial: partial.write_text(text + "\n", encoding="utf-8", errors="replace"))
         Console().print(card({predictions.stem: found}))
         if failed := failures(verdicts):

@@ -73,12 +73,14 @@ class Gold:
             whole.set("limit", None)
             whole.set("offset", None)
         self._is_ordered = order is not None and self._expose_keys(whole)
-        # An order by what no output shows, or a LIMIT or OFFSET that is computed: the rows as they come are the only ones
-        # allowed, and only where they are the same whichever way the rows are stored.
+        # An order by what no output shows, or a LIMIT or OFFSET that is computed: the rows as they come are the only
+        # ones allowed, and only where they are the same whichever way the rows are stored.
         is_computed = None in bounds.values()
         self._is_literal = is_computed or (order is not None and not self._is_ordered)
         self._whole = self.sql if self._is_literal else to_sqlite(whole)
-        self._probes = [to_sqlite(probe) for select in query.find_all(exp.Select) if (probe := _probe(select)) is not None]
+        self._probes = [
+            to_sqlite(probe) for select in query.find_all(exp.Select) if (probe := _probe(select)) is not None
+        ]
         # Whether the order in which rows are stored may decide the answer on some database.
         self.may_be_undetermined = self._is_literal or _may_hang_on_storage(query)
 
@@ -89,7 +91,9 @@ class Gold:
             return Allowed([Choice([row], 1) for row in rows])
         groups = [rows] if rows else []
         if self._is_ordered:
-            groups = [list(group) for _, group in itertools.groupby(rows, lambda row: [row[place] for place in self._keys])]
+            groups = [
+                list(group) for _, group in itertools.groupby(rows, lambda row: [row[place] for place in self._keys])
+            ]
         if self._hidden:
             groups = [[row[: -self._hidden] for row in group] for group in groups]
         start, end = self._offset, math.inf if self._limit is None or self._limit < 0 else self._offset + self._limit
@@ -105,9 +109,11 @@ class Gold:
         return database.run(self.sql)
 
     def is_determined(self, database: Database, allowed: Allowed, rows: Rows) -> bool:
-        """Whether the answer on a database of these rows is the same in whatever order they are stored, as far as is seen.
+        """Whether the answer on a database of these rows is the same in whatever order they are stored, as far as is
+        seen.
 
-        No group may hold two values of a column beside GROUP BY, and the answers on two reordered copies must be the same.
+        No group may hold two values of a column beside GROUP BY, and the answers on two reordered copies must be the
+        same.
         """
         if not self.may_be_undetermined:
             return True
@@ -130,7 +136,11 @@ class Gold:
         for key in keys:
             name = key.name.lower() if isinstance(key, exp.Column) and not key.table else None
             place = None
-            if isinstance(key, exp.Literal) and not key.is_string and isinstance(ordinal := numeric_value(key.name), int):
+            if (
+                isinstance(key, exp.Literal)
+                and not key.is_string
+                and isinstance(ordinal := numeric_value(key.name), int)
+            ):
                 if not 1 <= ordinal <= len(outputs):  # which SQLite refuses when it is run
                     return False
                 place = ordinal - 1
@@ -169,8 +179,12 @@ def _is_within(rows: list[Row], among: list[Row]) -> bool:
 
 def _are_close(row: Row, other: Row) -> bool:
     return len(row) == len(other) and all(
-        one == two or (isinstance(one, float | int) and isinstance(two, float | int)
-                       and math.isclose(one, two, rel_tol=RELATIVE_TOLERANCE))
+        one == two
+        or (
+            isinstance(one, float | int)
+            and isinstance(two, float | int)
+            and math.isclose(one, two, rel_tol=RELATIVE_TOLERANCE)
+        )
         for one, two in zip(row, other, strict=True)
     )
 
@@ -187,14 +201,19 @@ def _constant(node: exp.Expression | None) -> int | None:
 def _reordered(database: Database, rows: Rows) -> Iterator[Database]:
     rng = random.Random(0)
     # Turned round and turned by half: a tie of three whose ends are alike still shows.
-    for reorder in (lambda stored: stored[::-1], lambda stored: stored[len(stored) // 2 :] + stored[: len(stored) // 2],
-                    lambda stored: rng.sample(stored, len(stored))):
+    for reorder in (
+        lambda stored: stored[::-1],
+        lambda stored: stored[len(stored) // 2 :] + stored[: len(stored) // 2],
+        lambda stored: rng.sample(stored, len(stored)),
+    ):
         with Database(database.schema, {table: reorder(stored) for table, stored in rows.items()}) as copy:
             yield copy
 
 
 def _probe(select: exp.Select) -> exp.Select | None:
-    """A query for the groups in which a column beside GROUP BY has more than one value, if the SELECT has such columns."""
+    """A query for the groups in which a column beside GROUP BY has more than one value, if the SELECT has such
+    columns.
+    """
     group, aggregates = select.args.get("group"), list(select.find_all(exp.AggFunc))
     # SQLite takes the others from the row of the one MIN or MAX.
     if group is None or (len(aggregates) == 1 and isinstance(aggregates[0], exp.Min | exp.Max)):

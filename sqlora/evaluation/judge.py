@@ -47,7 +47,9 @@ def judge_answers(answers: list[Answer], execute: bool) -> list[Judgement]:
 
     With `execute` they are `score`'s; otherwise they tell whether the SQL's normal form is the expected one's.
     """
-    known = [(i, who) for i, row in enumerate(answers) for who in WHOSE if None not in (row.get("answer"), row.get(who))]
+    known = [
+        (i, who) for i, row in enumerate(answers) for who in WHOSE if None not in (row.get("answer"), row.get(who))
+    ]
     if execute:
         verdicts = score([answers[i] | {"prediction": answers[i][who]} for i, who in known])
     else:
@@ -65,15 +67,20 @@ def evaluation_report(answers: list[Answer], judged: list[Judgement]) -> dict:
     report = {"metrics": {who: metrics(verdicts) for who, verdicts in found.items()}}
     if len(found) == len(WHOSE):
         report["adapter_against_base"] = compare(*found.values())
-    return report | {"rows": [row | {"verdicts": {who: verdict.as_dict() for who, verdict in judgement.items()}}
-                              for row, judgement in zip(answers, judged, strict=True)]}
+    return report | {
+        "rows": [
+            row | {"verdicts": {who: verdict.as_dict() for who, verdict in judgement.items()}}
+            for row, judgement in zip(answers, judged, strict=True)
+        ]
+    }
 
 
 def judge(context: str, answer: str, prediction: str | None) -> Verdict:
     """The verdict on one prediction; see Verdict. Nothing that a prediction or a gold holds raises.
 
     match: allowed by the gold on 20 databases; mismatch: not on one, which is told; invalid: no query that runs;
-    unscorable: the gold does not run, or its answer hangs on the order in which rows are stored; error: scoring itself failed.
+    unscorable: the gold does not run, or its answer hangs on the order in which rows are stored; error: scoring itself
+    failed.
     """
     try:
         return _judge(context, answer, prediction)
@@ -82,7 +89,9 @@ def judge(context: str, answer: str, prediction: str | None) -> Verdict:
 
 
 def failures(verdicts: Iterable[Verdict]) -> str:
-    """How many verdicts scoring itself failed to give, and why the first of them, in one line; empty if there are none."""
+    """How many verdicts scoring itself failed to give, and why the first of them, in one line; empty if there are
+    none.
+    """
     reasons = [verdict.why for verdict in verdicts if verdict.verdict == "error"]
     return f"{len(reasons):,} answers are not scored; the first: {reasons[0]}" if reasons else ""
 
@@ -136,7 +145,9 @@ def _judge(context: str, answer: str, prediction: str | None) -> Verdict:
     return Verdict(found.verdict, found.why, found.fault, non_empty=taken > empty, difference=found.difference, **facts)
 
 
-def _try(predicted: str, gold: Gold, allowed: Allowed, database: Database, schema: Schema, rows: Rows) -> Verdict | None:
+def _try(
+    predicted: str, gold: Gold, allowed: Allowed, database: Database, schema: Schema, rows: Rows
+) -> Verdict | None:
     """What one database tells against a prediction, if anything."""
     try:
         result = database.run(predicted)
@@ -195,13 +206,21 @@ def _own_tables(scope: exp.Expression) -> Iterator[exp.Table]:
 
 
 def _added(schema: Schema, completed: Schema) -> tuple[str, ...]:
-    return tuple(f"{new.name}.{column.name}" for old, new in zip(schema.tables, completed.tables, strict=True)
-                 for column in new.columns[len(old.columns) :])
+    return tuple(
+        f"{new.name}.{column.name}"
+        for old, new in zip(schema.tables, completed.tables, strict=True)
+        for column in new.columns[len(old.columns) :]
+    )
 
 
 def _plain(rows: list[tuple[Value, ...]]) -> list[tuple[Value, ...]]:
     """Rows of what JSON can say."""
-    return [tuple(value if isinstance(value, PLAIN_TYPES) or (isinstance(value, float) and math.isfinite(value)) else str(value)
-                  for value in row) for row in rows]
-
-
+    return [
+        tuple(
+            value
+            if isinstance(value, PLAIN_TYPES) or (isinstance(value, float) and math.isfinite(value))
+            else str(value)
+            for value in row
+        )
+        for row in rows
+    ]

@@ -21,8 +21,13 @@ KINDS: dict[str, Callable[[exp.Expression], bool]] = {  # a query may be of seve
 }
 WHOSE = ("base", "adapter")
 SHARES = {
-    "valid": "valid", "execution_match": "execution match", "execution_match_non_empty": "match, gold non-empty",
-    "exact_match": "exact match", "timeout": "timeouts", "unscorable": "unscorable", "error": "errors in scoring",
+    "valid": "valid",
+    "execution_match": "execution match",
+    "execution_match_non_empty": "match, gold non-empty",
+    "exact_match": "exact match",
+    "timeout": "timeouts",
+    "unscorable": "unscorable",
+    "error": "errors in scoring",
 }
 UNSCORED = ("unscorable", "error")
 Z_95 = 1.959963984540054  # the normal distribution's 97.5 % point
@@ -30,7 +35,9 @@ Z_95 = 1.959963984540054  # the normal distribution's 97.5 % point
 
 @dataclass(frozen=True)
 class Difference:
-    """A database on which two queries differ, {table: {"columns": [...], "rows": [...]}}, and the rows that each gives."""
+    """A database on which two queries differ, {table: {"columns": [...], "rows": [...]}}, and the rows that each
+    gives.
+    """
 
     database: dict[str, dict[str, list]]
     expected: list[tuple[Value, ...]]
@@ -41,10 +48,11 @@ class Difference:
 class Verdict:
     """What was found of one prediction.
 
-    verdict: match, mismatch, invalid, timeout, unscorable or error (scoring itself failed); why: one line, empty for a match.
-    fault: the SqlError's kind, where there is one; exact: equal in normal form; kinds: of the gold, see KINDS.
+    verdict: match, mismatch, invalid, timeout, unscorable or error (scoring itself failed); why: one line, empty for a
+    match. fault: the SqlError's kind, where there is one; exact: equal in normal form; kinds: of the gold, see KINDS.
     non_empty: whether the gold gives a row on any of the databases; completed: columns, "table.column", that the gold
-    names and the context lacks, and that were added to it; executed: whether the queries were run, or their texts compared.
+    names and the context lacks, and that were added to it; executed: whether the queries were run, or their texts
+    compared.
     """
 
     verdict: str
@@ -101,14 +109,16 @@ def mcnemar(only_one: int, only_other: int) -> float:
 def metrics(verdicts: Sequence[Verdict]) -> dict:
     """Counts and shares of one model's verdicts; the card.
 
-    Each share is {"count", "of", "share" (None of nothing), "low", "high"}. exact_match, unscorable and error are of all rows,
-    the others of the scorable ones. A query that ran out of time gave no answer and counts as not valid.
+    Each share is {"count", "of", "share" (None of nothing), "low", "high"}. exact_match, unscorable and error are of
+    all rows, the others of the scorable ones. A query that ran out of time gave no answer and counts as not valid.
     """
     scorable = [verdict for verdict in verdicts if verdict.verdict not in UNSCORED]
     reasons: dict[str, int] = {}
     for verdict in verdicts:
         if verdict.verdict == "unscorable":
-            reasons[verdict.fault or "no determined answer"] = reasons.get(verdict.fault or "no determined answer", 0) + 1
+            reasons[verdict.fault or "no determined answer"] = (
+                reasons.get(verdict.fault or "no determined answer", 0) + 1
+            )
     return {
         "n": len(verdicts),
         "valid": _share(scorable, lambda verdict: verdict.verdict in ("match", "mismatch")),
@@ -120,7 +130,9 @@ def metrics(verdicts: Sequence[Verdict]) -> dict:
         "error": _share(verdicts, lambda verdict: verdict.verdict == "error"),
         "unscorable_why": reasons,
         "completed": sum(bool(verdict.completed) for verdict in scorable),
-        "by_kind": {kind: _share([verdict for verdict in scorable if kind in verdict.kinds], _is_match) for kind in KINDS},
+        "by_kind": {
+            kind: _share([verdict for verdict in scorable if kind in verdict.kinds], _is_match) for kind in KINDS
+        },
     }
 
 
@@ -129,12 +141,19 @@ def compare(base: Sequence[Verdict], adapter: Sequence[Verdict]) -> dict:
 
     Keys: n, both, only_base, only_adapter, neither, difference (of the shares that match, adapter less base), p_value.
     """
-    pairs = [(_is_match(one), _is_match(two)) for one, two in zip(base, adapter, strict=True)
-             if not {one.verdict, two.verdict} & set(UNSCORED)]
+    pairs = [
+        (_is_match(one), _is_match(two))
+        for one, two in zip(base, adapter, strict=True)
+        if not {one.verdict, two.verdict} & set(UNSCORED)
+    ]
     only_base, only_adapter = pairs.count((True, False)), pairs.count((False, True))
     return {
-        "n": len(pairs), "both": pairs.count((True, True)), "only_base": only_base, "only_adapter": only_adapter,
-        "neither": pairs.count((False, False)), "difference": (only_adapter - only_base) / len(pairs) if pairs else 0.0,
+        "n": len(pairs),
+        "both": pairs.count((True, True)),
+        "only_base": only_base,
+        "only_adapter": only_adapter,
+        "neither": pairs.count((False, False)),
+        "difference": (only_adapter - only_base) / len(pairs) if pairs else 0.0,
         "p_value": mcnemar(only_base, only_adapter),
     }
 

@@ -1,7 +1,8 @@
 """Small made-up databases on which queries that mean different things give different answers.
 
-Their values come from the queries themselves: each constant, its neighbours (n-1, n, n+1; other case, prefix, texts that
-just match a LIKE pattern and that just do not), few enough others that values repeat and joins hit, and some NULLs.
+Their values come from the queries themselves: each constant, its neighbours (n-1, n, n+1; other case, prefix, texts
+that just match a LIKE pattern and that just do not), few enough others that values repeat and joins hit, and some
+NULLs.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ ARITHMETIC = (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Mod, exp.Neg, exp.Sum, exp
 
 @dataclass
 class _Domain:
-    """What the queries say of columns that are compared with each other, or have one name, and so share their values."""
+    """What the queries say of columns that are compared with each other, or have one name, and so share their
+    values.
+    """
 
     constants: list[Literal] = field(default_factory=list)
     types: set[str] = field(default_factory=set)
@@ -73,8 +76,16 @@ class Synthesiser:
                 self._domain(column.name).types.add(column.type)
         used = {column.name.lower() for query in queries for column in query.find_all(exp.Column)}
         everything = any(query.find(exp.Star) for query in queries)
-        self._idle = set() if everything else {
-            column.name.lower() for table in schema.tables for column in table.columns if column.name.lower() not in used}
+        self._idle = (
+            set()
+            if everything
+            else {
+                column.name.lower()
+                for table in schema.tables
+                for column in table.columns
+                if column.name.lower() not in used
+            }
+        )
 
     def __iter__(self) -> Iterator[Rows]:
         """One database after the other, without end: {table: [one value a column, ...]}."""
@@ -98,12 +109,22 @@ class Synthesiser:
             if domain.is_grouped and crowd and number % 2:
                 places = max(1, round(size / crowd))
             pools[root] = _Pool(domain, places, rng)
-        # Half of the databases keep a group's other columns the same within a group, as a query that names them expects.
+        # Half of the databases keep a group's other columns the same within a group, as a query that names them
+        # expects.
         functions: dict[tuple[str, Value], Value] | None = {} if self._dependent and number % 4 else None
-        return {table.name: self._fill(table, max(1, size + rng.randint(-1, 2)), pools, nulls, functions) for table in tables}
+        return {
+            table.name: self._fill(table, max(1, size + rng.randint(-1, 2)), pools, nulls, functions)
+            for table in tables
+        }
 
-    def _fill(self, table: Table, size: int, pools: dict[str, _Pool], nulls: float,
-              functions: dict[tuple[str, Value], Value] | None) -> list[tuple[Value, ...]]:
+    def _fill(
+        self,
+        table: Table,
+        size: int,
+        pools: dict[str, _Pool],
+        nulls: float,
+        functions: dict[tuple[str, Value], Value] | None,
+    ) -> list[tuple[Value, ...]]:
         rng = self._random
         names = [column.name.lower() for column in table.columns]
         domains = [self._domain(name) for name in names]
@@ -225,12 +246,19 @@ class _Pool:
 
 
 def _bare_columns(query: exp.Expression | None) -> set[str]:
-    """Lower-case names of a SELECT's columns outside aggregates; one that GROUP BY lacks has no single value in a group."""
+    """Lower-case names of a SELECT's columns outside aggregates; one that GROUP BY lacks has no single value in a
+    group.
+    """
     if not isinstance(query, exp.Select):
         return set()
     parts = [*query.expressions, query.args.get("having"), query.args.get("order")]
-    return {column.name.lower() for part in parts if part is not None for column in part.find_all(exp.Column)
-            if column.find_ancestor(exp.AggFunc, exp.Query) is query}
+    return {
+        column.name.lower()
+        for part in parts
+        if part is not None
+        for column in part.find_all(exp.Column)
+        if column.find_ancestor(exp.AggFunc, exp.Query) is query
+    }
 
 
 def _selected(query: exp.Expression) -> list[exp.Expression]:
@@ -274,7 +302,9 @@ def _neighbours(constant: Literal, kind: str) -> Iterator[Value]:
             yield from (number - 0.5, number + 0.5)
     elif ISO_DATE.match(value) and (day := _date(value)):
         yield value
-        yield from (value.replace(value[:10], (day + datetime.timedelta(days)).isoformat()) for days in (-1, 1, -366, 366))
+        yield from (
+            value.replace(value[:10], (day + datetime.timedelta(days)).isoformat()) for days in (-1, 1, -366, 366)
+        )
     else:
         yield from dict.fromkeys((value, value.swapcase(), value[:-1], value + "s", "a" + value))
 

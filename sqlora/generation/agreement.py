@@ -1,4 +1,6 @@
-"""Does a model answer here as it does in plain transformers? Tried at the start of every run, before anything is answered."""
+"""Does a model answer here as it does in plain transformers? Tried at the start of every run, before anything is
+answered.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from sqlora.system.errors import UserError
 
 @torch.inference_mode()
 def check_answering(model) -> None:
-    """Raises UserError unless the slots of decoder.py give two answers' first tokens the scores that the model as transformers
+    """Raises UserError unless the slots of decoder.py give two answers' first tokens the scores that the model as
+    transformers
     runs it gives them, from the whole row."""
     shared, rows = 10, [_tokens(model, range(2, 18)), _tokens(model, [*range(2, 12), *range(30, 40)])]
     model.eval()
@@ -27,17 +30,23 @@ def check_answering(model) -> None:
             decoder.tokens = [row[-1] for row in rows]
             found.append(decoder.step())
         with reference_model(model):
-            logits = [model(input_ids=torch.tensor([row], device=model.device), use_cache=False).logits[0, -2:] for row in rows]
+            logits = [
+                model(input_ids=torch.tensor([row], device=model.device), use_cache=False).logits[0, -2:]
+                for row in rows
+            ]
     error, most = _difference(model, torch.stack(found, dim=1), torch.stack(logits))
     if not error <= most:
-        raise UserError(f"this {model.config.model_type} model cannot be answered from here: the scores of an answer's first "
-                        f"tokens are {error:.2g} of their size off those of plain transformers (a right one: below {most:.2g}); "
-                        f"try DTYPE (--dtype) float32, or take another BASE_MODEL (--base-model)")
+        raise UserError(
+            f"this {model.config.model_type} model cannot be answered from here: the scores of an answer's first "
+            f"tokens are {error:.2g} of their size off those of plain transformers (a right one: below {most:.2g}); "
+            f"try DTYPE (--dtype) float32, or take another BASE_MODEL (--base-model)"
+        )
 
 
 @torch.inference_mode()
 def padding_is_harmless(model, scores: Callable[[list[list[int]]], torch.Tensor]) -> bool:
-    """Whether a row that is padded on the left gets the scores that it gets alone: `scores` gives those of the first tokens after
+    """Whether a row that is padded on the left gets the scores that it gets alone: `scores` gives those of the first
+    tokens after
     each prompt, float [prompts, tokens, vocabulary]. A recurrent model may take padding for text."""
     short, long = _tokens(model, range(20, 25)), _tokens(model, range(2, 14))
     with faults_in_one_line(model, "answered from", "try LOW_BIT (--low-bit) none, or "):
@@ -48,7 +57,9 @@ def padding_is_harmless(model, scores: Callable[[list[list[int]]], torch.Tensor]
 def _difference(model, got: torch.Tensor, want: torch.Tensor) -> tuple[float, float]:
     """Of scores, as a share of their size, and the most that rounding makes of it."""
     config, dtype = model.config, model.get_input_embeddings().weight.dtype
-    most = precision.limit_of_gradient(dtype, getattr(config, "hidden_size", 1), getattr(config, "num_hidden_layers", 1))
+    most = precision.limit_of_gradient(
+        dtype, getattr(config, "hidden_size", 1), getattr(config, "num_hidden_layers", 1)
+    )
     got, want = got.double().cpu(), want.double().cpu()
     return ((got - want).norm() / want.norm()).item(), most
 

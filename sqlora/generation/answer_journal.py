@@ -18,14 +18,25 @@ from sqlora.system.errors import Interrupted, UserError
 
 FOLDER = ".answers"  # in CHECKPOINT_DIR
 # Settings that say what is answered. Others, such as the size of a batch, may change where a run goes on.
-DECIDING = ("LOW_BIT", "DTYPE", "PROMPT_ORDER", "MAX_NEW_TOKENS", "NUM_BEAMS", "NUM_CANDIDATES", "TEMPERATURE",
-            "REPETITION_PENALTY", "SEED")
+DECIDING = (
+    "LOW_BIT",
+    "DTYPE",
+    "PROMPT_ORDER",
+    "MAX_NEW_TOKENS",
+    "NUM_BEAMS",
+    "NUM_CANDIDATES",
+    "TEMPERATURE",
+    "REPETITION_PENALTY",
+    "SEED",
+)
 
 
 class Journal:
-    """`found` has the candidates of each asker, base or adapter, to each row. Within it an interrupt tells how to go on.
+    """`found` has the candidates of each asker, base or adapter, to each row. Within it an interrupt tells how to go
+    on.
 
-    Each of several processes writes a file of its own, and reads those of all. `seconds` is the time to the last answer.
+    Each of several processes writes a file of its own, and reads those of all. `seconds` is the time to the last
+    answer.
     """
 
     def __init__(self, folder: Path, key: str, resume: bool = False):
@@ -39,8 +50,10 @@ class Journal:
         rank, world = distributed.rank_and_world()
         files = sorted(folder.glob(f"{key}.*.jsonl")) if resume else []
         if resume and not files and distributed.is_first():
-            raise UserError(f"RESUME (--resume) is set, and {folder} has no answers of this model to these questions with these "
-                            f"settings; begin without --resume")
+            raise UserError(
+                f"RESUME (--resume) is set, and {folder} has no answers of this model to these questions with these "
+                f"settings; begin without --resume"
+            )
         for file in files:
             self._read(file)
         self.before = len(self.found)
@@ -53,7 +66,9 @@ class Journal:
     def _set_aside(self, rank: int, world: int) -> None:
         """Keeps what an earlier run wrote to this process's file; a process that is alone has the files of all."""
         files = self.folder.glob(f"{self.key}.{'*' if world == 1 else rank}.jsonl")
-        outputs.set_aside(self.folder, [file for file in files if file.read_bytes().strip()], "answers that an earlier run kept")
+        outputs.set_aside(
+            self.folder, [file for file in files if file.read_bytes().strip()], "answers that an earlier run kept"
+        )
 
     def _read(self, file: Path) -> None:
         for line in file.read_bytes().split(b"\n"):  # not splitlines: a question or a query may hold U+2028
@@ -70,8 +85,9 @@ class Journal:
     def __exit__(self, kind, error, trace) -> None:
         self.file.close()
         if isinstance(error, KeyboardInterrupt):
-            raise Interrupted(getattr(error, "number", signal.SIGINT),
-                              console.how_to_resume(f"after {len(self.found):,} answers")) from error
+            raise Interrupted(
+                getattr(error, "number", signal.SIGINT), console.how_to_resume(f"after {len(self.found):,} answers")
+            ) from error
 
     def add(self, asker: str, row: int, written: list[Candidate]) -> None:
         self.found[asker, row] = written
@@ -82,7 +98,9 @@ class Journal:
     def pace(self) -> str:
         """How many answers this run wrote, and how fast."""
         written = len(self.found) - self.before
-        return f"{written:,} in {self.seconds:.1f} s" + (f", {written / self.seconds:.1f} a second" if self.seconds else "")
+        return f"{written:,} in {self.seconds:.1f} s" + (
+            f", {written / self.seconds:.1f} a second" if self.seconds else ""
+        )
 
     def remove(self) -> None:
         """All is answered, and kept elsewhere. What other runs keep stays."""
@@ -91,10 +109,10 @@ class Journal:
 
 
 def open_journal(asked: list[tuple[str, str]], base: BaseModel, adapter: Path | None, settings: Settings) -> Journal:
-    """The journal of these questions, each with its context, to this model; its key changes with what is asked, who answers,
+    """The journal of these questions, each with its context, to this model; its key changes with what is asked, who
+    answers,
     and how."""
     weights = file_hash(adapter / WEIGHTS) if adapter else None
-    parts = [asked, base.content, weights,
-             [getattr(settings, name) for name in DECIDING]]
+    parts = [asked, base.content, weights, [getattr(settings, name) for name in DECIDING]]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
     return Journal(Path(settings.CHECKPOINT_DIR) / FOLDER, key, settings.RESUME)

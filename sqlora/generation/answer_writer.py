@@ -29,17 +29,20 @@ if backend.TAKES_ATTENTION:
 
 FOLDED_FROM = 64  # rows; for fewer the folding takes longer than it saves
 Rows = list[dict[str, str]]
-Answered = Callable[[int, list[Candidate]], None]  # is told a row's place and its candidates, as soon as they are written
+# is told a row's place and its candidates, as soon as they are written
+Answered = Callable[[int, list[Candidate]], None]
 
 
-def answer_rows(model, tokenizer, rows: Rows, settings: Settings, journal: Journal,
-                put_on: Callable | None = None) -> list[dict[str, str | None]] | None:
+def answer_rows(
+    model, tokenizer, rows: Rows, settings: Settings, journal: Journal, put_on: Callable | None = None
+) -> list[dict[str, str | None]] | None:
     """Each row's question, context and answer, with the SQL of the base and of the adapter; None for what is not there.
 
-    One model serves both: its adapter, if it has one, is switched off for the base's answers. Where MERGE_FOR_GENERATION comes
-    to it, its 4-bit weights are made plain first, and the adapter folded into them for its own. An adapter that changes the base
-    is not on it yet: `put_on` gives the model with it, once the base has answered. What `journal` has is not written again. Of
-    several processes each writes its part, and the first gets all, as its journal does, the others None.
+    One model serves both: its adapter, if it has one, is switched off for the base's answers. Where
+    MERGE_FOR_GENERATION comes to it, its 4-bit weights are made plain first, and the adapter folded into them for its
+    own. An adapter that changes the base is not on it yet: `put_on` gives the model with it, once the base has
+    answered. What `journal` has is not written again. Of several processes each writes its part, and the first gets
+    all, as its journal does, the others None.
     """
     rank, world = distributed.rank_and_world()
     mine = range(rank, len(rows), world)
@@ -67,11 +70,16 @@ def answer_rows(model, tokenizer, rows: Rows, settings: Settings, journal: Journ
 
             with as_asker():
                 SqlWriter(model, tokenizer, settings, tells=name == next(iter(askers))).candidates(
-                    [rows[i] for i in missing], answered, missing)
-    parts = distributed.gather(json.dumps([(name, i, journal.found[name, i]) for name in askers for i in mine]).encode())
+                    [rows[i] for i in missing], answered, missing
+                )
+    parts = distributed.gather(
+        json.dumps([(name, i, journal.found[name, i]) for name in askers for i in mine]).encode()
+    )
     if parts is None:
         return None
-    journal.found |= {(name, i): [Candidate(*one) for one in found] for part in parts for name, i, found in json.loads(part)}
+    journal.found |= {
+        (name, i): [Candidate(*one) for one in found] for part in parts for name, i, found in json.loads(part)
+    }
     answers = {name: pick(rows, [journal.found[name, i] for i in range(len(rows))]) for name in askers}
     return [
         {key: row.get(key) for key in ("question", "context", "answer")}
@@ -99,14 +107,20 @@ def folding_pays(model, settings: Settings, rows: int) -> bool:
 
 
 def check_processes() -> None:
-    """Raises UserError for a launcher that asks to spread the base: rows are written by each process at its own pace."""
+    """Raises UserError for a launcher that asks to spread the base: rows are written by each process at its own
+    pace.
+    """
     if distributed.here().sharded:
-        raise UserError("accelerate's configuration asks for FSDP, and generate.py keeps the whole base on every device; launch "
-                        "it without (docs/scale/one_host.yaml), or without a launcher")
+        raise UserError(
+            "accelerate's configuration asks for FSDP, and generate.py keeps the whole base on every device; launch "
+            "it without (docs/scale/one_host.yaml), or without a launcher"
+        )
 
 
 class SqlWriter:
-    """Writes SQL with a model as it is now, its adapter switched on or off; what it sets up for that serves all later calls."""
+    """Writes SQL with a model as it is now, its adapter switched on or off; what it sets up for that serves all later
+    calls.
+    """
 
     def __init__(self, model, tokenizer, settings: Settings, tells: bool = True):
         self.model = model
@@ -118,11 +132,14 @@ class SqlWriter:
         """The model's SQL for each row's question and context, in the order of `rows`; see `candidates`."""
         return pick(rows, self.candidates(rows))
 
-    def candidates(self, rows: Rows, answered: Answered = lambda place, written: None,
-                   places: Sequence[int] | None = None) -> list[list[Candidate]]:
-        """NUM_CANDIDATES queries for each row, the likeliest first: the best beams, or the greedy one and samples, by SEED.
+    def candidates(
+        self, rows: Rows, answered: Answered = lambda place, written: None, places: Sequence[int] | None = None
+    ) -> list[list[Candidate]]:
+        """NUM_CANDIDATES queries for each row, the likeliest first: the best beams, or the greedy one and samples, by
+        SEED.
 
-        Raises UserError for a prompt that leaves no room for an answer, with its row's place among `places`, if they are given.
+        Raises UserError for a prompt that leaves no room for an answer, with its row's place among `places`, if they
+        are given.
         """
         prompts = encoding.encode_prompts(self.tokenizer, rows, self.settings.PROMPT_ORDER)
         longest = self._check_lengths(prompts, range(len(rows)) if places is None else places)
@@ -143,7 +160,9 @@ class SqlWriter:
         if self.tells and backend.TAKES_ATTENTION:
             note(f"answers are written by transformers' generate, in small batches: {unfit}")
             self.tells = False
-        return PlainWriter(self.model, self.settings, self.tokenizer, alone=architecture.goes_alone(self.model.config, longest))
+        return PlainWriter(
+            self.model, self.settings, self.tokenizer, alone=architecture.goes_alone(self.model.config, longest)
+        )
 
     @functools.cached_property
     def batches(self) -> BatchWriter:
@@ -158,6 +177,8 @@ class SqlWriter:
         new, window = self.settings.MAX_NEW_TOKENS, architecture.longest_row(self.model.config)
         for place, ids in zip(places, prompts, strict=True):
             if len(ids) + new > window:
-                raise UserError(f"row {place + 1}: its prompt has {len(ids)} tokens, and with MAX_NEW_TOKENS (--max-new-tokens) "
-                                f"{new} it does not fit the model's window of {window}; shorten the context")
+                raise UserError(
+                    f"row {place + 1}: its prompt has {len(ids)} tokens, and with MAX_NEW_TOKENS (--max-new-tokens) "
+                    f"{new} it does not fit the model's window of {window}; shorten the context"
+                )
         return max(map(len, prompts), default=0) + new

@@ -1,4 +1,6 @@
-"""Prompts of all lengths answered in as large batches as the memory holds, the places of rows that have ended refilled."""
+"""Prompts of all lengths answered in as large batches as the memory holds, the places of rows that have ended
+refilled.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +22,16 @@ MOST_SLOTS = {"cpu": 64, "cuda": 512, "xpu": 512}  # beyond which a batch is har
 SHARE = 0.8  # of the free memory that slots may take; the rest is for the passes that fill them
 ROOM_STEP, ROOM_STEP_ALONE = 64, 512  # places by which the room of slots grows, so that the next prompts find room too
 LEAST_ROOM = 8  # places beyond a prompt, since rows that are filled are padded
-REFILL = 8  # places are refilled once a part of them, one in so many, is free: a pass for one row costs as much as a step
+# places are refilled once a part of them, one in so many, is free: a pass for one row costs as much as a step
+REFILL = 8
 COMPILE_FROM = 20_000  # answers; compiling takes as long as it saves on about as many
 WORTH = 8  # tokens that prompts must share for it to be worth a pass of its own
 
 
 class BatchWriter:
-    """A model and what it needs to go on writing, kept from one call to the next. `eos`, or any of them, ends an answer."""
+    """A model and what it needs to go on writing, kept from one call to the next. `eos`, or any of them, ends an
+    answer.
+    """
 
     def __init__(self, model, settings: Settings, eos: int | Collection[int]):
         self.model = model
@@ -57,15 +62,20 @@ class BatchWriter:
                 room = self._room(prompts[queue[0]], beside, ROOM_STEP if len(prompts) > 1 else ROOM_STEP_ALONE)
                 groups = self._fitting(room)
                 # Where slots for the longest are too dear for all, it goes first with those that need nearly as much.
-                alike = len(queue) if groups >= min(len(queue), self._wanted()) else sum(
-                    self._room(prompts[i], beside) > room // 2 for i in queue)
+                alike = (
+                    len(queue)
+                    if groups >= min(len(queue), self._wanted())
+                    else sum(self._room(prompts[i], beside) > room // 2 for i in queue)
+                )
                 band = deque(queue.popleft() for _ in range(alike))
                 while band:
                     groups = min(groups, len(band))
                     self._write(band, prompts, shared, groups, room, ended)
                     groups = max(1, groups // 2)  # if there is a next time, memory ran out
 
-    def _write(self, band: deque[int], prompts: list[list[int]], shared: int, groups: int, room: int, ended: Ended) -> None:
+    def _write(
+        self, band: deque[int], prompts: list[list[int]], shared: int, groups: int, room: int, ended: Ended
+    ) -> None:
         """Answers `band`; rows stay in it where the memory does not hold so many groups."""
         active: dict[int, tuple[int, SampledAnswers | BeamAnswers]] = {}
         try:
@@ -87,7 +97,11 @@ class BatchWriter:
                 if active:
                     logits = decoder.step().unflatten(0, (-1, decoder.width))
                     groups_now = sorted(active)
-                    chosen = logits if len(active) == decoder.groups else logits[torch.tensor(groups_now, device=logits.device)]
+                    chosen = (
+                        logits
+                        if len(active) == decoder.groups
+                        else logits[torch.tensor(groups_now, device=logits.device)]
+                    )
                     self._choose(decoder, active, groups_now, chosen, ended)
             return
         except torch.OutOfMemoryError:
@@ -96,15 +110,19 @@ class BatchWriter:
         self.decoder = decoder = None
         band.extendleft(sorted((i for i, _ in active.values()), key=lambda i: len(prompts[i])))
         if groups == 1:
-            raise UserError(f"a prompt of {len(prompts[band[0]])} tokens does not fit into the device's memory beside the model; "
-                            f"set LOW_BIT (--low-bit) to nf4, or shorten the context")
+            raise UserError(
+                f"a prompt of {len(prompts[band[0]])} tokens does not fit into the device's memory beside the model; "
+                f"set LOW_BIT (--low-bit) to nf4, or shorten the context"
+            )
         if self.model.device.type != "cpu":
             torch.accelerator.empty_cache()
         self.most_slots = groups // 2 * self.way.width
         note(f"{groups} rows at a time did not fit into the memory; from here on at most {groups // 2}")
 
     def _choose(self, decoder: Decoder, active: dict, groups: list[int], logits: torch.Tensor, ended: Ended) -> None:
-        """Takes the next tokens of these groups, and lets those go that are done. `logits` [groups, 1 or width, vocabulary]."""
+        """Takes the next tokens of these groups, and lets those go that are done. `logits` [groups, 1 or width,
+        vocabulary].
+        """
         self.way.choose(logits, [active[group][1] for group in groups])
         sources: dict[int, int] = {}
         for group in groups:
@@ -146,12 +164,16 @@ class BatchWriter:
         free = available_memory(self.model.device.type)
         if self.decoder:  # which gives way to the next
             free += self.decoder.cache.bytes()
-        group = self.way.width * (slot_bytes(self.model.config, room, weight.device, weight.dtype) + 4 * weight.shape[0] * 4)
+        group = self.way.width * (
+            slot_bytes(self.model.config, room, weight.device, weight.dtype) + 4 * weight.shape[0] * 4
+        )
         return max(1, min(self._wanted(), int(SHARE * free / group)))
 
 
 def shared_length(prompts: list[list[int]]) -> int:
-    """How many tokens all prompts begin with alike, at least one less than the shortest has; 0 where it is not worth it."""
+    """How many tokens all prompts begin with alike, at least one less than the shortest has; 0 where it is not worth
+    it.
+    """
     if len(prompts) < 2:
         return 0
     first, last = min(prompts), max(prompts)  # in the order of a dictionary: what these two share, all between them do

@@ -23,8 +23,8 @@ WARM_UPS = 2  # of what is captured in a graph
 class Decoder:
     """`groups` rows, each in `width` slots beside each other, that hold `room` tokens.
 
-    On CUDA and XPU a step is captured as a graph once and replayed after, since launching its kernels takes the CPU longer than
-    the device needs for them.
+    On CUDA and XPU a step is captured as a graph once and replayed after, since launching its kernels takes the CPU
+    longer than the device needs for them.
     """
 
     def __init__(self, model, groups: int, width: int, room: int):
@@ -60,14 +60,19 @@ class Decoder:
         self.cache.forget_prefix()
         if ids:
             with self._last_alone(torch.tensor([len(ids) - 1])):
-                self._logits(Pass(KEEP), input_ids=torch.tensor([ids], device=self.device),
-                             position_ids=torch.arange(len(ids), device=self.device)[None])
+                self._logits(
+                    Pass(KEEP),
+                    input_ids=torch.tensor([ids], device=self.device),
+                    position_ids=torch.arange(len(ids), device=self.device)[None],
+                )
 
     @torch.inference_mode()
     def fill(self, groups: list[int], prompts: list[list[int]]) -> torch.Tensor:
-        """Puts each prompt into the slots of a group; the logits of what follows it, [prompts, vocabulary], float32 or wider.
+        """Puts each prompt into the slots of a group; the logits of what follows it, [prompts, vocabulary], float32 or
+        wider.
 
-        Prompts begin with the prefix and have a token more at least. Those of like length are to stand beside each other.
+        Prompts begin with the prefix and have a token more at least. Those of like length are to stand beside each
+        other.
         """
         first, logits = 0, []
         for last in range(1, len(prompts) + 1):
@@ -85,12 +90,18 @@ class Decoder:
         length = min(length + -length % LENGTH_STEP, self.room + self.beside - start)
         ids = torch.tensor([rest + [0] * (length - len(rest)) for rest in rests], device=self.device)
         slots = torch.tensor([[group * self.width + column for column in range(self.width)] for group in groups])
-        for slot, prompt in zip(slots.flatten().tolist(), [ids for ids in prompts for _ in range(self.width)], strict=True):
+        for slot, prompt in zip(
+            slots.flatten().tolist(), [ids for ids in prompts for _ in range(self.width)], strict=True
+        ):
             self.lengths[slot] = self.starts[slot] = len(prompt) - self.beside
         mask = torch.ones(length, start + length, dtype=torch.bool, device=self.device).tril(start)
         with self._last_alone(torch.tensor([len(rest) - 1 for rest in rests])):
-            return self._logits(Pass(FILL, slots.to(self.device)), input_ids=ids, attention_mask=mask[None, None],
-                                position_ids=torch.arange(start, start + length, device=self.device)[None])
+            return self._logits(
+                Pass(FILL, slots.to(self.device)),
+                input_ids=ids,
+                attention_mask=mask[None, None],
+                position_ids=torch.arange(start, start + length, device=self.device)[None],
+            )
 
     @torch.inference_mode()
     def step(self) -> torch.Tensor:
@@ -108,7 +119,10 @@ class Decoder:
             except RuntimeError as error:
                 if isinstance(error, torch.OutOfMemoryError):
                     raise
-                note(f"steps are not captured as graphs, since that does not work here ({str(error).splitlines()[0][:200]})")
+                note(
+                    f"steps are not captured as graphs, since that does not work here "
+                    f"({str(error).splitlines()[0][:200]})"
+                )
                 self.graphs_work = False
                 return self._append(window)
         graph, logits = self.graphs[window]
@@ -116,7 +130,9 @@ class Decoder:
         return logits
 
     def _capture(self, window: int | None) -> tuple[object, torch.Tensor]:
-        """The graph of a step, and the tensor that its replay fills. The warm-ups write what the replay will write again."""
+        """The graph of a step, and the tensor that its replay fills. The warm-ups write what the replay will write
+        again.
+        """
         module = torch.get_device_module(self.device.type)
         side = module.Stream()
         side.wait_stream(module.current_stream())
@@ -130,8 +146,13 @@ class Decoder:
         return graph, logits
 
     def _append(self, window: int | None) -> torch.Tensor:
-        return self._logits(Pass(APPEND, lengths=self.places, window=window), input_ids=self.fed[:, None], lengths=self.places,
-                            position_ids=self.places[:, None] + self.beside, reads_lengths=self.cache.apart)
+        return self._logits(
+            Pass(APPEND, lengths=self.places, window=window),
+            input_ids=self.fed[:, None],
+            lengths=self.places,
+            position_ids=self.places[:, None] + self.beside,
+            reads_lengths=self.cache.apart,
+        )
 
     def _logits(self, now: Pass, **inputs) -> torch.Tensor:
         vars(self.cache.now).update(vars(now))
@@ -141,10 +162,13 @@ class Decoder:
 
     @contextlib.contextmanager
     def _caches_given(self):
-        """Within it each layer of the model gets its own layer of the cache, and none has to look for it by number, for which the
+        """Within it each layer of the model gets its own layer of the cache, and none has to look for it by number, for
+        which the
         compiler would make each a program of its own."""
         layers = zip(self.base.get_decoder().layers, self.cache.layers, strict=True)
-        hooks = [layer.register_forward_pre_hook(functools.partial(_give, own), with_kwargs=True) for layer, own in layers]
+        hooks = [
+            layer.register_forward_pre_hook(functools.partial(_give, own), with_kwargs=True) for layer, own in layers
+        ]
         try:
             yield
         finally:
@@ -167,7 +191,9 @@ class Decoder:
             hook.remove()
 
     def move(self, sources: dict[int, int]) -> None:
-        """Slots, the keys of `sources`, go on from where the slots that are its values are; they have the same prompt."""
+        """Slots, the keys of `sources`, go on from where the slots that are its values are; they have the same
+        prompt.
+        """
         moved = {slot: source for slot, source in sources.items() if slot != source}
         if moved:
             span = min(self.starts[slot] for slot in moved), max(self.lengths[slot] for slot in moved)
@@ -193,7 +219,9 @@ def _give(cache: Layer, module, arguments: tuple, keywords: dict) -> tuple[tuple
 
 
 def compile_layers(model, width: int) -> None:
-    """Compiles the decoder's layers, once for all lengths. Where the compiler fails they stay as they were; a note says so."""
+    """Compiles the decoder's layers, once for all lengths. Where the compiler fails they stay as they were; a note says
+    so.
+    """
     base = base_of(model)
     layers = base.get_decoder().layers
     plain = [layer.forward for layer in layers]

@@ -1,8 +1,9 @@
 """Keys and values of rows that are being answered: a slot for each, of equal room, filled to a length of its own.
 
-A row's tokens stand in its slot from place 0 on, so rows of all lengths go on beside each other, and a slot whose row has ended
-takes the next row. What all prompts begin with, the prefix, is computed once. Where attention can put its share together with
-that of a row's own tokens it stands once, beside the slots; elsewhere it is copied into each slot that is filled.
+A row's tokens stand in its slot from place 0 on, so rows of all lengths go on beside each other, and a slot whose row
+has ended takes the next row. What all prompts begin with, the prefix, is computed once. Where attention can put its
+share together with that of a row's own tokens it stands once, beside the slots; elsewhere it is copied into each slot
+that is filled.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ KEEP, FILL, APPEND = "keep", "fill", "append"
 class Pass:
     """What a forward pass is for, the same for all layers.
 
-    KEEP: its one row is the prefix. FILL: its rows follow the prefix, padded on the right, and row i goes to each of `slots` [i],
-    int64 [rows, copies]. APPEND: it has a token for each slot, which goes to place `lengths`, int64 [slots]; attention looks at
-    places before `window` alone, or at all with None.
+    KEEP: its one row is the prefix. FILL: its rows follow the prefix, padded on the right, and row i goes to each of
+    `slots` [i], int64 [rows, copies]. APPEND: it has a token for each slot, which goes to place `lengths`, int64
+    [slots]; attention looks at places before `window` alone, or at all with None.
     """
 
     kind: str = KEEP
@@ -41,7 +42,8 @@ class Pass:
 
 @dataclass
 class Layer:
-    """A decoder layer's `keys` and `values`, [slots, room, key heads, head size], and its prefix's, [1, key heads, tokens, head
+    """A decoder layer's `keys` and `values`, [slots, room, key heads, head size], and its prefix's, [1, key heads,
+    tokens, head
     size]. It is that layer's past_key_values."""
 
     keys: torch.Tensor
@@ -67,8 +69,10 @@ class Layer:
             return (keys, first[0]), (values, first[1])
         seen = keys, values
         if self.prefix:
-            seen = tuple(torch.cat([first.expand(len(own), -1, -1, -1), own], dim=2)
-                         for first, own in zip(self.prefix, (keys, values), strict=True))
+            seen = tuple(
+                torch.cat([first.expand(len(own), -1, -1, -1), own], dim=2)
+                for first, own in zip(self.prefix, (keys, values), strict=True)
+            )
         kept = (keys, values) if self.apart else seen
         for slots in self.now.slots.unbind(dim=1):
             self.keys[slots, : kept[0].shape[2]] = kept[0].transpose(1, 2)
@@ -78,7 +82,9 @@ class Layer:
 
 @dataclass
 class SlotCache:
-    """The layers' keys and values, for `slots` rows of at most `room` tokens, of a Llama-like model of configuration `config`."""
+    """The layers' keys and values, for `slots` rows of at most `room` tokens, of a Llama-like model of configuration
+    `config`.
+    """
 
     config: object
     slots: int
@@ -93,8 +99,10 @@ class SlotCache:
         dtype = cache_type(self.device, self.dtype)
         shape, every = (self.slots, self.room, heads, size), torch.arange(self.slots, device=self.device)
         # Zeros, since what is not written yet is multiplied with a weight of zero.
-        empty = [[torch.zeros(shape, dtype=dtype, device=self.device) for _ in range(2)]
-                 for _ in range(self.config.num_hidden_layers)]
+        empty = [
+            [torch.zeros(shape, dtype=dtype, device=self.device) for _ in range(2)]
+            for _ in range(self.config.num_hidden_layers)
+        ]
         self.layers = [Layer(keys, values, every, self.now, self.apart) for keys, values in empty]
 
     def bytes(self) -> int:
@@ -139,9 +147,18 @@ def reads_lengths(device: torch.device, dtype: torch.dtype, head_size: int) -> b
 
     Elsewhere all slots are read up to one window, and what is beyond a row is masked.
     """
-    if device.type != "cuda" or torch.version.hip or torch.cuda.get_device_capability(device) < KERNEL_SINCE or not has_triton():
+    if (
+        device.type != "cuda"
+        or torch.version.hip
+        or torch.cuda.get_device_capability(device) < KERNEL_SINCE
+        or not has_triton()
+    ):
         return False
-    return dtype in (torch.bfloat16, torch.float16) and head_size <= KERNEL_HEAD_MOST and _kernel_works(device, dtype, head_size)
+    return (
+        dtype in (torch.bfloat16, torch.float16)
+        and head_size <= KERNEL_HEAD_MOST
+        and _kernel_works(device, dtype, head_size)
+    )
 
 
 @functools.cache
@@ -151,24 +168,33 @@ def _kernel_works(device: torch.device, dtype: torch.dtype, head_size: int) -> b
 
     try:
         states = torch.zeros(TRIED, TRIED, 1, head_size, device=device, dtype=dtype)
-        attend_slots(states[:, 0], states, states, torch.zeros(TRIED, device=device, dtype=torch.int64), None, None, 1.0)
+        attend_slots(
+            states[:, 0], states, states, torch.zeros(TRIED, device=device, dtype=torch.int64), None, None, 1.0
+        )
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever a compiler may raise
-        note(f"attention takes longer in large batches than it need, since Triton does not work here ({one_line(error)})")
+        note(
+            f"attention takes longer in large batches than it need, since Triton does not work here ({one_line(error)})"
+        )
         return False
     return True
 
 
-def slot_attention(module, query, key, value, attention_mask, scaling=None, lengths=None, reads_lengths=False, **keywords):
+def slot_attention(
+    module, query, key, value, attention_mask, scaling=None, lengths=None, reads_lengths=False, **keywords
+):
     """Attention in the form that transformers calls.
 
-    With `lengths`, int64 [slots], there is one query for each slot, [slots, heads, 1, size], and `key` and `value` are each a
-    slot layer's and its prefix's, or None; `reads_lengths` is what the function of that name gives. Without, it is SDPA.
+    With `lengths`, int64 [slots], there is one query for each slot, [slots, heads, 1, size], and `key` and `value` are
+    each a slot layer's and its prefix's, or None; `reads_lengths` is what the function of that name gives. Without, it
+    is SDPA.
     """
     dtype = query.dtype
     if lengths is None:
-        output, _ = sdpa_attention_forward(module, query.to(key.dtype), key, value, attention_mask, scaling=scaling, **keywords)
+        output, _ = sdpa_attention_forward(
+            module, query.to(key.dtype), key, value, attention_mask, scaling=scaling, **keywords
+        )
         return output.to(dtype), None
     (key, first_key), (value, first_value) = key, value
     window, heads = key.shape[1:3]
@@ -181,7 +207,8 @@ def slot_attention(module, query, key, value, attention_mask, scaling=None, leng
     query = query.to(key.dtype).unflatten(1, (heads, -1))[:, :, :, 0]
     mask = torch.arange(window, device=key.device) <= lengths[:, None]
     output = torch.nn.functional.scaled_dot_product_attention(
-        query, key.transpose(1, 2), value.transpose(1, 2), attn_mask=mask[:, None, None], scale=scaling)
+        query, key.transpose(1, 2), value.transpose(1, 2), attn_mask=mask[:, None, None], scale=scaling
+    )
     return output.flatten(1, 2)[:, None].to(dtype), None
 
 

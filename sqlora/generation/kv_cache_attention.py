@@ -1,8 +1,8 @@
 """Attention of one query a row over slots that are filled to lengths of their own: a Triton kernel.
 
-A row's keys are read once, up to its length, and what all rows begin with is read by many rows together: the state of the
-softmax that the shared part leaves is what a row's own part goes on from (online softmax: Milakov and Gimelshein 2018,
-arXiv:1805.02867; the shared part apart: Juravsky et al. 2024, arXiv:2402.05099).
+A row's keys are read once, up to its length, and what all rows begin with is read by many rows together: the state of
+the softmax that the shared part leaves is what a row's own part goes on from (online softmax: Milakov and Gimelshein
+2018, arXiv:1805.02867; the shared part apart: Juravsky et al. 2024, arXiv:2402.05099).
 """
 
 from __future__ import annotations
@@ -20,11 +20,36 @@ LOG2_E = 1.4426950408889634
 
 
 @triton.jit
-def _attend(query, keys, values, lengths, begun, begun_sums, output, sums, slots, scaling,
-            query_slot, query_head, key_slot, key_place, key_head, value_slot, value_place, value_head,  # strides
-            GROUP: tl.constexpr, SIZE: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, QUERIES: tl.constexpr,
-            PLACES: tl.constexpr, SHARED: tl.constexpr, BEGUN: tl.constexpr):
-    """A program takes ROWS rows and a head of keys, with the GROUP heads of queries that share it. `lengths` is a number with
+def _attend(
+    query,
+    keys,
+    values,
+    lengths,
+    begun,
+    begun_sums,
+    output,
+    sums,
+    slots,
+    scaling,
+    query_slot,
+    query_head,
+    key_slot,
+    key_place,
+    key_head,
+    value_slot,
+    value_place,
+    value_head,  # strides
+    GROUP: tl.constexpr,
+    SIZE: tl.constexpr,
+    WIDTH: tl.constexpr,
+    ROWS: tl.constexpr,
+    QUERIES: tl.constexpr,
+    PLACES: tl.constexpr,
+    SHARED: tl.constexpr,
+    BEGUN: tl.constexpr,
+):
+    """A program takes ROWS rows and a head of keys, with the GROUP heads of queries that share it. `lengths` is a
+    number with
     SHARED, else a tensor. `sums` and `begun_sums` are logarithms to the base 2 of the sums of the softmax."""
     first, head = tl.program_id(0) * ROWS, tl.program_id(1)
     number, part = tl.arange(0, QUERIES), tl.arange(0, WIDTH)
@@ -32,7 +57,9 @@ def _attend(query, keys, values, lengths, begun, begun_sums, output, sums, slots
     real = (number < ROWS * GROUP) & (slot < slots)
     within = part < SIZE
     ours = real[:, None] & within[None, :]
-    q = tl.load(query + slot[:, None] * query_slot + query_at[:, None] * query_head + part[None, :], mask=ours, other=0.0)
+    q = tl.load(
+        query + slot[:, None] * query_slot + query_at[:, None] * query_head + part[None, :], mask=ours, other=0.0
+    )
     row = slot * tl.num_programs(1) * GROUP + query_at  # of output and sums
     if BEGUN:
         most = tl.load(begun_sums + row, mask=real, other=0.0)
@@ -53,28 +80,41 @@ def _attend(query, keys, values, lengths, begun, begun_sums, output, sums, slots
     for place in range(0, length, PLACES):
         places = place + tl.arange(0, PLACES)
         there = places < length
-        k = tl.load(keys + places[None, :] * key_place + part[:, None], mask=there[None, :] & within[:, None], other=0.0)
+        k = tl.load(
+            keys + places[None, :] * key_place + part[:, None], mask=there[None, :] & within[:, None], other=0.0
+        )
         scores = tl.where(there[None, :], tl.dot(q, k, input_precision="ieee") * scaling, -float("inf"))
         higher = tl.maximum(most, tl.max(scores, axis=1))
         weights = tl.exp2(scores - higher[:, None])
         decay = tl.exp2(most - higher)
         total = total * decay + tl.sum(weights, axis=1)
-        v = tl.load(values + places[:, None] * value_place + part[None, :], mask=there[:, None] & within[None, :], other=0.0)
+        v = tl.load(
+            values + places[:, None] * value_place + part[None, :], mask=there[:, None] & within[None, :], other=0.0
+        )
         result = result * decay[:, None] + tl.dot(weights.to(v.dtype), v, input_precision="ieee")
         most = higher
-    tl.store(output + row[:, None] * SIZE + part[None, :], (result / total[:, None]).to(output.dtype.element_ty), mask=ours)
+    tl.store(
+        output + row[:, None] * SIZE + part[None, :], (result / total[:, None]).to(output.dtype.element_ty), mask=ours
+    )
     if SHARED:
         tl.store(sums + row, most + tl.log2(total), mask=real)
 
 
 @library.custom_op("sqlora::attend_slots", mutates_args=())
-def attend_slots(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, lengths: torch.Tensor,
-                 first_keys: torch.Tensor | None, first_values: torch.Tensor | None, scaling: float) -> torch.Tensor:
-    """The output, [slots, heads, size], of queries of that shape over `keys` and `values`, [slots, room, key heads, size], up to
-    place `lengths`, int64 [slots], and, where given, over the prefix's before, [key heads, tokens, size].
+def attend_slots(
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    lengths: torch.Tensor,
+    first_keys: torch.Tensor | None,
+    first_values: torch.Tensor | None,
+    scaling: float,
+) -> torch.Tensor:
+    """The output, [slots, heads, size], of queries of that shape over `keys` and `values`, [slots, room, key heads,
+    size], up to place `lengths`, int64 [slots], and, where given, over the prefix's before, [key heads, tokens, size].
 
-    All are of one dtype, float32 or shorter, with the numbers of a head side by side; sums are kept in float32. Where the kernel
-    fits: slots.reads_lengths.
+    All are of one dtype, float32 or shorter, with the numbers of a head side by side; sums are kept in float32. Where
+    the kernel fits: slots.reads_lengths.
     """
     query = query if query.stride(-1) == 1 else query.contiguous()
     slots, heads, size = query.shape
@@ -82,19 +122,59 @@ def attend_slots(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, 
     group = heads // key_heads
     output = query.new_empty(query.shape)
     shared, sums = None, None
-    kernel = {"GROUP": group, "SIZE": size, "WIDTH": max(TILE, triton.next_power_of_2(size)), "PLACES": PLACES,
-              "num_warps": WARPS, "num_stages": STAGES}
+    kernel = {
+        "GROUP": group,
+        "SIZE": size,
+        "WIDTH": max(TILE, triton.next_power_of_2(size)),
+        "PLACES": PLACES,
+        "num_warps": WARPS,
+        "num_stages": STAGES,
+    }
     if first_keys is not None:
         shared, sums = torch.empty_like(output), output.new_empty((slots, heads), dtype=torch.float32)
-        rows, first = max(1, SHARED_TILE // group), [states.transpose(0, 1)[None] for states in (first_keys, first_values)]
+        rows, first = (
+            max(1, SHARED_TILE // group),
+            [states.transpose(0, 1)[None] for states in (first_keys, first_values)],
+        )
         _attend[(triton.cdiv(slots, rows), key_heads)](
-            query, *first, first_keys.shape[1], None, None, shared, sums, slots, scaling * LOG2_E,
-            *query.stride()[:2], *first[0].stride()[:3], *first[1].stride()[:3],
-            ROWS=rows, QUERIES=max(TILE, triton.next_power_of_2(rows * group)), SHARED=True, BEGUN=False, **kernel)
+            query,
+            *first,
+            first_keys.shape[1],
+            None,
+            None,
+            shared,
+            sums,
+            slots,
+            scaling * LOG2_E,
+            *query.stride()[:2],
+            *first[0].stride()[:3],
+            *first[1].stride()[:3],
+            ROWS=rows,
+            QUERIES=max(TILE, triton.next_power_of_2(rows * group)),
+            SHARED=True,
+            BEGUN=False,
+            **kernel,
+        )
     _attend[(slots, key_heads)](
-        query, keys, values, lengths, shared, sums, output, None, slots, scaling * LOG2_E,
-        *query.stride()[:2], *keys.stride()[:3], *values.stride()[:3],
-        ROWS=1, QUERIES=max(TILE, triton.next_power_of_2(group)), SHARED=False, BEGUN=shared is not None, **kernel)
+        query,
+        keys,
+        values,
+        lengths,
+        shared,
+        sums,
+        output,
+        None,
+        slots,
+        scaling * LOG2_E,
+        *query.stride()[:2],
+        *keys.stride()[:3],
+        *values.stride()[:3],
+        ROWS=1,
+        QUERIES=max(TILE, triton.next_power_of_2(group)),
+        SHARED=False,
+        BEGUN=shared is not None,
+        **kernel,
+    )
     return output
 
 

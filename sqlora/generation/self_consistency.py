@@ -29,8 +29,13 @@ def choose(contexts: list[str], candidates: list[list[Candidate]]) -> list[str]:
     votes = list(spread(_safe_vote, list(zip(contexts, candidates, strict=True)), lost=LOST))
     failed = [found for found in votes if isinstance(found, str)]
     if failed:
-        note(f"voting failed for {len(failed):,} of {len(votes):,} questions, whose likeliest query is taken: {failed[0]}")
-    return [written[found if isinstance(found, int) else 0].sql for written, found in zip(candidates, votes, strict=True)]
+        note(
+            f"voting failed for {len(failed):,} of {len(votes):,} questions, whose likeliest query is taken: "
+            f"{failed[0]}"
+        )
+    return [
+        written[found if isinstance(found, int) else 0].sql for written, found in zip(candidates, votes, strict=True)
+    ]
 
 
 def _safe_vote(context: str, candidates: list[Candidate]) -> int | str | None:
@@ -41,7 +46,8 @@ def _safe_vote(context: str, candidates: list[Candidate]) -> int | str | None:
 
 
 def vote(context: str, candidates: list[Candidate]) -> int | None:
-    """The index of the candidate whose answers have most weight behind them, on synthetic databases made from all of them.
+    """The index of the candidate whose answers have most weight behind them, on synthetic databases made from all of
+    them.
 
     Those that do not parse or run are left out. Ties go to the earlier candidate. None if no candidate runs.
     Self-consistency (Wang et al. 2022, arXiv:2203.11171), by execution.

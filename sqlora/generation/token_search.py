@@ -25,7 +25,9 @@ def penalised(scores: torch.Tensor, rows: list[SampledAnswers] | list[BeamAnswer
     answers = [answer for row in rows for answer in row.answers[:columns]]
     longest = max(map(len, answers))
     written = torch.tensor([answer + [NONE] * (longest - len(answer)) for answer in answers], dtype=torch.int64)
-    prompts = pad_sequence([row.prompt for row in rows], batch_first=True, padding_value=NONE).repeat_interleave(columns, dim=0)
+    prompts = pad_sequence([row.prompt for row in rows], batch_first=True, padding_value=NONE).repeat_interleave(
+        columns, dim=0
+    )
     places = torch.cat([prompts, written], dim=1)
     places = torch.where(places == NONE, places[:, :1], places).to(scores.device)
     flat = scores.flatten(0, 1)
@@ -163,7 +165,9 @@ class BeamAnswers:
         self.done = last or (full and max(self.scores) / self.length <= self.ended[-1][0])
 
     def _in_slots(self, beams: list[Beam]) -> list[Beam]:
-        """The beams, likeliest first, by slot. A parent's likeliest child stays in its slot: its keys and values need no move."""
+        """The beams, likeliest first, by slot. A parent's likeliest child stays in its slot: its keys and values need
+        no move.
+        """
         slots: list[Beam | None] = [None] * self.width
         others = []
         for beam in beams:

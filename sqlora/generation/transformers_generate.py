@@ -1,4 +1,6 @@
-"""Prompts answered by transformers' own generate, in batches padded on the left: for models that batching.py does not know."""
+"""Prompts answered by transformers' own generate, in batches padded on the left: for models that batching.py does not
+know.
+"""
 
 from __future__ import annotations
 
@@ -43,16 +45,27 @@ class PlainWriter:
         )
         self.ways = [best]
         if settings.NUM_BEAMS == 1 < settings.NUM_CANDIDATES:
-            sampling = {"do_sample": True, "temperature": settings.TEMPERATURE, "top_k": 0,
-                        "num_return_sequences": settings.NUM_CANDIDATES - 1}
+            sampling = {
+                "do_sample": True,
+                "temperature": settings.TEMPERATURE,
+                "top_k": 0,
+                "num_return_sequences": settings.NUM_CANDIDATES - 1,
+            }
             self.ways.append(GenerationConfig(**best.to_diff_dict() | sampling))
 
     @torch.inference_mode()
     def write(self, prompts: list[list[int]], ended: Ended) -> None:
         """Calls `ended` with a prompt's index and its answers, the likeliest first, as soon as they are written."""
         self.model.eval()
-        if self.size > 1 and backend.TAKES_ATTENTION and not agreement.padding_is_harmless(self.model, self._first_scores):
-            note(f"rows are answered one at a time, since padding changes what a {self.model.config.model_type} model answers")
+        if (
+            self.size > 1
+            and backend.TAKES_ATTENTION
+            and not agreement.padding_is_harmless(self.model, self._first_scores)
+        ):
+            note(
+                f"rows are answered one at a time, since padding changes what a {self.model.config.model_type} model "
+                f"answers"
+            )
             self.size = 1
         torch.manual_seed(self.seed)
         order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
@@ -68,8 +81,14 @@ class PlainWriter:
 
     def _first_scores(self, prompts: list[list[int]]) -> torch.Tensor:
         """Of the two tokens after each prompt, float [prompts, 2, vocabulary]."""
-        way = GenerationConfig(max_new_tokens=2, do_sample=False, eos_token_id=None, pad_token_id=self.pad, output_logits=True,
-                               return_dict_in_generate=True)
+        way = GenerationConfig(
+            max_new_tokens=2,
+            do_sample=False,
+            eos_token_id=None,
+            pad_token_id=self.pad,
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
         with _no_other_way(self.model):
             return torch.stack(self.model.generate(**self._padded(prompts), generation_config=way).logits, dim=1)
 
@@ -77,7 +96,9 @@ class PlainWriter:
         """`way.num_return_sequences` answers for each prompt, the likeliest first."""
         likelihood = Likelihood(way.eos_token_id)
         with _no_other_way(self.model):
-            made = self.model.generate(**inputs, generation_config=way, logits_processor=[likelihood] if way.do_sample else None)
+            made = self.model.generate(
+                **inputs, generation_config=way, logits_processor=[likelihood] if way.do_sample else None
+            )
         new = made.sequences[:, inputs["input_ids"].shape[1] :]
         ids = new.tolist()
         weights = [1.0] * len(ids)
@@ -93,14 +114,15 @@ class PlainWriter:
         answers = [(self._until_end(ids[place]), weights[place]) for place in order]
         return [answers[start : start + count] for start in range(0, len(answers), count)]
 
-
     def _until_end(self, ids: list[int]) -> list[int]:
         return next((ids[:place] for place, token in enumerate(ids) if token in self.ends), ids)
 
 
 @contextlib.contextmanager
 def _no_other_way(model):
-    """Within it the model has no generation_config of its own, from which generate takes what it is not told: top_p, say."""
+    """Within it the model has no generation_config of its own, from which generate takes what it is not told: top_p,
+    say.
+    """
     base = base_of(model)
     before, base.generation_config = base.generation_config, GenerationConfig()
     try:

@@ -1,4 +1,6 @@
-"""`python -m sqlora.merge`: the adapter folded into its base, as an ordinary model that needs neither SQLoRA nor PEFT."""
+"""`python -m sqlora.merge`: the adapter folded into its base, as an ordinary model that needs neither SQLoRA nor
+PEFT.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,8 @@ python -m sqlora.merge --output DIR
 python -m sqlora.merge --output DIR --dtype bf16         type of the saved weights: bf16, fp16 or fp32
 python -m sqlora.merge --output DIR --into unquantised   into the base's own weights, not those of training
 
-By default it is folded into the 4-bit weights that it was trained on, unpacked: the model is then the one that was trained,
-but for rounding. How far the answers drift is measured on the validation rows, and told.
+By default it is folded into the 4-bit weights that it was trained on, unpacked: the model is then the one that was
+trained, but for rounding. How far the answers drift is measured on the validation rows, and told.
 
 LORA_CHECKPOINT names the adapter. The flags of finetune.py are taken; --output and --dtype mean what stands here.
 """
@@ -55,8 +57,10 @@ def merge(settings: Settings, output: Path, dtype_name: str, into: str) -> None:
     dtype = getattr(torch, dtype_name)
     folder = adapter.find_adapter(settings)
     if folder is None:
-        raise UserError(f"there is no adapter to merge: neither {settings.MODEL_PATH} nor {settings.CHECKPOINT_DIR} holds one; "
-                        f"run finetune.py first, or name one with --lora-checkpoint")
+        raise UserError(
+            f"there is no adapter to merge: neither {settings.MODEL_PATH} nor {settings.CHECKPOINT_DIR} holds one; "
+            f"run finetune.py first, or name one with --lora-checkpoint"
+        )
     base = base_models.find_base_model(settings.BASE_MODEL)
     config = loading.check_causal(base)
     tokenizer = loading.load_tokenizer(base)
@@ -68,7 +72,9 @@ def merge(settings: Settings, output: Path, dtype_name: str, into: str) -> None:
     console.print_facts({"foundation model": base.id, "device": f"{chosen.type}: {chosen.name} ({chosen.reason})"})
     rows = tokenise.tokenise_rows(_validation_rows(settings, fingerprint), tokenizer, settings).rows
     if not rows:
-        raise UserError(f"every validation row is longer than MAX_LENGTH (--max-length) {settings.MAX_LENGTH} tokens; raise it")
+        raise UserError(
+            f"every validation row is longer than MAX_LENGTH (--max-length) {settings.MAX_LENGTH} tokens; raise it"
+        )
 
     try:
         # As in training, so that bitsandbytes leaves the weights as they are; see bitsandbytes.keep_4bit_unpacked.
@@ -87,12 +93,17 @@ def merge(settings: Settings, output: Path, dtype_name: str, into: str) -> None:
         model = _fold(model, dtype)
         apart = drift.compare(before, drift.answer_scores(model, rows))
     except torch.OutOfMemoryError:
-        raise UserError(f"the model does not fit into the memory of {chosen.name} in {dtype_name}; merge with "
-                        f"--device cpu") from None
+        raise UserError(
+            f"the model does not fit into the memory of {chosen.name} in {dtype_name}; merge with --device cpu"
+        ) from None
 
-    weights = f"its own {dtype_name} weights" if folded == "none" else \
-        f"{folded} weights, unpacked to {dtype_name}" if into == UNQUANTISED else \
-        f"the {folded} weights of training, unpacked to {dtype_name}"
+    weights = (
+        f"its own {dtype_name} weights"
+        if folded == "none"
+        else f"{folded} weights, unpacked to {dtype_name}"
+        if into == UNQUANTISED
+        else f"the {folded} weights of training, unpacked to {dtype_name}"
+    )
     facts = {"folded into": weights} | _drift_facts(apart, len(rows), trained)
     with atomic.new_folder(output) as partial:
         export.write_model(partial, model, tokenizer, base, settings)
@@ -117,13 +128,17 @@ def _trained_on(fingerprint: dict | None, settings: Settings, into: str) -> str:
     if re.match(r"int8|b?float", trained):  # the base's own, whatever LOW_BIT says
         return settings.LOW_BIT
     if into == DEQUANTISED:
-        raise UserError(f"this adapter was trained on {trained} weights, which BACKEND bigdl alone has, and nothing can be "
-                        f"folded into them; set --into {UNQUANTISED}")
+        raise UserError(
+            f"this adapter was trained on {trained} weights, which BACKEND bigdl alone has, and nothing can be "
+            f"folded into them; set --into {UNQUANTISED}"
+        )
     return settings.LOW_BIT
 
 
 def _validation_rows(settings: Settings, fingerprint: dict | None) -> list[dict[str, str]]:
-    """The rows that finetune.py held out, if the data and the settings are those of its run; a note says if the data is not."""
+    """The rows that finetune.py held out, if the data and the settings are those of its run; a note says if the data is
+    not.
+    """
     from sqlora.data import dataset, split, sql_check, streaming
     from sqlora.system import console
 
@@ -139,7 +154,8 @@ def _validation_rows(settings: Settings, fingerprint: dict | None) -> list[dict[
 def _drift_facts(apart: Drift, rows: int, low_bit: str) -> dict[str, str]:
     before, after = apart.loss
     return {
-        "drift measured on": f"{apart.tokens:,} answer tokens of {rows:,} validation rows, against {low_bit} base and adapter",
+        "drift measured on": f"{apart.tokens:,} answer tokens of {rows:,} validation rows, against {low_bit} base and "
+        f"adapter",
         "same likeliest token": f"{apart.same:.2%}",
         "log-probability": f"differs by {apart.mean:.5f} in the mean, by {apart.largest:.4f} at most",
         "loss": f"{before:.5f} before, {after:.5f} merged",
@@ -147,7 +163,9 @@ def _drift_facts(apart: Drift, rows: int, low_bit: str) -> dict[str, str]:
 
 
 def _check_output(text: str | None, settings: Settings | None = None) -> Path:
-    """The folder to write. Raises UserError if it may not be written, or CHECKPOINT_DIR, where the data's check is kept."""
+    """The folder to write. Raises UserError if it may not be written, or CHECKPOINT_DIR, where the data's check is
+    kept.
+    """
     if not text:
         raise UserError("--output is missing; name the folder for the merged model")
     output = Path(os.path.realpath(expand(text, "--output")))  # of "." too the name is needed
@@ -168,8 +186,10 @@ def _check_space(config, dtype, output: Path) -> None:
     there = next(path for path in output.absolute().parents if path.exists())
     free = shutil.disk_usage(there).free
     if free < need * 1.01:
-        raise UserError(f"--output is {str(output)!r}, whose disk has {free / 1e9:.1f} GB free, and the merged model needs "
-                        f"{need / 1e9:.1f} GB; free some space, or choose another folder")
+        raise UserError(
+            f"--output is {str(output)!r}, whose disk has {free / 1e9:.1f} GB free, and the merged model needs "
+            f"{need / 1e9:.1f} GB; free some space, or choose another folder"
+        )
 
 
 @click.command("python -m sqlora.merge", add_help_option=False, context_settings={"ignore_unknown_options": True})
@@ -181,8 +201,10 @@ def command(output: str | None, dtype: str, into: str, flags: tuple[str, ...]) -
     settings = load_settings(list(flags), ABOUT)
     folder = _check_output(output, settings)
     if settings.BACKEND == "bigdl":
-        raise UserError("BACKEND (--backend) is 'bigdl', into whose weights nothing can be folded; merge with BACKEND "
-                        "bitsandbytes, in the environment of requirements.txt, which takes the same adapters")
+        raise UserError(
+            "BACKEND (--backend) is 'bigdl', into whose weights nothing can be folded; merge with BACKEND "
+            "bitsandbytes, in the environment of requirements.txt, which takes the same adapters"
+        )
     from sqlora.system import console
 
     console.quiet_libraries()

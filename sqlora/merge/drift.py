@@ -13,7 +13,9 @@ TOKENS_AT_ONCE = 2048  # whose logits are held at a time
 
 @dataclass(frozen=True)
 class Scores:
-    """Of each answer token: its log-probability, float32 [tokens], and the token that the model likes best, int64 [tokens]."""
+    """Of each answer token: its log-probability, float32 [tokens], and the token that the model likes best, int64
+    [tokens].
+    """
 
     logs: torch.Tensor
     best: torch.Tensor
@@ -21,9 +23,11 @@ class Scores:
 
 @dataclass(frozen=True)
 class Drift:
-    """What one model's scores are to another's: `tokens` were compared, and `same` of them (a share) are liked best by both.
+    """What one model's scores are to another's: `tokens` were compared, and `same` of them (a share) are liked best by
+    both.
 
-    `mean` and `largest` are of the difference of log-probabilities without its sign; `loss` is each model's mean loss in nats.
+    `mean` and `largest` are of the difference of log-probabilities without its sign; `loss` is each model's mean loss
+    in nats.
     """
 
     tokens: int

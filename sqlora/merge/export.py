@@ -1,4 +1,6 @@
-"""A model written as an ordinary transformers folder, which other programs read, and in which they find prompt.py's contract."""
+"""A model written as an ordinary transformers folder, which other programs read, and in which they find prompt.py's
+contract.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,17 @@ SHARD = "5GB"
 
 
 def write_model(folder: Path, model: PreTrainedModel, tokenizer, base: BaseModel, settings: Settings) -> None:
-    """Weights, configuration and tokenizer into `folder`: a prompt that is tokenised begins with BOS, and generation ends at EOS.
+    """Weights, configuration and tokenizer into `folder`: a prompt that is tokenised begins with BOS, and generation
+    ends at EOS.
 
     Generation is greedy and writes at most MAX_NEW_TOKENS, as in generate.py with its defaults.
     """
     known, ends = model.get_input_embeddings().num_embeddings, sorted(end_tokens(model, tokenizer))
-    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= known else tokenizer.pad_token_id
+    pad = (
+        tokenizer.eos_token_id
+        if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= known
+        else tokenizer.pad_token_id
+    )
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=ends if len(ends) > 1 else tokenizer.eos_token_id,
@@ -49,16 +56,31 @@ def write_tokenizer(folder: Path, tokenizer, base: BaseModel) -> None:
     tokenizer.save_pretrained(folder)
     if (base.folder / "tokenizer.model").is_file():
         shutil.copy(base.folder / "tokenizer.model", folder)  # which llama.cpp would rather read
-    # Versions before 5 know no TokenizersBackend; those since take the older name for it. Answers begin behind their prompts.
-    _change(folder / "tokenizer_config.json", lambda kept: kept | {"padding_side": "left"} | (
-        {"tokenizer_class": "PreTrainedTokenizerFast"} if kept.get("tokenizer_class") == "TokenizersBackend" else {}))
+    # Versions before 5 know no TokenizersBackend; those since take the older name for it. Answers begin behind their
+    # prompts.
+    _change(
+        folder / "tokenizer_config.json",
+        lambda kept: (
+            kept
+            | {"padding_side": "left"}
+            | (
+                {"tokenizer_class": "PreTrainedTokenizerFast"}
+                if kept.get("tokenizer_class") == "TokenizersBackend"
+                else {}
+            )
+        ),
+    )
     if AutoTokenizer.from_pretrained(folder, trust_remote_code=False)(text)["input_ids"] != trained:
-        raise UserError("the base model's tokenizer does not come back from a file as it was: other programs would read prompts "
-                        "otherwise than they were trained; serve the adapter as it is, on its base")
+        raise UserError(
+            "the base model's tokenizer does not come back from a file as it was: other programs would read prompts "
+            "otherwise than they were trained; serve the adapter as it is, on its base"
+        )
 
 
 def _older_names(config: dict) -> dict:
-    """The configuration with the rope also where programs of before transformers 5 look for it: they would take a default."""
+    """The configuration with the rope also where programs of before transformers 5 look for it: they would take a
+    default.
+    """
     rope = config.get("rope_parameters") or {}
     older = {"rope_theta": rope["rope_theta"]} if "rope_theta" in rope else {}
     return config | older | ({"rope_scaling": rope} if rope.get("rope_type", "default") != "default" else {})

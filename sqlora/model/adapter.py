@@ -21,8 +21,17 @@ from sqlora.settings.settings import Settings
 from sqlora.storage.checkpoints import FINGERPRINT, PREFIX, WEIGHTS, file_hash, is_whole, read_fingerprint, step_of
 from sqlora.system.errors import UserError
 
-LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "bigdl-llm", "ipex-llm",
-             "intel-extension-for-pytorch")
+LIBRARIES = (
+    "torch",
+    "transformers",
+    "peft",
+    "bitsandbytes",
+    "accelerate",
+    "datasets",
+    "bigdl-llm",
+    "ipex-llm",
+    "intel-extension-for-pytorch",
+)
 
 
 def make_fingerprint(base: BaseModel, tokenizer, settings: Settings, data: dict[str, object]) -> dict[str, object]:
@@ -49,7 +58,12 @@ def _is_installed(name: str) -> bool:
 def tokenizer_hash(tokenizer) -> str:
     """Sixteen hexadecimal digits over the vocabulary, the special tokens, and the ids of a piece of SQL."""
     vocabulary = sorted(tokenizer.get_vocab().items())
-    seen = [vocabulary, tokenizer.bos_token_id, tokenizer.eos_token_id, encoding.encode_answer(tokenizer, encoding.PROBE)]
+    seen = [
+        vocabulary,
+        tokenizer.bos_token_id,
+        tokenizer.eos_token_id,
+        encoding.encode_answer(tokenizer, encoding.PROBE),
+    ]
     return hashlib.sha256(json.dumps(seen).encode()).hexdigest()[:16]
 
 
@@ -62,21 +76,27 @@ def write_adapter(model: PeftModel, folder: Path, base: BaseModel) -> None:
 
 
 def find_adapter(settings: Settings) -> Path | None:
-    """The folder that LORA_CHECKPOINT names; for "latest" the newest whole one of the run's checkpoints and the finished
-    adapter, or None if there is none yet. Raises UserError if the named folder is no adapter, or MODEL asks for one in vain."""
+    """The folder that LORA_CHECKPOINT names; for "latest" the newest whole one of the run's checkpoints and the
+    finished adapter, or None if there is none yet. Raises UserError if the named folder is no adapter, or MODEL asks
+    for one in
+    vain."""
     if settings.LORA_CHECKPOINT != "latest":
         folder = Path(settings.LORA_CHECKPOINT)
         if not (folder / WEIGHTS).is_file():
-            raise UserError(f"LORA_CHECKPOINT (--lora-checkpoint) is {str(folder)!r}, and there is no {WEIGHTS} in it; name an "
-                            f"adapter's folder, or latest")
+            raise UserError(
+                f"LORA_CHECKPOINT (--lora-checkpoint) is {str(folder)!r}, and there is no {WEIGHTS} in it; name an "
+                f"adapter's folder, or latest"
+            )
         return folder
     checkpoints = filter(is_whole, Path(settings.CHECKPOINT_DIR).glob(PREFIX + "*"))
     newest = max(checkpoints, key=step_of, default=None)  # by its step, since the clock may have been set back
     candidates = [Path(settings.MODEL_PATH), *([newest] if newest else [])]
     whole = [(read_fingerprint(folder)["written"], folder) for folder in candidates if is_whole(folder)]
     if not whole and settings.MODEL == "adapter":
-        raise UserError(f"MODEL (--model) is 'adapter', and neither {settings.MODEL_PATH} nor {settings.CHECKPOINT_DIR} holds "
-                        f"one yet; run finetune.py first, or name one with --lora-checkpoint")
+        raise UserError(
+            f"MODEL (--model) is 'adapter', and neither {settings.MODEL_PATH} nor {settings.CHECKPOINT_DIR} holds "
+            f"one yet; run finetune.py first, or name one with --lora-checkpoint"
+        )
     return max(whole)[1] if whole else None
 
 
@@ -93,27 +113,36 @@ def check_adapter(folder: Path, base: BaseModel, tokenizer, order: str) -> dict 
     described = fingerprint["files"] | {WEIGHTS: fingerprint["weights"]}
     for name in (WEIGHTS, CONFIGURATION):
         if described.get(name) != file_hash(folder / name):
-            raise UserError(f"{folder}: {name} is not the one that {FINGERPRINT} describes; the adapter is damaged or half "
-                            f"replaced: name another --lora-checkpoint, or train again")
+            raise UserError(
+                f"{folder}: {name} is not the one that {FINGERPRINT} describes; the adapter is damaged or half "
+                f"replaced: name another --lora-checkpoint, or train again"
+            )
     trained, here = fingerprint["base_model"], {"id": base.id, "revision": base.revision, "content": base.content}
     if trained.get("content") != base.content:
-        raise UserError(f"{folder} was trained on another base: {_describe(trained)}, not {_describe(here)}; set BASE_MODEL "
-                        f"(--base-model) to it, or name another --lora-checkpoint")
+        raise UserError(
+            f"{folder} was trained on another base: {_describe(trained)}, not {_describe(here)}; set BASE_MODEL "
+            f"(--base-model) to it, or name another --lora-checkpoint"
+        )
     other = next((name for name in template.TEMPLATES if fingerprint["prompt"] == template.prompt_hash(name)), order)
     if other != order:
-        raise UserError(f"{folder} was trained with prompts in another order; PROMPT_ORDER (--prompt-order) is {order!r}: set it "
-                        f"to {other!r}, or name another --lora-checkpoint")
+        raise UserError(
+            f"{folder} was trained with prompts in another order; PROMPT_ORDER (--prompt-order) is {order!r}: set it "
+            f"to {other!r}, or name another --lora-checkpoint"
+        )
     for key, now in (("prompt", template.prompt_hash(order)), ("tokenizer", tokenizer_hash(tokenizer))):
         if fingerprint[key] != now:
-            raise UserError(f"{folder} was trained with another {key}: {fingerprint[key]}, not {now}; use the version and the "
-                            f"files that it was trained with, or train again")
+            raise UserError(
+                f"{folder} was trained with another {key}: {fingerprint[key]}, not {now}; use the version and the "
+                f"files that it was trained with, or train again"
+            )
     return fingerprint
 
 
 def load_adapter(model, folder: Path) -> PeftModel:
     """The base with the adapter of `folder`, from safetensors alone.
 
-    Raises UserError for a kind that is not run here (adapter_kinds.py), and if it does not fit the base, in whole or in part.
+    Raises UserError for a kind that is not run here (adapter_kinds.py), and if it does not fit the base, in whole or in
+    part.
     """
     kind = adapter_kinds.read_kind(folder)
     adapter_kinds.check_quantised(kind, quantised.in_memory(model) != quantised.NONE)
@@ -137,9 +166,13 @@ def resume_adapter(model: PeftModel, folder: Path) -> None:
     """The weights of a checkpoint of the run's own adapter. Raises UserError if they are of another one."""
     there = _comparable(adapter_kinds.read_kind(folder).config)
     here = _comparable(model.peft_config["default"].to_dict())
-    if other := [name for name in sorted(here.keys() & there.keys() & adapter_kinds.SHAPING) if here[name] != there[name]]:
-        raise UserError(f"{folder}: {CONFIGURATION} is not that of this run's adapter, whose {other[0]} is {here[other[0]]}, not "
-                        f"{there[other[0]]}; delete it, and resume from the one before, or begin anew without --resume")
+    if other := [
+        name for name in sorted(here.keys() & there.keys() & adapter_kinds.SHAPING) if here[name] != there[name]
+    ]:
+        raise UserError(
+            f"{folder}: {CONFIGURATION} is not that of this run's adapter, whose {other[0]} is {here[other[0]]}, not "
+            f"{there[other[0]]}; delete it, and resume from the one before, or begin anew without --resume"
+        )
     _fill(model, folder, trainable=True)
 
 
@@ -148,11 +181,16 @@ def _comparable(config: dict) -> dict:
 
 
 def _fill(model: PeftModel, folder: Path, trainable: bool) -> None:
-    """Reads the adapter's weights, of which PEFT passes over those that do not fit; here a UserError counts and names them."""
+    """Reads the adapter's weights, of which PEFT passes over those that do not fit; here a UserError counts and names
+    them.
+    """
     with _loading(folder):
         result = model.load_adapter(str(folder), "default", is_trainable=trainable)
     missing = [name for name in result.missing_keys if "default" in name.split(".")]
-    for names, fault in ((result.unexpected_keys, "have no place in this base"), (missing, "are missing, which this base needs")):
+    for names, fault in (
+        (result.unexpected_keys, "have no place in this base"),
+        (missing, "are missing, which this base needs"),
+    ):
         if names:
             raise _misfit(folder, names, fault)
     own = {name: weight for name, weight in model.named_parameters() if "default" in name.split(".")}
@@ -162,9 +200,11 @@ def _fill(model: PeftModel, folder: Path, trainable: bool) -> None:
 
 def _misfit(folder: Path, names: list[str], fault: str) -> UserError:
     plain = sorted({name.removeprefix("base_model.model.").replace(".default", "") for name in names})
-    return UserError(f"{folder}: this adapter cannot be loaded on this base: {len(plain)} of its tensors {fault}, such as "
-                     f"{' and '.join(plain[:2])}; set BASE_MODEL (--base-model) to the model that it was trained on, or name "
-                     f"another --lora-checkpoint")
+    return UserError(
+        f"{folder}: this adapter cannot be loaded on this base: {len(plain)} of its tensors {fault}, such as "
+        f"{' and '.join(plain[:2])}; set BASE_MODEL (--base-model) to the model that it was trained on, or name "
+        f"another --lora-checkpoint"
+    )
 
 
 @contextlib.contextmanager
@@ -177,8 +217,10 @@ def _loading(folder: Path) -> Iterator[None]:
     except Exception as error:
         if names := re.findall(r"size mismatch for (\S+):", str(error)):
             raise _misfit(folder, names, "have other shapes than this base's") from None
-        raise UserError(f"{folder}: this adapter cannot be loaded on this base: {type(error).__name__}: {error}; name another "
-                        f"--lora-checkpoint") from error
+        raise UserError(
+            f"{folder}: this adapter cannot be loaded on this base: {type(error).__name__}: {error}; name another "
+            f"--lora-checkpoint"
+        ) from error
 
 
 def _describe(base: dict) -> str:

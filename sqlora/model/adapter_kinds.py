@@ -1,7 +1,9 @@
-"""What an adapter of somebody else's may be: adapter_config.json read with care, and the kinds that are run as PEFT runs them.
+"""What an adapter of somebody else's may be: adapter_config.json read with care, and the kinds that are run as PEFT
+runs them.
 
-A kind is run if each layer's change depends on its own token alone, for prompts share their prefixes here (batching.py), and if
-its weights are all in its file. tests/test_adapter_kinds.py compares each kind with PEFT's own loading on an untouched base.
+A kind is run if each layer's change depends on its own token alone, for prompts share their prefixes here
+(batching.py), and if its weights are all in its file. tests/test_adapter_kinds.py compares each kind with PEFT's own
+loading on an untouched base.
 """
 
 from __future__ import annotations
@@ -21,18 +23,71 @@ from sqlora.storage.checkpoints import WEIGHTS, read_object
 from sqlora.system.errors import UserError
 
 CONFIGURATION = "adapter_config.json"
-ANYWHERE = {"LORA", "ADALORA", "IA3", "VERA", "OFT", "BOFT", "FOURIERFT", "LN_TUNING", "MISS", "RANDLORA", "C3A", "ROAD",
-            "TRAINABLE_TOKENS", "WAVEFT", "GRALORA", "SHIRA", "HIRA"}
+ANYWHERE = {
+    "LORA",
+    "ADALORA",
+    "IA3",
+    "VERA",
+    "OFT",
+    "BOFT",
+    "FOURIERFT",
+    "LN_TUNING",
+    "MISS",
+    "RANDLORA",
+    "C3A",
+    "ROAD",
+    "TRAINABLE_TOKENS",
+    "WAVEFT",
+    "GRALORA",
+    "SHIRA",
+    "HIRA",
+}
 UNQUANTISED = {"LOHA", "LOKR", "HRA", "DELORA", "PSOFT"}  # which compute with the base's own numbers
 # Of LoRA's settings, which other than their default are run; a setting that PEFT itself does not know is not.
-SETTINGS = {"peft_type", "task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision", "inference_mode",
-            "runtime_config", "r", "target_modules", "exclude_modules", "lora_alpha", "lora_dropout", "fan_in_fan_out", "bias",
-            "use_rslora", "modules_to_save", "init_lora_weights", "layers_to_transform", "layers_pattern", "rank_pattern",
-            "alpha_pattern", "trainable_token_indices", "loftq_config", "eva_config", "corda_config", "lora_ga_config",
-            "use_dora", "lora_bias", "target_parameters", "ensure_weight_tying"}
-SHAPING = SETTINGS - {"auto_mapping", "peft_version", "base_model_name_or_path", "revision", "inference_mode", "runtime_config",
-                      "lora_dropout"}  # what makes an adapter another one
-HARMLESS_STARTS = (True, False, None, "gaussian", "eva", "orthogonal", "mica")  # of init_lora_weights; others take from the base
+SETTINGS = {
+    "peft_type",
+    "task_type",
+    "auto_mapping",
+    "peft_version",
+    "base_model_name_or_path",
+    "revision",
+    "inference_mode",
+    "runtime_config",
+    "r",
+    "target_modules",
+    "exclude_modules",
+    "lora_alpha",
+    "lora_dropout",
+    "fan_in_fan_out",
+    "bias",
+    "use_rslora",
+    "modules_to_save",
+    "init_lora_weights",
+    "layers_to_transform",
+    "layers_pattern",
+    "rank_pattern",
+    "alpha_pattern",
+    "trainable_token_indices",
+    "loftq_config",
+    "eva_config",
+    "corda_config",
+    "lora_ga_config",
+    "use_dora",
+    "lora_bias",
+    "target_parameters",
+    "ensure_weight_tying",
+}
+SHAPING = SETTINGS - {
+    "auto_mapping",
+    "peft_version",
+    "base_model_name_or_path",
+    "revision",
+    "inference_mode",
+    "runtime_config",
+    "lora_dropout",
+}  # what makes an adapter another one
+# of init_lora_weights; others take from the base
+HARMLESS_STARTS = (True, False, None, "gaussian", "eva", "orthogonal", "mica")
 PATTERNS = ("target_modules", "exclude_modules", "target_parameters", "layers_pattern", "rank_pattern", "alpha_pattern")
 PATTERN_SECONDS = 5
 # As PEFT uses them: one that names layers on whole names, a key of rank_pattern on the end of one.
@@ -48,7 +103,9 @@ for pattern in patterns:
 
 @dataclasses.dataclass(frozen=True)
 class AdapterKind:
-    """What `folder` holds. `changes_base`: with the adapter on it, the base's own weights are others, also while it is off."""
+    """What `folder` holds. `changes_base`: with the adapter on it, the base's own weights are others, also while it is
+    off.
+    """
 
     folder: Path
     config: dict
@@ -60,26 +117,37 @@ class AdapterKind:
 
 
 def read_kind(folder: Path) -> AdapterKind:
-    """The adapter in `folder`, nothing of it loaded. Raises UserError for one that SQLoRA does not run, which says why."""
+    """The adapter in `folder`, nothing of it loaded. Raises UserError for one that SQLoRA does not run, which says
+    why.
+    """
     try:
         config = read_object(folder / CONFIGURATION, "name another --lora-checkpoint")
     except OSError as error:
-        raise UserError(f"{folder}: this adapter cannot be loaded: its {CONFIGURATION} cannot be read ({error.strerror}); name "
-                        f"another --lora-checkpoint") from None
+        raise UserError(
+            f"{folder}: this adapter cannot be loaded: its {CONFIGURATION} cannot be read ({error.strerror}); name "
+            f"another --lora-checkpoint"
+        ) from None
     if beyond := _beyond(config):
         raise UserError(f"{folder}: this adapter {beyond}; name another --lora-checkpoint, or use it with PEFT alone")
     shapes = _shapes(folder / WEIGHTS)
     largest = max((number for shape in shapes.values() for number in shape), default=0)
     if wide := [rank for rank in _ranks(config) if rank > largest]:
-        raise UserError(f"{folder}: {CONFIGURATION} asks for the rank {wide[0]}, and no tensor in {WEIGHTS} is so large; the two "
-                        f"do not belong together: name another --lora-checkpoint")
+        raise UserError(
+            f"{folder}: {CONFIGURATION} asks for the rank {wide[0]}, and no tensor in {WEIGHTS} is so large; the two "
+            f"do not belong together: name another --lora-checkpoint"
+        )
     start, bias = config.get("init_lora_weights"), config.get("bias", "none")
-    changes = start not in HARMLESS_STARTS or bias not in ("none", False, None) or any(_of_base(name, config) for name in shapes)
+    changes = (
+        start not in HARMLESS_STARTS
+        or bias not in ("none", False, None)
+        or any(_of_base(name, config) for name in shapes)
+    )
     return AdapterKind(folder, config, changes)
 
 
 def check_patterns(kind: AdapterKind, names: Iterable[str]) -> None:
-    """Raises UserError if a regular expression of the adapter takes more than PATTERN_SECONDS on the base's `names`, or is none.
+    """Raises UserError if a regular expression of the adapter takes more than PATTERN_SECONDS on the base's `names`, or
+    is none.
 
     They are tried in a process of its own, since Python's cannot be stopped.
     """
@@ -87,31 +155,49 @@ def check_patterns(kind: AdapterKind, names: Iterable[str]) -> None:
     for setting in PATTERNS:
         value = kind.config.get(setting)
         patterns += [value] if isinstance(value, str) else list(value) if isinstance(value, list | dict) else []
-    patterns = [pattern for pattern in patterns if isinstance(pattern, str) and not pattern.replace(".", "").isidentifier()]
+    patterns = [
+        pattern for pattern in patterns if isinstance(pattern, str) and not pattern.replace(".", "").isidentifier()
+    ]
     if not patterns:
         return
     try:
-        subprocess.run([sys.executable, "-I", "-c", TRY_PATTERNS], input=json.dumps([patterns, list(names)]), text=True,
-                       check=True, capture_output=True, timeout=PATTERN_SECONDS)
+        subprocess.run(
+            [sys.executable, "-I", "-c", TRY_PATTERNS],
+            input=json.dumps([patterns, list(names)]),
+            text=True,
+            check=True,
+            capture_output=True,
+            timeout=PATTERN_SECONDS,
+        )
     except subprocess.TimeoutExpired:
         fault = f"it takes longer than {PATTERN_SECONDS} s"
     except subprocess.CalledProcessError as error:
         fault = (error.stderr.strip().splitlines() or ["the process that tried it ended"])[-1]
     else:
         return
-    raise UserError(f"{kind.folder}: {CONFIGURATION} names its layers by a regular expression that cannot be used, {patterns}: "
-                    f"{fault}; write the layers' names in its place, or name another --lora-checkpoint")
+    raise UserError(
+        f"{kind.folder}: {CONFIGURATION} names its layers by a regular expression that cannot be used, {patterns}: "
+        f"{fault}; write the layers' names in its place, or name another --lora-checkpoint"
+    )
 
 
 def check_quantised(kind: AdapterKind, quantised: bool) -> None:
     """Raises UserError if the adapter computes with the base's own numbers, and the base has low-bit ones."""
     start = kind.config.get("init_lora_weights")
-    needs = f"of the kind {kind.name}" if kind.name in UNQUANTISED else (
-        f"which starts from the base's own weights (init_lora_weights {start!r})" if start in ("orthogonal", "mica", "corda")
-        or str(start).startswith("pissa") else None)
+    needs = (
+        f"of the kind {kind.name}"
+        if kind.name in UNQUANTISED
+        else (
+            f"which starts from the base's own weights (init_lora_weights {start!r})"
+            if start in ("orthogonal", "mica", "corda") or str(start).startswith("pissa")
+            else None
+        )
+    )
     if quantised and needs:
-        raise UserError(f"{kind.folder}: an adapter {needs}, goes on an unquantised base alone; set LOW_BIT (--low-bit) to none, "
-                        f"or name another --lora-checkpoint")
+        raise UserError(
+            f"{kind.folder}: an adapter {needs}, goes on an unquantised base alone; set LOW_BIT (--low-bit) to none, "
+            f"or name another --lora-checkpoint"
+        )
 
 
 def _beyond(config: dict) -> str | None:
@@ -123,13 +209,18 @@ def _beyond(config: dict) -> str | None:
     if task not in (None, "CAUSAL_LM"):
         return f"was made for {task!r}, not for a causal language model"
     if str(start := config.get("init_lora_weights")).startswith("pissa_niter"):
-        return (f"took the base's weights apart with random numbers ({start}), which no loading does alike again: PEFT's "
-                f"save_pretrained(path_initial_model_for_weight_conversion=...) makes it an ordinary one")
+        return (
+            f"took the base's weights apart with random numbers ({start}), which no loading does alike again: PEFT's "
+            f"save_pretrained(path_initial_model_for_weight_conversion=...) makes it an ordinary one"
+        )
     if LEGACY:  # bigdl.py asks what its peft knows
         return None
     known = {field.name: _default(field) for field in dataclasses.fields(PEFT_TYPE_TO_CONFIG_MAPPING[name])}
-    odd = [key for key, value in config.items() if value and key not in SETTINGS
-           and (key not in known or (name == "LORA" and value != known[key]))]
+    odd = [
+        key
+        for key, value in config.items()
+        if value and key not in SETTINGS and (key not in known or (name == "LORA" and value != known[key]))
+    ]
     return f"has {', '.join(sorted(odd)[:5])}, which SQLoRA does not run" if odd else None
 
 
@@ -148,13 +239,17 @@ def _shapes(weights: Path) -> dict[str, list[int]]:
         with safe_open(weights, "pt") as file:
             return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 (safe_open has no iterator)
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{weights}: this adapter cannot be loaded: {error}; fetch it again, or name another "
-                        f"--lora-checkpoint") from None
+        raise UserError(
+            f"{weights}: this adapter cannot be loaded: {error}; fetch it again, or name another --lora-checkpoint"
+        ) from None
 
 
 def _of_base(name: str, config: dict) -> bool:
     """Whether a tensor of the file is one of the base's own, such as embeddings that were given further rows."""
     parts = name.split(".")
     saved = config.get("modules_to_save")
-    return parts[-1] in ("weight", "bias") and ("base_layer" in parts or parts[-2] in ("embed_tokens", "lm_head", "wte")) \
+    return (
+        parts[-1] in ("weight", "bias")
+        and ("base_layer" in parts or parts[-2] in ("embed_tokens", "lm_head", "wte"))
         and not (isinstance(saved, list) and set(saved) & set(parts))
+    )

@@ -1,4 +1,5 @@
-"""What a model's configuration says of how its rows may go through it: how long they may be, what each token sees, where an
+"""What a model's configuration says of how its rows may go through it: how long they may be, what each token sees,
+where an
 answer ends. Nothing is loaded for it."""
 
 from __future__ import annotations
@@ -11,9 +12,25 @@ from transformers.pytorch_utils import Conv1D
 from sqlora.system.errors import UserError
 
 # Whose attention is what passes.py and slots.py compute, once their windows and ropes allow it; the tests prove it.
-KNOWN_MODELS = ("llama", "mistral", "qwen2", "qwen3", "granite", "olmo", "olmo2", "olmo3", "smollm3", "gemma", "gemma3_text",
-                "phi3", "starcoder2", "helium", "cohere")
-LENGTHS = ("max_position_embeddings", "max_seq_len", "context_length")  # names of the longest row: of most models, MPT, RWKV
+KNOWN_MODELS = (
+    "llama",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "granite",
+    "olmo",
+    "olmo2",
+    "olmo3",
+    "smollm3",
+    "gemma",
+    "gemma3_text",
+    "phi3",
+    "starcoder2",
+    "helium",
+    "cohere",
+)
+# names of the longest row: of most models, MPT, RWKV
+LENGTHS = ("max_position_embeddings", "max_seq_len", "context_length")
 CHANGING_ROPES = ("dynamic", "longrope")  # whose frequencies transformers computes from the longest row of a batch
 
 
@@ -24,7 +41,8 @@ def longest_row(config) -> float:
 
 
 def why_inexact(config, longest: int) -> str | None:
-    """What keeps rows of at most `longest` tokens from sharing what they begin with, or from going on in slots; None if nothing
+    """What keeps rows of at most `longest` tokens from sharing what they begin with, or from going on in slots; None if
+    nothing
     does."""
     if config.model_type not in KNOWN_MODELS:
         return f"a {config.model_type} model is not known to pack exactly"
@@ -43,8 +61,14 @@ def why_inexact(config, longest: int) -> str | None:
 def own_dropout(config) -> str | None:
     """The name of a dropout that the base model itself has in training, beside the adapter's."""
     other = ("classifier", "summary")  # heads that are not there
-    return next((name for name, value in config.to_dict().items()
-                 if "drop" in name and not name.startswith(other) and isinstance(value, float) and value > 0), None)
+    return next(
+        (
+            name
+            for name, value in config.to_dict().items()
+            if "drop" in name and not name.startswith(other) and isinstance(value, float) and value > 0
+        ),
+        None,
+    )
 
 
 def narrowest_window(config) -> int | None:
@@ -56,12 +80,16 @@ def narrowest_window(config) -> int | None:
 
 
 def goes_alone(config, longest: int) -> bool:
-    """Whether each row of up to `longest` tokens must go through by itself: a longer one beside it would change its rope."""
+    """Whether each row of up to `longest` tokens must go through by itself: a longer one beside it would change its
+    rope.
+    """
     return any(longest > length for _, length in _changing_ropes(config))
 
 
 def _changing_ropes(config) -> Iterator[tuple[str, float]]:
-    """The kind of each rope whose frequencies change with the length of rows, and the length up to which they do not."""
+    """The kind of each rope whose frequencies change with the length of rows, and the length up to which they do
+    not.
+    """
     ropes = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
     for rope in (ropes, *ropes.values()):  # one, or one for each kind of layer
         kind = (rope.get("rope_type") or rope.get("type")) if isinstance(rope, dict) else None
@@ -71,14 +99,24 @@ def _changing_ropes(config) -> Iterator[tuple[str, float]]:
 
 def adaptable_layers(model) -> list[str]:
     """The names of the model's linear layers, which may have an adapter: all but the output layer."""
-    return sorted({name.rsplit(".", 1)[-1] for name, module in model.named_modules()
-                   if isinstance(module, (torch.nn.Linear, Conv1D)) and module is not model.get_output_embeddings()})
+    return sorted(
+        {
+            name.rsplit(".", 1)[-1]
+            for name, module in model.named_modules()
+            if isinstance(module, (torch.nn.Linear, Conv1D)) and module is not model.get_output_embeddings()
+        }
+    )
 
 
 def end_tokens(model, tokenizer) -> set[int]:
     """The tokens of which any ends an answer: the tokenizer's EOS, and all that the model's two configurations name."""
-    named = [tokenizer.eos_token_id, *(getattr(config, "eos_token_id", None)
-                                       for config in (model.config, getattr(model, "generation_config", None)))]
+    named = [
+        tokenizer.eos_token_id,
+        *(
+            getattr(config, "eos_token_id", None)
+            for config in (model.config, getattr(model, "generation_config", None))
+        ),
+    ]
     listed = [token for one in named for token in (one if isinstance(one, Iterable) else [one])]
     known = model.get_input_embeddings().num_embeddings
     return {token for token in listed if token is not None and 0 <= token < known}
@@ -93,5 +131,7 @@ def check_tokens(model, tokenizer) -> None:
     highest = max((token for token in tokenizer.get_vocab().values() if token not in special), default=0)
     known = model.get_input_embeddings().num_embeddings
     if highest >= known:
-        raise UserError(f"BASE_MODEL (--base-model): its tokenizer has tokens up to {highest:,}, and the model embeddings for "
-                        f"{known:,} alone; use the tokenizer files that the model was trained with")
+        raise UserError(
+            f"BASE_MODEL (--base-model): its tokenizer has tokens up to {highest:,}, and the model embeddings for "
+            f"{known:,} alone; use the tokenizer files that the model was trained with"
+        )

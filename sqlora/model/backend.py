@@ -1,8 +1,8 @@
 """The backend of this environment: the module that loads the base with its low-bit weights.
 
-bitsandbytes.py and bigdl.py have one interface, Backend. They need different versions of transformers, so an environment has
-one of them, which BACKEND must name. A further backend is a module with this interface, a line in BACKENDS below, and its name
-in settings/kinds.py.
+bitsandbytes.py and bigdl.py have one interface, Backend. They need different versions of transformers, so an
+environment has one of them, which BACKEND must name. A further backend is a module with this interface, a line in
+BACKENDS below, and its name in settings/kinds.py.
 """
 
 from __future__ import annotations

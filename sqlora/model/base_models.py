@@ -14,7 +14,9 @@ WEIGHTS = ("*.safetensors", "*.bin")
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A base model's folder, and what identifies it: hub id or folder, hub commit, hash of its configuration and weights."""
+    """A base model's folder, and what identifies it: hub id or folder, hub commit, hash of its configuration and
+    weights.
+    """
 
     folder: Path
     id: str
@@ -23,21 +25,29 @@ class BaseModel:
 
 
 def find_base_model(name: str) -> BaseModel:
-    """The model `name`, a folder or a hub id, downloaded if it is not in the cache. Raises UserError if it is nowhere."""
+    """The model `name`, a folder or a hub id, downloaded if it is not in the cache. Raises UserError if it is
+    nowhere.
+    """
     folder = Path(name)
     if folder.is_dir():
         revision = None
     elif folder.exists():
         raise UserError(f"BASE_MODEL (--base-model) is {name!r}, a file; name the folder that holds config.json")
     elif name.count("/") > 1 or name[0] in "./~\\":
-        raise UserError(f"BASE_MODEL (--base-model) is {name!r}, and there is no such folder; name a folder or a hub id")
+        raise UserError(
+            f"BASE_MODEL (--base-model) is {name!r}, and there is no such folder; name a folder or a hub id"
+        )
     else:
         folder = _download(name)
         revision = folder.name
     if not (folder / "config.json").is_file():
-        raise UserError(f"BASE_MODEL (--base-model) is {name!r}, and it has no config.json; it must be a transformers model")
+        raise UserError(
+            f"BASE_MODEL (--base-model) is {name!r}, and it has no config.json; it must be a transformers model"
+        )
     if odd := [file.name for file in folder.iterdir() if file.exists() and not (file.is_file() or file.is_dir())]:
-        raise UserError(f"BASE_MODEL (--base-model) is {name!r}, and its {odd[0]} is a device or a pipe, not a file; remove it")
+        raise UserError(
+            f"BASE_MODEL (--base-model) is {name!r}, and its {odd[0]} is a device or a pipe, not a file; remove it"
+        )
     return BaseModel(folder, name, revision, _content_hash(folder))
 
 
@@ -47,25 +57,36 @@ def _download(repo: str) -> Path:
     try:
         files = list_files("model", repo)
         weights = WEIGHTS[1] if files and not any(file.endswith(".safetensors") for file in files) else WEIGHTS[0]
-        return download.fetch(f"BASE_MODEL (--base-model) {repo!r}", "model", repo, ["*.json", "*.model", "*.txt", weights],
-                              ["*/*", "consolidated*"], offline=files is None)
+        return download.fetch(
+            f"BASE_MODEL (--base-model) {repo!r}",
+            "model",
+            repo,
+            ["*.json", "*.model", "*.txt", weights],
+            ["*/*", "consolidated*"],
+            offline=files is None,
+        )
     except errors.GatedRepoError:
-        raise UserError(f"BASE_MODEL (--base-model) is {repo!r}, which is gated: accept its terms on its page and log in "
-                        f"with `hf auth login`, or name a local folder") from None
+        raise UserError(
+            f"BASE_MODEL (--base-model) is {repo!r}, which is gated: accept its terms on its page and log in "
+            f"with `hf auth login`, or name a local folder"
+        ) from None
     except (errors.RepositoryNotFoundError, errors.HFValidationError):
-        raise UserError(f"BASE_MODEL (--base-model) is {repo!r}, and neither a folder nor a public model on the hub has this "
-                        f"name; correct it, or log in with `hf auth login` if it is private") from None
+        raise UserError(
+            f"BASE_MODEL (--base-model) is {repo!r}, and neither a folder nor a public model on the hub has this "
+            f"name; correct it, or log in with `hf auth login` if it is private"
+        ) from None
     except (FileNotFoundError, *download.network_errors()) as error:
-        raise UserError(f"BASE_MODEL (--base-model) is {repo!r}, which is not wholly in the cache, and the hub is out of reach "
-                        f"({type(error).__name__}); {WAYS_OUT}") from None
+        raise UserError(
+            f"BASE_MODEL (--base-model) is {repo!r}, which is not wholly in the cache, and the hub is out of reach "
+            f"({type(error).__name__}); {WAYS_OUT}"
+        ) from None
 
 
 def _content_hash(folder: Path) -> str:
     """Sixteen hexadecimal digits over config.json and each weight file's name, size and ends.
 
-    The ends hold a safetensors file's header and its last weights; to read all of 13 GB would take longer than loading it.
+    The ends hold a safetensors file's header and its last weights; to read all of 13 GB would take longer than loading
+    it.
     """
     weights = sorted(path for pattern in WEIGHTS for path in folder.glob(pattern))
     return files_hash(weights, (folder / "config.json").read_bytes())
-
-

@@ -1,4 +1,5 @@
-"""BACKEND bigdl: the base model through bigdl-llm or ipex-llm, on an Intel GPU or a CPU, beside transformers 4.34 to 4.37.
+"""BACKEND bigdl: the base model through bigdl-llm or ipex-llm, on an Intel GPU or a CPU, beside transformers 4.34 to
+4.37.
 
 It has the interface of backend.py; transformers4.py has the Trainer of that time.
 """
@@ -43,17 +44,32 @@ LOW_BITS = ("sym_int4", "nf4", "none")
 LOW_BITS_OF = {"cpu": ("sym_int4", "none"), "xpu": ("nf4", "sym_int4", "none")}  # that train, by device
 LLAMA_TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": None}
 INSTALL = "pip install -r requirements/bigdl.txt in an environment of its own"
-# What an adapter's configuration may have since, and an older peft would pass over without a word, though it changes the sums.
-SINCE = ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "lora_bias", "layer_replication", "use_qalora", "use_bdlora",
-         "exclude_modules", "trainable_token_indices", "target_parameters", "alora_invocation_tokens")
+# What an adapter's configuration may have since, and an older peft would pass over without a word, though it changes
+# the sums.
+SINCE = (
+    "use_dora",
+    "use_rslora",
+    "rank_pattern",
+    "alpha_pattern",
+    "lora_bias",
+    "layer_replication",
+    "use_qalora",
+    "use_bdlora",
+    "exclude_modules",
+    "trainable_token_indices",
+    "target_parameters",
+    "alora_invocation_tokens",
+)
 
 
 @functools.cache  # ipex-llm pretends to be bigdl once it is imported
 def package() -> str:
     """The name of the installed package. Raises UserError if there is none, and for more than one process."""
     if distributed.several():
-        raise UserError("BACKEND (--backend) is 'bigdl', which trains in one process here; start finetune.py without a launcher, "
-                        "or set it to bitsandbytes")
+        raise UserError(
+            "BACKEND (--backend) is 'bigdl', which trains in one process here; start finetune.py without a launcher, "
+            "or set it to bitsandbytes"
+        )
     for name in PACKAGES:
         if importlib.util.find_spec(name.partition(".")[0]) and importlib.util.find_spec(name):
             logging.basicConfig(level=logging.WARNING)  # before the package sets its own, louder one
@@ -76,8 +92,10 @@ def choose_device(settings: Settings) -> Device:
     if wanted == "auto":
         wanted = "xpu" if devices.is_there("xpu") else "cpu"
     if wanted not in LOW_BITS_OF:
-        raise UserError(f"DEVICE (--device) is {wanted!r}, and BACKEND bigdl runs on xpu and cpu; set one of these, or BACKEND "
-                        f"(--backend) to bitsandbytes")
+        raise UserError(
+            f"DEVICE (--device) is {wanted!r}, and BACKEND bigdl runs on xpu and cpu; set one of these, or BACKEND "
+            f"(--backend) to bitsandbytes"
+        )
     if settings.DTYPE == "float16":
         raise UserError("DTYPE (--dtype) is float16, in which bigdl does not train; use bfloat16, float32 or auto")
     dtype = "bfloat16" if (wanted, settings.DTYPE) == ("xpu", "auto") else settings.DTYPE
@@ -100,8 +118,10 @@ def check_low_bit(low_bit: str, kind: str) -> None:
         why = "which the library refuses there"
     else:
         why = "whose losses the library makes NaN there without a word"
-    raise UserError(f"LOW_BIT (--low-bit) is {low_bit!r}, and BACKEND is bigdl on {kind}, {why}; set it to "
-                    f"{' or '.join(LOW_BITS_OF[kind])}")
+    raise UserError(
+        f"LOW_BIT (--low-bit) is {low_bit!r}, and BACKEND is bigdl on {kind}, {why}; set it to "
+        f"{' or '.join(LOW_BITS_OF[kind])}"
+    )
 
 
 class PreTrainedTokenizerFast(transformers.PreTrainedTokenizerFast):  # named as it, since that is what is saved
@@ -117,7 +137,9 @@ class PreTrainedTokenizerFast(transformers.PreTrainedTokenizerFast):  # named as
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """From tokenizer.json, of today too, or else from sentencepiece's tokenizer.model. Raises ValueError for a later kind."""
+    """From tokenizer.json, of today too, or else from sentencepiece's tokenizer.model. Raises ValueError for a later
+    kind.
+    """
     file, config = folder / "tokenizer.json", folder / "tokenizer_config.json"
     named = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
     if file.is_file():
@@ -128,16 +150,25 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
         raise ValueError("there is neither a tokenizer.json nor a tokenizer.model")
     else:  # the special tokens of Llama
         backend, named = LlamaTokenizerFast(str(folder / "tokenizer.model")).backend_tokenizer, LLAMA_TOKENS
-    tokens = {name: value if isinstance(value, str) else value["content"] for name in LLAMA_TOKENS if (value := named.get(name))}
-    return PreTrainedTokenizerFast(tokenizer_object=backend, clean_up_tokenization_spaces=False, verbose=False, **tokens)
+    tokens = {
+        name: value if isinstance(value, str) else value["content"]
+        for name in LLAMA_TOKENS
+        if (value := named.get(name))
+    }
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, clean_up_tokenization_spaces=False, verbose=False, **tokens
+    )
 
 
 def _read_tokenizer(spec: dict) -> Tokenizer:
-    """A tokenizer.json's tokenizer, with what later versions of tokenizers write otherwise put into the words of this one."""
+    """A tokenizer.json's tokenizer, with what later versions of tokenizers write otherwise put into the words of this
+    one.
+    """
     model, split = spec["model"], spec.get("pre_tokenizer") or {}
     if any(isinstance(merge, list) for merge in model.get("merges", [])):  # since 0.20
         model["merges"] = [" ".join(merge) for merge in model["merges"]]
-    if split.get("type") == "Metaspace" and split.get("split") is False:  # since 0.19; before, Llama's spaces were replaced so:
+    # since 0.19; before, Llama's spaces were replaced so:
+    if split.get("type") == "Metaspace" and split.get("split") is False:
         space, prefix = split["replacement"], split["prepend_scheme"]
         steps = [{"type": "Prepend", "prepend": space}] * (prefix != "never")
         steps.append({"type": "Replace", "pattern": {"String": " "}, "content": space})
@@ -164,7 +195,9 @@ def load_config(folder: Path) -> PretrainedConfig:
         config.rope_scaling = None if kind == "default" else {"type": kind, "factor": rope["factor"]}
     size = getattr(config, "head_dim", None)
     if size and size * config.num_attention_heads != config.hidden_size:
-        raise ValueError(f"its heads have {size} numbers each, and BACKEND bigdl takes hidden_size / num_attention_heads alone")
+        raise ValueError(
+            f"its heads have {size} numbers each, and BACKEND bigdl takes hidden_size / num_attention_heads alone"
+        )
     return config
 
 
@@ -181,8 +214,9 @@ def load_model(base: BaseModel, settings: Settings, device: Device) -> tuple[Pre
 
     folder, config = base.folder, load_config(base.folder)
     if settings.LOW_BIT == "none":
-        model = Reporting.from_pretrained(folder, config=config, torch_dtype=device.dtype, low_cpu_mem_usage=True,
-                                          trust_remote_code=False)
+        model = Reporting.from_pretrained(
+            folder, config=config, torch_dtype=device.dtype, low_cpu_mem_usage=True, trust_remote_code=False
+        )
     else:
         loader = importlib.import_module(package() + ".transformers").AutoModelForCausalLM
         model = type("Loader", (loader,), {"HF_Model": Reporting}).from_pretrained(
@@ -209,7 +243,9 @@ def weights_in_memory(model: PreTrainedModel, settings: Settings) -> str:
 def wrap(model, lora, settings: Settings) -> PeftModel:
     """The model with a fresh adapter of peft's LoraConfig `lora`."""
     if settings.LOW_BIT != "none":
-        model = qlora().prepare_model_for_kbit_training(model, use_gradient_checkpointing=settings.GRADIENT_CHECKPOINTING)
+        model = qlora().prepare_model_for_kbit_training(
+            model, use_gradient_checkpointing=settings.GRADIENT_CHECKPOINTING
+        )
     elif settings.GRADIENT_CHECKPOINTING:
         model.enable_input_require_grads()
     if lora.target_modules == "all-linear":  # which its peft does not know

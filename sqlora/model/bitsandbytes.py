@@ -1,4 +1,6 @@
-"""BACKEND bitsandbytes: NF4 and FP4 weights on CUDA, XPU and CPU, with transformers 5. It has the interface of backend.py."""
+"""BACKEND bitsandbytes: NF4 and FP4 weights on CUDA, XPU and CPU, with transformers 5. It has the interface of
+backend.py.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,14 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaTokenizer, PretrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 
 from sqlora.model import device as devices
 from sqlora.model import quantised, sharding
@@ -24,8 +33,9 @@ UNPACKS = True
 def choose_device(settings: Settings) -> Device:
     """The device and compute type of a run, by DEVICE and DTYPE. Raises UserError for a LOW_BIT of another backend."""
     if settings.LOW_BIT not in LOW_BITS:
-        raise UserError(f"LOW_BIT (--low-bit) is {settings.LOW_BIT!r}, a type of BACKEND bigdl; set it to "
-                        f"{' or '.join(LOW_BITS)}")
+        raise UserError(
+            f"LOW_BIT (--low-bit) is {settings.LOW_BIT!r}, a type of BACKEND bigdl; set it to {' or '.join(LOW_BITS)}"
+        )
     return devices.choose_device(settings.DEVICE, settings.DTYPE)
 
 
@@ -88,15 +98,20 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
 
 
 def keep_4bit_unpacked(model: torch.nn.Module, training: bool) -> None:
-    """Keeps bitsandbytes from repacking the weights where that would stop the learning, lose precision or fail an assertion.
+    """Keeps bitsandbytes from repacking the weights where that would stop the learning, lose precision or fail an
+    assertion.
 
     On a CPU with AVX512_BF16, bitsandbytes 0.50 repacks a Linear4bit at its first forward in eval mode. From then on no
-    gradient flows through it, it computes in bfloat16 whatever DTYPE says, and an output width that is no multiple of 32 is
-    refused, as an input width that is no multiple of a block.
+    gradient flows through it, it computes in bfloat16 whatever DTYPE says, and an output width that is no multiple of
+    32 is refused, as an input width that is no multiple of a block.
     """
     from bitsandbytes.nn import Linear4bit
 
     for module in model.modules():
-        if isinstance(module, Linear4bit) and (training or module.compute_dtype != torch.bfloat16 or module.out_features % 32
-                                               or module.in_features % module.weight.blocksize):
+        if isinstance(module, Linear4bit) and (
+            training
+            or module.compute_dtype != torch.bfloat16
+            or module.out_features % 32
+            or module.in_features % module.weight.blocksize
+        ):
             module.support_avx512bf16_for_cpu = False

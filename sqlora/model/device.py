@@ -20,8 +20,8 @@ LENGTH_STEP = 8  # lengths of padded rows, which matrix units like
 
 UNKNOWN_FREE = 4e9  # bytes, where a device does not tell its free memory
 PREFERENCE = ("xpu", "cuda", "cpu")
-# A matrix product is compiled for each shape, and oneDNN keeps 1024 of them, and torch's ideep above it as many again: passes are
-# of many lengths, and memory grows by a megabyte with each.
+# A matrix product is compiled for each shape, and oneDNN keeps 1024 of them, and torch's ideep above it as many again:
+# passes are of many lengths, and memory grows by a megabyte with each.
 KEPT_PRODUCTS = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
 MOST_KEPT = "64"
 M_MMAP_THRESHOLD, SMALL_BLOCK, LARGE_BLOCK = -3, 1 << 18, 1 << 25  # of mallopt(3); bytes
@@ -54,8 +54,10 @@ def choose_device(wanted: str, dtype: str) -> Device:
     elif wanted in there:
         kind, reason = wanted, "as DEVICE asks"
     else:
-        raise UserError(f"DEVICE (--device) is {wanted!r}, and this torch ({torch.__version__}) sees only "
-                        f"{', '.join(there)}; use one of these or auto, or install the driver and torch for {wanted}")
+        raise UserError(
+            f"DEVICE (--device) is {wanted!r}, and this torch ({torch.__version__}) sees only "
+            f"{', '.join(there)}; use one of these or auto, or install the driver and torch for {wanted}"
+        )
     if dtype != "auto":
         number, why = getattr(torch, dtype), "as DTYPE asks"
     else:
@@ -68,10 +70,12 @@ def choose_device(wanted: str, dtype: str) -> Device:
 
 
 def give_memory_back(always: bool) -> None:
-    """Whether glibc gives blocks back to the system as soon as they are freed, or keeps them in a heap, which gets full of holes.
+    """Whether glibc gives blocks back to the system as soon as they are freed, or keeps them in a heap, which gets full
+    of holes.
 
-    On two cores of a Xeon a pass of SmolLM2's shape (ten layers, all-linear, float32, 1,058 tokens) took 1.23 GB with such a heap
-    and 0.84 without, in the same time; but small blocks cost time: the demo trains at half the speed without.
+    On two cores of a Xeon a pass of SmolLM2's shape (ten layers, all-linear, float32, 1,058 tokens) took 1.23 GB with
+    such a heap and 0.84 without, in the same time; but small blocks cost time: the demo trains at half the speed
+    without.
     """
     if allocator := getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None:
         allocator(M_MMAP_THRESHOLD, SMALL_BLOCK if always else LARGE_BLOCK)
@@ -126,7 +130,9 @@ def free_memory(kind: str) -> int | None:
 
 
 def _left_in_group() -> float:
-    """Bytes that this process's control groups (version 2; of a container or a service) let it take; infinite without a limit."""
+    """Bytes that this process's control groups (version 2; of a container or a service) let it take; infinite without a
+    limit.
+    """
     left = float("inf")
     with contextlib.suppress(OSError, ValueError, StopIteration):
         lines = Path("/proc/self/cgroup").read_text().splitlines()

@@ -22,7 +22,8 @@ from sqlora.prompt.encoding import check_tokenizer
 from sqlora.settings.settings import REQUIREMENTS, Settings
 from sqlora.system.errors import UserError
 
-MAMBAS = ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h")  # whose out_proj PEFT refuses: its weight is read past it
+# whose out_proj PEFT refuses: its weight is read past it
+MAMBAS = ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h")
 
 
 def choose_device(settings: Settings) -> Device:
@@ -31,9 +32,11 @@ def choose_device(settings: Settings) -> Device:
     Raises UserError if BACKEND is not installed, or has not this device or LOW_BIT there: before anything is loaded.
     """
     if settings.BACKEND != backend.NAME:
-        raise UserError(f"BACKEND (--backend) is {settings.BACKEND!r}, and this environment has transformers "
-                        f"{transformers.__version__}, for {backend.NAME}; set it to {backend.NAME}, or pip install -r "
-                        f"{REQUIREMENTS[settings.BACKEND]} in an environment of its own")
+        raise UserError(
+            f"BACKEND (--backend) is {settings.BACKEND!r}, and this environment has transformers "
+            f"{transformers.__version__}, for {backend.NAME}; set it to {backend.NAME}, or pip install -r "
+            f"{REQUIREMENTS[settings.BACKEND]} in an environment of its own"
+        )
     return backend.choose_device(settings)
 
 
@@ -50,19 +53,24 @@ def load_tokenizer(base: BaseModel):
 def check_causal(base: BaseModel, longest: int = 0) -> PretrainedConfig:
     """The model's configuration.
 
-    Raises UserError unless the folder's config.json is that of a causal language model that transformers knows, with room for
-    `longest` tokens.
+    Raises UserError unless the folder's config.json is that of a causal language model that transformers knows, with
+    room for `longest` tokens.
     """
     try:
         config = backend.load_config(base.folder)
     except (OSError, ValueError, KeyError, ImportError, RecursionError) as error:
         raise _unusable(base, "its config.json cannot be used", error) from None
     # Where config.json does not say, those that are causal alone.
-    architectures = config.architectures or [name for name in [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)]
-                                             if name and config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES]
+    architectures = config.architectures or [
+        name
+        for name in [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)]
+        if name and config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    ]
     if not any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in architectures):
-        raise UserError(f"BASE_MODEL (--base-model) is {base.id!r}, a {', '.join(architectures) or config.model_type}, which is "
-                        f"not a causal language model; name one such as a Llama")
+        raise UserError(
+            f"BASE_MODEL (--base-model) is {base.id!r}, a {', '.join(architectures) or config.model_type}, which is "
+            f"not a causal language model; name one such as a Llama"
+        )
     if longest > (most := architecture.longest_row(config)):
         raise UserError(f"MAX_LENGTH (--max-length) is {longest}, and {base.id!r} sees at most {most} tokens; lower it")
     return config
@@ -77,12 +85,16 @@ def load_base(base: BaseModel, settings: Settings, device: Device, training: boo
         model, missing = backend.load_model(base, settings, device)
     except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, ImportError) as error:
         if isinstance(error, torch.OutOfMemoryError):
-            raise UserError(f"BASE_MODEL (--base-model) is {base.id!r}, which does not fit into the memory of {device.name}; "
-                            f"set LOW_BIT to nf4, or take a smaller model") from None
+            raise UserError(
+                f"BASE_MODEL (--base-model) is {base.id!r}, which does not fit into the memory of {device.name}; "
+                f"set LOW_BIT to nf4, or take a smaller model"
+            ) from None
         raise _unusable(base, "its weights cannot be loaded", error) from None
     if missing:
-        raise UserError(f"BASE_MODEL (--base-model) is {base.id!r}, and {len(missing)} of its weights are missing, first "
-                        f"{min(missing)}; download it again")
+        raise UserError(
+            f"BASE_MODEL (--base-model) is {base.id!r}, and {len(missing)} of its weights are missing, first "
+            f"{min(missing)}; download it again"
+        )
     model.requires_grad_(False)
     if getattr(model.config, "output_router_logits", False):  # for the loss of a mixture's router, which is not trained
         model.config.output_router_logits = False
@@ -93,8 +105,10 @@ def load_base(base: BaseModel, settings: Settings, device: Device, training: boo
 def _unusable(base: BaseModel, fault: str, error: Exception) -> UserError:
     name = f"BASE_MODEL (--base-model) is {base.id!r}"
     if "trust_remote_code" in str(error):
-        return UserError(f"{name}, which needs code of its own, and SQLoRA runs no code that comes with a model; name a model of "
-                         f"a kind that transformers has")
+        return UserError(
+            f"{name}, which needs code of its own, and SQLoRA runs no code that comes with a model; name a model of "
+            f"a kind that transformers has"
+        )
     return UserError(f"{name}, and {fault}: {error}")
 
 
@@ -104,7 +118,9 @@ def weights_in_memory(model: PreTrainedModel, settings: Settings) -> str:
 
 
 def wrap_with_adapter(model: PreTrainedModel, settings: Settings) -> PeftModel:
-    """A fresh LoRA adapter around the base, in float32. Raises UserError for LORA_TARGETS that the model cannot have."""
+    """A fresh LoRA adapter around the base, in float32. Raises UserError for LORA_TARGETS that the model cannot
+    have.
+    """
     targets: list[str] | str = settings.LORA_TARGETS
     there = architecture.adaptable_layers(model)
     if targets == ["all-linear"] and model.config.model_type in MAMBAS:
@@ -112,8 +128,9 @@ def wrap_with_adapter(model: PreTrainedModel, settings: Settings) -> PeftModel:
     elif targets == ["all-linear"]:
         targets = "all-linear"
     elif absent := [name for name in targets if name not in there]:
-        raise UserError(f"LORA_TARGETS (--lora-targets) names {', '.join(absent)}, which the model lacks; it has "
-                        f"{', '.join(there)}")
+        raise UserError(
+            f"LORA_TARGETS (--lora-targets) names {', '.join(absent)}, which the model lacks; it has {', '.join(there)}"
+        )
     torch.manual_seed(settings.SEED)  # which the adapter's first weights are drawn with
     lora = LoraConfig(
         r=settings.LORA_R,
@@ -125,9 +142,11 @@ def wrap_with_adapter(model: PreTrainedModel, settings: Settings) -> PeftModel:
     try:
         return backend.wrap(model, lora, settings)
     except ValueError as error:
-        raise UserError(f"LORA_TARGETS (--lora-targets) is {', '.join(settings.LORA_TARGETS)}, and LORA_DROPOUT (--lora-dropout) "
-                        f"{settings.LORA_DROPOUT}, which this model cannot be given: {error}; name some of "
-                        f"{', '.join(there)}") from error
+        raise UserError(
+            f"LORA_TARGETS (--lora-targets) is {', '.join(settings.LORA_TARGETS)}, and LORA_DROPOUT (--lora-dropout) "
+            f"{settings.LORA_DROPOUT}, which this model cannot be given: {error}; name some of "
+            f"{', '.join(there)}"
+        ) from error
 
 
 def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:

@@ -1,4 +1,6 @@
-"""Low-bit weights made plain again, and an adapter folded into plain weights: what is left is an ordinary transformers model."""
+"""Low-bit weights made plain again, and an adapter folded into plain weights: what is left is an ordinary transformers
+model.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from transformers import PreTrainedModel
 
 from sqlora.system.errors import UserError
 
-FLAGS = ("is_quantized", "is_loaded_in_4bit", "is_loaded_in_8bit", "quantization_method", "hf_quantizer")  # set by transformers
+# set by transformers
+FLAGS = ("is_quantized", "is_loaded_in_4bit", "is_loaded_in_8bit", "quantization_method", "hf_quantizer")
 
 
 def base_of(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
@@ -20,10 +23,12 @@ def base_of(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
 
 @torch.no_grad()
 def unpack(model: PreTrainedModel | PeftModel, dtype: torch.dtype) -> None:
-    """Makes `model` plain, in place: each layer of bitsandbytes a torch.nn.Linear with the weights that it computed with.
+    """Makes `model` plain, in place: each layer of bitsandbytes a torch.nn.Linear with the weights that it computed
+    with.
 
-    Layers are taken one at a time and their low-bit weights freed, so the peak is the plain model and one layer. They get
-    `dtype`, and so does the rest of the base, but not its buffers: a rope's frequencies are float32. An adapter stays as it is.
+    Layers are taken one at a time and their low-bit weights freed, so the peak is the plain model and one layer. They
+    get `dtype`, and so does the rest of the base, but not its buffers: a rope's frequencies are float32. An adapter
+    stays as it is.
     """
     from bitsandbytes.nn import Linear4bit, Linear8bitLt
 
@@ -47,8 +52,8 @@ def unpack(model: PreTrainedModel | PeftModel, dtype: torch.dtype) -> None:
 def fold(model: PeftModel) -> PreTrainedModel:
     """The base of `model` with the adapter added to its weights, in place: `model` itself is of no use afterwards.
 
-    The sum is computed in float32 where the adapter is float32, and rounded once to the base's type. 4-bit layers must have
-    been unpacked. Raises UserError if the adapter cannot be folded in, or a weight would not be finite.
+    The sum is computed in float32 where the adapter is float32, and rounded once to the base's type. 4-bit layers must
+    have been unpacked. Raises UserError if the adapter cannot be folded in, or a weight would not be finite.
     """
     name = model.active_adapter
     config = copy.copy(model.peft_config[name])
@@ -66,8 +71,10 @@ def fold(model: PeftModel) -> PreTrainedModel:
             raise
         raise UserError(f"this adapter cannot be folded into its base: {error}; use it unfolded") from error
     if broken := [name for name, weight in merged.named_parameters() if not weight.isfinite().all()]:
-        raise UserError(f"with the adapter folded in, {len(broken)} weights are not finite, first {broken[0]}; the adapter is "
-                        f"broken, or the type too narrow for it: use bfloat16 or float32")
+        raise UserError(
+            f"with the adapter folded in, {len(broken)} weights are not finite, first {broken[0]}; the adapter is "
+            f"broken, or the type too narrow for it: use bfloat16 or float32"
+        )
     merged.requires_grad_(False)
     return merged.eval()
 
@@ -93,7 +100,8 @@ def _dequantised(weight) -> torch.Tensor:
     from bitsandbytes.functional import _convert_weight_packed_for_cpu_inverse, dequantize_4bit
 
     packed, state = weight.data, weight.quant_state
-    if getattr(state, "packing_format_for_cpu", False):  # repacked at its first forward, see bitsandbytes.keep_4bit_unpacked
+    # repacked at its first forward, see bitsandbytes.keep_4bit_unpacked
+    if getattr(state, "packing_format_for_cpu", False):
         state.original_nested = False  # or the inverse would quantise the blocks' scales again, with a further loss
         packed, state = _convert_weight_packed_for_cpu_inverse(packed, state)
         state.absmax = state.absmax.T.reshape(-1).float()

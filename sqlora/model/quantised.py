@@ -1,6 +1,8 @@
-"""Bases whose files are quantised already: made plain as they are read, taken as they are, or refused; and what is in memory.
+"""Bases whose files are quantised already: made plain as they are read, taken as they are, or refused; and what is in
+memory.
 
-Scales that are passed over leave weights that are wrong by their factor, and no library says so: they are looked for here.
+Scales that are passed over leave weights that are wrong by their factor, and no library says so: they are looked for
+here.
 """
 
 from __future__ import annotations
@@ -17,7 +19,15 @@ from sqlora.system.errors import UserError
 
 NONE = "none"
 MADE_PLAIN = ("fp8", "mxfp8", "mxfp4", "compressed-tensors")  # by transformers, while it reads them (dequantize=True)
-OF_ACTIVATIONS = ("input_scale", "activation_scale", "input_zero_point", "output_scale", "k_scale", "v_scale", "q_scale")
+OF_ACTIVATIONS = (
+    "input_scale",
+    "activation_scale",
+    "input_zero_point",
+    "output_scale",
+    "k_scale",
+    "v_scale",
+    "q_scale",
+)
 TOLD_FROM = 0.05  # of the weights; a smaller part is not spoken of
 ORIGINAL = "name the model that it was made from, whose weights are not quantised"
 
@@ -35,29 +45,38 @@ def bits(low_bit: str, device: Device) -> BitsAndBytesConfig | None:
 
 
 def prepare(config: PretrainedConfig, name: str, device: Device) -> str | None:
-    """Has `config` say how the files of the base `name` are to be read, and returns how they are quantised; None if they are not.
+    """Has `config` say how the files of the base `name` are to be read, and returns how they are quantised; None if
+    they are not.
 
     Raises UserError for what can be neither made plain nor taken as it is.
     """
-    found = getattr(config, "quantization_config", None) or getattr(config.get_text_config(), "quantization_config", None)
+    found = getattr(config, "quantization_config", None) or getattr(
+        config.get_text_config(), "quantization_config", None
+    )
     if not found:
         return None
     described = found if isinstance(found, dict) else found.to_dict()
     own = described.get("load_in_4bit") or described.get("load_in_8bit")
     method = "bitsandbytes" if own else str(described.get("quant_method"))
     if method not in (*MADE_PLAIN, "bitsandbytes"):
-        raise UserError(f"BASE_MODEL (--base-model) is {name!r}, whose weights are quantised by {method}, which SQLoRA cannot "
-                        f"make plain; {ORIGINAL}")
+        raise UserError(
+            f"BASE_MODEL (--base-model) is {name!r}, whose weights are quantised by {method}, which SQLoRA cannot "
+            f"make plain; {ORIGINAL}"
+        )
     if distributed.here().sharded:
-        raise UserError(f"BASE_MODEL (--base-model) is {name!r}, whose weights are quantised already ({method}), and such a base "
-                        f"is not spread over processes; launch without FSDP, or {ORIGINAL}")
+        raise UserError(
+            f"BASE_MODEL (--base-model) is {name!r}, whose weights are quantised already ({method}), and such a base "
+            f"is not spread over processes; launch without FSDP, or {ORIGINAL}"
+        )
     how = {"bnb_4bit_compute_dtype": str(device.dtype).removeprefix("torch.")} if own else {"dequantize": True}
     config.quantization_config = described | how
     return method
 
 
 def quantise(model: PreTrainedModel, low_bit: str, device: Device) -> None:
-    """Makes the linear layers of a plain model low-bit ones, in place and on the device, as transformers does while it reads."""
+    """Makes the linear layers of a plain model low-bit ones, in place and on the device, as transformers does while it
+    reads.
+    """
     from bitsandbytes.nn import Linear4bit, Params4bit
     from transformers.quantizers.base import get_keys_to_not_convert
 
@@ -65,10 +84,18 @@ def quantise(model: PreTrainedModel, low_bit: str, device: Device) -> None:
     for name, layer in list(model.named_modules()):
         if type(layer) is not torch.nn.Linear or name in kept:
             continue
-        small = Linear4bit(layer.in_features, layer.out_features, bias=layer.bias is not None, compute_dtype=device.dtype,
-                           compress_statistics=True, quant_type=low_bit, device="meta")
-        small.weight = Params4bit(layer.weight.data, requires_grad=False, compress_statistics=True, quant_type=low_bit,
-                                  module=small).to(device.place)
+        small = Linear4bit(
+            layer.in_features,
+            layer.out_features,
+            bias=layer.bias is not None,
+            compute_dtype=device.dtype,
+            compress_statistics=True,
+            quant_type=low_bit,
+            device="meta",
+        )
+        small.weight = Params4bit(
+            layer.weight.data, requires_grad=False, compress_statistics=True, quant_type=low_bit, module=small
+        ).to(device.place)
         small.bias = layer.bias
         parent, _, last = name.rpartition(".")
         setattr(model.get_submodule(parent), last, small)
@@ -95,20 +122,27 @@ def check_scales(model: PreTrainedModel, unread: list[str], name: str) -> None:
     linear = {key for key, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
     lost = [key for key in unread if key.rpartition(".")[0] in linear and not key.endswith(OF_ACTIVATIONS)]
     if lost:
-        raise UserError(f"BASE_MODEL (--base-model) is {name!r}, whose weights seem quantised in a way that its config.json "
-                        f"does not tell: {len(lost)} tensors beside its linear layers' weights would not be read, such as "
-                        f"{min(lost)}; {ORIGINAL}")
+        raise UserError(
+            f"BASE_MODEL (--base-model) is {name!r}, whose weights seem quantised in a way that its config.json "
+            f"does not tell: {len(lost)} tensors beside its linear layers' weights would not be read, such as "
+            f"{min(lost)}; {ORIGINAL}"
+        )
 
 
 def check_finite(model: PreTrainedModel, name: str) -> None:
     """Raises UserError if a weight is NaN or infinite, or a low-bit weight's scale is. One pass over the numbers."""
     if distributed.here().sharded:  # where no process has all of a weight
         return
-    broken = [key for key, weight in model.named_parameters()
-              if not all(part.detach().sum(dtype=torch.float32).isfinite() for part in _floats(weight))]
+    broken = [
+        key
+        for key, weight in model.named_parameters()
+        if not all(part.detach().sum(dtype=torch.float32).isfinite() for part in _floats(weight))
+    ]
     if broken:
-        raise UserError(f"BASE_MODEL (--base-model) is {name!r}, and {len(broken)} of its weights hold numbers that are not "
-                        f"finite, such as {broken[0]}; the files are damaged: fetch them again, or take another model")
+        raise UserError(
+            f"BASE_MODEL (--base-model) is {name!r}, and {len(broken)} of its weights hold numbers that are not "
+            f"finite, such as {broken[0]}; the files are damaged: fetch them again, or take another model"
+        )
 
 
 def _floats(weight: torch.Tensor) -> list[torch.Tensor]:
@@ -120,9 +154,11 @@ def _floats(weight: torch.Tensor) -> list[torch.Tensor]:
 
 
 def in_memory(model) -> str:
-    """How the base's weights stand in memory: "nf4", "fp4", "int8" or "none"; if not all are alike, each with its share.
+    """How the base's weights stand in memory: "nf4", "fp4", "int8" or "none"; if not all are alike, each with its
+    share.
 
-    Counted over the numbers of all the base's matrices but the embeddings and the output layer, a mixture's experts among them.
+    Counted over the numbers of all the base's matrices but the embeddings and the output layer, a mixture's experts
+    among them.
     """
     ends = [end for end in (model.get_input_embeddings(), model.get_output_embeddings()) if end is not None]
     aside = {id(weight) for end in ends for weight in end.parameters()}

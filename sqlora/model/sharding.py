@@ -1,8 +1,9 @@
-"""A base that does not fit one card, spread over the processes by FSDP2: each keeps its part of every decoder layer's weights.
+"""A base that does not fit one card, spread over the processes by FSDP2: each keeps its part of every decoder layer's
+weights.
 
-A layer's weights are gathered while it computes, in the forward and again in the backward pass, and given up after it. Only
-the linear layers' frozen weights are spread, 4-bit ones as the bytes that they are; embeddings, norms and what 4-bit weights are
-scaled by stand in every process, as the adapter does, which so trains, is saved and resumed as ever.
+A layer's weights are gathered while it computes, in the forward and again in the backward pass, and given up after it.
+Only the linear layers' frozen weights are spread, 4-bit ones as the bytes that they are; embeddings, norms and what
+4-bit weights are scaled by stand in every process, as the adapter does, which so trains, is saved and resumed as ever.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ QUANTISED = ("compress_statistics", "quant_type")
 
 @contextlib.contextmanager
 def while_loading(device: Device) -> Iterator[None]:
-    """Within it transformers spreads each decoder layer as soon as its weights are there, so that no process ever has them all.
+    """Within it transformers spreads each decoder layer as soon as its weights are there, so that no process ever has
+    them all.
 
     In a run that is not sharded it does nothing.
     """
@@ -68,8 +70,10 @@ def tie_layers(model, device: Device) -> None:
 def _layers(model) -> dict[str, nn.Module]:
     layers = getattr(model.get_decoder(), "layers", None)
     if layers is None:
-        raise UserError(f"accelerate's configuration asks for FSDP, and it is not known where a {model.config.model_type} model "
-                        f"has its layers; launch it without (docs/scale/one_host.yaml)")
+        raise UserError(
+            f"accelerate's configuration asks for FSDP, and it is not known where a {model.config.model_type} model "
+            f"has its layers; launch it without (docs/scale/one_host.yaml)"
+        )
     prefix = next(name for name, module in model.named_modules() if module is layers)
     return {f"{prefix}.{number}.": layer for number, layer in enumerate(layers)}
 
@@ -93,7 +97,8 @@ def _shard(layer: nn.Module, mesh) -> None:
 
 
 def _as_floats(weight: torch.Tensor) -> torch.Tensor:
-    """Bytes two at a time as numbers that they are not, [bytes / 2, 1], since FSDP2 refuses integers in torch 2.11; floats as
+    """Bytes two at a time as numbers that they are not, [bytes / 2, 1], since FSDP2 refuses integers in torch 2.11;
+    floats as
     they are."""
     return weight.view(-1, 2).view(torch.bfloat16) if weight.dtype == torch.uint8 else weight
 

@@ -1,4 +1,5 @@
-"""transformers 4.34 to 4.37 under the names of transformers 5: its Trainer, and what its checkpoints lack; and torch from 2.0 on
+"""transformers 4.34 to 4.37 under the names of transformers 5: its Trainer, and what its checkpoints lack; and torch
+from 2.0 on
 under today's names."""
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ import torch
 import transformers
 from transformers import TrainerState
 
-RENAMED = {"eval_strategy": "evaluation_strategy", "activation_checkpointing": "gradient_checkpointing",
-           "activation_checkpointing_kwargs": "gradient_checkpointing_kwargs"}
+RENAMED = {
+    "eval_strategy": "evaluation_strategy",
+    "activation_checkpointing": "gradient_checkpointing",
+    "activation_checkpointing_kwargs": "gradient_checkpointing_kwargs",
+}
 LATER = ("gradient_checkpointing_kwargs", "accelerator_config")  # which these versions do without
 RNG = "rng_state.pth"
 
@@ -32,13 +36,15 @@ for name, value in {  # which torch has since 2.5 and 2.6
 def TrainingArguments(**arguments) -> transformers.TrainingArguments:
     """The arguments of transformers 5, as this version takes them.
 
-    The rows of an optimiser step come as one batch, whose passes are its micro-batches: this Trainer would not tell how many
-    targets a step has.
+    The rows of an optimiser step come as one batch, whose passes are its micro-batches: this Trainer would not tell how
+    many targets a step has.
     """
     arguments = {RENAMED.get(name, name): value for name, value in arguments.items()}
     arguments["per_device_train_batch_size"] *= arguments.pop("gradient_accumulation_steps", 1)
     known = {field.name for field in dataclasses.fields(transformers.TrainingArguments)}
-    return transformers.TrainingArguments(**{name: arguments[name] for name in arguments if name in known or name not in LATER})
+    return transformers.TrainingArguments(
+        **{name: arguments[name] for name in arguments if name in known or name not in LATER}
+    )
 
 
 class AttentionInterface:
@@ -115,7 +121,9 @@ class Trainer(transformers.Trainer):
             part.load_state_dict(torch.load(Path(checkpoint) / name, map_location=self.args.device, weights_only=True))
 
 
-def rotate_checkpoints(output_dir: str, save_total_limit: int, best_model_checkpoint: str | None, use_mtime: bool) -> None:
+def rotate_checkpoints(
+    output_dir: str, save_total_limit: int, best_model_checkpoint: str | None, use_mtime: bool
+) -> None:
     """Deletes the oldest checkpoints beyond the limit, but not the best."""
     folders = [path for path in Path(output_dir).glob("checkpoint-*") if path.is_dir()]
     saved = sorted(folders, key=lambda folder: folder.stat().st_mtime)

@@ -6,11 +6,15 @@ from sqlora.prompt.template import build_prompt
 
 
 def main() -> None:
-    """Prints the prompts that generate.py would give the model, each as a JSON string: a shell would eat the last line break."""
+    """Prints the prompts that generate.py would give the model, each as a JSON string: a shell would eat the last line
+    break.
+    """
     from sqlora.data.dataset import load_samples
     from sqlora.settings.command_line import load_settings
 
-    settings = load_settings(None, "Print the prompt of QUESTION with CONTEXT, or of each row of TEST_DATA, as JSON strings.")
+    settings = load_settings(
+        None, "Print the prompt of QUESTION with CONTEXT, or of each row of TEST_DATA, as JSON strings."
+    )
     for row in load_samples(settings):
         print(json.dumps(build_prompt(row["question"], row["context"], settings.PROMPT_ORDER)))
 

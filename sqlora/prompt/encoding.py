@@ -20,7 +20,6 @@ model is asked to continue in generation are exactly those that it was trained t
 `python -m sqlora.prompt` prints prompts for other programs, see docs/serving.md.
 """
 
-
 from sqlora.prompt.template import SEED_ORDER, build_prompt
 from sqlora.system.errors import UserError
 
@@ -35,7 +34,9 @@ class TokenizerError(UserError):
 def encode_prompts(tokenizer, rows: list[dict[str, str]], order: str = SEED_ORDER) -> list[list[int]]:
     """Token ids of each row's prompt: BOS once, where the tokenizer has one, and no EOS."""
     bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    return [bos + ids for ids in _encode(tokenizer, [build_prompt(row["question"], row["context"], order) for row in rows])]
+    return [
+        bos + ids for ids in _encode(tokenizer, [build_prompt(row["question"], row["context"], order) for row in rows])
+    ]
 
 
 def encode_answers(tokenizer, queries: list[str]) -> list[list[int]]:
@@ -68,17 +69,20 @@ def decode_answer(tokenizer, ids) -> str:
 def check_tokenizer(tokenizer) -> None:
     """Raises TokenizerError unless BOS and EOS stand once and SQL comes back as it went in."""
     if tokenizer.eos_token_id is None:
-        raise TokenizerError("the tokenizer has no EOS token, so generation would never stop; "
-                             "add eos_token to its tokenizer_config.json")
+        raise TokenizerError(
+            "the tokenizer has no EOS token, so generation would never stop; add eos_token to its tokenizer_config.json"
+        )
     ids = encode_prompt(tokenizer, "How many?", "CREATE TABLE t (a INTEGER)") + encode_answer(tokenizer, PROBE)
     most = 2 if tokenizer.bos_token_id == tokenizer.eos_token_id else 1  # one token plays both parts, as in GPT-2
     for name, token in (("BOS", tokenizer.bos_token_id), ("EOS", tokenizer.eos_token_id)):
         if token is not None and ids.count(token) > most:
-            raise TokenizerError(f"the tokenizer puts {name} into a row {ids.count(token)} times instead of {most}; "
-                                 f"this tokenizer cannot be used as it is")
+            raise TokenizerError(
+                f"the tokenizer puts {name} into a row {ids.count(token)} times instead of {most}; "
+                f"this tokenizer cannot be used as it is"
+            )
     back = decode_answer(tokenizer, encode_answer(tokenizer, PROBE))
     if back != PROBE:
-        raise TokenizerError(f"the tokenizer does not give SQL back as it went in: {PROBE!r} became {back!r}; "
-                             f"use a base model with its own tokenizer files")
-
-
+        raise TokenizerError(
+            f"the tokenizer does not give SQL back as it went in: {PROBE!r} became {back!r}; "
+            f"use a base model with its own tokenizer files"
+        )

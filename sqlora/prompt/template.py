@@ -32,8 +32,8 @@ def prompt_hash(order: str) -> str:
 def extract_sql(text: str) -> str:
     """The first SQL statement in a model's answer, trimmed and without its semicolon.
 
-    Of an answer with a code fence it is what stands in the fence. Ends at a semicolon outside quotes and comments, or at
-    a further "###" heading.
+    Of an answer with a code fence it is what stands in the fence. Ends at a semicolon outside quotes and comments, or
+    at a further "###" heading.
     """
     before, fence, after = text.partition("```")
     if fence and not re.match(r"\s*(select|with)\b", before, re.IGNORECASE):

@@ -21,21 +21,26 @@ def print_training(settings: Settings, device: Device) -> None:
     """What runs, before it runs."""
     s = settings
     console.rule("[bold]SQLoRA fine-tuning")
-    print_facts({
-        "foundation model": s.BASE_MODEL,
-        "training data": f"{s.DATA_PATH}, and {s.EXTRA_DATA}, {s.EXTRA_WEIGHT} times" if s.EXTRA_DATA else s.DATA_PATH,
-        "adapter save path": s.MODEL_PATH,
-        "checkpoints": s.CHECKPOINT_DIR,
-        "device": f"{device.type}: {device.name} ({device.reason})",
-        "dtype": f"{str(device.dtype).removeprefix('torch.')} ({device.dtype_reason})",
-        "batch size": f"{s.BATCH_SIZE} rows, accumulation {s.GRADIENT_ACCUMULATION_STEPS}: "
-                      f"{s.BATCH_SIZE * s.GRADIENT_ACCUMULATION_STEPS:,} rows a step{_shared_out()}",
-        "steps": f"{s.MAX_STEPS}, warm-up {s.WARMUP_STEPS}",
-        "save, eval, log every": f"{s.SAVE_STEPS}, {s.EVAL_STEPS}, {s.LOGGING_STEPS} steps; save limit {s.SAVE_TOTAL_LIMIT}",
-        "learning rate": f"{s.LEARNING_RATE}, cosine",
-        "max gradient norm": s.MAX_GRAD_NORM,
-        "LoRA": f"r {s.LORA_R}, alpha {s.LORA_ALPHA}, dropout {s.LORA_DROPOUT}, on {', '.join(s.LORA_TARGETS)}",
-    })
+    print_facts(
+        {
+            "foundation model": s.BASE_MODEL,
+            "training data": f"{s.DATA_PATH}, and {s.EXTRA_DATA}, {s.EXTRA_WEIGHT} times"
+            if s.EXTRA_DATA
+            else s.DATA_PATH,
+            "adapter save path": s.MODEL_PATH,
+            "checkpoints": s.CHECKPOINT_DIR,
+            "device": f"{device.type}: {device.name} ({device.reason})",
+            "dtype": f"{str(device.dtype).removeprefix('torch.')} ({device.dtype_reason})",
+            "batch size": f"{s.BATCH_SIZE} rows, accumulation {s.GRADIENT_ACCUMULATION_STEPS}: "
+            f"{s.BATCH_SIZE * s.GRADIENT_ACCUMULATION_STEPS:,} rows a step{_shared_out()}",
+            "steps": f"{s.MAX_STEPS}, warm-up {s.WARMUP_STEPS}",
+            "save, eval, log every": f"{s.SAVE_STEPS}, {s.EVAL_STEPS}, {s.LOGGING_STEPS} steps; save limit "
+            f"{s.SAVE_TOTAL_LIMIT}",
+            "learning rate": f"{s.LEARNING_RATE}, cosine",
+            "max gradient norm": s.MAX_GRAD_NORM,
+            "LoRA": f"r {s.LORA_R}, alpha {s.LORA_ALPHA}, dropout {s.LORA_DROPOUT}, on {', '.join(s.LORA_TARGETS)}",
+        }
+    )
     if s.WARMUP_STEPS >= s.MAX_STEPS:
         note(f"WARMUP_STEPS is {s.WARMUP_STEPS} of {s.MAX_STEPS} steps, so the learning rate never reaches its height")
 
@@ -50,46 +55,61 @@ def _shared_out() -> str:
 def print_generation(settings: Settings, device: Device, rows: int) -> None:
     """What answers, before it answers."""
     console.rule("[bold]SQLoRA generation")
-    print_facts({
-        "foundation model": settings.BASE_MODEL,
-        "device": f"{device.type}: {device.name} ({device.reason})",
-        "questions": "as you ask them" if settings.DATABASE and settings.INTERACTIVE else
-                     f"1, {settings.QUESTION}" if settings.QUESTION else f"{rows}, {settings.QUESTIONS or settings.TEST_DATA}",
-    })
+    print_facts(
+        {
+            "foundation model": settings.BASE_MODEL,
+            "device": f"{device.type}: {device.name} ({device.reason})",
+            "questions": "as you ask them"
+            if settings.DATABASE and settings.INTERACTIVE
+            else f"1, {settings.QUESTION}"
+            if settings.QUESTION
+            else f"{rows}, {settings.QUESTIONS or settings.TEST_DATA}",
+        }
+    )
 
 
-def print_rows(read: int, checked: Checked, overlaps: dict[str, int], apart: str, splits: TokenisedSplits,
-               settings: Settings) -> None:
+def print_rows(
+    read: int, checked: Checked, overlaps: dict[str, int], apart: str, splits: TokenisedSplits, settings: Settings
+) -> None:
     """How many rows there are, and what became of them."""
     train, validation = splits.train, splits.validation
     first = "of a stream, the first " if settings.STREAMING else ""
-    print_facts({
-        "rows": f"{first}{read:,} read, {len(train.rows):,} for training, {len(validation.rows):,} for validation",
-        "validation": f"no {apart} of the training rows",
-        "data check": "off" if settings.CHECK_DATA == "off" else f"{settings.CHECK_DATA}: {checked}",
-        "rows dropped": f"{train.too_long + validation.too_long:,} longer than {settings.MAX_LENGTH} tokens",
-    })
+    print_facts(
+        {
+            "rows": f"{first}{read:,} read, {len(train.rows):,} for training, {len(validation.rows):,} for validation",
+            "validation": f"no {apart} of the training rows",
+            "data check": "off" if settings.CHECK_DATA == "off" else f"{settings.CHECK_DATA}: {checked}",
+            "rows dropped": f"{train.too_long + validation.too_long:,} longer than {settings.MAX_LENGTH} tokens",
+        }
+    )
     if settings.HOLDOUT:
         reasons = ", ".join(f"{count:,} with a {kind} of it" for kind, count in overlaps.items()) or "none overlaps"
         print_facts({"held out": f"{sum(overlaps.values()):,} rows for {settings.HOLDOUT}: {reasons}"})
     if apart == "SQL":
-        note("too many rows share their tables for a split by table, so validation rows ask of tables that are trained on")
+        note(
+            "too many rows share their tables for a split by table, so validation rows ask of tables that are trained "
+            "on"
+        )
 
 
 def print_form(form: Form) -> None:
     """How rows go through the model."""
-    print_facts({"packing": f"{form.name} ({form.reason}); compile {'on' if form.compiled else 'off'} ({form.compile_reason})"})
+    print_facts(
+        {"packing": f"{form.name} ({form.reason}); compile {'on' if form.compiled else 'off'} ({form.compile_reason})"}
+    )
 
 
 def print_estimate(found: Estimate, settings: Settings) -> None:
     """What memory.estimate predicts."""
     console.rule("[bold]estimate")
     hours, seconds = divmod(found.step_seconds * settings.MAX_STEPS, 3600)
-    print_facts({
-        "peak memory": f"{found.peak_bytes / 1e9:.1f} GB, in a pass of {found.pass_tokens:,} tokens",
-        "optimiser step": f"{found.step_seconds:.1f} s for {found.step_tokens:,} tokens",
-        "all steps": f"{hours:.0f} h {seconds // 60:.0f} min, without evaluation and saving",
-    })
+    print_facts(
+        {
+            "peak memory": f"{found.peak_bytes / 1e9:.1f} GB, in a pass of {found.pass_tokens:,} tokens",
+            "optimiser step": f"{found.step_seconds:.1f} s for {found.step_tokens:,} tokens",
+            "all steps": f"{hours:.0f} h {seconds // 60:.0f} min, without evaluation and saving",
+        }
+    )
 
 
 def print_end(metrics: dict[str, float], status: str, folder: Path, curve: Path) -> None:
@@ -98,12 +118,15 @@ def print_end(metrics: dict[str, float], status: str, folder: Path, curve: Path)
     if "best_eval_loss" in metrics:
         best = f"{metrics['best_eval_loss']:.4f} at step {metrics['best_step']}"
         print_facts({"evaluation loss": f"{best}, the best, which is kept"})
-    print_facts({
-        "speed": f"{metrics['rows_per_second']:.1f} rows/s, {metrics['train_seconds']:.0f} s without evaluation and saving",
-        "peak memory": f"{metrics['peak_memory_bytes'] / 1e9:.2f} GB",
-        "adapter": folder,
-        "loss curve": curve,
-    })
+    print_facts(
+        {
+            "speed": f"{metrics['rows_per_second']:.1f} rows/s, {metrics['train_seconds']:.0f} s without evaluation "
+            f"and saving",
+            "peak memory": f"{metrics['peak_memory_bytes'] / 1e9:.2f} GB",
+            "adapter": folder,
+            "loss curve": curve,
+        }
+    )
 
 
 def print_weights(quantisation: str) -> None:
@@ -115,6 +138,12 @@ def print_adapter(folder: Path, fingerprint: dict | None, quantisation: str) -> 
     """Which adapter answers, and what of it could not be checked on a base whose weights are as `quantisation` says."""
     print_facts({"adapter": folder})
     if fingerprint is None:
-        note("this adapter has no sqlora.json, so it is not known whether it was trained on this base, prompt and tokenizer")
+        note(
+            "this adapter has no sqlora.json, so it is not known whether it was trained on this base, prompt and "
+            "tokenizer"
+        )
     elif fingerprint.get("quantisation") != quantisation:
-        note(f"this adapter was trained on {fingerprint.get('quantisation')} weights, and those of the base are {quantisation}")
+        note(
+            f"this adapter was trained on {fingerprint.get('quantisation')} weights, and those of the base are "
+            f"{quantisation}"
+        )

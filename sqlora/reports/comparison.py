@@ -51,7 +51,9 @@ def write_evaluation(path: Path, answers: list[Answer], judged: list[Judgement])
     replace_file(path, lambda partial: partial.write_text(text + "\n", encoding="utf-8", errors="replace"))
 
 
-def print_comparison(answers: list[Answer], judged: list[Judgement], console: Console | None = None, limit: int = 20) -> None:
+def print_comparison(
+    answers: list[Answer], judged: list[Judgement], console: Console | None = None, limit: int = 20
+) -> None:
     """The first `limit` questions, each with its answers line under line, marked where the right one is known."""
     console = console or Console()
     utf8 = console.encoding.lower().startswith("utf")
@@ -69,8 +71,11 @@ def print_comparison(answers: list[Answer], judged: list[Judgement], console: Co
                 continue
             verdict = judgement.get(name)
             sign, ascii_sign, style = MARKS[verdict.is_right if verdict else None]
-            table.add_row("expected" if name == "answer" else name, Text(sign if utf8 else ascii_sign, style),
-                          shown(row[name] or "(nothing)"))
+            table.add_row(
+                "expected" if name == "answer" else name,
+                Text(sign if utf8 else ascii_sign, style),
+                shown(row[name] or "(nothing)"),
+            )
             if verdict and verdict.why:
                 table.add_row("", "", shown(verdict.why, "dim"))
         console.print(table)

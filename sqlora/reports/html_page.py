@@ -15,7 +15,8 @@ from sqlora.sql.sandbox import Value
 from sqlora.storage.atomic import replace_file
 
 HEADINGS = {"answer": "Expected", "base": "Base model", "adapter": "With the adapter"}
-KINDS: dict[str, tuple[str, Callable[[bool | None, bool | None, set[str]], bool]]] = {  # base right, adapter right, verdicts
+# base right, adapter right, verdicts
+KINDS: dict[str, tuple[str, Callable[[bool | None, bool | None, set[str]], bool]]] = {
     "all": ("All", lambda base, adapter, verdicts: True),
     "gained": ("Adapter right, base wrong", lambda base, adapter, verdicts: adapter is True and base is False),
     "lost": ("Base right, adapter wrong", lambda base, adapter, verdicts: base is True and adapter is False),
@@ -24,10 +25,12 @@ KINDS: dict[str, tuple[str, Callable[[bool | None, bool | None, set[str]], bool]
     "unscorable": ("Not scored", lambda base, adapter, verdicts: bool(verdicts & set(UNSCORED))),
 }
 NOTES = {
-    False: "Right means the same as the expected SQL but for layout and letter case. A query that differs may still give "
-           "the right result; --evaluate runs both.",
-    True: "Right means the same rows as the expected SQL gives, on 20 synthetic databases made for the question. A question "
-          "whose expected SQL does not run, or leaves its rows to chance, is not scored.",
+    False: "Right means the same as the expected SQL but for layout and letter case. A query that differs may still "
+    "give "
+    "the right result; --evaluate runs both.",
+    True: "Right means the same rows as the expected SQL gives, on 20 synthetic databases made for the question. A "
+    "question "
+    "whose expected SQL does not run, or leaves its rows to chance, is not scored.",
 }
 MOST_ROWS = 30  # of a table that is shown
 SQL_WORDS = (
@@ -38,7 +41,9 @@ SQL_WORDS = (
 SQL_PIECE = re.compile(rf"""('(?:[^']|'')*'|"[^"]*")|\b(?:{SQL_WORDS.replace(" ", "|")})\b""", re.IGNORECASE)
 
 
-def write_page(path: Path, rows: list[Answer], judged: list[Judgement], curve_png: Path | None, facts: dict[str, str]) -> None:
+def write_page(
+    path: Path, rows: list[Answer], judged: list[Judgement], curve_png: Path | None, facts: dict[str, str]
+) -> None:
     """One HTML file that needs no other: facts, the loss curve, the card, and every question with its answers."""
     picture = ""
     if curve_png is not None:
@@ -50,7 +55,8 @@ def write_page(path: Path, rows: list[Answer], judged: list[Judgement], curve_pn
     buttons = [
         f'<button type="button" data-kind="{kind}" aria-pressed="{"true" if kind == "all" else "false"}">{label} '
         f"<span>{sum(kind in found for found in kinds):,}</span></button>"
-        for kind, (label, _) in KINDS.items() if executed or kind not in ("differs", "unscorable")
+        for kind, (label, _) in KINDS.items()
+        if executed or kind not in ("differs", "unscorable")
     ]
     told = [f"<dt>{html.escape(name)}</dt><dd>{html.escape(str(fact))}</dd>" for name, fact in facts.items()]
     parts = {
@@ -93,8 +99,11 @@ def _article(number: int, row: Answer, judgement: Judgement, kinds: list[str]) -
     context = re.sub(r";\s*(?=CREATE\b)", ";\n", row.get("context") or "", flags=re.IGNORECASE)
     schema = f"<details><summary>Schema</summary><pre>{_coloured(context)}</pre></details>" if context else ""
     pair = "".join(map(block, WHOSE))
-    return (f'<article data-kinds="{" ".join(kinds)}"><h2><small>{number}</small> {html.escape(row.get("question") or "")}</h2>'
-            f'{schema}{block("answer")}<div class="pair">{pair}</div></article>')
+    return (
+        f'<article data-kinds="{" ".join(kinds)}"><h2><small>{number}</small> '
+        f"{html.escape(row.get('question') or '')}</h2>"
+        f'{schema}{block("answer")}<div class="pair">{pair}</div></article>'
+    )
 
 
 def _mark(verdict: Verdict | None) -> str:
@@ -102,8 +111,13 @@ def _mark(verdict: Verdict | None) -> str:
         return ""
     if verdict.is_right:
         return f'<b class="right">✓ {"as expected" if verdict.exact else "the same rows"}</b>'
-    told = {"mismatch": "✗ other rows" if verdict.executed else "✗ differs", "invalid": "✗ does not run",
-            "timeout": "✗ takes too long", "unscorable": "not scorable", "error": "not scored"}
+    told = {
+        "mismatch": "✗ other rows" if verdict.executed else "✗ differs",
+        "invalid": "✗ does not run",
+        "timeout": "✗ takes too long",
+        "unscorable": "not scorable",
+        "error": "not scored",
+    }
     return f'<b class="{"" if verdict.is_right is None else "wrong"}">{told[verdict.verdict]}</b>'
 
 
@@ -116,18 +130,25 @@ def _reason(verdict: Verdict | None) -> str:
 
 
 def _difference(difference: Difference) -> str:
-    results = "".join(f"<h4>{name}</h4>{_table([], rows)}" for name, rows in
-                      (("expected rows", difference.expected), ("rows of this answer", difference.predicted)))
-    tables = "".join(f"<h4>{html.escape(name)}</h4>{_table(table['columns'], table['rows'])}"
-                     for name, table in difference.database.items())
-    return f'<details><summary>A database that tells them apart</summary><div class="wide">{results}{tables}</div></details>'
+    results = "".join(
+        f"<h4>{name}</h4>{_table([], rows)}"
+        for name, rows in (("expected rows", difference.expected), ("rows of this answer", difference.predicted))
+    )
+    tables = "".join(
+        f"<h4>{html.escape(name)}</h4>{_table(table['columns'], table['rows'])}"
+        for name, table in difference.database.items()
+    )
+    return (
+        f"<details><summary>A database that tells them apart</summary><div "
+        f'class="wide">{results}{tables}</div></details>'
+    )
 
 
 def _table(columns: list[str], rows: list) -> str:
     if not rows:
         return "<p><i>(no rows)</i></p>"
-    head = f'<tr>{"".join(f"<th>{html.escape(name)}</th>" for name in columns)}</tr>' if columns else ""
-    body = "".join(f'<tr>{"".join(map(_cell, row))}</tr>' for row in rows[:MOST_ROWS])
+    head = f"<tr>{''.join(f'<th>{html.escape(name)}</th>' for name in columns)}</tr>" if columns else ""
+    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows[:MOST_ROWS])
     more = f"<p><i>and {len(rows) - MOST_ROWS:,} more</i></p>" if len(rows) > MOST_ROWS else ""
     return f"<table>{head}{body}</table>{more}"
 

@@ -26,8 +26,15 @@ def plot_loss_curve(metrics_path: Path, png_path: Path, title: str) -> None:
     upper, lower = figure.subplots(2, sharex=True, height_ratios=(5, 1))
     figure.suptitle(title, x=0.01, ha="left", fontsize="medium", fontweight="bold", parse_math=False)
     upper.plot(*training, color=BLUE, linewidth=1.6, marker="." if len(training[0]) < 3 else "", label="training loss")
-    upper.plot(*evaluation, color=ORANGE, linewidth=1.1, marker="o", markersize=4, markerfacecolor="white",
-               label="evaluation loss")
+    upper.plot(
+        *evaluation,
+        color=ORANGE,
+        linewidth=1.1,
+        marker="o",
+        markersize=4,
+        markerfacecolor="white",
+        label="evaluation loss",
+    )
     last = max(training[0] + evaluation[0] + rates[0], default=0) or 1
     highest = max(training[1] + evaluation[1], default=0) or 1
     upper.set(ylabel="loss", xlim=(0, 1.02 * last), ylim=(0, 1.06 * highest))
@@ -53,10 +60,16 @@ def _annotate_best(axes, steps: list[int], values: list[float]) -> None:
     axes.plot(*point, color=ORANGE, marker="o", markersize=6)
     # The text goes to where there is room.
     left, low = (2 * at < end for at, (_, end) in zip(point, (axes.get_xlim(), axes.get_ylim()), strict=True))
-    axes.annotate(f"best {values[best]:.4f}, step {steps[best]}", point, xytext=(6 if left else 0, 24 if low else -32),
-                  textcoords="offset points", ha="left" if left else "right", fontsize="small",
-                  bbox={"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
-                  arrowprops={"arrowstyle": "-", "color": GREY, "shrinkB": 4})
+    axes.annotate(
+        f"best {values[best]:.4f}, step {steps[best]}",
+        point,
+        xytext=(6 if left else 0, 24 if low else -32),
+        textcoords="offset points",
+        ha="left" if left else "right",
+        fontsize="small",
+        bbox={"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
+        arrowprops={"arrowstyle": "-", "color": GREY, "shrinkB": 4},
+    )
 
 
 def _read_metrics(path: Path) -> list[dict]:

@@ -22,41 +22,49 @@ def write_model_card(folder: Path, fingerprint: dict) -> None:
     _, revision, on_hub, name = _base(fingerprint)
     order = (fingerprint.get("settings") or {}).get("PROMPT_ORDER", template.SEED_ORDER)
     flags = "" if order == template.SEED_ORDER else f" --prompt-order {order}"
-    _write(folder, [
-        _head(fingerprint, "peft", "lora"),
-        f"# {name}: SQL adapter",
-        "A LoRA adapter that turns a question and the tables of a database into one SQL query, made with SQLoRA.",
-        _table(_origin(fingerprint)),
-        *_prompt_section(order),
-        "## Use",
-        f"With SQLoRA: `python generate.py --base-model {name} --lora-checkpoint FOLDER{flags}`, with this folder for `FOLDER`"
-        + ("." if on_hub else f", and the base model's own for `{name}`."),
-        "With transformers and peft alone, started in this folder:",
-        f"```python\n{_example(name, revision if on_hub else None, order)}```",
-        *_tables(fingerprint),
-    ])
+    _write(
+        folder,
+        [
+            _head(fingerprint, "peft", "lora"),
+            f"# {name}: SQL adapter",
+            "A LoRA adapter that turns a question and the tables of a database into one SQL query, made with SQLoRA.",
+            _table(_origin(fingerprint)),
+            *_prompt_section(order),
+            "## Use",
+            f"With SQLoRA: `python generate.py --base-model {name} --lora-checkpoint FOLDER{flags}`, with this folder "
+            f"for `FOLDER`" + ("." if on_hub else f", and the base model's own for `{name}`."),
+            "With transformers and peft alone, started in this folder:",
+            f"```python\n{_example(name, revision if on_hub else None, order)}```",
+            *_tables(fingerprint),
+        ],
+    )
 
 
 def write_merged_card(folder: Path, fingerprint: dict, facts: dict[str, object], order: str) -> None:
-    """README.md for the model in `folder` that an adapter was folded into: its adapter's fingerprint, `facts` of the merge.
+    """README.md for the model in `folder` that an adapter was folded into: its adapter's fingerprint, `facts` of the
+    merge.
 
     `order` is the PROMPT_ORDER of the adapter.
     """
     name = _base(fingerprint)[-1]
     flags = "" if order == template.SEED_ORDER else f" --prompt-order {order}"
-    _write(folder, [
-        _head(fingerprint, "transformers", "merged"),
-        f"# {name}, merged with an SQL adapter",
-        "A model that turns a question and the tables of a database into one SQL query, made with SQLoRA.",
-        _table(facts | _origin(fingerprint)),
-        *_prompt_section(order),
-        "## Use",
-        f"With SQLoRA: `python generate.py --model base --low-bit none --base-model FOLDER{flags}`, with this folder for "
-        "`FOLDER`.",
-        "With transformers alone, started in this folder:",
-        f"```python\n{_merged_example(order)}```",
-        *_tables(fingerprint),
-    ])
+    _write(
+        folder,
+        [
+            _head(fingerprint, "transformers", "merged"),
+            f"# {name}, merged with an SQL adapter",
+            "A model that turns a question and the tables of a database into one SQL query, made with SQLoRA.",
+            _table(facts | _origin(fingerprint)),
+            *_prompt_section(order),
+            "## Use",
+            f"With SQLoRA: `python generate.py --model base --low-bit none --base-model FOLDER{flags}`, with this "
+            f"folder for "
+            "`FOLDER`.",
+            "With transformers alone, started in this folder:",
+            f"```python\n{_merged_example(order)}```",
+            *_tables(fingerprint),
+        ],
+    )
 
 
 def _write(folder: Path, parts: list[str]) -> None:
@@ -88,10 +96,16 @@ def _head(fingerprint: dict, library: str, tag: str) -> str:
 def _origin(fingerprint: dict) -> dict[str, object]:
     base, data = (fingerprint.get(key) or {} for key in ("base_model", "data"))
     return {
-        "status": fingerprint.get("status"), "base model": _base(fingerprint)[-1], "revision": base.get("revision"),
-        "base model hash": base.get("content"), "quantisation in training": fingerprint.get("quantisation"),
-        "training data": data.get("id"), "training rows": data.get("rows"), "training data hash": data.get("hash"),
-        "prompt hash": fingerprint.get("prompt"), "tokenizer hash": fingerprint.get("tokenizer"),
+        "status": fingerprint.get("status"),
+        "base model": _base(fingerprint)[-1],
+        "revision": base.get("revision"),
+        "base model hash": base.get("content"),
+        "quantisation in training": fingerprint.get("quantisation"),
+        "training data": data.get("id"),
+        "training rows": data.get("rows"),
+        "training data hash": data.get("hash"),
+        "prompt hash": fingerprint.get("prompt"),
+        "tokenizer hash": fingerprint.get("tokenizer"),
     }
 
 
@@ -118,7 +132,7 @@ def _prompt(order: str) -> str:
 def _example(base: str, revision: str | None, order: str) -> str:
     """Python that answers a question with transformers and peft alone, as SQLoRA does."""
     pinned = f", revision={revision!r}" if revision and re.fullmatch(r"[\w./-]+", revision) else ""
-    return f'''import torch
+    return f"""import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -135,12 +149,12 @@ with torch.inference_mode():
     output = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=128, do_sample=False,
                             pad_token_id=tokenizer.eos_token_id)
 print(tokenizer.decode(output[0, ids.shape[1]:], skip_special_tokens=True))
-'''
+"""
 
 
 def _merged_example(order: str) -> str:
     """Python that answers a question with transformers alone, as SQLoRA does."""
-    return f'''from transformers import AutoModelForCausalLM, AutoTokenizer
+    return f"""from transformers import AutoModelForCausalLM, AutoTokenizer
 
 PROMPT = {_prompt(order)!r}
 
@@ -151,12 +165,14 @@ text = PROMPT.format(question="How many albums are there?", context="CREATE TABL
 prompt = tokenizer(text, return_tensors="pt")
 output = model.generate(**prompt)
 print(tokenizer.decode(output[0, prompt["input_ids"].shape[1]:], skip_special_tokens=True))
-'''
+"""
 
 
 def _table(rows: dict[str, object]) -> str:
     """A Markdown table of what is known, or nothing."""
-    lines = [f"| {_plain(name)} | {_shown(name, value)} |" for name, value in rows.items() if value not in (None, "", {}, [])]
+    lines = [
+        f"| {_plain(name)} | {_shown(name, value)} |" for name, value in rows.items() if value not in (None, "", {}, [])
+    ]
     return "\n".join(["| name | value |", "| --- | --- |", *lines]) if lines else ""
 
 
@@ -174,7 +190,9 @@ def _shown(name: str, value: object) -> str:
 def _plain(text: str) -> str:
     """The text as Markdown that shows it and nothing else: no markup, no HTML, no link, in one line."""
     shown = "".join(char if char.isprintable() else " " for char in text)
-    return re.sub(r"([\\`*\[\]|!~])", r"\\\1", html.escape(" ".join(shown.split()), quote=False).replace("://", ":&#8203;//"))
+    return re.sub(
+        r"([\\`*\[\]|!~])", r"\\\1", html.escape(" ".join(shown.split()), quote=False).replace("://", ":&#8203;//")
+    )
 
 
 def _is_hub_id(name: str | None, revision: str | None = None) -> bool:
@@ -194,4 +212,5 @@ def public_name(name: str) -> str:
 def _is_path(text: str) -> bool:
     """Whether it starts as a path does, or has slashes and is neither a hub id nor prose."""
     return bool(re.match(r"[~/\\]|\.\.?[/\\]|[A-Za-z]:[/\\]|\.+$", text)) or (
-        "/" in text and (text.count("/") > 1 or not _is_hub_id(text)) and not any(map(str.isspace, text)))
+        "/" in text and (text.count("/") > 1 or not _is_hub_id(text)) and not any(map(str.isspace, text))
+    )

@@ -9,10 +9,21 @@ from sqlora.settings.settings import KINDS, flag
 
 def settings_page() -> str:
     """The settings as Markdown: a table for each heading of config.py."""
-    lines = ["# Settings", "", "Every constant of `config.py`, and its flag. `make docs` writes this page from config.py.", ""]
+    lines = [
+        "# Settings",
+        "",
+        "Every constant of `config.py`, and its flag. `make docs` writes this page from config.py.",
+        "",
+    ]
     for heading in headings():
-        lines += [f"## {heading.title}", "", f"Read by {' and '.join(f'`{script}`' for script in heading.scripts)}.", "",
-                  "| setting | takes | default | meaning |", "|---|---|---|---|"]
+        lines += [
+            f"## {heading.title}",
+            "",
+            f"Read by {' and '.join(f'`{script}`' for script in heading.scripts)}.",
+            "",
+            "| setting | takes | default | meaning |",
+            "|---|---|---|---|",
+        ]
         for name, text in heading.settings.items():
             kind, default = KINDS[name], shown_default(name)
             takes = f"`{flag(name)}`, `--no-{flag(name)[2:]}`" if kind is SWITCH else f"`{flag(name)}` {kind.shown}"

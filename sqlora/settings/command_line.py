@@ -1,6 +1,7 @@
 """The settings from their layers: config.py's constants, `--preset`, `--from-run`, flags; a later layer wins.
 
-config.py documents each setting, in the comment behind it and the headings above; --help and docs/settings.md are made of them.
+config.py documents each setting, in the comment behind it and the headings above; --help and docs/settings.md are made
+of them.
 """
 
 import io
@@ -46,11 +47,13 @@ class Heading:
 def load_settings(arguments: list[str] | None, about: str, script: str = "", trains: bool = True) -> Settings:
     """The settings from config.py and the command line (`arguments`, or sys.argv).
 
-    `about` heads the help page, which lists what `script` reads, or all. With RESUME, for what `trains`, the settings are those of
-    the run that is resumed. Raises UserError. `--help` prints and exits with 0.
+    `about` heads the help page, which lists what `script` reads, or all. With RESUME, for what `trains`, the settings
+    are those of the run that is resumed. Raises UserError. `--help` prints and exits with 0.
     """
     values = constants()
-    command = _Command("", params=_options(), help=about, callback=lambda **flags: flags, context_settings={"max_content_width": 120})
+    command = _Command(
+        "", params=_options(), help=about, callback=lambda **flags: flags, context_settings={"max_content_width": 120}
+    )
     command.script = script
     try:
         flags = command.main(args=arguments, standalone_mode=False)
@@ -87,8 +90,10 @@ def run_settings(path: Path, wanted: set[str]) -> dict[str, Any]:
         if not isinstance(saved, dict):
             raise TypeError
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"--from-run {path}: no settings of a run are there ({type(error).__name__}); "
-                        f"name a folder with a sqlora.json, such as {config.MODEL_PATH}") from None
+        raise UserError(
+            f"--from-run {path}: no settings of a run are there ({type(error).__name__}); "
+            f"name a folder with a sqlora.json, such as {config.MODEL_PATH}"
+        ) from None
     check_names(saved)
     return {name: saved[name] for name in wanted & saved.keys()}
 
@@ -112,18 +117,25 @@ def headings() -> list[Heading]:
 
 
 def _resumed(values: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """The settings of the run in CHECKPOINT_DIR, with the flags that may change. Raises UserError for one that may not."""
+    """The settings of the run in CHECKPOINT_DIR, with the flags that may change. Raises UserError for one that may
+    not.
+    """
     values, given = expanded(values), expanded(given)
     run = Path(str(values["CHECKPOINT_DIR"]))
     checkpoint = checkpoints.newest(run)
     if checkpoint is None:
-        raise UserError(f"RESUME (--resume) is set, and CHECKPOINT_DIR (--checkpoint-dir) {str(run)!r} has no whole checkpoint; "
-                        f"name the run's folder, or start without --resume")
-    saved = expanded(values | run_settings(checkpoint, RESUMED))  # a setting that is newer than the run has today's value
+        raise UserError(
+            f"RESUME (--resume) is set, and CHECKPOINT_DIR (--checkpoint-dir) {str(run)!r} has no whole checkpoint; "
+            f"name the run's folder, or start without --resume"
+        )
+    # a setting that is newer than the run has today's value
+    saved = expanded(values | run_settings(checkpoint, RESUMED))
     for name in FIXED & given.keys():
         if given[name] != saved[name]:
-            raise UserError(f"{setting_and_flag(name)} is {given[name]!r}, and the run in {str(run)!r} has {saved[name]!r}; leave "
-                            f"the flag out, or start anew without --resume")
+            raise UserError(
+                f"{setting_and_flag(name)} is {given[name]!r}, and the run in {str(run)!r} has {saved[name]!r}; leave "
+                f"the flag out, or start anew without --resume"
+            )
     return saved | given | {name: values[name] for name in ("RESUME", "CHECKPOINT_DIR", "ESTIMATE")}
 
 
@@ -133,7 +145,9 @@ class _Command(click.Command):
     script = ""
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        records = {option.name: record for option in self.get_params(context) if (record := option.get_help_record(context))}
+        records = {
+            option.name: record for option in self.get_params(context) if (record := option.get_help_record(context))
+        }
         listed = [heading for heading in headings() if not heading.scripts or self.script in ("", *heading.scripts)]
         with formatter.section("Options"):
             formatter.write_dl([record for name, record in records.items() if name not in KINDS])
@@ -144,7 +158,9 @@ class _Command(click.Command):
 
 def _options() -> list[click.Parameter]:
     options: list[click.Parameter] = [
-        click.Option(["--preset"], type=click.Choice(list(config.PRESETS)), help="settings for a purpose; tiny: the demo"),
+        click.Option(
+            ["--preset"], type=click.Choice(list(config.PRESETS)), help="settings for a purpose; tiny: the demo"
+        ),
         click.Option(["--from-run"], metavar="PATH", help="prompt and train as a finished run did, by its sqlora.json"),
     ]
     meanings = {name: text for heading in headings() for name, text in heading.settings.items()}

@@ -25,7 +25,9 @@ class Kind:
 
 def whole(least: int) -> Kind:
     """A whole number, from `least` on."""
-    return Kind(f"a whole number from {least} to {LARGEST}", "INTEGER", lambda v: type(v) is int and least <= v <= LARGEST, int)
+    return Kind(
+        f"a whole number from {least} to {LARGEST}", "INTEGER", lambda v: type(v) is int and least <= v <= LARGEST, int
+    )
 
 
 def real(wants: str, valid: Callable[[float], bool]) -> Kind:

@@ -28,13 +28,47 @@ ANSWERED = ("BASE_MODEL", "TEST_DATA", "QUESTIONS", "CONTEXT", "DATABASE")
 WRITTEN = ("CHECKPOINT_DIR", "MODEL_PATH", "OUTPUT", "SAVE_FEEDBACK")
 SECRET = {"DATABASE"}  # a URL may hold a password: it is never shown or written to a file
 # What a run cannot change when it is resumed, since it decides which rows train with which gradients.
-FIXED = {"BASE_MODEL", "DATA_PATH", "STREAMING", "SHUFFLE_BUFFER", "EXTRA_DATA", "EXTRA_WEIGHT", "DTYPE", "LOW_BIT", "BATCH_SIZE",
-         "GRADIENT_ACCUMULATION_STEPS", "LEARNING_RATE", "WARMUP_STEPS", "MAX_GRAD_NORM", "LORA_R", "LORA_ALPHA",
-         "LORA_DROPOUT", "LORA_TARGETS", "PACKING", "PROMPT_ORDER", "TRAIN_ON_INPUTS", "MAX_LENGTH", "LONG_ROWS", "CHECK_DATA",
-         "VALIDATION_ROWS", "HOLDOUT", "SEED"}
-# What --from-run takes from a run, which may be a stranger's: how to prompt and train, but not what to ask or where to write.
-FROM_RUN = FIXED | {"BACKEND", "MAX_STEPS", "GRADIENT_CHECKPOINTING", "COMPILE", "MAX_TOKENS_PER_PASS", "LOGGING_STEPS",
-                    "EVAL_STEPS", "SAVE_STEPS", "SAVE_TOTAL_LIMIT"}
+FIXED = {
+    "BASE_MODEL",
+    "DATA_PATH",
+    "STREAMING",
+    "SHUFFLE_BUFFER",
+    "EXTRA_DATA",
+    "EXTRA_WEIGHT",
+    "DTYPE",
+    "LOW_BIT",
+    "BATCH_SIZE",
+    "GRADIENT_ACCUMULATION_STEPS",
+    "LEARNING_RATE",
+    "WARMUP_STEPS",
+    "MAX_GRAD_NORM",
+    "LORA_R",
+    "LORA_ALPHA",
+    "LORA_DROPOUT",
+    "LORA_TARGETS",
+    "PACKING",
+    "PROMPT_ORDER",
+    "TRAIN_ON_INPUTS",
+    "MAX_LENGTH",
+    "LONG_ROWS",
+    "CHECK_DATA",
+    "VALIDATION_ROWS",
+    "HOLDOUT",
+    "SEED",
+}
+# What --from-run takes from a run, which may be a stranger's: how to prompt and train, but not what to ask or where to
+# write.
+FROM_RUN = FIXED | {
+    "BACKEND",
+    "MAX_STEPS",
+    "GRADIENT_CHECKPOINTING",
+    "COMPILE",
+    "MAX_TOKENS_PER_PASS",
+    "LOGGING_STEPS",
+    "EVAL_STEPS",
+    "SAVE_STEPS",
+    "SAVE_TOTAL_LIMIT",
+}
 RESUMED = FROM_RUN | {"MODEL_PATH", "DEVICE", "REPORT_TO"}  # what a resumed run takes from itself
 ASKS = ("QUESTION", "QUESTIONS", "INTERACTIVE")  # the ways to ask a DATABASE
 NEED_DATABASE = ("QUESTIONS", "TABLES", "EXECUTE", "INTERACTIVE", "SAVE_FEEDBACK")
@@ -42,7 +76,8 @@ NEED_DATABASE = ("QUESTIONS", "TABLES", "EXECUTE", "INTERACTIVE", "SAVE_FEEDBACK
 
 @dataclass(frozen=True)
 class Settings:
-    """The resolved settings, read-only, under the names of config.py, which says what each means: `settings.BATCH_SIZE`.
+    """The resolved settings, read-only, under the names of config.py, which says what each means:
+    `settings.BATCH_SIZE`.
 
     A new setting is a line here, with its kind, and one in config.py, with its default and its documentation.
     Raises UserError for a wrong value, or for a combination that cannot work.
@@ -129,14 +164,18 @@ class Settings:
         return {name: value for name, value in asdict(self).items() if name not in SECRET}
 
 
-KINDS: dict[str, Kind] = {name: hint.__metadata__[0] for name, hint in get_type_hints(Settings, include_extras=True).items()}
+KINDS: dict[str, Kind] = {
+    name: hint.__metadata__[0] for name, hint in get_type_hints(Settings, include_extras=True).items()
+}
 
 
 def check_names(names: Mapping[str, Any]) -> None:
     """Raises UserError for a name that is no setting, with the nearest one that is."""
     for name in sorted(names.keys() - KINDS.keys()):
         near = get_close_matches(name, KINDS, n=1)
-        raise UserError(f"unknown setting {name}; {f'did you mean {near[0]}?' if near else 'config.py lists the settings'}")
+        raise UserError(
+            f"unknown setting {name}; {f'did you mean {near[0]}?' if near else 'config.py lists the settings'}"
+        )
 
 
 def expanded(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,17 +203,22 @@ def _check(name: str, value: Any) -> None:
 def _check_combinations(s: Settings) -> None:
     if s.SAVE_STEPS % s.EVAL_STEPS:
         raise UserError(
-            f"SAVE_STEPS (--save-steps) is {s.SAVE_STEPS} and EVAL_STEPS (--eval-steps) is {s.EVAL_STEPS}; SAVE_STEPS must "
+            f"SAVE_STEPS (--save-steps) is {s.SAVE_STEPS} and EVAL_STEPS (--eval-steps) is {s.EVAL_STEPS}; SAVE_STEPS "
+            f"must "
             f"be a multiple of EVAL_STEPS, since the best checkpoint is chosen by its evaluation"
         )
     if same(s.CHECKPOINT_DIR, s.MODEL_PATH):
-        raise UserError(f"CHECKPOINT_DIR and MODEL_PATH (--model-path) are both {s.MODEL_PATH!r}; give them two folders")
+        raise UserError(
+            f"CHECKPOINT_DIR and MODEL_PATH (--model-path) are both {s.MODEL_PATH!r}; give them two folders"
+        )
     if s.STREAMING and (s.EXTRA_DATA or s.BACKEND == "bigdl"):
         other = "EXTRA_DATA (--extra-data)" if s.EXTRA_DATA else "BACKEND (--backend) bigdl"
         raise UserError(f"STREAMING (--streaming) does not work with {other}; leave one out")
     if 1 < s.NUM_BEAMS < s.NUM_CANDIDATES:
-        raise UserError(f"NUM_CANDIDATES (--num-candidates) is {s.NUM_CANDIDATES} and NUM_BEAMS (--num-beams) is {s.NUM_BEAMS}; "
-                        f"take at least as many beams, or 1 beam to sample the candidates")
+        raise UserError(
+            f"NUM_CANDIDATES (--num-candidates) is {s.NUM_CANDIDATES} and NUM_BEAMS (--num-beams) is {s.NUM_BEAMS}; "
+            f"take at least as many beams, or 1 beam to sample the candidates"
+        )
 
 
 def _check_question(s: Settings) -> None:
@@ -182,13 +226,17 @@ def _check_question(s: Settings) -> None:
         _check_database(s)
         return
     if s.QUESTION and not s.CONTEXT:
-        raise UserError(f"QUESTION (--question) is {s.QUESTION!r} without its schema; add --context with CREATE TABLE text "
-                        f"or a .sql file, or --database with a live one")
+        raise UserError(
+            f"QUESTION (--question) is {s.QUESTION!r} without its schema; add --context with CREATE TABLE text "
+            f"or a .sql file, or --database with a live one"
+        )
     if s.CONTEXT and not s.QUESTION:
         raise UserError("CONTEXT (--context) is given without a question; add --question")
     for name in NEED_DATABASE:
         if getattr(s, name):
-            raise UserError(f"{setting_and_flag(name)} needs a database; add --database with its URL, or with an SQLite file")
+            raise UserError(
+                f"{setting_and_flag(name)} needs a database; add --database with its URL, or with an SQLite file"
+            )
 
 
 def _check_database(s: Settings) -> None:
@@ -196,10 +244,13 @@ def _check_database(s: Settings) -> None:
     if len(asks) > 1:
         raise UserError(f"{' and '.join(asks)} are given; a database is asked in one way")
     if s.CONTEXT:
-        raise UserError("CONTEXT (--context) and DATABASE (--database) are given, and both are the schema; leave one out")
+        raise UserError(
+            "CONTEXT (--context) and DATABASE (--database) are given, and both are the schema; leave one out"
+        )
     if s.FORMAT == "csv" and s.QUESTIONS:
-        raise UserError("FORMAT (--format) is 'csv', which holds one table, and QUESTIONS (--questions) asks for several; take "
-                        "json")
+        raise UserError(
+            "FORMAT (--format) is 'csv', which holds one table, and QUESTIONS (--questions) asks for several; take json"
+        )
     if s.FORMAT == "csv" and not s.EXECUTE and not s.INTERACTIVE:
         raise UserError("FORMAT (--format) is 'csv', and no query is run that could give rows; add --execute")
     if s.SAVE_FEEDBACK and not s.INTERACTIVE:

@@ -8,17 +8,34 @@ from sqlglot import exp
 
 from sqlora.sql.schema import Schema
 
-COMPARISONS = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Is, exp.Like, exp.Glob, exp.Between, exp.In, exp.Escape)
+COMPARISONS = (
+    exp.EQ,
+    exp.NEQ,
+    exp.GT,
+    exp.GTE,
+    exp.LT,
+    exp.LTE,
+    exp.Is,
+    exp.Like,
+    exp.Glob,
+    exp.Between,
+    exp.In,
+    exp.Escape,
+)
 
 
 def resolve_double_quotes(query: exp.Expression, sql: str, schema: Schema, ctes: dict[str, exp.CTE]) -> None:
-    """Turns "x" of the query, parsed from `sql`, into the string 'x' where no column in scope is called x and a value suits.
+    """Turns "x" of the query, parsed from `sql`, into the string 'x' where no column in scope is called x and a value
+    suits.
 
     It works in place. `ctes` are the query's, by their lower-case names.
     """
     unknown = {
-        id(column): column for column in query.find_all(exp.Column)
-        if isinstance(column.this, exp.Identifier) and not column.table and sql[column.this.meta.get("start", 0)] == '"'
+        id(column): column
+        for column in query.find_all(exp.Column)
+        if isinstance(column.this, exp.Identifier)
+        and not column.table
+        and sql[column.this.meta.get("start", 0)] == '"'
         and not any(column.name.lower() in _names(scope, schema, ctes) for scope in _scopes(column))
     }
     for column in unknown.values():
@@ -63,6 +80,9 @@ def _suits_value(column: exp.Column, unknown: dict[int, exp.Column]) -> bool:
     if isinstance(parent, COMPARISONS):
         others = [side for side in parent.iter_expressions() if side is not child]
         # Compared with a column, an aggregate or a query: "x" = 'y' has no column at all, so its x was meant to be one.
-        return any(isinstance(node, exp.Column | exp.AggFunc | exp.Query) and id(node) not in unknown
-                   for side in others for node in side.walk())
+        return any(
+            isinstance(node, exp.Column | exp.AggFunc | exp.Query) and id(node) not in unknown
+            for side in others
+            for node in side.walk()
+        )
     return isinstance(parent, exp.Func | exp.DPipe) and not isinstance(parent, exp.AggFunc | exp.Connector)

@@ -1,8 +1,9 @@
 """How long the texts of a query can grow, and how much work a row of it can be, told from its tree before it is run.
 
-A server looks whether it is late between rows, and not amid a function: MariaDB 10.11 goes on for half an hour with a REPLACE
-over 16 MB after it was killed, PostgreSQL 15 with the numerics or the position of one text in another. So every expression has
-an upper bound here, and what could be too much is refused. Rules are for what grows; all else is as long as its longest part.
+A server looks whether it is late between rows, and not amid a function: MariaDB 10.11 goes on for half an hour with a
+REPLACE over 16 MB after it was killed, PostgreSQL 15 with the numerics or the position of one text in another. So every
+expression has an upper bound here, and what could be too much is refused. Rules are for what grows; all else is as long
+as its longest part.
 """
 
 from __future__ import annotations
@@ -18,14 +19,16 @@ from sqlora.sql.parsing import SqlError
 from sqlora.sql.schema import Column
 from sqlora.sql.scopes import Scopes
 
-LONGEST = {"postgres": 2**30, "mysql": 2**24, "sqlite": 10_000_000}  # bytes of a value, at which the server itself stops
+# bytes of a value, at which the server itself stops
+LONGEST = {"postgres": 2**30, "mysql": 2**24, "sqlite": 10_000_000}
 MOST_GROUPED = 2**20  # bytes of GROUP_CONCAT on MySQL and MariaDB, which is set in the session
 MOST_TEXT = 2**22  # bytes of what functions make of literals and columns
 TEXT_COLUMN, COLUMN = 1000, 40  # bytes of a cell, as long as nobody knows better
 SHORT_CELL = 8  # of one that is looked for: its content is not the query's, so it is no text that makes searching slow
 DIGITS = {"postgres": 150_000}  # of a number
 OTHER_DIGITS = 400
-STEP_TEXT = 2**23  # bytes that a column of a recursive query grows to before the deadline, if not by more than MOST_STEP each
+# bytes that a column of a recursive query grows to before the deadline, if not by more than MOST_STEP each
+STEP_TEXT = 2**23
 MOST_STEP = 2**14
 # Units of about 0.6 ns, measured on an Intel Xeon: one is a comparison of two bytes.
 MOST_WORK = 2_200_000_000  # of a row: about 1.5 s
@@ -37,13 +40,17 @@ MOVES_A_UNIT = 3  # bytes that MariaDB's REPLACE moves, for each place, to make 
 
 PATTERNS = (exp.Like, exp.ILike, exp.Glob, exp.SimilarTo, exp.RegexpLike)
 SEARCHES = {  # what looks for one text in another, in time of the product of both: the arguments that it does so with
-    exp.Replace: ("this", "expression"), exp.StrPosition: ("this", "substr"), exp.SplitPart: ("this", "delimiter"),
-    exp.SubstringIndex: ("this", "delimiter"), exp.Trim: ("this", "expression"),
+    exp.Replace: ("this", "expression"),
+    exp.StrPosition: ("this", "substr"),
+    exp.SplitPart: ("this", "delimiter"),
+    exp.SubstringIndex: ("this", "delimiter"),
+    exp.Trim: ("this", "expression"),
     **dict.fromkeys(PATTERNS, ("this", "expression")),
 }
 PRODUCTS = (exp.Mul, exp.Div, exp.IntDiv, exp.Mod, exp.Pow, exp.Sqrt, exp.Cbrt)
 ARITHMETIC = (*PRODUCTS, exp.Add, exp.Sub, exp.Neg, exp.Sum, exp.Avg, exp.Round, exp.Trunc)
-COUNTS = (exp.Predicate, exp.Connector, exp.Not, exp.Length, exp.StrPosition, exp.Count, exp.RowNumber, exp.Extract)  # short ones
+# short ones
+COUNTS = (exp.Predicate, exp.Connector, exp.Not, exp.Length, exp.StrPosition, exp.Count, exp.RowNumber, exp.Extract)
 CONCATENATIONS = (exp.Concat, exp.ConcatWs, exp.DPipe)
 FORMATS = (exp.TimeToStr, exp.ToChar)
 FORMATTED = 20  # bytes that one of a format can become
@@ -53,7 +60,9 @@ EXPONENT = re.compile(r"\s*[-+]?[\d.]+e[-+]?(\d+)\s*", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Size:
-    """Of an expression: bytes of its text at most, the same if cells have SHORT_CELL, and units of work for one row of it."""
+    """Of an expression: bytes of its text at most, the same if cells have SHORT_CELL, and units of work for one row of
+    it.
+    """
 
     length: int
     short: int
@@ -64,7 +73,9 @@ class Lengths:
     """Sizes of the expressions of one query."""
 
     def __init__(self, scopes: Scopes, known: set[type], longest: int = 0, most_work: int = MOST_WORK) -> None:
-        """`known` are the functions whose growth is told here; others give a text of `longest` bytes, else the server's limit."""
+        """`known` are the functions whose growth is told here; others give a text of `longest` bytes, else the server's
+        limit.
+        """
         self.scopes = scopes
         self.dialect = scopes.dialect
         self.known = known
@@ -80,7 +91,9 @@ class Lengths:
             self._open[id(node)] = False
             size = self._measured(node)
             if self._open.pop(id(node)) and size.length > STEP_TEXT + MOST_STEP:
-                raise SqlError("too large", f"a text of the recursive query grows by more than {MOST_STEP:,} bytes a step")
+                raise SqlError(
+                    "too large", f"a text of the recursive query grows by more than {MOST_STEP:,} bytes a step"
+                )
             self._done[id(node)] = size
         return self._done[id(node)]
 
@@ -104,7 +117,9 @@ class Lengths:
 
     def _affordable(self, size: Size) -> Size:
         if size.work > self.most_work:
-            raise SqlError("too large", "a row of the query could take too long: texts, numbers or queries in it multiply")
+            raise SqlError(
+                "too large", "a row of the query could take too long: texts, numbers or queries in it multiply"
+            )
         return size
 
     def _column(self, column: exp.Column) -> Size:
@@ -156,7 +171,9 @@ class Lengths:
     def _places(self, node: exp.Replace, of: Callable[[str], int]) -> int:
         """Where REPLACE can find what it looks for, at most."""
         wanted = node.expression
-        return of("this") // max(1, len(wanted.name.encode("utf-8", "replace")) if isinstance(wanted, exp.Literal) else 1)
+        return of("this") // max(
+            1, len(wanted.name.encode("utf-8", "replace")) if isinstance(wanted, exp.Literal) else 1
+        )
 
     def _cast(self, node: exp.Cast, length: int) -> int:
         """CHAR(9), BIT(9) and NUMERIC(9) are filled up; a numeric made of text can have as many digits as there are."""
@@ -191,7 +208,9 @@ class Lengths:
 
 
 def _literal(text: str, as_number: bool = False) -> int:
-    """Bytes of a constant; or its digits, which 9e5000 has more of than characters. `as_number`: its value, up to 10**9."""
+    """Bytes of a constant; or its digits, which 9e5000 has more of than characters. `as_number`: its value, up to
+    10**9.
+    """
     if as_number:
         return int(text) if text.isdecimal() and len(text) < 10 else 10**9
     exponent = EXPONENT.fullmatch(text)

@@ -1,4 +1,6 @@
-"""SQL as text: the normal form in which two queries are compared, schemas read from CREATE TABLE text, and queries over them."""
+"""SQL as text: the normal form in which two queries are compared, schemas read from CREATE TABLE text, and queries over
+them.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,18 @@ from sqlora.sql.schema import Column, Schema, Table
 # sqlglot warns of statements that it keeps as they are; here they are passed over or refused.
 logging.getLogger("sqlglot").setLevel(logging.ERROR)
 
-Kind = OneOf["schema", "syntax", "no such table", "no such column", "ambiguous column", "not read only",
-             "several statements", "timeout", "too large", "other"]
+Kind = OneOf[
+    "schema",
+    "syntax",
+    "no such table",
+    "no such column",
+    "ambiguous column",
+    "not read only",
+    "several statements",
+    "timeout",
+    "too large",
+    "other",
+]
 MAX_CHARACTERS = 10_000  # of a query; longer ones are no answers but loops of a model
 MAX_SCHEMA_CHARACTERS = 200_000  # of a context: thousands of tables, and seconds to read them
 DIALECTS = ("sqlite", "mysql", "postgres", "tsql", "oracle", "snowflake", "bigquery", "")
@@ -35,8 +47,20 @@ TYPES = {  # a column's type, as the families of sqlglot's types spell it
     "timestamp": exp.DataType.TEMPORAL_TYPES,
     "boolean": {exp.DataType.Type.BOOLEAN},
 }
-WRITES = (exp.DML, exp.DDL, exp.Command, exp.Into, exp.Pragma, exp.Attach, exp.Detach, exp.Drop, exp.Alter, exp.Transaction,
-          exp.Set, exp.Lock)
+WRITES = (
+    exp.DML,
+    exp.DDL,
+    exp.Command,
+    exp.Into,
+    exp.Pragma,
+    exp.Attach,
+    exp.Detach,
+    exp.Drop,
+    exp.Alter,
+    exp.Transaction,
+    exp.Set,
+    exp.Lock,
+)
 
 
 class SqlError(ValueError):
@@ -116,14 +140,16 @@ def parse_schema(context: str) -> Schema:
             known = columns.setdefault(column.name.lower(), column)
             if known.type == "text" != column.type:
                 columns[column.name.lower()] = Column(known.name, column.type)
-    return Schema(tuple(Table(name, tuple(columns.values())) for name, columns in tables.values()), tuple(merged.values()))
+    return Schema(
+        tuple(Table(name, tuple(columns.values())) for name, columns in tables.values()), tuple(merged.values())
+    )
 
 
 def parse_query(sql: str, schema: Schema) -> exp.Expression:
     """One read-only statement over the schema's tables, in SQLite's dialect.
 
-    "x" becomes the string 'x' where no column in scope is called x and the place suits a value: compared with a column, or
-    in a function or CASE. Elsewhere it stays a name, and fails as an unknown column when it is run. Names of columns
+    "x" becomes the string 'x' where no column in scope is called x and the place suits a value: compared with a column,
+    or in a function or CASE. Elsewhere it stays a name, and fails as an unknown column when it is run. Names of columns
     are otherwise left to SQLite. Raises SqlError.
     """
     if len(sql) > MAX_CHARACTERS:
@@ -137,8 +163,10 @@ def parse_query(sql: str, schema: Schema) -> exp.Expression:
             raise SqlError("syntax", "there is no query")
         query = statements[0]
         if not isinstance(query, exp.Query) or any(isinstance(node, WRITES) for node in query.walk()):
-            raise SqlError("syntax" if isinstance(query, exp.Condition | exp.Alias) else "not read only",
-                           f"not a SELECT: {_shorten(sql)!r}")
+            raise SqlError(
+                "syntax" if isinstance(query, exp.Condition | exp.Alias) else "not read only",
+                f"not a SELECT: {_shorten(sql)!r}",
+            )
         ctes = {cte.alias.lower(): cte for cte in query.find_all(exp.CTE)}
         for table in query.find_all(exp.Table):
             if table.name.lower() not in ctes and schema.table(table.name) is None:
@@ -153,7 +181,9 @@ def parse_query(sql: str, schema: Schema) -> exp.Expression:
 
 
 def to_sqlite(expression: exp.Expression) -> str:
-    """A parsed query as SQLite's text, in which no name can pass for a string. Raises SqlError for what SQLite lacks."""
+    """A parsed query as SQLite's text, in which no name can pass for a string. Raises SqlError for what SQLite
+    lacks.
+    """
     try:
         return expression.sql(dialect=_Backticks, comments=False)
     except RecursionError:
@@ -177,14 +207,20 @@ def _literal(node: exp.Literal) -> Literal:
     if parent is None or not isinstance(parent, COMPARISONS):
         return Literal(value, None)
     others = [side for side in parent.iter_expressions() if side is not child]
-    columns = (column for side in [*others, child] for column in side.find_all(exp.Column)
-               if column.find_ancestor(exp.Count, exp.Query) is parent.find_ancestor(exp.Query))
+    columns = (
+        column
+        for side in [*others, child]
+        for column in side.find_all(exp.Column)
+        if column.find_ancestor(exp.Count, exp.Query) is parent.find_ancestor(exp.Query)
+    )
     column = next(columns, None)
     return Literal(value, column.name.lower() if column is not None else None, isinstance(parent, exp.Like | exp.Glob))
 
 
 def _read(function: Callable, text: str, dialect: str) -> list:
-    """What sqlglot's tokenize or parse makes of a text; of its errors, which can be of any kind, a SqlglotError or SqlError."""
+    """What sqlglot's tokenize or parse makes of a text; of its errors, which can be of any kind, a SqlglotError or
+    SqlError.
+    """
     try:
         return function(text, read=dialect)
     except SqlglotError:

@@ -1,7 +1,7 @@
 """What a query that goes to a live database may be made of: a plain SELECT over tables that are known.
 
-All that is not named here is refused, whatever it does: functions of the server that reach files or the network or run SQL,
-variables, hints, locks, INTO, catalogues. The text is read in the dialect in which the database will read it.
+All that is not named here is refused, whatever it does: functions of the server that reach files or the network or run
+SQL, variables, hints, locks, INTO, catalogues. The text is read in the dialect in which the database will read it.
 """
 
 from __future__ import annotations
@@ -15,33 +15,64 @@ from sqlora.sql.parsing import MAX_CHARACTERS, SqlError, tell
 from sqlora.sql.schema import Schema
 from sqlora.sql.scopes import Scopes
 
-PARTS = {getattr(exp, name) for name in (
-    "Select From Join Where Group Having Order Ordered Limit Offset Distinct Union Except Intersect Subquery With CTE Values "
-    "Table TableAlias Alias Column Identifier Star Literal National HexString Null Boolean Paren Tuple Var Interval "
-    "And Or Not Neg Add Sub Mul Div IntDiv Mod DPipe EQ NEQ GT GTE LT LTE Is NullSafeEQ NullSafeNEQ Between In Like ILike Glob "
-    "Escape SimilarTo RegexpLike Exists Any All BitwiseAnd BitwiseOr BitwiseXor BitwiseNot BitwiseLeftShift BitwiseRightShift "
-    "Case If Cast DataType DataTypeParam Collate Window WindowSpec Filter WithinGroup "
-    # functions
-    "Count Sum Avg Min Max GroupConcat Stddev StddevPop StddevSamp Variance VariancePop Median PercentileCont PercentileDisc "
-    "RowNumber Rank DenseRank PercentRank CumeDist Ntile Lag Lead FirstValue LastValue NthValue "
-    "Abs Ceil Floor Round Sign Sqrt Cbrt Pow Exp Ln Log Trunc Greatest Least Coalesce Nullif "
-    "Concat ConcatWs Lower Upper Initcap Length Trim Substring SubstringIndex Replace Left Right Reverse StrPosition StartsWith "
-    "SplitPart Typeof "
-    "Date Time Datetime Timestamp CurrentDate CurrentTime CurrentTimestamp Extract Year Quarter Month Week WeekOfYear Day "
-    "DayOfMonth DayOfWeek DayOfYear Dayname Monthname Hour Minute Second LastDay DateAdd DateSub DateDiff DateTrunc TimestampAdd "
-    "TimestampDiff TimestampTrunc DatetimeAdd DatetimeSub DatetimeDiff TimeToStr StrToDate StrToTime TsOrDsToDate "
-    "TsOrDsToTimestamp TsOrDsAdd TsOrDsDiff TsOrDsToTime DateStrToDate TimeStrToTime UnixToTime TimeToUnix ToDays ToChar "
-    "WeekStart"
-).split()}
+PARTS = {
+    getattr(exp, name)
+    for name in (
+        "Select From Join Where Group Having Order Ordered Limit Offset Distinct Union Except Intersect Subquery With "
+        "CTE Values "
+        "Table TableAlias Alias Column Identifier Star Literal National HexString Null Boolean Paren Tuple Var "
+        "Interval "
+        "And Or Not Neg Add Sub Mul Div IntDiv Mod DPipe EQ NEQ GT GTE LT LTE Is NullSafeEQ NullSafeNEQ Between In "
+        "Like ILike Glob "
+        "Escape SimilarTo RegexpLike Exists Any All BitwiseAnd BitwiseOr BitwiseXor BitwiseNot BitwiseLeftShift "
+        "BitwiseRightShift "
+        "Case If Cast DataType DataTypeParam Collate Window WindowSpec Filter WithinGroup "
+        # functions
+        "Count Sum Avg Min Max GroupConcat Stddev StddevPop StddevSamp Variance VariancePop Median PercentileCont "
+        "PercentileDisc "
+        "RowNumber Rank DenseRank PercentRank CumeDist Ntile Lag Lead FirstValue LastValue NthValue "
+        "Abs Ceil Floor Round Sign Sqrt Cbrt Pow Exp Ln Log Trunc Greatest Least Coalesce Nullif "
+        "Concat ConcatWs Lower Upper Initcap Length Trim Substring SubstringIndex Replace Left Right Reverse "
+        "StrPosition StartsWith "
+        "SplitPart Typeof "
+        "Date Time Datetime Timestamp CurrentDate CurrentTime CurrentTimestamp Extract Year Quarter Month Week "
+        "WeekOfYear Day "
+        "DayOfMonth DayOfWeek DayOfYear Dayname Monthname Hour Minute Second LastDay DateAdd DateSub DateDiff "
+        "DateTrunc TimestampAdd "
+        "TimestampDiff TimestampTrunc DatetimeAdd DatetimeSub DatetimeDiff TimeToStr StrToDate StrToTime TsOrDsToDate "
+        "TsOrDsToTimestamp TsOrDsAdd TsOrDsDiff TsOrDsToTime DateStrToDate TimeStrToTime UnixToTime TimeToUnix ToDays "
+        "ToChar "
+        "WeekStart"
+    ).split()
+}
 MOST_TABLES = 61  # of a query, as in MariaDB; PostgreSQL plans a join of 195 for 20 s after its deadline
 FUNCTIONS = {  # that sqlglot has no name of its own for
-    "age", "date_part", "total", "julianday", "strftime", "ifnull", "datetime", "time", "date", "char_length", "weekday",
-    "yearweek", "unixepoch", "truncate", "std", "cot", "degrees", "radians", "to_date",
+    "age",
+    "date_part",
+    "total",
+    "julianday",
+    "strftime",
+    "ifnull",
+    "datetime",
+    "time",
+    "date",
+    "char_length",
+    "weekday",
+    "yearweek",
+    "unixepoch",
+    "truncate",
+    "std",
+    "cot",
+    "degrees",
+    "radians",
+    "to_date",
 }
 
 
 def check(sql: str, dialect: str, schema: Schema) -> exp.Query:
-    """The query in `sql`, in sqlglot's `dialect`. Raises SqlError for what is not one plain SELECT over the schema's tables."""
+    """The query in `sql`, in sqlglot's `dialect`. Raises SqlError for what is not one plain SELECT over the schema's
+    tables.
+    """
     if len(sql) > MAX_CHARACTERS:
         raise SqlError("too large", f"the query has {len(sql):,} characters, more than {MAX_CHARACTERS:,}")
     try:
@@ -66,8 +97,8 @@ def check(sql: str, dialect: str, schema: Schema) -> exp.Query:
 def write(query: exp.Query, dialect: str, most_rows: int | None = None) -> str:
     """The query's text in `dialect`, with a limit of `most_rows` rows where it sets none, or a higher one, itself.
 
-    It is spelled anew from the tree that was checked: a comment, or quotes that the database reads otherwise, cannot hold
-    what the parser took for nothing, as MySQL's /*! INTO OUTFILE ... */ does.
+    It is spelled anew from the tree that was checked: a comment, or quotes that the database reads otherwise, cannot
+    hold what the parser took for nothing, as MySQL's /*! INTO OUTFILE ... */ does.
     """
     if most_rows is not None:
         limit = query.args.get("limit")

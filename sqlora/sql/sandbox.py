@@ -19,8 +19,9 @@ from sqlora.sql.schema import Schema
 from sqlora.sql.scopes import Scopes
 
 Value = None | int | float | str | bytes
-# A text column takes what looks like a number for one, in comparisons, sorting and joins, as the authors of queries over
-# VARCHAR columns mean it: `year > 2000` and `year = '2000'` both find 2000, and 9 comes before 10. Other text stays text.
+# A text column takes what looks like a number for one, in comparisons, sorting and joins, as the authors of queries
+# over VARCHAR columns mean it: `year > 2000` and `year = '2000'` both find 2000, and 9 comes before 10. Other text
+# stays text.
 AFFINITY = {"text": "NUMERIC", "integer": "NUMERIC", "real": "REAL", "boolean": "NUMERIC"}
 OTHER_AFFINITY = "NUMERIC"  # dates and times are text that looks like no number
 HEAP_BYTES = 64 * 2**20  # of all SQLite in the process; small also because no deadline interrupts the sorting itself
@@ -41,10 +42,19 @@ LIMITS = {
     sqlite3.SQLITE_LIMIT_WORKER_THREADS: 0,
 }
 ALLOWED = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
-# What reaches outside or differs from run to run is no part of an answer; printf('%.*c', 2000000000, 'x') counts that far
-# before it meets a limit.
-FORBIDDEN_FUNCTIONS = {"load_extension", "readfile", "writefile", "edit", "fts3_tokenizer", "random", "randomblob", "printf",
-                       "format"}
+# What reaches outside or differs from run to run is no part of an answer; printf('%.*c', 2000000000, 'x') counts that
+# far before it meets a limit.
+FORBIDDEN_FUNCTIONS = {
+    "load_extension",
+    "readfile",
+    "writefile",
+    "edit",
+    "fts3_tokenizer",
+    "random",
+    "randomblob",
+    "printf",
+    "format",
+}
 FAULTS: tuple[tuple[str, Kind], ...] = (
     (r"no such table|no such view", "no such table"),
     (r"no such column|has no column|no tables specified", "no such column"),
@@ -53,7 +63,10 @@ FAULTS: tuple[tuple[str, Kind], ...] = (
     (r"one statement at a time", "several statements"),
     (r"interrupted", "timeout"),
     (r"too (big|large|many|deep|long|complex)|maximum depth|out of memory|parser stack overflow|is full", "too large"),
-    (r"syntax error|null character|incomplete input|unrecognized token|should come (after|before)|unterminated", "syntax"),
+    (
+        r"syntax error|null character|incomplete input|unrecognized token|should come (after|before)|unterminated",
+        "syntax",
+    ),
 )
 
 
@@ -84,7 +97,8 @@ class Database:
                 self._connection.execute(f"CREATE TABLE {_quote(table.name)} ({columns})")
                 self._columns[table.name] = len(table.columns)
             self.fill(rows or {})
-        except (sqlite3.Error, ValueError, OverflowError) as error:  # a name or value with half a surrogate, a number too large
+        # a name or value with half a surrogate, a number too large
+        except (sqlite3.Error, ValueError, OverflowError) as error:
             self._connection.close()
             raise SqlError("schema", str(error)) from None
         except MemoryError:
@@ -101,9 +115,11 @@ class Database:
         self._connection.execute("COMMIT")
 
     def run(self, query: str, deadline: float = 2.0, max_rows: int = 10_000) -> Result:
-        """The query's columns and rows. Raises SqlError: "timeout" after `deadline` seconds, "too large" above `max_rows`.
+        """The query's columns and rows. Raises SqlError: "timeout" after `deadline` seconds, "too large" above
+        `max_rows`.
 
-        In SQLite's own text a double-quoted name that is no column is a string; `sql.parse_query` and `sql.to_sqlite` mend that.
+        In SQLite's own text a double-quoted name that is no column is a string; `sql.parse_query` and `sql.to_sqlite`
+        mend that.
         """
         self._ends = time.monotonic() + deadline
         try:
@@ -115,7 +131,9 @@ class Database:
             cursor.close()
         except (sqlite3.Error, sqlite3.Warning) as error:
             message = str(error)
-            raise SqlError(fault_kind(message), f"{message} ({deadline:g} s)" if message == "interrupted" else message) from None
+            raise SqlError(
+                fault_kind(message), f"{message} ({deadline:g} s)" if message == "interrupted" else message
+            ) from None
         except SqlError:
             raise
         except MemoryError:
@@ -130,7 +148,9 @@ class Database:
     def __enter__(self) -> Database:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _is_late(self) -> bool:
@@ -162,7 +182,9 @@ def restrict(connection: sqlite3.Connection, is_late: Callable[[], bool], **limi
 
 
 def prepare(sql: str, schema: Schema) -> tuple[exp.Expression, str]:
-    """A model's query, parsed, and the text of it to run. Raises SqlError for what SQLite would not take as it is written."""
+    """A model's query, parsed, and the text of it to run. Raises SqlError for what SQLite would not take as it is
+    written.
+    """
     query = parse_query(sql, schema)
     _check_work(query, schema)
     with Database(schema) as database:
@@ -171,7 +193,9 @@ def prepare(sql: str, schema: Schema) -> tuple[exp.Expression, str]:
 
 
 def _check_work(query: exp.Expression, schema: Schema) -> None:
-    """Raises SqlError for functions over long texts that would go on after the deadline, since SQLite looks between steps."""
+    """Raises SqlError for functions over long texts that would go on after the deadline, since SQLite looks between
+    steps.
+    """
     try:
         Lengths(Scopes("sqlite", schema), PARTS, LIMITS[sqlite3.SQLITE_LIMIT_LENGTH], ROW_WORK).size(query)
     except SqlError as error:

@@ -7,10 +7,14 @@ from dataclasses import dataclass
 
 SPELLING = {"text": "VARCHAR"}  # in DDL; every other type is spelled as it is called
 PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-RESERVED = frozenset(  # names that SQLite, or most other databases, take for a word of the language unless they are quoted
-    "ADD ALL ALTER AND AS BETWEEN BY CASE CHECK COLLATE COMMIT CONSTRAINT CREATE CROSS DEFAULT DELETE DESC DISTINCT DROP ELSE "
-    "END ESCAPE EXCEPT EXISTS FOREIGN FROM FULL GROUP HAVING IN INDEX INNER INSERT INTERSECT INTO IS ISNULL JOIN LEFT LIKE "
-    "LIMIT NATURAL NOT NOTNULL NULL ON OR ORDER OUTER PRIMARY REFERENCES RETURNING RIGHT SELECT SET TABLE THEN TO TRANSACTION "
+# names that SQLite, or most other databases, take for a word of the language unless they are quoted
+RESERVED = frozenset(
+    "ADD ALL ALTER AND AS BETWEEN BY CASE CHECK COLLATE COMMIT CONSTRAINT CREATE CROSS DEFAULT DELETE DESC DISTINCT "
+    "DROP ELSE "
+    "END ESCAPE EXCEPT EXISTS FOREIGN FROM FULL GROUP HAVING IN INDEX INNER INSERT INTERSECT INTO IS ISNULL JOIN LEFT "
+    "LIKE "
+    "LIMIT NATURAL NOT NOTNULL NULL ON OR ORDER OUTER PRIMARY REFERENCES RETURNING RIGHT SELECT SET TABLE THEN TO "
+    "TRANSACTION "
     "UNION UNIQUE UPDATE USING VALUES WHEN WHERE WITH".split()
 )
 
@@ -35,10 +39,13 @@ class Schema:
     merged: tuple[str, ...] = ()
 
     def ddl(self) -> str:
-        """CREATE TABLE text, one statement a table, in the style of sql-create-context; names are quoted only at need."""
+        """CREATE TABLE text, one statement a table, in the style of sql-create-context; names are quoted only at
+        need.
+        """
         return "; ".join(
             f"CREATE TABLE {quote_name(table.name)} ("
-            + ", ".join(f"{quote_name(c.name)} {SPELLING.get(c.type, c.type.upper())}" for c in table.columns) + ")"
+            + ", ".join(f"{quote_name(c.name)} {SPELLING.get(c.type, c.type.upper())}" for c in table.columns)
+            + ")"
             for table in self.tables
         )
 

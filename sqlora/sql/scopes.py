@@ -1,4 +1,6 @@
-"""What the names of a query stand for, as the database finds them: tables, CTEs, and columns with what is behind them."""
+"""What the names of a query stand for, as the database finds them: tables, CTEs, and columns with what is behind
+them.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ Origins = tuple[exp.Expression | Column, ...]
 
 @dataclass(frozen=True)
 class Output:
-    """A column of a table or a query: `name` is None where the database makes one up; each branch of a UNION is an origin."""
+    """A column of a table or a query: `name` is None where the database makes one up; each branch of a UNION is an
+    origin.
+    """
 
     name: str | None
     origins: Origins
@@ -27,8 +31,8 @@ class Output:
 class Scopes:
     """Resolves the names of queries of one dialect over a schema.
 
-    PostgreSQL has names in lower case unless they are quoted, and takes `singer.upper` for upper(singer) where the table has
-    no such column. So there a name after a dot must be a column of what stands before it.
+    PostgreSQL has names in lower case unless they are quoted, and takes `singer.upper` for upper(singer) where the
+    table has no such column. So there a name after a dot must be a column of what stands before it.
     """
 
     def __init__(self, dialect: str, schema: Schema) -> None:
@@ -39,11 +43,15 @@ class Scopes:
         self._done: dict[int, list[Output] | None] = {}  # None while it is being worked on
 
     def table(self, node: exp.Table) -> Table | exp.CTE:
-        """What a table of FROM is. Raises SqlError where it is neither of the schema nor a CTE that can be seen from there."""
+        """What a table of FROM is. Raises SqlError where it is neither of the schema nor a CTE that can be seen from
+        there.
+        """
         if not isinstance(node.this, exp.Identifier):
             raise SqlError("not read only", "a function in the place of a table is no part of a plain SELECT")
         if node.db or node.catalog:
-            raise SqlError("no such table", f"{node.sql()}: only tables of the default schema are read; write {node.name}")
+            raise SqlError(
+                "no such table", f"{node.sql()}: only tables of the default schema are read; write {node.name}"
+            )
         name = self._fold(node.this)
         for cte in self._ctes(node):
             if self._fold(cte.args["alias"].this) == name:
@@ -54,15 +62,22 @@ class Scopes:
         raise SqlError("no such table", f"no such table: {node.name}" + (f'; there is "{other.name}"' if other else ""))
 
     def origins(self, column: exp.Column) -> Origins:
-        """What is behind a column; () where nothing is known of it. Raises SqlError for a name after a dot that is none."""
+        """What is behind a column; () where nothing is known of it. Raises SqlError for a name after a dot that is
+        none.
+        """
         qualifier = column.args.get("table")
         if column.args.get("db"):
-            raise SqlError("no such column", f"no such column: {column.sql()}; write the table's name and the column's alone")
+            raise SqlError(
+                "no such column", f"no such column: {column.sql()}; write the table's name and the column's alone"
+            )
         name = self._fold(column.this)
         for query, child in self._around(column):
             if qualifier is not None:
-                found = [self._pick(self.columns(source), name) for alias, source in self.sources(query)
-                         if alias == self._fold(qualifier)]
+                found = [
+                    self._pick(self.columns(source), name)
+                    for alias, source in self.sources(query)
+                    if alias == self._fold(qualifier)
+                ]
                 if any(found) or (found and self.is_exact):
                     break
             elif found := self._bare(query, child, name):
@@ -111,7 +126,12 @@ class Scopes:
     def _selected(self, one: exp.Expression, query: exp.Select) -> list[Output]:
         if one.is_star and isinstance(one, exp.Star | exp.Column):
             wanted = self._fold(one.args["table"]) if one.args.get("table") else None
-            return [output for name, source in self.sources(query) if wanted in (None, name) for output in self.columns(source)]
+            return [
+                output
+                for name, source in self.sources(query)
+                if wanted in (None, name)
+                for output in self.columns(source)
+            ]
         if isinstance(one, exp.Column):
             return [Output(self._fold(one.this), (one,))]
         alias = one.args.get("alias") if isinstance(one, exp.Alias | exp.Subquery) else None
@@ -121,12 +141,17 @@ class Scopes:
     def _renamed(self, outputs: list[Output], node: exp.Expression) -> list[Output]:
         """With the names that a list after the alias gives: FROM singer AS s(a, b)."""
         alias = node.args.get("alias")
-        names = [self._fold(name) for name in alias.args.get("columns") or []] if isinstance(alias, exp.TableAlias) else []
-        return [Output(name, output.origins) for name, output in zip(names, outputs, strict=False)] + outputs[len(names):]
+        names = (
+            [self._fold(name) for name in alias.args.get("columns") or []] if isinstance(alias, exp.TableAlias) else []
+        )
+        return [Output(name, output.origins) for name, output in zip(names, outputs, strict=False)] + outputs[
+            len(names) :
+        ]
 
     def _bare(self, query: exp.Query, child: exp.Expression, name: str) -> list[list[Output]]:
         found = [self._pick(self.columns(source), name) for _, source in self.sources(query)]
-        if child.arg_key not in ("expressions", "this", "expression"):  # ORDER BY and its like know the query's own names
+        # ORDER BY and its like know the query's own names
+        if child.arg_key not in ("expressions", "this", "expression"):
             found.append([output for output in self.columns(query) if output.name == name])
         return [outputs for outputs in found if outputs]
 
@@ -142,13 +167,16 @@ class Scopes:
                 raise SqlError("not read only", "a name for a join in brackets is no part of a plain SELECT")
             yield from self._named(item.this)
         else:
-            name = alias.this if alias is not None and alias.this else item.this if isinstance(item, exp.Table) else None
+            name = (
+                alias.this if alias is not None and alias.this else item.this if isinstance(item, exp.Table) else None
+            )
             yield self._fold(name) if name is not None else None, item
         for join in item.args.get("joins") or []:
             yield from self._named(join.this)
 
     def _around(self, node: exp.Expression) -> Iterator[tuple[exp.Query, exp.Expression]]:
-        """The queries whose tables can be seen from a node, the inner ones first, each with its part that the node is in.
+        """The queries whose tables can be seen from a node, the inner ones first, each with its part that the node is
+        in.
 
         A query in FROM sees nothing of the FROM that it stands in, nor does a CTE of the query that it belongs to.
         """
@@ -164,7 +192,9 @@ class Scopes:
             below, child = child, parent
 
     def _ctes(self, node: exp.Expression) -> Iterator[exp.CTE]:
-        """Those that can be seen from a node, the nearest first: without RECURSIVE a CTE sees the ones before it alone."""
+        """Those that can be seen from a node, the nearest first: without RECURSIVE a CTE sees the ones before it
+        alone.
+        """
         inside, child = None, node
         while (parent := child.parent) is not None:
             inside = child if isinstance(child, exp.CTE) else inside
@@ -187,4 +217,6 @@ class Scopes:
 def _is_join(item: exp.Expression) -> bool:
     """Whether it is a join in brackets, which has no columns of its own."""
     return isinstance(item, exp.Subquery | exp.Paren) and (
-        not isinstance(item.this, exp.Query) or bool(item.this.args.get("joins") and not isinstance(item.this, exp.Select)))
+        not isinstance(item.this, exp.Query)
+        or bool(item.this.args.get("joins") and not isinstance(item.this, exp.Select))
+    )

@@ -23,7 +23,8 @@ FAILED = re.compile(r"PytorchStreamWriter|file write failed|iostream error|unexp
 
 
 def replace_file(target: Path, write: Callable[[Path], object]) -> None:
-    """`target` as `write` writes it: whole, or as it was, with the owner and mode that it had; a link goes on leading to it.
+    """`target` as `write` writes it: whole, or as it was, with the owner and mode that it had; a link goes on leading
+    to it.
 
     Raises UserError when the disk is full or the like.
     """
@@ -87,7 +88,8 @@ def _put(partial: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def replacing(folder: Path, last: str) -> Iterator[Path]:
-    """A fresh folder to write into; its files replace those of `folder` once all are written, the one named `last` last.
+    """A fresh folder to write into; its files replace those of `folder` once all are written, the one named `last`
+    last.
 
     Raises UserError when the disk is full or the like; `folder` is then as it was.
     """
@@ -106,7 +108,9 @@ def replacing(folder: Path, last: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def writing(target: Path) -> Iterator[None]:
-    """Within it what Python, safetensors and torch raise where the system does not let them write becomes a UserError."""
+    """Within it what Python, safetensors and torch raise where the system does not let them write becomes a
+    UserError.
+    """
     try:
         yield
     except Exception as error:

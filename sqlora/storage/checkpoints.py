@@ -22,7 +22,9 @@ LONGEST = 64_000_000  # bytes of a JSON file that describes something; ours have
 
 
 def seal(folder: Path, fingerprint: dict[str, object], status: str, metrics: dict[str, object]) -> dict[str, object]:
-    """Writes the fingerprint that makes `folder` whole, and returns it. `status` is CHECKPOINT, FINISHED or INTERRUPTED."""
+    """Writes the fingerprint that makes `folder` whole, and returns it. `status` is CHECKPOINT, FINISHED or
+    INTERRUPTED.
+    """
     hashes = {file.name: file_hash(file) for file in sorted(folder.iterdir()) if file.name != FINGERPRINT}
     sealed = fingerprint | {
         "status": status,
@@ -55,7 +57,8 @@ def read_fingerprint(folder: Path) -> dict:
 
 
 def read_object(file: Path, remedy: str) -> dict:
-    """The JSON object in a file that may be a stranger's. Raises UserError, which ends with the remedy, if there is none in it,
+    """The JSON object in a file that may be a stranger's. Raises UserError, which ends with the remedy, if there is
+    none in it,
     FileNotFoundError if there is no file."""
     try:
         check_regular(file)
@@ -76,7 +79,9 @@ def check_regular(file: Path) -> None:
 
 
 def newest(run: Path) -> Path | None:
-    """The checkpoint of the folder `run` with the most steps in which every file is as it was written; None if there is none."""
+    """The checkpoint of the folder `run` with the most steps in which every file is as it was written; None if there is
+    none.
+    """
     for path in sorted(run.glob(PREFIX + "*"), key=step_of, reverse=True):
         try:
             files = read_fingerprint(path)["files"]

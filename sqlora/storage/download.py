@@ -18,20 +18,36 @@ TRIES = 3
 ABANDONED = 600  # seconds after which a part of a file that nobody writes to is one whose process was killed
 
 
-def fetch(where: str, kind: str, repo: str, allow: list[str], ignore: list[str] | None = None, revision: str | None = None,
-          offline: bool = False) -> Path:
-    """A "model" or "dataset" repository's folder in the hub's cache, with the files that `allow` names and `ignore` does not.
+def fetch(
+    where: str,
+    kind: str,
+    repo: str,
+    allow: list[str],
+    ignore: list[str] | None = None,
+    revision: str | None = None,
+    offline: bool = False,
+) -> Path:
+    """A "model" or "dataset" repository's folder in the hub's cache, with the files that `allow` names and `ignore`
+    does not.
 
-    huggingface_hub goes on where a connection breaks off, but takes any bytes of the right number. Here each file is checked
-    once against the hub's hash; one that is wrong is deleted and downloaded again. Raises UserError, beginning with `where`,
-    if that does not help, and what huggingface_hub raises where the hub cannot be reached.
+    huggingface_hub goes on where a connection breaks off, but takes any bytes of the right number. Here each file is
+    checked once against the hub's hash; one that is wrong is deleted and downloaded again. Raises UserError, beginning
+    with `where`, if that does not help, and what huggingface_hub raises where the hub cannot be reached.
     """
     from huggingface_hub import snapshot_download
 
     for attempt in range(1, TRIES + 1):
         try:
-            folder = Path(snapshot_download(repo, repo_type=kind, revision=revision, local_files_only=offline,
-                                            allow_patterns=allow, ignore_patterns=ignore))
+            folder = Path(
+                snapshot_download(
+                    repo,
+                    repo_type=kind,
+                    revision=revision,
+                    local_files_only=offline,
+                    allow_patterns=allow,
+                    ignore_patterns=ignore,
+                )
+            )
             damaged = _delete_damaged(kind, repo, folder, _present(folder, allow, ignore), offline)
             if not damaged:
                 _delete_abandoned(folder)
@@ -49,13 +65,16 @@ def fetch(where: str, kind: str, repo: str, allow: list[str], ignore: list[str] 
             break
         console.note(f"{where}: {fault}; downloading again")
         time.sleep(attempt)
-    raise UserError(f"{where}: {fault}; start again with the hub in reach, over another network if this one changes what it "
-                    f"carries, or name a local folder")
+    raise UserError(
+        f"{where}: {fault}; start again with the hub in reach, over another network if this one changes what it "
+        f"carries, or name a local folder"
+    )
 
 
 @functools.cache
 def limit_waits() -> None:
-    """From here on no request of huggingface_hub waits longer than HF_HUB_DOWNLOAD_TIMEOUT, 10 seconds, for the next byte.
+    """From here on no request of huggingface_hub waits longer than HF_HUB_DOWNLOAD_TIMEOUT, 10 seconds, for the next
+    byte.
 
     Left alone it waits for some of its answers for ever.
     """
@@ -108,10 +127,14 @@ def _present(folder: Path, allow: list[str], ignore: list[str] | None) -> list[s
 
 
 def _delete_damaged(kind: str, repo: str, folder: Path, names: list[str], offline: bool) -> list[str]:
-    """Deletes the files that do not have the hub's hash, and returns their names; the others are remembered by size and time."""
+    """Deletes the files that do not have the hub's hash, and returns their names; the others are remembered by size and
+    time.
+    """
     from huggingface_hub import constants
 
-    record = Path(constants.HF_ASSETS_CACHE, "sqlora", "checked", f"{kind}s--{repo.replace('/', '--')}", f"{folder.name}.json")
+    record = Path(
+        constants.HF_ASSETS_CACHE, "sqlora", "checked", f"{kind}s--{repo.replace('/', '--')}", f"{folder.name}.json"
+    )
     try:
         known = dict(json.loads(record.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):  # not there yet, or damaged
@@ -122,8 +145,11 @@ def _delete_damaged(kind: str, repo: str, folder: Path, names: list[str], offlin
         return []
     hashes = _hub_hashes(kind, repo, folder, unchecked, offline)
     with console.progress_bar() as bar:
-        damaged = [name for name in bar.track(hashes, description="checking the files")
-                   if _file_hash(folder / name, hashes[name]) != hashes[name]]
+        damaged = [
+            name
+            for name in bar.track(hashes, description="checking the files")
+            if _file_hash(folder / name, hashes[name]) != hashes[name]
+        ]
     for name in damaged:
         content = (folder / name).resolve()
         (folder / name).unlink()
@@ -136,14 +162,17 @@ def _delete_damaged(kind: str, repo: str, folder: Path, names: list[str], offlin
 
 
 def _hub_hashes(kind: str, repo: str, folder: Path, names: list[str], offline: bool) -> dict[str, str]:
-    """The hub's hash of each file: a sha256 of 64 digits or a git id of 40. Without the hub, only of those that tell it."""
+    """The hub's hash of each file: a sha256 of 64 digits or a git id of 40. Without the hub, only of those that tell
+    it.
+    """
     from huggingface_hub import HfApi
 
     # A file of the cache is a link to its content, whose name is the hash.
     linked = {name: Path(os.readlink(folder / name)).name for name in names if (folder / name).is_symlink()}
     hashes = {name: hash for name, hash in linked.items() if re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", hash)}
     others = [name for name in names if name not in linked]
-    if others and not offline and hasattr(HfApi, "get_paths_info"):  # where there are no links, as on most Windows machines
+    # where there are no links, as on most Windows machines
+    if others and not offline and hasattr(HfApi, "get_paths_info"):
         for file in HfApi().get_paths_info(repo, others, revision=folder.name, repo_type=kind):
             hashes[file.path] = file.lfs.sha256 if file.lfs else file.blob_id
     return hashes
@@ -157,7 +186,9 @@ def _file_hash(file: Path, like: str) -> str:
 
 
 def _delete_abandoned(folder: Path) -> None:
-    """Parts of files that a killed process left in the cache: huggingface_hub neither goes on with them nor deletes them."""
+    """Parts of files that a killed process left in the cache: huggingface_hub neither goes on with them nor deletes
+    them.
+    """
     for part in (folder.parents[1] / "blobs").glob("*.incomplete"):
         if time.time() - part.stat().st_mtime > ABANDONED:
             part.unlink(missing_ok=True)

@@ -1,8 +1,9 @@
-"""What a command reads and what it will write, stated before any work: nothing is written over that SQLoRA did not write.
+"""What a command reads and what it will write, stated before any work: nothing is written over that SQLoRA did not
+write.
 
-A command calls `check` with both. Refused, in a line, is an output that is an input, that lies in an input folder, or that
-holds something else than what will be written there; a folder of somebody else's; and two outputs that are one. What is ours
-is known by its content, not by its name.
+A command calls `check` with both. Refused, in a line, is an output that is an input, that lies in an input folder, or
+that holds something else than what will be written there; a folder of somebody else's; and two outputs that are one.
+What is ours is known by its content, not by its name.
 """
 
 from __future__ import annotations
@@ -25,7 +26,13 @@ from sqlora.storage.paths import entry_within, same
 from sqlora.system.console import note
 from sqlora.system.errors import UserError
 
-METRICS, CURVE, PAGE, EVALUATION, EARLIER = "metrics.jsonl", "loss.png", "before_after.html", "evaluation.json", "earlier"
+METRICS, CURVE, PAGE, EVALUATION, EARLIER = (
+    "metrics.jsonl",
+    "loss.png",
+    "before_after.html",
+    "evaluation.json",
+    "earlier",
+)
 LINT, ANSWERS_KEPT = ".lint", ".answers"
 IGNORED = {LINT, ANSWERS_KEPT, "lost+found", ".DS_Store", ".gitignore"}  # bookkeeping, of ours or of the system
 LONGEST_ROW = 1 << 28  # bytes
@@ -63,12 +70,16 @@ def _headed(told: str, start: str, word: str = "") -> Kind:
 
 
 ANSWERS = _rows("answers of generate.py to TEST_DATA", {"question", "context", "base", "adapter"}, {"answer"})
-DATABASE_ANSWERS = _rows("answers of generate.py on a DATABASE", {"question", "context", "sql"},
-                         {"fault", "columns", "rows", "more"})
+DATABASE_ANSWERS = _rows(
+    "answers of generate.py on a DATABASE", {"question", "context", "sql"}, {"fault", "columns", "rows", "more"}
+)
 TRAINING_ROWS = _rows("rows of question, context and answer", {"question", "context", "answer"}, set())
 DROPPED_ROWS = _rows("rows that --fix dropped", {"question", "context", "answer", "reason", "why"}, set())
-LOGGED_STEPS = _rows("the logged steps of a run", {"step"},
-                     {"loss", "eval_loss", "learning_rate", "rows_per_second", "peak_memory_bytes"})
+LOGGED_STEPS = _rows(
+    "the logged steps of a run",
+    {"step"},
+    {"loss", "eval_loss", "learning_rate", "rows_per_second", "peak_memory_bytes"},
+)
 VERDICTS = _headed("an evaluation of SQLoRA", '{"metrics"', '"exact_match"')
 WEB_PAGE = _headed("a before/after page", "<!doctype html>", "<title>SQLoRA")
 CARD = _headed("a model card of SQLoRA", "---", "SQLoRA")
@@ -121,8 +132,10 @@ class Folder:
         if not self.path.is_dir():  # `make` tells what is wrong, if something is there
             return
         if (other := _not_ours(self.path)) is not None:
-            raise UserError(f"{where}, and something is there that SQLoRA did not write, such as {other.name!r}; name a folder "
-                            f"that is new or empty")
+            raise UserError(
+                f"{where}, and something is there that SQLoRA did not write, such as {other.name!r}; name a folder "
+                f"that is new or empty"
+            )
         for name, kind in self.files.items():
             _check_file(f"{where}, and {name} in it", "move it away", self.path / name, kind, may_be_link=False)
         for name in self.patterns:
@@ -135,9 +148,11 @@ class Folder:
 
 
 def check(reads: dict[str, Path | str], *outputs: File | Folder) -> None:
-    """Raises UserError unless a command that reads and writes these would harm nothing; then makes the folders it writes to.
+    """Raises UserError unless a command that reads and writes these would harm nothing; then makes the folders it
+    writes to.
 
-    `reads` are paths by the names that messages give them. What is not there, such as a model's id on the hub, is passed over.
+    `reads` are paths by the names that messages give them. What is not there, such as a model's id on the hub, is
+    passed over.
     """
     for output in outputs:
         for name, path in reads.items():
@@ -145,12 +160,16 @@ def check(reads: dict[str, Path | str], *outputs: File | Folder) -> None:
         try:
             output.check()
         except OSError as error:
-            raise UserError(f"{output.name} is {str(output.path)!r}, which cannot be looked at ({error.strerror}: "
-                            f"{error.filename}); name another") from None
+            raise UserError(
+                f"{output.name} is {str(output.path)!r}, which cannot be looked at ({error.strerror}: "
+                f"{error.filename}); name another"
+            ) from None
     for one, other in itertools.combinations(outputs, 2):
         if _within(one, other) or _within(other, one):
-            raise UserError(f"{one.name} is {str(one.path)!r} and {other.name} is {str(other.path)!r}, and one would be written "
-                            f"over the other; name two that are apart")
+            raise UserError(
+                f"{one.name} is {str(one.path)!r} and {other.name} is {str(other.path)!r}, and one would be written "
+                f"over the other; name two that are apart"
+            )
     for output in outputs:
         output.make()
 
@@ -161,7 +180,9 @@ def _within(one: File | Folder, other: File | Folder) -> bool:
 
 
 def _check_apart(name: str, path: Path | str, output: File | Folder) -> None:
-    """Raises UserError if the input would be written over, if the output is in it, or a folder that is read in the output."""
+    """Raises UserError if the input would be written over, if the output is in it, or a folder that is read in the
+    output.
+    """
     where = f"{output.name} is {str(output.path)!r}"
     if os.path.isdir(path) and entry_within(output.path, path) is not None:
         raise UserError(f"{where}, which is {name}, or is in it, and that folder is only read; name another place")
@@ -182,8 +203,9 @@ def check_writable(folder: Path, name: str) -> None:
             probe.write(b"x")
     except OSError as error:
         otherwise = "since this is a file" if folder.is_file() else "or free some space"
-        raise UserError(f"{name}: nothing can be written to {str(folder)!r} ({error.strerror}); choose another folder, "
-                        f"{otherwise}") from None
+        raise UserError(
+            f"{name}: nothing can be written to {str(folder)!r} ({error.strerror}); choose another folder, {otherwise}"
+        ) from None
 
 
 def _check_file(what: str, remedy: str, path: Path, kind: Kind | None, may_be_link: bool = True) -> None:
@@ -216,7 +238,9 @@ def _first_row(file: Path) -> object:
 
 
 def _not_ours(folder: Path, depth: int = DEEPEST) -> Path | None:
-    """The first entry that makes a folder somebody else's: it has no run of ours, and not only folders that have, and answers."""
+    """The first entry that makes a folder somebody else's: it has no run of ours, and not only folders that have, and
+    answers.
+    """
     if _has_run(folder):
         return None
     for entry in sorted(folder.iterdir()):
@@ -225,7 +249,9 @@ def _not_ours(folder: Path, depth: int = DEEPEST) -> Path | None:
         if entry.is_dir():
             ours = depth > 0 and (_is_merged(entry) or _not_ours(entry, depth - 1) is None)
         elif entry.is_file():
-            ours = not entry.stat().st_size or any(kind.fits(entry) for kind in (ANSWERS, DATABASE_ANSWERS, VERDICTS, WEB_PAGE))
+            ours = not entry.stat().st_size or any(
+                kind.fits(entry) for kind in (ANSWERS, DATABASE_ANSWERS, VERDICTS, WEB_PAGE)
+            )
         else:
             ours = entry.name.startswith(PREFIX) and entry.is_symlink()  # it leads nowhere
         if not ours:
@@ -241,8 +267,10 @@ def _is_merged(folder: Path) -> bool:
 def _has_run(folder: Path) -> bool:
     """Whether it has the fingerprint of a run or its logged steps, or what an earlier or a killed run left has."""
     places = (folder, *folder.glob(PARTIAL + "*"), *folder.glob(PREFIX + "*"), *folder.glob(EARLIER + "/*"))
-    return any((place / FINGERPRINT).is_file() or ((place / METRICS).is_file() and LOGGED_STEPS.fits(place / METRICS))
-               for place in places)
+    return any(
+        (place / FINGERPRINT).is_file() or ((place / METRICS).is_file() and LOGGED_STEPS.fits(place / METRICS))
+        for place in places
+    )
 
 
 def set_aside(folder: Path, left: list[Path], told: str) -> None:
@@ -258,7 +286,9 @@ def set_aside(folder: Path, left: list[Path], told: str) -> None:
 
 
 def _new_folder(wanted: Path) -> Path:
-    """Makes `wanted`, or, where something is there, as after a run was copied back from it, a folder beside it with a number."""
+    """Makes `wanted`, or, where something is there, as after a run was copied back from it, a folder beside it with a
+    number.
+    """
     wanted.parent.mkdir(parents=True, exist_ok=True)
     for number in itertools.count(2):
         try:

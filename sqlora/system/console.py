@@ -37,9 +37,11 @@ class _Terminal(Console):
 
 
 console = _Terminal(quiet=not distributed.is_first())
-UNSAFE = re.compile(  # control characters of both ranges, ends of lines, halves of characters, other directions of writing, tags
+# control characters of both ranges, ends of lines, halves of characters, other directions of writing, tags
+UNSAFE = re.compile(
     r"[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|\r(?!\n)|[\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
-    r"|[\U000e0000-\U000e007f]")
+    r"|[\U000e0000-\U000e007f]"
+)
 
 
 def quiet_libraries() -> None:
@@ -70,7 +72,13 @@ def progress_bar(unit: str = "") -> Progress:
 
     With a `unit`, such as "rows", it tells how many are done a second.
     """
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()]
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    ]
     if unit:
         columns.append(Speed(unit))
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
@@ -88,7 +96,8 @@ class Speed(ProgressColumn):
 
 
 def printable(text: str) -> str:
-    """Text that anybody may have written, without what a terminal obeys: an escape sequence, another direction of writing.
+    """Text that anybody may have written, without what a terminal obeys: an escape sequence, another direction of
+    writing.
 
     Such characters are shown as Python spells them, \\x1b; lines and tabs stay.
     """
@@ -113,7 +122,9 @@ def print_facts(facts: dict[str, object]) -> None:
 
 
 def print_json(record: dict[str, object]) -> None:
-    """One line on standard output, which any terminal can show: what is not printable is escaped, and nothing is lost."""
+    """One line on standard output, which any terminal can show: what is not printable is escaped, and nothing is
+    lost.
+    """
     text = json.dumps(record, ensure_ascii=not _takes_unicode(), default=str)
     print(UNSAFE.sub(lambda found: json.dumps(found[0])[1:-1], text), flush=True)
 

@@ -1,9 +1,9 @@
 """Processes that do one run together, started by accelerate launch, torchrun or mpirun: on one host or several.
 
-Each process trains as if it were alone, on its own device, and the launcher is hidden from the libraries, which would otherwise
-wrap the model and deal out the rows in ways of their own. What the processes share is shared here: tensors are summed,
-numbers agreed on, and one process speaks for all. Control goes over gloo between the CPUs, so that no process waits on its
-device for one that has ended.
+Each process trains as if it were alone, on its own device, and the launcher is hidden from the libraries, which would
+otherwise wrap the model and deal out the rows in ways of their own. What the processes share is shared here: tensors
+are summed, numbers agreed on, and one process speaks for all. Control goes over gloo between the CPUs, so that no
+process waits on its device for one that has ended.
 
 In a run of one process every function here gives what it was given.
 """
@@ -59,8 +59,10 @@ class PeerLost(UserError):
     """Another process has ended without a word."""
 
     def __init__(self) -> None:
-        super().__init__(f"one of the {here().world} processes has ended, and the run with it; what was saved before is whole: "
-                         f"go on with --resume")
+        super().__init__(
+            f"one of the {here().world} processes has ended, and the run with it; what was saved before is whole: "
+            f"go on with --resume"
+        )
 
 
 _control: Any = None  # the group of all processes' CPUs, once they have joined
@@ -134,18 +136,26 @@ def join(device_type: str) -> None:
     found = agree(kinds.index(device_type))
     if len(set(found)) > 1:
         counted = ", ".join(f"{found.count(number)} on {kinds[number]}" for number in sorted(set(found)))
-        raise UserError(f"of the {here().world} processes {counted}; start as many on a host as it has GPUs (--num_processes of "
-                        f"accelerate launch counts all hosts'), or set DEVICE (--device) to cpu")
+        raise UserError(
+            f"of the {here().world} processes {counted}; start as many on a host as it has GPUs (--num_processes of "
+            f"accelerate launch counts all hosts'), or set DEVICE (--device) to cpu"
+        )
     if len(set(found := agree(_device_number(device_type)))) < len(found):
-        raise UserError("two processes have the same GPU; start no more on a host than CUDA_VISIBLE_DEVICES or ZE_AFFINITY_MASK "
-                        "gives them, or leave these unset")
+        raise UserError(
+            "two processes have the same GPU; start no more on a host than CUDA_VISIBLE_DEVICES or ZE_AFFINITY_MASK "
+            "gives them, or leave these unset"
+        )
 
 
 def _device_number(device_type: str) -> int:
     """A number that this process's device alone has, where that can be known."""
     import torch
 
-    uuid = None if device_type == "cpu" else getattr(torch.get_device_module(device_type).get_device_properties(0), "uuid", None)
+    uuid = (
+        None
+        if device_type == "cpu"
+        else getattr(torch.get_device_module(device_type).get_device_properties(0), "uuid", None)
+    )
     return here().rank if uuid is None else int.from_bytes(hashlib.sha256(str(uuid).encode()).digest()[:7], "big")
 
 

@@ -36,7 +36,8 @@ SECRET_NAME = "pass|pwd|secret|token|key|credential"  # in the name of an option
 def hide_passwords(text: str) -> str:
     """The text without the passwords of its URLs, such as one that was given where no URL is wanted.
 
-    A password may have blanks in it, so more than the password may go: up to the last @ of a line, and after `?password=` all.
+    A password may have blanks in it, so more than the password may go: up to the last @ of a line, and after
+    `?password=` all.
     """
     text = re.sub(r"(\w:/{1,3}[^\s/:@]*:)(?!\*\*\*@).*@", r"\1***@", text)
     return re.sub(r"([?&][^\s=&]+=)(.*)", _hide_options, text)
@@ -45,13 +46,21 @@ def hide_passwords(text: str) -> str:
 def _hide_options(found: re.Match) -> str:
     """From the first option with a secret on, nothing is left."""
     pieces = re.split(r"([?&][^\s=&]+=)", found[0])
-    secret = next((place for place, piece in enumerate(pieces) if place % 2 and
-                   re.search(SECRET_NAME, urllib.parse.unquote(piece), re.IGNORECASE)), None)
+    secret = next(
+        (
+            place
+            for place, piece in enumerate(pieces)
+            if place % 2 and re.search(SECRET_NAME, urllib.parse.unquote(piece), re.IGNORECASE)
+        ),
+        None,
+    )
     return found[0] if secret is None else "".join(pieces[: secret + 1]) + "***"
 
 
 class UserError(Exception):
-    """Something that the user can mend. The message gives the value and the remedy, in one line that any terminal can show."""
+    """Something that the user can mend. The message gives the value and the remedy, in one line that any terminal can
+    show.
+    """
 
     def __init__(self, message: str) -> None:
         told = hide_passwords(" ".join(message.split()))
@@ -71,8 +80,8 @@ class Interrupted(KeyboardInterrupt):
 def exit_on_user_error() -> Iterator[None]:
     """Around a script's main: a UserError, or an OSError of the disk, prints one line and exits with 2.
 
-    Ctrl-C exits with 130, SIGTERM with 143, SIGHUP with 129, and what was to be cleaned up is. Where nobody reads the output
-    any more (`| head`) the exit is quiet, with 141.
+    Ctrl-C exits with 130, SIGTERM with 143, SIGHUP with 129, and what was to be cleaned up is. Where nobody reads the
+    output any more (`| head`) the exit is quiet, with 141.
     """
 
     def terminate(number: int, frame: object) -> None:
@@ -119,7 +128,9 @@ def mute(stream: TextIO) -> None:
 
 
 def _open_streams() -> None:
-    """Gives a process that was started without standard streams (`>&-`) some that lead nowhere; no character is refused."""
+    """Gives a process that was started without standard streams (`>&-`) some that lead nowhere; no character is
+    refused.
+    """
     while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:  # else the first file that is opened would take their place
         continue
     os.close(handle)

@@ -20,13 +20,19 @@ LOST = "the system ended the process that worked on it, for lack of memory most 
 RAISE = object()
 
 
-def spread(function: Callable, calls: list[tuple], workers: int | None = None, least: int = WORTH_A_POOL,
-           chunk: int = CHUNK, lost: object = RAISE) -> Iterator[Any]:
+def spread(
+    function: Callable,
+    calls: list[tuple],
+    workers: int | None = None,
+    least: int = WORTH_A_POOL,
+    chunk: int = CHUNK,
+    lost: object = RAISE,
+) -> Iterator[Any]:
     """What `function` gives for each call's arguments, in order, from `workers` processes; all cores by default.
 
-    Fewer calls than `least` are made here; a process takes `chunk` of them at a time. The processes are spawned, so a script
-    that comes here must do so under `if __name__ == "__main__"`. A call whose process dies, alone and for the second time,
-    gives `lost`, and the others go on; without `lost` BrokenProcessPool is raised.
+    Fewer calls than `least` are made here; a process takes `chunk` of them at a time. The processes are spawned, so a
+    script that comes here must do so under `if __name__ == "__main__"`. A call whose process dies, alone and for the
+    second time, gives `lost`, and the others go on; without `lost` BrokenProcessPool is raised.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = workers or cores
@@ -73,7 +79,9 @@ def _call(function: Callable, calls: list[tuple]) -> list[Any]:
 
 def _pool(workers: int) -> ProcessPoolExecutor:
     # Not forked: a process that has loaded torch has threads. Ctrl-C is this process's to answer.
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN))
+    return ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
+    )
 
 
 def _end(pool: ProcessPoolExecutor) -> None:

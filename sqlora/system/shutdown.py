@@ -21,8 +21,8 @@ LAUNCHER_SECONDS = 5  # in which a launcher ends the processes that are left whe
 def one_voice() -> Iterator[None]:
     """Around all that a process does. What ends one ends all, soon, and is told once.
 
-    The first of those that failed tells what it failed by; the others leave without a word. All leave at once, with the status
-    that exit_on_user_error gives: to put torch away could mean to wait, on the device, for one that has ended.
+    The first of those that failed tells what it failed by; the others leave without a word. All leave at once, with the
+    status that exit_on_user_error gives: to put torch away could mean to wait, on the device, for one that has ended.
     """
     if not distributed.several():
         yield

@@ -11,7 +11,8 @@ from sqlora.system import distributed
 from sqlora.system.errors import HANG_UP, Interrupted, is_heard, leave_terminal
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, HANG_UP)
-BURST_SECONDS = 1  # after a signal, in which another is the same one: a key held down, a program that sends it in a loop
+# after a signal, in which another is the same one: a key held down, a program that sends it in a loop
+BURST_SECONDS = 1
 REPEATED_SECONDS = 3  # the same where a launcher passes on to its processes what the terminal has sent them already
 
 

@@ -1,4 +1,6 @@
-"""Does a model train here as it does in plain transformers? Tried at the start of every run, before anything is trained."""
+"""Does a model train here as it does in plain transformers? Tried at the start of every run, before anything is
+trained.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,16 @@ DROPPED = 0.1  # by which a gradient's norm may differ where each way draws its 
 
 
 def check_training(model, form: plan.Form) -> None:
-    """Raises UserError unless two rows' loss and gradient norm are those of the model as transformers runs it: each row by
-    itself, the model's own loss, attention by its definition (eager), nothing compiled.
+    """Raises UserError unless two rows' loss and gradient norm are those of the model as transformers runs it: each row
+    by itself, the model's own loss, attention by its definition (eager), nothing compiled.
 
     They differ by rounding alone, of which precision.py says how large it may be. Nothing is left behind.
     """
-    with faults_in_one_line(model, "trained", "try LOW_BIT (--low-bit) none or other LORA_TARGETS (--lora-targets), or "):
-        # In evaluation nothing is dropped. But a compiled layer would be compiled anew for it; there both ways drop, which leaves
-        # the loss as it is, since a fresh adapter adds nothing to it.
+    with faults_in_one_line(
+        model, "trained", "try LOW_BIT (--low-bit) none or other LORA_TARGETS (--lora-targets), or "
+    ):
+        # In evaluation nothing is dropped. But a compiled layer would be compiled anew for it; there both ways drop,
+        # which leaves the loss as it is, since a fresh adapter adds nothing to it.
         drops = form.compiled and not architecture.own_dropout(model.config)
         ours = _measured(model, drops, lambda: plan.trial(model, form))
         with reference_model(model):
@@ -30,9 +34,11 @@ def check_training(model, form: plan.Form) -> None:
     limits = (precision.limit_of_loss(dtype, size), precision.limit_of_gradient(dtype, size, layers) + drops * DROPPED)
     for name, one, other, most in zip(("summed loss", "gradient norm"), ours, theirs, limits, strict=True):
         if not abs(one - other) <= most * abs(other):  # which NaN is not
-            raise UserError(f"this {config.model_type} model cannot be trained here: the {name} of two rows is {one:.6g}, and in "
-                            f"plain transformers {other:.6g}; try PACKING (--packing) off, COMPILE (--compile) off or DTYPE "
-                            f"(--dtype) float32, or take another BASE_MODEL (--base-model)")
+            raise UserError(
+                f"this {config.model_type} model cannot be trained here: the {name} of two rows is {one:.6g}, and in "
+                f"plain transformers {other:.6g}; try PACKING (--packing) off, COMPILE (--compile) off or DTYPE "
+                f"(--dtype) float32, or take another BASE_MODEL (--base-model)"
+            )
 
 
 def _measured(model, training: bool, compute) -> tuple[float, float]:

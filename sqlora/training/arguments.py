@@ -16,14 +16,18 @@ from sqlora.system.errors import UserError
 def check_tracker(name: str) -> None:
     """Raises UserError if the experiment tracker that REPORT_TO names is not installed."""
     if name != "none" and importlib.util.find_spec(name) is None:
-        raise UserError(f"REPORT_TO (--report-to) is {name!r}, which is not installed; pip install {name}, or set it to none")
+        raise UserError(
+            f"REPORT_TO (--report-to) is {name!r}, which is not installed; pip install {name}, or set it to none"
+        )
 
 
 def check_batch(size: int) -> None:
     """Raises UserError unless each process gets a row of BATCH_SIZE."""
     if size < distributed.here().world:
-        raise UserError(f"BATCH_SIZE (--batch-size) is {size}, which {distributed.here().world} processes are to share; raise it "
-                        f"to that number at least")
+        raise UserError(
+            f"BATCH_SIZE (--batch-size) is {size}, which {distributed.here().world} processes are to share; raise it "
+            f"to that number at least"
+        )
 
 
 def training_arguments(settings: Settings, device: Device) -> TrainingArguments:
@@ -44,7 +48,8 @@ def training_arguments(settings: Settings, device: Device) -> TrainingArguments:
         prediction_loss_only=True,
         save_strategy="steps",
         save_steps=settings.SAVE_STEPS,
-        save_total_limit=None,  # saving.py deletes; with a limit of 1 Trainer would delete what an interrupt has written
+        # saving.py deletes; with a limit of 1 Trainer would delete what an interrupt has written
+        save_total_limit=None,
         load_best_model_at_end=True,
         metric_for_best_model="eval_loss",
         greater_is_better=False,
@@ -56,13 +61,15 @@ def training_arguments(settings: Settings, device: Device) -> TrainingArguments:
         activation_checkpointing=settings.GRADIENT_CHECKPOINTING,
         activation_checkpointing_kwargs={"use_reentrant": False},
         dataloader_pin_memory=device.type != "cpu",
-        accelerator_config={"non_blocking": device.type != "cpu"},  # a copy that is waited for would end the CPU's head start
+        # a copy that is waited for would end the CPU's head start
+        accelerator_config={"non_blocking": device.type != "cpu"},
         remove_unused_columns=False,
         label_names=["labels"],
         report_to=settings.REPORT_TO if distributed.is_first() else "none",
         disable_tqdm=True,
     )
-    # One process, one device: a quantised model cannot be copied to further GPUs, as Trainer would do with more in sight.
+    # One process, one device: a quantised model cannot be copied to further GPUs, as Trainer would do with more in
+    # sight.
     arguments.device  # noqa: B018 (counts the devices)
     arguments._n_gpu = 1
     return arguments

@@ -19,14 +19,16 @@ from sqlora.system import distributed
 from sqlora.system.errors import UserError
 
 PROGRESS = "progress.json"  # in a checkpoint: what of the run's state Trainer does not keep
-RNG = "rng_state.pth"  # as Trainer calls the random numbers' state of its one process; those of others have their rank in it
+# as Trainer calls the random numbers' state of its one process; those of others have their rank in it
+RNG = "rng_state.pth"
 
 
 class SavingTrainer(Trainer):
     """The part of SqlTrainer (training.py) that writes and reads checkpoints. Of several processes the first writes."""
 
     def _determine_best_metric(self, metrics, trial) -> bool:
-        # An evaluation between two checkpoints cannot be the best that is kept, even if an interrupt adds a checkpoint there.
+        # An evaluation between two checkpoints cannot be the best that is kept, even if an interrupt adds a checkpoint
+        # there.
         step = self.state.global_step
         regular = step % self.args.save_steps == 0 or step >= self.state.max_steps
         return regular and super()._determine_best_metric(metrics, trial)
@@ -36,7 +38,9 @@ class SavingTrainer(Trainer):
             super()._load_best_model()
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        adapter.write_adapter(self.accelerator.unwrap_model(self.model), Path(output_dir or self.args.output_dir), self.base)
+        adapter.write_adapter(
+            self.accelerator.unwrap_model(self.model), Path(output_dir or self.args.output_dir), self.base
+        )
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
         adapter.resume_adapter(self.accelerator.unwrap_model(self.model), Path(resume_from_checkpoint))
@@ -64,15 +68,26 @@ class SavingTrainer(Trainer):
             for rank, state in enumerate(rng_states):
                 (partial / _rng_name(rank)).write_bytes(state)
             self.state.save_to_json(str(partial / TRAINER_STATE_NAME))
-            progress = {"unlogged": self.unlogged, "rows_seen": self.rows_seen, "seconds": self.run_log.seconds(),
-                        "most_tokens": self.most_tokens, "place": self.place}
+            progress = {
+                "unlogged": self.unlogged,
+                "rows_seen": self.rows_seen,
+                "seconds": self.run_log.seconds(),
+                "most_tokens": self.most_tokens,
+                "place": self.place,
+            }
             (partial / PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
             checkpoints.seal(partial, self.fingerprint, checkpoints.CHECKPOINT, self.run_log.metrics())
-        rotate_checkpoints(output_dir=str(folder.parent), save_total_limit=self.settings.SAVE_TOTAL_LIMIT,
-                           best_model_checkpoint=self.state.best_model_checkpoint, use_mtime=True)
+        rotate_checkpoints(
+            output_dir=str(folder.parent),
+            save_total_limit=self.settings.SAVE_TOTAL_LIMIT,
+            best_model_checkpoint=self.state.best_model_checkpoint,
+            use_mtime=True,
+        )
 
     def _gather_rng_states(self) -> list[bytes] | None:
-        """The files in which Trainer keeps the state of the random numbers, one for each process; in the first alone."""
+        """The files in which Trainer keeps the state of the random numbers, one for each process; in the first
+        alone.
+        """
         with self._scratch() as folder:
             self._save_rng_state(folder)
             return distributed.gather(Path(folder, RNG).read_bytes())
@@ -113,5 +128,7 @@ def _rng_name(rank: int) -> str:
 
 
 def bad_loss(name: str, value: float, step: int) -> UserError:
-    return UserError(f"the {name} is {value} at step {step}; nothing of it was saved: lower LEARNING_RATE (--learning-rate), "
-                     f"lengthen WARMUP_STEPS (--warmup-steps), or set DTYPE (--dtype) to float32")
+    return UserError(
+        f"the {name} is {value} at step {step}; nothing of it was saved: lower LEARNING_RATE (--learning-rate), "
+        f"lengthen WARMUP_STEPS (--warmup-steps), or set DTYPE (--dtype) to float32"
+    )

@@ -31,8 +31,12 @@ CPU_TOKENS = 16_384  # most in a pass on a CPU, whose speed grows little beyond
 MOST_TOKENS = 1 << 20
 ROOMY = 3  # times what a pass takes: where so much is free, the memory's holes do no harm
 SHARE = 0.85  # of the free memory that passes may take; the rest is for what the allocator cannot use
-WEIGHT_BYTES = {"nf4": 0.5 + 0.127 / 8, "fp4": 0.5 + 0.127 / 8,  # with double quantisation (Dettmers et al. 2023, section 3)
-                "sym_int4": 34 / 64}  # a float16 for 64 weights, in bigdl-llm's library
+# with double quantisation (Dettmers et al. 2023, section 3)
+WEIGHT_BYTES = {
+    "nf4": 0.5 + 0.127 / 8,
+    "fp4": 0.5 + 0.127 / 8,
+    "sym_int4": 34 / 64,
+}  # a float16 for 64 weights, in bigdl-llm's library
 TRAINED_BYTES, MOMENT_BYTES = 16, 8  # a trained number, its gradient, and two moments; these alone, which come last
 TARGET_SHARE = 0.42  # of a pass's tokens that are targets with the loss on the SQL alone, as in sql-create-context
 EFFICIENCY = {True: 0.6, False: 0.4}  # share of the matrix rate that training reaches, compiled or not
@@ -62,7 +66,11 @@ def estimate(base: BaseModel, train: Tokenised, settings: Settings, device: Devi
     sampler = samplers.make_sampler(train.rows, form.name, settings)
     rows = [train.rows[i] for i in itertools.islice(sampler, SAMPLE * size)]
     batches = [distributed.share(rows[start : start + size]) for start in range(0, len(rows), size)]
-    built = [[one["input_ids"].numel() for one in packed_batches.make_passes(batch, form.name, most)] for batch in batches if batch]
+    built = [
+        [one["input_ids"].numel() for one in packed_batches.make_passes(batch, form.name, most)]
+        for batch in batches
+        if batch
+    ]
     longest = max(map(max, built))
     tokens = sum(map(sum, built)) / len(built) * settings.GRADIENT_ACCUMULATION_STEPS
     work = 4 * linear * tokens * (1.5 if settings.GRADIENT_CHECKPOINTING else 1)
@@ -71,19 +79,26 @@ def estimate(base: BaseModel, train: Tokenised, settings: Settings, device: Devi
 
 
 def without_weights(base: BaseModel, settings: Settings) -> PeftModel:
-    """The model and its adapter on the meta device, which has shapes alone. Raises UserError for a wrong LORA_TARGETS."""
+    """The model and its adapter on the meta device, which has shapes alone. Raises UserError for a wrong
+    LORA_TARGETS.
+    """
     with torch.device("meta"):
-        return loading.wrap_with_adapter(AutoModelForCausalLM.from_config(loading.check_causal(base), trust_remote_code=False),
-                                         settings)
+        return loading.wrap_with_adapter(
+            AutoModelForCausalLM.from_config(loading.check_causal(base), trust_remote_code=False), settings
+        )
 
 
 def model_bytes(model: PeftModel, settings: Settings, dtype: torch.dtype, sharing: int) -> tuple[float, float, int]:
-    """What a process holds of the weights, with the base spread over `sharing` processes (sharding.py); what training the
+    """What a process holds of the weights, with the base spread over `sharing` processes (sharding.py); what training
+    the
     adapter takes; and how many weights the linear layers have."""
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     head = model.get_output_embeddings()
-    linear = sum(module.weight.numel() for module in model.modules() if isinstance(module, torch.nn.Linear) and module is not head
-                 and not module.weight.requires_grad)
+    linear = sum(
+        module.weight.numel()
+        for module in model.modules()
+        if isinstance(module, torch.nn.Linear) and module is not head and not module.weight.requires_grad
+    )
     other = sum(parameter.numel() for parameter in model.parameters()) - trained - linear
     weights = linear * WEIGHT_BYTES.get(settings.LOW_BIT, dtype.itemsize) + other * dtype.itemsize
     if sharing > 1:  # beside its part there are two layers that were gathered
@@ -106,10 +121,12 @@ def predicted(model, rows: list[packed_batches.Row], settings: Settings, form: F
 
 
 def compiled_token_bytes(model, settings: Settings) -> float:
-    """Bytes that one token adds where the layers of a Llama-like model are compiled: cheap steps are computed again, not kept.
+    """Bytes that one token adds where the layers of a Llama-like model are compiled: cheap steps are computed again,
+    not kept.
 
-    Kept are the two residual streams, queries, keys, values, attention's output, gate and up; and what the adapter reads: each
-    input once, or with dropout for each of its layers, with a mask of a byte. As seen on an H100 (benchmarks/README.md).
+    Kept are the two residual streams, queries, keys, values, attention's output, gate and up; and what the adapter
+    reads: each input once, or with dropout for each of its layers, with a mask of a byte. As seen on an H100
+    (benchmarks/README.md).
     """
     config, size = model.config, model.dtype.itemsize
     hidden, heads = config.hidden_size, getattr(config, "num_attention_heads", 1)
@@ -128,9 +145,13 @@ def _adapter_inputs(model, settings: Settings, size: int) -> float:
     adapted = {name: layer.in_features for name, layer in model.named_modules() if isinstance(layer, BaseTunerLayer)}
     if settings.LORA_DROPOUT:
         return sum(adapted.values()) / model.config.num_hidden_layers * (size + 1)
-    # Layers side by side read one input, but for the last of each part: attention's output, which is kept anyway, and down.
-    shared = {(name.rpartition(".")[0], name.endswith(LAST_OF_A_PART)): width for name, width in adapted.items()
-              if not name.endswith(ATTENTION_OUTPUT)}
+    # Layers side by side read one input, but for the last of each part: attention's output, which is kept anyway, and
+    # down.
+    shared = {
+        (name.rpartition(".")[0], name.endswith(LAST_OF_A_PART)): width
+        for name, width in adapted.items()
+        if not name.endswith(ATTENTION_OUTPUT)
+    }
     return sum(shared.values()) / model.config.num_hidden_layers * size
 
 
@@ -140,12 +161,15 @@ def _logit_bytes(config, settings: Settings, dtype: torch.dtype) -> float:
 
 
 class Room:
-    """How many tokens may go through the loaded model at once: as many as the free memory holds, by what passes took."""
+    """How many tokens may go through the loaded model at once: as many as the free memory holds, by what passes
+    took.
+    """
 
     def __init__(self, model, rows: list[packed_batches.Row], settings: Settings, device: Device, form: Form) -> None:
         trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         self.device, self.settings = device, settings
-        untried = not backend.TAKES_ATTENTION or distributed.here().sharded  # a base that is spread is not gathered for a trial
+        # a base that is spread is not gathered for a trial
+        untried = not backend.TAKES_ATTENTION or distributed.here().sharded
         give_memory_back(always=True)
         seen = None if untried else pass_bytes.measured(model, rows, form)
         self.a_pass = seen or PassBytes(0.0, compiled_token_bytes(model, settings))
@@ -165,7 +189,9 @@ class Room:
 
 
 def fitting_tokens(a_pass: PassBytes, beside: float, device: Device, settings: Settings) -> int:
-    """Tokens of a pass that the free memory holds `beside` so many bytes; at least those of a row, which must go through."""
+    """Tokens of a pass that the free memory holds `beside` so many bytes; at least those of a row, which must go
+    through.
+    """
     tokens = max(settings.MAX_LENGTH, a_pass.tokens(SHARE * available_memory(device.type) - beside))
     return min(tokens, CPU_TOKENS if device.type == "cpu" else MOST_TOKENS)
 

@@ -1,4 +1,5 @@
-"""The memory that a pass takes beside the weights: counted over shapes alone, before anything is loaded, or measured on the
+"""The memory that a pass takes beside the weights: counted over shapes alone, before anything is loaded, or measured on
+the
 loaded model. Both from two passes of different size, which tell what a token adds from what every pass takes."""
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ def counted(model, rows: list[packed_batches.Row], form: plan.Form) -> PassBytes
 
 
 def measured(model, rows: list[packed_batches.Row], form: plan.Form) -> PassBytes | None:
-    """Of the loaded model, by forward and backward passes that leave nothing behind; None where the system does not tell, or
+    """Of the loaded model, by forward and backward passes that leave nothing behind; None where the system does not
+    tell, or
     the memory does not hold them."""
     if model.device.type == "cpu" and not _tells_peaks():
         return None
@@ -85,14 +87,18 @@ def taken(model, inputs: packed_batches.Pass) -> int:
         return (_status("VmHWM") if on_cpu else module.max_memory_allocated()) - before
 
 
-def _from_two(bytes_of: Callable[[packed_batches.Pass], float], rows: list[packed_batches.Row], form: plan.Form) -> PassBytes:
+def _from_two(
+    bytes_of: Callable[[packed_batches.Pass], float], rows: list[packed_batches.Row], form: plan.Form
+) -> PassBytes:
     small, large = ((inputs["input_ids"].numel(), bytes_of(inputs)) for inputs in _two_passes(rows, form))
     token = max(1.0, (large[1] - small[1]) / max(1, large[0] - small[0]))
     return PassBytes(max(0.0, small[1] - token * small[0]), token)
 
 
 def _two_passes(rows: list[packed_batches.Row], form: plan.Form) -> list[packed_batches.Pass]:
-    """A pass of rows of ordinary length, and one of a few times as many; of few rows the smaller has their beginnings."""
+    """A pass of rows of ordinary length, and one of a few times as many; of few rows the smaller has their
+    beginnings.
+    """
     ordinary = sorted(rows, key=lambda row: len(row["input_ids"]))[len(rows) // 2 :]
 
     def first(tokens: int) -> list[packed_batches.Row]:
@@ -104,11 +110,20 @@ def _two_passes(rows: list[packed_batches.Row], form: plan.Form) -> list[packed_
     few, many = first(FEW_TOKENS), first(GROWTH * FEW_TOKENS)
     if len(many) < GROWTH:
         many = ordinary[:GROWTH]
-        few = [{name: numbers[: max(2, len(numbers) // GROWTH)] for name, numbers in row.items() if isinstance(numbers, list)}
-               for row in many]
+        few = [
+            {
+                name: numbers[: max(2, len(numbers) // GROWTH)]
+                for name, numbers in row.items()
+                if isinstance(numbers, list)
+            }
+            for row in many
+        ]
     elif len(few) == len(many):
         few = many[: len(many) // GROWTH]
-    return [packed_batches.make_passes(part, "off" if form.name == "alone" else form.name, sys.maxsize)[0] for part in (few, many)]
+    return [
+        packed_batches.make_passes(part, "off" if form.name == "alone" else form.name, sys.maxsize)[0]
+        for part in (few, many)
+    ]
 
 
 def _on_meta(inputs: packed_batches.Pass) -> packed_batches.Pass:
@@ -158,7 +173,9 @@ def _tells_peaks() -> bool:
 
 
 def _forget_peak() -> int:
-    """Gives the memory of what is gone back to the system; returns the bytes that are held. From here on VmHWM is the peak."""
+    """Gives the memory of what is gone back to the system; returns the bytes that are held. From here on VmHWM is the
+    peak.
+    """
     gc.collect()
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
         trim(0)

@@ -19,8 +19,13 @@ from sqlora.system.console import print_facts
 from sqlora.system.errors import UserError
 
 LOCK = ".lock"
-ADAPTER = {"adapter_config.json": None, checkpoints.WEIGHTS: None, "README.md": outputs.CARD, checkpoints.FINGERPRINT: None,
-           LOCK: None}
+ADAPTER = {
+    "adapter_config.json": None,
+    checkpoints.WEIGHTS: None,
+    "README.md": outputs.CARD,
+    checkpoints.FINGERPRINT: None,
+    LOCK: None,
+}
 RUN = {METRICS: outputs.LOGGED_STEPS, CURVE: None, PAGE: outputs.WEB_PAGE, EVALUATION: outputs.VERDICTS, LOCK: None}
 
 
@@ -32,10 +37,16 @@ def check_outputs(settings: Settings) -> None:
 
 def check_answers(settings: Settings) -> None:
     """The same for what generate.py writes."""
-    kinds = {"OUTPUT": outputs.DATABASE_ANSWERS if settings.DATABASE else outputs.ANSWERS, "SAVE_FEEDBACK": outputs.TRAINING_ROWS}
+    kinds = {
+        "OUTPUT": outputs.DATABASE_ANSWERS if settings.DATABASE else outputs.ANSWERS,
+        "SAVE_FEEDBACK": outputs.TRAINING_ROWS,
+    }
     files = _named(settings, *(name for name in kinds if getattr(settings, name)))
-    outputs.check(reads(settings, ANSWERED), run_output(settings),
-                  *(outputs.File(name, path, kinds[name.partition(" ")[0]]) for name, path in files))
+    outputs.check(
+        reads(settings, ANSWERED),
+        run_output(settings),
+        *(outputs.File(name, path, kinds[name.partition(" ")[0]]) for name, path in files),
+    )
 
 
 def run_output(settings: Settings) -> outputs.Folder:
@@ -45,7 +56,9 @@ def run_output(settings: Settings) -> outputs.Folder:
 
 
 def reads(settings: Settings, names: tuple[str, ...]) -> dict[str, Path]:
-    """What the settings `names` read, by what messages call it, and folders that others read. Of an SQLite file its logs too."""
+    """What the settings `names` read, by what messages call it, and folders that others read. Of an SQLite file its
+    logs too.
+    """
     given = {name: getattr(settings, name) for name in dict.fromkeys(TRAINED_ON + ANSWERED) if getattr(settings, name)}
     found = [name for name, path in given.items() if name != "DATABASE" and (name in names or os.path.isdir(path))]
     return dict(_named(settings, *found)) | (_database_files(settings.DATABASE) if settings.DATABASE else {})
@@ -78,8 +91,10 @@ def locked(settings: Settings) -> Iterator[None]:
             try:
                 held.enter_context(filelock.FileLock(folder / LOCK, timeout=0))
             except filelock.Timeout:
-                raise UserError(f"{name} ({flag(name)}) is {str(folder)!r}, and another run is writing there; wait for its end, "
-                                f"or choose another folder") from None
+                raise UserError(
+                    f"{name} ({flag(name)}) is {str(folder)!r}, and another run is writing there; wait for its end, "
+                    f"or choose another folder"
+                ) from None
             atomic.remove_partial(folder)
         yield
 
@@ -90,30 +105,41 @@ def check_space(model, settings: Settings) -> None:
     need = trained * 4 * 3 * (settings.SAVE_TOTAL_LIMIT + 1)
     free = shutil.disk_usage(settings.CHECKPOINT_DIR).free
     if free < need:
-        raise UserError(f"CHECKPOINT_DIR (--checkpoint-dir) is {settings.CHECKPOINT_DIR!r}, whose disk has {free / 1e6:.0f} MB "
-                        f"free, and {settings.SAVE_TOTAL_LIMIT + 1} checkpoints need {need / 1e6:.0f} MB; free some space, or "
-                        f"lower SAVE_TOTAL_LIMIT (--save-total-limit)")
+        raise UserError(
+            f"CHECKPOINT_DIR (--checkpoint-dir) is {settings.CHECKPOINT_DIR!r}, whose disk has {free / 1e6:.0f} MB "
+            f"free, and {settings.SAVE_TOTAL_LIMIT + 1} checkpoints need {need / 1e6:.0f} MB; free some space, or "
+            f"lower SAVE_TOTAL_LIMIT (--save-total-limit)"
+        )
     largest = trained * 4 * 2  # bytes of the optimiser's file
     if (limit := atomic.largest_file()) < largest:
-        raise UserError(f"a checkpoint has a file of {largest / 1e6:.1f} MB, and no file may be larger than {limit / 1e6:.1f} MB "
-                        f"here; raise the limit (ulimit -f)")
+        raise UserError(
+            f"a checkpoint has a file of {largest / 1e6:.1f} MB, and no file may be larger than {limit / 1e6:.1f} MB "
+            f"here; raise the limit (ulimit -f)"
+        )
 
 
 def check_alike(fingerprint: dict) -> None:
     """Raises UserError unless the processes of all hosts have the same base, tokenizer, prompt, settings and rows."""
-    told = {"BASE_MODEL": fingerprint["base_model"]["content"], "the tokenizer": fingerprint["tokenizer"],
-            "the prompt": fingerprint["prompt"], "DATA_PATH": fingerprint["data"]["hash"],
-            "config.py or the flags": repr(sorted(fingerprint["settings"].items()))}
+    told = {
+        "BASE_MODEL": fingerprint["base_model"]["content"],
+        "the tokenizer": fingerprint["tokenizer"],
+        "the prompt": fingerprint["prompt"],
+        "DATA_PATH": fingerprint["data"]["hash"],
+        "config.py or the flags": repr(sorted(fingerprint["settings"].items())),
+    }
     for name, value in told.items():
         digits = hashlib.sha256(value.encode()).hexdigest()[:15]  # as many as fit a number that is exchanged
         if len(set(distributed.agree(int(digits, 16)))) > 1:
-            raise UserError(f"{name} is not the same for all processes; give every host the same files and the same command")
+            raise UserError(
+                f"{name} is not the same for all processes; give every host the same files and the same command"
+            )
 
 
 def begin(settings: Settings, fingerprint: dict) -> Path | None:
     """The checkpoint that a resumed run goes on from; for a new run None, once what an earlier one left is set aside.
 
-    Raises UserError if the run has done its steps, or if base, tokenizer or data are no longer those that it began with.
+    Raises UserError if the run has done its steps, or if base, tokenizer or data are no longer those that it began
+    with.
     """
     folder = Path(settings.CHECKPOINT_DIR)
     if not settings.RESUME:
@@ -126,15 +152,21 @@ def begin(settings: Settings, fingerprint: dict) -> Path | None:
     where = f"the run in {settings.CHECKPOINT_DIR!r}"
     for key, part, told in (("base_model", "content", "BASE_MODEL's files"), ("data", "hash", "DATA_PATH's rows")):
         if began[key][part] != fingerprint[key][part]:
-            raise UserError(f"RESUME (--resume): {told} have changed since {where} began; put them back, or begin anew without "
-                            f"--resume")
+            raise UserError(
+                f"RESUME (--resume): {told} have changed since {where} began; put them back, or begin anew without "
+                f"--resume"
+            )
     for key in ("tokenizer", "prompt"):
         if began[key] != fingerprint[key]:
-            raise UserError(f"RESUME (--resume): the {key} is not the one that {where} began with; use the same versions, or "
-                            f"begin anew without --resume")
+            raise UserError(
+                f"RESUME (--resume): the {key} is not the one that {where} began with; use the same versions, or "
+                f"begin anew without --resume"
+            )
     step = checkpoints.step_of(checkpoint)
     if step >= settings.MAX_STEPS:
-        raise UserError(f"RESUME (--resume): {where} has done its {step} steps; raise MAX_STEPS (--max-steps) to train on")
+        raise UserError(
+            f"RESUME (--resume): {where} has done its {step} steps; raise MAX_STEPS (--max-steps) to train on"
+        )
     print_facts({"resumed": f"after step {step}, from {checkpoint}"})
     strange = [path for path in folder.glob(checkpoints.PREFIX + "*") if not (path / checkpoints.FINGERPRINT).is_file()]
     outputs.set_aside(folder, strange, "what is no checkpoint of ours")  # which would be deleted, or written over

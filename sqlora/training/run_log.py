@@ -1,4 +1,6 @@
-"""What a run tells while it trains: a progress bar, a line for each logged step, and the same as JSON in metrics.jsonl."""
+"""What a run tells while it trains: a progress bar, a line for each logged step, and the same as JSON in
+metrics.jsonl.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The order in which rows come to training: at random, in batches of rows that go well together.
 
-A sampler's order hangs on the run's seed and the epoch alone, so that a resumed run sees the rows that it would have seen.
+A sampler's order hangs on the run's seed and the epoch alone, so that a resumed run sees the rows that it would have
+seen.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ class ShuffledLengthGroups(Shuffled):
 
 
 class ShuffledPrefixGroups(Shuffled):
-    """Rows that begin alike together, as the questions on one schema do with PROMPT_ORDER schema_first, in batches that come
+    """Rows that begin alike together, as the questions on one schema do with PROMPT_ORDER schema_first, in batches that
+    come
     in random order. Where one batch ends and the next begins is random too."""
 
     def order(self, generator: torch.Generator) -> list[int]:

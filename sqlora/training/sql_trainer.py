@@ -37,7 +37,8 @@ DEVICE_LOST = re.compile(r"CUDA error|HIP error|level_zero|UR_RESULT|DEVICE_LOST
 
 @dataclass(frozen=True)
 class Rows:
-    """This process's rows of a micro-batch, the most tokens that its passes may have, and the micro-batch's last row, whosever.
+    """This process's rows of a micro-batch, the most tokens that its passes may have, and the micro-batch's last row,
+    whosever.
 
     Not a list, which would be searched for tensors, number by number.
     """
@@ -50,12 +51,20 @@ class Rows:
 class SqlTrainer(SavingTrainer):
     """transformers' Trainer, with passes that fit the memory, whole checkpoints, and an end where the loss goes bad.
 
-    Of several processes (processes.py) each has one, which takes its share of every micro-batch's rows. Losses and gradients are
-    summed over them, so that all take the same steps; the first process alone writes.
+    Of several processes (processes.py) each has one, which takes its share of every micro-batch's rows. Losses and
+    gradients are summed over them, so that all take the same steps; the first process alone writes.
     """
 
-    def __init__(self, model: PeftModel, settings: Settings, device: Device, base: BaseModel, fingerprint: dict,
-                 splits: TokenisedSplits, form: plan.Form):
+    def __init__(
+        self,
+        model: PeftModel,
+        settings: Settings,
+        device: Device,
+        base: BaseModel,
+        fingerprint: dict,
+        splits: TokenisedSplits,
+        form: plan.Form,
+    ):
         self.base = base
         self.fingerprint = fingerprint
         self.form = form
@@ -87,7 +96,8 @@ class SqlTrainer(SavingTrainer):
         return bool(self.stopped_by) and self.state.global_step < self.state.max_steps
 
     def train(self, checkpoint: Path | None = None) -> None:
-        """Trains to the last step, or until `stop` has a signal, after which `interrupted` is true and a checkpoint written.
+        """Trains to the last step, or until `stop` has a signal, after which `interrupted` is true and a checkpoint
+        written.
 
         Goes on from `checkpoint` if there is one, which must be whole. Raises UserError where the loss goes
         bad or the device fails.
@@ -100,25 +110,38 @@ class SqlTrainer(SavingTrainer):
             try:
                 super().train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
             except pickle.UnpicklingError as error:  # torch reads tensors and plain values alone
-                raise UserError(f"RESUME (--resume): {checkpoint} is not one that finetune.py wrote "
-                                f"({str(error).partition('.')[0]}); delete it, and resume from the one before") from error
+                raise UserError(
+                    f"RESUME (--resume): {checkpoint} is not one that finetune.py wrote "
+                    f"({str(error).partition('.')[0]}); delete it, and resume from the one before"
+                ) from error
             except RuntimeError as error:
                 if isinstance(error, torch.OutOfMemoryError) or not DEVICE_LOST.search(str(error)):
                     raise
                 told = str(error).splitlines()[0]
-                raise UserError(f"the device failed after step {self.state.global_step}: {told}; what was saved before is whole: "
-                                f"see to the device, then go on with --resume") from error
+                raise UserError(
+                    f"the device failed after step {self.state.global_step}: {told}; what was saved before is whole: "
+                    f"see to the device, then go on with --resume"
+                ) from error
 
     def collate(self, rows: list[packed_batches.Row]) -> dict[str, object]:
-        """A micro-batch: the lengths of its rows and the number of their targets, in all processes; the passes of this one's."""
+        """A micro-batch: the lengths of its rows and the number of their targets, in all processes; the passes of this
+        one's.
+        """
         share = distributed.share(rows)
-        return {"lengths": torch.tensor([len(row["input_ids"]) for row in rows]), "targets": packed_batches.count_targets(rows),
-                "passes": self._make_passes(share, self.most_tokens), "rows": Rows(share, self.most_tokens, rows[-1])}
+        return {
+            "lengths": torch.tensor([len(row["input_ids"]) for row in rows]),
+            "targets": packed_batches.count_targets(rows),
+            "passes": self._make_passes(share, self.most_tokens),
+            "rows": Rows(share, self.most_tokens, rows[-1]),
+        }
 
     def _make_passes(self, rows: list[packed_batches.Row], most_tokens: int) -> list[packed_batches.Pass]:
         size = self.settings.BATCH_SIZE  # of which a Trainer may bring several at once (see legacy.py)
-        return [one for start in range(0, len(rows), size)
-                for one in packed_batches.make_passes(rows[start : start + size], self.form.name, most_tokens)]
+        return [
+            one
+            for start in range(0, len(rows), size)
+            for one in packed_batches.make_passes(rows[start : start + size], self.form.name, most_tokens)
+        ]
 
     def _get_train_sampler(self, train_dataset=None) -> samplers.Shuffled:
         return samplers.make_sampler(self.train_dataset, self.form.name, self.settings)
@@ -155,8 +178,9 @@ class SqlTrainer(SavingTrainer):
             distributed.add_up([parameter.grad for parameter in trained])
         return loss
 
-    def evaluation_loop(self, dataloader, description, prediction_loss_only=None, ignore_keys=None,
-                        metric_key_prefix="eval") -> EvalLoopOutput:
+    def evaluation_loop(
+        self, dataloader, description, prediction_loss_only=None, ignore_keys=None, metric_key_prefix="eval"
+    ) -> EvalLoopOutput:
         """The mean loss of a target, over the rows of all processes."""
         self.model.eval()
         self.callback_handler.eval_dataloader = dataloader
@@ -184,13 +208,14 @@ class SqlTrainer(SavingTrainer):
             total += packed_loss.loss_sum(self.model, one, self.model.get_base_model())
         return total
 
-    def _within_memory(self, inputs: dict, compute: Callable[[dict], torch.Tensor],
-                       undo: Callable[[], None] = lambda: None) -> torch.Tensor:
+    def _within_memory(
+        self, inputs: dict, compute: Callable[[dict], torch.Tensor], undo: Callable[[], None] = lambda: None
+    ) -> torch.Tensor:
         """What `compute` gives for a micro-batch.
 
-        Where the memory does not hold its passes, `undo` is called and they are made anew, smaller, from the same rows, for
-        the same result. Raises UserError if they have a row each already, or if the base is spread over processes, which go
-        through its layers together.
+        Where the memory does not hold its passes, `undo` is called and they are made anew, smaller, from the same rows,
+        for the same result. Raises UserError if they have a row each already, or if the base is spread over processes,
+        which go through its layers together.
         """
         if (fits := self.room.shrunk(self.most_tokens)) < self.most_tokens:
             note(f"other processes have taken memory; from here on a pass has at most {fits:,} tokens")
@@ -206,21 +231,28 @@ class SqlTrainer(SavingTrainer):
             except torch.OutOfMemoryError:
                 longest = max(one["input_ids"].numel() for one in inputs["passes"])
                 if distributed.here().sharded:
-                    raise UserError(f"a pass of {longest:,} tokens did not fit into the memory of process "
-                                    f"{distributed.here().rank}; set MAX_TOKENS_PER_PASS (--max-tokens-per-pass) to less, or turn "
-                                    f"GRADIENT_CHECKPOINTING on; what was saved before is whole: go on with --resume") from None
+                    raise UserError(
+                        f"a pass of {longest:,} tokens did not fit into the memory of process "
+                        f"{distributed.here().rank}; set MAX_TOKENS_PER_PASS (--max-tokens-per-pass) to less, or turn "
+                        f"GRADIENT_CHECKPOINTING on; what was saved before is whole: go on with --resume"
+                    ) from None
             # Not where the error is caught, since it holds on to what was computed.
             undo()
             failed = failed or longest
             if len(inputs["passes"]) == len(inputs["rows"].rows):
-                raise UserError(f"a row of {longest} tokens does not fit into the device's memory beside the model; set LOW_BIT "
-                                f"(--low-bit) to nf4, turn GRADIENT_CHECKPOINTING on, or lower MAX_LENGTH (--max-length)")
+                raise UserError(
+                    f"a row of {longest} tokens does not fit into the device's memory beside the model; set LOW_BIT "
+                    f"(--low-bit) to nf4, turn GRADIENT_CHECKPOINTING on, or lower MAX_LENGTH (--max-length)"
+                )
             if self.args.device.type != "cpu":
                 torch.accelerator.empty_cache()
             self.most_tokens = longest // 2
             inputs = self._with_passes_of(self.most_tokens, inputs)
         if failed:
-            note(f"a pass of {failed:,} tokens did not fit into the memory; from here on a pass has at most {self.most_tokens:,}")
+            note(
+                f"a pass of {failed:,} tokens did not fit into the memory; from here on a pass has at most "
+                f"{self.most_tokens:,}"
+            )
         return result
 
     def _with_passes_of(self, most_tokens: int, inputs: dict) -> dict:

@@ -1,4 +1,6 @@
-"""Attention over packed rows: a tree of shared prefixes (FlexAttention), or one prefix that several rows share (SDPA)."""
+"""Attention over packed rows: a tree of shared prefixes (FlexAttention), or one prefix that several rows share
+(SDPA).
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,16 @@ def tree_attention(module, query, key, value, attention_mask, scaling=None, **_)
     from torch.nn.attention.flex_attention import flex_attention
 
     flex = flex_attention if torch.compiler.is_compiling() else _compiled_flex()
-    output = flex(query, key, value, block_mask=attention_mask, scale=scaling, enable_gqa=query.shape[1] != key.shape[1],
-                  # A tree fills its blocks; kernels for any length would not see it, and take 1.4 times as long (H200).
-                  kernel_options={"IS_DIVISIBLE": True})
+    output = flex(
+        query,
+        key,
+        value,
+        block_mask=attention_mask,
+        scale=scaling,
+        enable_gqa=query.shape[1] != key.shape[1],
+        # A tree fills its blocks; kernels for any length would not see it, and take 1.4 times as long (H200).
+        kernel_options={"IS_DIVISIBLE": True},
+    )
     return output.transpose(1, 2).contiguous(), None
 
 
@@ -42,11 +51,16 @@ def prefix_attention(module, query, key, value, attention_mask, scaling=None, **
 
     (query_shared, query_own), (key_shared, key_own), (value_shared, value_own) = map(by_row, (query, key, value))
     rows = len(query_own)
-    keys, values = (torch.cat([shared.expand(rows, -1, -1, -1), own], dim=2)
-                    for shared, own in ((key_shared, key_own), (value_shared, value_own)))
+    keys, values = (
+        torch.cat([shared.expand(rows, -1, -1, -1), own], dim=2)
+        for shared, own in ((key_shared, key_own), (value_shared, value_own))
+    )
     attend = torch.nn.functional.scaled_dot_product_attention
-    with torch.autocast("cpu", enabled=False) if on_cpu else contextlib.nullcontext():  # which would go back to bfloat16
-        output = attend(query_own, keys, values, attn_mask=attention_mask, scale=scaling).transpose(1, 2).flatten(0, 1)[None]
+    # which would go back to bfloat16
+    with torch.autocast("cpu", enabled=False) if on_cpu else contextlib.nullcontext():
+        output = (
+            attend(query_own, keys, values, attn_mask=attention_mask, scale=scaling).transpose(1, 2).flatten(0, 1)[None]
+        )
         if prefix:
             first = attend(query_shared, key_shared, value_shared, is_causal=True, scale=scaling).transpose(1, 2)
             output = torch.cat([first, output], dim=1)

@@ -1,15 +1,16 @@
-"""Rows of a micro-batch made into what goes through the model: a prefix tree, a shared prefix with its rests, or padded rows.
+"""Rows of a micro-batch made into what goes through the model: a prefix tree, a shared prefix with its rests, or padded
+rows.
 
 All three are the same mathematics: every target token of every row is predicted from that row's own tokens before it.
 
 In the tree every token prefix that rows share stands once. Its nodes stand in preorder, a node's position is its depth,
-and node q sees node k iff `k <= q < ends[k]`, where ends[k] is where k's subtree ends. One vector so gives causality, keeps
-rows apart, and shares what they share.
+and node q sees node k iff `k <= q < ends[k]`, where ends[k] is where k's subtree ends. One vector so gives causality,
+keeps rows apart, and shares what they share.
 
-A pass is a dict of int64 tensors: `input_ids` [1 or rows, length]; but for padded rows `position_ids` [1, length]; for a tree
-`ends` [length]; for a prefix of P tokens with rests of S tokens `attention_mask`, bool [1, 1, S, P + S]. `places` [targets] says
-which of the flattened tokens predict; `targets` [targets] the tokens; and `weights` [targets], float32, how many rows want
-this token there.
+A pass is a dict of int64 tensors: `input_ids` [1 or rows, length]; but for padded rows `position_ids` [1, length]; for
+a tree `ends` [length]; for a prefix of P tokens with rests of S tokens `attention_mask`, bool [1, 1, S, P + S].
+`places` [targets] says which of the flattened tokens predict; `targets` [targets] the tokens; and `weights` [targets],
+float32, how many rows want this token there.
 """
 
 from __future__ import annotations
@@ -30,11 +31,16 @@ BLOCK = 128  # lengths of trees are padded up to a multiple of it, the block of 
 
 
 def make_passes(rows: list[Row], form: str, most_tokens: int) -> list[Pass]:
-    """The passes of a micro-batch in one of FORMS, each of at most `most_tokens` tokens, but at least of one row; or "alone",
+    """The passes of a micro-batch in one of FORMS, each of at most `most_tokens` tokens, but at least of one row; or
+    "alone",
     each row by itself without padding."""
     rows = sorted(rows, key=lambda row: row["input_ids"] if form == "tree" else len(row["input_ids"]))
-    build: Callable[[list[Row]], Pass] = {"tree": build_tree, "prefix": build_prefix, "off": build_padded,
-                                                     "alone": functools.partial(build_padded, step=1)}[form]
+    build: Callable[[list[Row]], Pass] = {
+        "tree": build_tree,
+        "prefix": build_prefix,
+        "off": build_padded,
+        "alone": functools.partial(build_padded, step=1),
+    }[form]
     return [build(part) for part in _split(rows, form, most_tokens)]
 
 
@@ -67,14 +73,18 @@ def build_tree(rows: list[Row]) -> Pass:
     padding = -len(ids) % BLOCK
     # A padded place sees itself alone: a row of the mask without any would give NaN.
     ends += range(len(ids) + 1, len(ids) + padding + 1)
-    return {"input_ids": torch.tensor([ids + [0] * padding]), "position_ids": torch.tensor([positions + [0] * padding]),
-            "ends": torch.tensor(ends)} | _tensors(wanted)
+    return {
+        "input_ids": torch.tensor([ids + [0] * padding]),
+        "position_ids": torch.tensor([positions + [0] * padding]),
+        "ends": torch.tensor(ends),
+    } | _tensors(wanted)
 
 
 def build_prefix(rows: list[Row]) -> Pass:
     """The P tokens that all rows share, once, and after them the rest of each row, padded on the right to S tokens.
 
-    The mask tells what the S tokens of any row see of the prefix and of themselves. A row has at least one token of its own.
+    The mask tells what the S tokens of any row see of the prefix and of themselves. A row has at least one token of its
+    own.
     """
     first, last = min(row["input_ids"] for row in rows), max(row["input_ids"] for row in rows)
     # What the first and the last in order share, all between them share too.
@@ -88,12 +98,16 @@ def build_prefix(rows: list[Row]) -> Pass:
         ids = ids + rest + [0] * (length - len(rest))
         positions += range(shared, shared + length)
     mask = torch.ones(length, shared + length, dtype=torch.bool).tril(shared)
-    return {"input_ids": torch.tensor([ids]), "position_ids": torch.tensor([positions]),
-            "attention_mask": mask[None, None]} | _tensors(wanted)
+    return {
+        "input_ids": torch.tensor([ids]),
+        "position_ids": torch.tensor([positions]),
+        "attention_mask": mask[None, None],
+    } | _tensors(wanted)
 
 
 def build_padded(rows: list[Row], step: int = LENGTH_STEP) -> Pass:
-    """Rows padded on the right, to a multiple of `step`. They need no mask: a causal model's tokens never see what stands right
+    """Rows padded on the right, to a multiple of `step`. They need no mask: a causal model's tokens never see what
+    stands right
     of them."""
     length = _padded_length(rows, step=step)
     wanted: Counter = Counter()
@@ -112,8 +126,8 @@ def tree_mask(ends: torch.Tensor) -> torch.Tensor:
 def tree_block_mask(ends: torch.Tensor):
     """The same for FlexAttention, from the ends alone: no [length, length] tensor is made.
 
-    Below the diagonal a block of queries from q sees something of a block of keys iff one of the keys' ends is beyond q,
-    and all of it iff none ends before the last query.
+    Below the diagonal a block of queries from q sees something of a block of keys iff one of the keys' ends is beyond
+    q, and all of it iff none ends before the last query.
     """
     from torch.nn.attention.flex_attention import BlockMask
 
@@ -130,8 +144,9 @@ def tree_block_mask(ends: torch.Tensor):
         order = seen.to(torch.int8).argsort(dim=1, descending=True, stable=True)
         return seen.sum(dim=1, dtype=torch.int32)[None, None], order.to(torch.int32)[None, None]
 
-    return BlockMask.from_kv_blocks(*listed(some), *listed(full), BLOCK_SIZE=BLOCK, mask_mod=sees,
-                                    seq_lengths=(len(ends), len(ends)))
+    return BlockMask.from_kv_blocks(
+        *listed(some), *listed(full), BLOCK_SIZE=BLOCK, mask_mod=sees, seq_lengths=(len(ends), len(ends))
+    )
 
 
 def _split(rows: list[Row], form: str, most_tokens: int) -> list[list[Row]]:
@@ -171,5 +186,8 @@ def _targets(row: Row, places: list[int] | range) -> list[tuple[int, int]]:
 
 def _tensors(wanted: Counter) -> Pass:
     places, targets = zip(*wanted, strict=True) if wanted else ((), ())
-    return {"places": torch.tensor(places, dtype=torch.int64), "targets": torch.tensor(targets, dtype=torch.int64),
-            "weights": torch.tensor(list(wanted.values()), dtype=torch.float32)}
+    return {
+        "places": torch.tensor(places, dtype=torch.int64),
+        "targets": torch.tensor(targets, dtype=torch.int64),
+        "weights": torch.tensor(list(wanted.values()), dtype=torch.float32),
+    }

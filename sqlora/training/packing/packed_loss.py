@@ -13,8 +13,8 @@ from sqlora.training.packing import packed_batches
 def loss_sum(model, inputs: packed_batches.Pass, base) -> torch.Tensor:
     """The cross entropy summed over the targets of one pass, a scalar of float32 or wider.
 
-    `model` is called, whatever is wrapped around `base`, its causal language model. Divided by the number of targets in an
-    optimiser step, and summed over its passes, this is the loss of the padded batches.
+    `model` is called, whatever is wrapped around `base`, its causal language model. Divided by the number of targets in
+    an optimiser step, and summed over its passes, this is the loss of the padded batches.
     """
     mask = inputs.get("attention_mask")
     if "ends" in inputs:
@@ -30,11 +30,13 @@ def loss_sum(model, inputs: packed_batches.Pass, base) -> torch.Tensor:
 
 @contextlib.contextmanager
 def _head_sees(base, places: torch.Tensor) -> Iterator[None]:
-    """Within it the model's logits are those of `places` alone, int64 [targets] of the flattened tokens: [1, targets, size].
+    """Within it the model's logits are those of `places` alone, int64 [targets] of the flattened tokens: [1, targets,
+    size].
 
-    They are made by the model's own forward, which may scale or cap them (Granite, Cohere, Gemma 2). Not by its argument
-    logits_to_keep, which transformers 4.34 has not.
+    They are made by the model's own forward, which may scale or cap them (Granite, Cohere, Gemma 2). Not by its
+    argument logits_to_keep, which transformers 4.34 has not.
     """
+
     def pick(module, arguments: tuple) -> tuple:
         return (arguments[0].flatten(0, 1)[places][None], *arguments[1:])
 
@@ -43,5 +45,3 @@ def _head_sees(base, places: torch.Tensor) -> Iterator[None]:
         yield
     finally:
         hook.remove()
-
-

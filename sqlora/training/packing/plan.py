@@ -20,13 +20,16 @@ from sqlora.system.errors import UserError, one_line
 from sqlora.training.packing import packed_batches, packed_loss
 from sqlora.training.packing.attention import PREFIX_ATTENTION, TREE_ATTENTION
 
-LONG_TRIAL = (300, 276, 248)  # tokens of a trial's two rows, and of what they share: a tree of several blocks, as in training
+# tokens of a trial's two rows, and of what they share: a tree of several blocks, as in training
+LONG_TRIAL = (300, 276, 248)
 SHORT_TRIAL = (44, 36, 20)  # where nothing is compiled, so that the trial takes less memory than a row of training
 
 
 @dataclass(frozen=True)
 class Form:
-    """How rows go through the model: a form of packing.make_passes, and why; whether the layers are compiled, and why."""
+    """How rows go through the model: a form of packing.make_passes, and why; whether the layers are compiled, and
+    why.
+    """
 
     name: str
     reason: str
@@ -40,7 +43,10 @@ def choose_form(config, settings: Settings, device: Device) -> Form:
     Raises UserError where PACKING asks for a form that would not be exact.
     """
     if not backend.TAKES_ATTENTION:
-        for name, asked in (("PACKING", settings.PACKING not in ("auto", "off")), ("COMPILE", settings.COMPILE == "on")):
+        for name, asked in (
+            ("PACKING", settings.PACKING not in ("auto", "off")),
+            ("COMPILE", settings.COMPILE == "on"),
+        ):
             if asked:
                 note(f"{name} is {getattr(settings, name)}, which BACKEND {backend.NAME} cannot do, so it is off")
         return Form("off", _unfit(config, settings.MAX_LENGTH), False, "nor a compiled form")
@@ -74,7 +80,8 @@ def _unfit(config, longest: int) -> str | None:
 def prepare(model, form: Form, device: Device) -> Form:
     """Makes the model ready for passes of this form, tries it, and returns the form that works.
 
-    Where the compiler fails the layers stay as they were, and where FlexAttention fails too the form is prefix; a note says so.
+    Where the compiler fails the layers stay as they were, and where FlexAttention fails too the form is prefix; a note
+    says so.
     """
     if not backend.TAKES_ATTENTION:
         return form
@@ -82,7 +89,8 @@ def prepare(model, form: Form, device: Device) -> Form:
     if device.dtype != torch.float32:
         for module in model.modules():
             if isinstance(module, BaseTunerLayer):
-                module.cast_input_dtype_enabled = False  # autocast takes care of it, without a float32 copy of every input
+                # autocast takes care of it, without a float32 copy of every input
+                module.cast_input_dtype_enabled = False
     # On a CPU a tree has a dense mask, which any attention takes.
     attention = {"tree": "sdpa" if device.type == "cpu" else TREE_ATTENTION, "prefix": PREFIX_ATTENTION}.get(form.name)
     if attention:
@@ -123,7 +131,9 @@ def trial(model, form: Form) -> torch.Tensor:
     """The loss summed over the targets of two made-up rows, in a forward and a backward pass, whose gradients stay."""
     total = torch.zeros((), device=model.device)
     for one in packed_batches.make_passes(trial_rows(model, form), form.name, 10_000):
-        loss = packed_loss.loss_sum(model, {key: tensor.to(model.device) for key, tensor in one.items()}, model.get_base_model())
+        loss = packed_loss.loss_sum(
+            model, {key: tensor.to(model.device) for key, tensor in one.items()}, model.get_base_model()
+        )
         loss.backward()
         total = total + loss.detach()
     return total
@@ -135,8 +145,10 @@ def trial_rows(model, form: Form) -> list[packed_batches.Row]:
     lengths = LONG_TRIAL if form.compiled or form.name == "tree" else SHORT_TRIAL
     first, second, shared = (min(length, most) for length in lengths)
     known = model.get_input_embeddings().num_embeddings
-    rows = [[token % known for token in tokens] for tokens in (
-        range(2, first + 2), [*range(2, shared + 2), *range(first + 2, first + 2 + second - shared)])]
+    rows = [
+        [token % known for token in tokens]
+        for tokens in (range(2, first + 2), [*range(2, shared + 2), *range(first + 2, first + 2 + second - shared)])
+    ]
     return [{"input_ids": ids, "labels": ids} for ids in rows]
 
 
@@ -148,7 +160,9 @@ def state_kept(model, training: bool = True) -> Iterator[None]:
     with torch.random.fork_rng(devices, device_type=model.device.type if devices else "cuda"):
         model.train(training)
         try:
-            with torch.autocast(model.device.type, dtype=base_dtype, enabled=base_dtype not in (torch.float32, torch.float64)):
+            with torch.autocast(
+                model.device.type, dtype=base_dtype, enabled=base_dtype not in (torch.float32, torch.float64)
+            ):
                 yield
         finally:
             model.zero_grad(set_to_none=True)
