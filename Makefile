@@ -28,7 +28,7 @@ test-slow: $(VENV)/.tested
 	$(BIN)/python -m pytest -q -n 2 -m slow
 
 test-bigdl: $(VENV)/.installed .venv-$(BIGDL)/.tested
-	SQLORA_DEFAULT_PYTHON=$(abspath $(BIN)/python) $(BIGDL_BIN)/python -m pytest -q tests/test_bigdl.py
+	SQLORA_DEFAULT_PYTHON=$(abspath $(BIN)/python) $(BIGDL_BIN)/python -m pytest -q tests/model/test_bigdl.py
 
 test-openvino: $(VENV)/.tested .venv-openvino/.installed
 	SQLORA_OPENVINO_PYTHON=$(abspath .venv-openvino/$(notdir $(BIN))/python) $(BIN)/python -m pytest -q tests/test_serving.py

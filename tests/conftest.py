@@ -19,7 +19,7 @@ import servers  # noqa: E402
 import snapshots  # noqa: E402
 import torch  # noqa: E402
 
-from sqlora.settings.settings import load_settings  # noqa: E402
+from sqlora.settings.command_line import load_settings  # noqa: E402
 
 # Where the tests' parent ignores them, as nohup does, what the tests start would too.
 signal.signal(signal.SIGINT, signal.default_int_handler)

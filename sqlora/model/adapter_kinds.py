@@ -2,7 +2,7 @@
 runs them.
 
 A kind is run if each layer's change depends on its own token alone, for prompts share their prefixes here
-(batching.py), and if its weights are all in its file. tests/test_adapter_kinds.py compares each kind with PEFT's own
+(batching.py), and if its weights are all in its file. tests/model/test_adapter_kinds.py compares each kind with PEFT's own
 loading on an untouched base.
 """
 

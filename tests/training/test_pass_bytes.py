@@ -72,7 +72,7 @@ def test_both_are_within_15_percent_of_what_is_taken(make_settings, targets, dro
     model = build()
     plan.prepare(model, form, chosen)
     device.give_memory_back(always=True)
-    (large,) = pass_bytes.packing.make_passes(rows(24), form.name, 10**6)
+    (large,) = pass_bytes.packed_batches.make_passes(rows(24), form.name, 10**6)
     taken, tokens = pass_bytes.taken(model, large), large["input_ids"].numel()
     assert counted.of(tokens) == pytest.approx(taken, rel=0.15)
     assert pass_bytes.measured(model, rows(24), form).of(tokens) == pytest.approx(taken, rel=0.15)

@@ -12,7 +12,7 @@ import config
 from sqlora.settings import command_line
 from sqlora.system.errors import UserError
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def load(*arguments):

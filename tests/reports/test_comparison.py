@@ -50,7 +50,7 @@ def test_importing_the_report_is_quick_and_leaves_matplotlib_and_torch_alone():
         "import sys, sqlora.reports.comparison; sys.exit(bool({'torch', 'matplotlib', 'transformers'} & "
         "sys.modules.keys()))"
     )
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0
 
 
 def test_the_curve_is_a_picture(curve):

@@ -27,7 +27,7 @@ from sqlora.system.errors import UserError
 from sqlora.training import sql_trainer
 from sqlora.training.packing import packed_batches, packed_loss, plan
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DEFAULT_PYTHON = os.environ.get("SQLORA_DEFAULT_PYTHON")  # of requirements.txt's environment
 BIGDL = ("--backend", "bigdl", "--low-bit", "sym_int4")
 TINY = config.PRESETS["tiny"]

@@ -19,7 +19,7 @@ from sqlora.generation.self_consistency import Candidate
 from sqlora.model import base_models
 from sqlora.system.errors import Interrupted, UserError
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 ROWS = [
     {"question": f"Is it {i}" + " or so" * (i % 5) + "?", "context": f"CREATE TABLE t{i} (a INTEGER)"}
     for i in range(60)

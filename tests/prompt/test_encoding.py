@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from sqlora.data.tokenise import tokenise_rows
 from sqlora.prompt import encoding, template
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 KINDS = ["llama", "openllama", "codellama", "mistral", "qwen2"]
 QUERIES = [
     "SELECT COUNT(*) FROM singer",

@@ -112,7 +112,7 @@ def test_it_answers_and_is_folded_as_pefts_own_loading(plain, load, make, name):
 def test_the_base_answers_before_an_adapter_that_changes_it(
     plain, load, make, make_settings, qwen2_folder, monkeypatch, name
 ):
-    monkeypatch.setattr(answer_writer.prompt, "extract_sql", str)  # a random model writes none
+    monkeypatch.setattr(answer_writer.encoding, "extract_sql", str)  # a random model writes none
     folder, settings = make(lora(**LORA[name])), make_settings("--low-bit", "none")
     tokenizer = loading.load_tokenizer(base_models.find_base_model(str(qwen2_folder)))
     kept = SimpleNamespace(found={}, add=lambda who, place, written: kept.found.update({(who, place): written}))

@@ -1,7 +1,7 @@
 """Scoring gives a verdict on whatever stands in a row: queries with every form of literal, and golds with edits in
 their text.
 
-500 pairs as an ordinary test; SLOW=1 pytest tests/test_fuzz_scoring.py tries 20,000.
+500 pairs as an ordinary test; SLOW=1 pytest tests/evaluation/test_fuzz_scoring.py tries 20,000.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from sqlora.evaluation import judge as evaluation
 from sqlora.evaluation.metrics import UNSCORED
 from sqlora.generation import self_consistency
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 CONTEXT = "CREATE TABLE t (a INTEGER, m TEXT, d DATE, r REAL); CREATE TABLE u (a INTEGER, b TEXT)"
 LITERALS = (
     "01",

@@ -10,7 +10,7 @@ from sqlora.settings.command_line import load_settings
 from sqlora.sql import parsing
 from sqlora.system.errors import UserError
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DEMO = dataset.load_rows(str(ROOT / "demo" / "train.jsonl"), "DATA_PATH")
 
 

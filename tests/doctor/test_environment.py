@@ -23,7 +23,7 @@ from sqlora.doctor import environment as machine
 from sqlora.doctor.result import OK, SLOW, WRONG
 from sqlora.model import device
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 CPU = device.choose_device("cpu", "float32")
 LOOK = """ import sys from pathlib import Path from sqlora.doctor import environment result, folder =
 environment.base_model(sys.argv[1], Path(sys.argv[2])) print(result.status, result.detail, result.remedy, folder and

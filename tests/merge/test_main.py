@@ -23,7 +23,7 @@ from sqlora.prompt import encoding, template
 from sqlora.settings.command_line import load_settings
 from sqlora.storage import checkpoints
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 CPU = device.choose_device("cpu", "float32")
 
 

@@ -15,7 +15,7 @@ from sqlora.ask import questions, shell
 from sqlora.data import dataset
 from sqlora.sql.parsing import parse_schema
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

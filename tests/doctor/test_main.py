@@ -13,7 +13,7 @@ import torch
 
 from sqlora.doctor import __main__ as doctor
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def run(*flags):

@@ -18,7 +18,7 @@ from sqlora.storage import checkpoints
 from sqlora.system.errors import UserError
 from sqlora.training import run_folder
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 STEPS = 40
 # finetune.py, to which a signal comes in the middle of a step.
 SIGNALLED = """

@@ -19,7 +19,7 @@ import finetune
 from sqlora.storage import checkpoints
 from sqlora.system import distributed
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PLAIN, FSDP = ("--multi_gpu",), ("--use_fsdp", "--fsdp_version", "2")
 STEPS = 4
 

@@ -16,7 +16,7 @@ from sqlora.settings.command_line import load_settings
 from sqlora.system.errors import UserError
 from sqlora.training import run_folder
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 CONTEXT = "CREATE TABLE singer (id INTEGER, name VARCHAR, year VARCHAR)"
 TWICE = "CREATE TABLE t (a INT); CREATE TABLE t (b INT)"
 
@@ -142,7 +142,7 @@ def test_the_findings_are_made_again_when_the_rules_change(tmp_path, monkeypatch
     checked(rows, "drop", tmp_path)
     rules = tmp_path / "quotes.py"
     rules.write_text("# another rule")
-    monkeypatch.setattr(sql_check.quotes, "__file__", str(rules))
+    monkeypatch.setattr(sql_check.double_quotes, "__file__", str(rules))
     checked(rows, "drop", tmp_path)
     assert len(list((tmp_path / ".lint").iterdir())) == 2
 

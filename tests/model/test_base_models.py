@@ -12,7 +12,7 @@ import patience
 import pytest
 from hub_server import Fault, HubServer
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 ROWS = [
     {"question": f"How many {i}?", "context": f"CREATE TABLE t{i} (a INT)", "answer": f"SELECT {i}"} for i in range(8)
 ]

@@ -39,7 +39,7 @@ def answer(model, tokenizer, rows, settings):
 @pytest.fixture
 def asked(monkeypatch):
     """Answers as the text that was generated, so that random weights' answers can be told apart."""
-    monkeypatch.setattr(answer_writer.prompt, "extract_sql", lambda text: text)
+    monkeypatch.setattr(answer_writer.encoding, "extract_sql", lambda text: text)
 
 
 @pytest.mark.parametrize("flags", [(), ("--num-beams", "3")])

@@ -11,7 +11,7 @@ import torch
 from sqlora.model import device
 from sqlora.system.errors import UserError
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def pretend(monkeypatch, *kinds, bfloat16=True):
