@@ -17,7 +17,7 @@ from sqlora.system.errors import Interrupted, exit_on_user_error
 
 def main(settings: Settings) -> None:
     # Here, not above: --help and a wrong flag need no torch.
-    distributed.begin()
+    distributed.configure_rank()
     from sqlora.system import console
 
     console.quiet_libraries()
@@ -34,17 +34,19 @@ def main(settings: Settings) -> None:
     arguments.check_tracker(settings.REPORT_TO)
     arguments.check_batch(settings.BATCH_SIZE)
     chosen = loading.choose_device(settings)
-    distributed.join(chosen.type)
+    distributed.init_process_group(chosen.type)
     banner.print_training(settings, chosen)
     numerics.quick(chosen, settings)
 
     source = streaming.Source(settings) if settings.STREAMING else None
-    rows = distributed.first_on_host(lambda: source.first_rows() if source else dataset.load_training_rows(settings))
-    checked = distributed.first_of_all(lambda: sql_check.check_rows(rows, settings))
+    rows = distributed.local_main_process_first(
+        lambda: source.first_rows() if source else dataset.load_training_rows(settings)
+    )
+    checked = distributed.main_process_first(lambda: sql_check.check_rows(rows, settings))
     kept, overlaps = split.hold_out(checked.rows, settings)
     train, validation, apart = split.split_rows(kept, settings.VALIDATION_ROWS, settings.SEED)
-    base = distributed.first_on_host(lambda: base_models.find_base_model(settings.BASE_MODEL))
-    form = plan.choose_form(loading.check_causal(base, settings.MAX_LENGTH), settings, chosen)
+    base = distributed.local_main_process_first(lambda: base_models.find_base_model(settings.BASE_MODEL))
+    form = plan.choose_plan(loading.check_causal(base, settings.MAX_LENGTH), settings, chosen)
     tokenizer = loading.load_tokenizer(base)
     tokenised = tokenise.tokenise_splits(train, validation, tokenizer, settings)
     banner.print_rows(len(rows), checked, overlaps, apart, tokenised, settings)
@@ -64,14 +66,14 @@ def main(settings: Settings) -> None:
         }
         fingerprint = adapter.make_fingerprint(base, tokenizer, settings, origin)
         run_folder.check_alike(fingerprint)
-        checkpoint = distributed.of_first(lambda: run_folder.begin(settings, fingerprint))
+        checkpoint = distributed.broadcast_from_main(lambda: run_folder.begin(settings, fingerprint))
         model = loading.load_base(base, settings, chosen, training=True)
         architecture.check_tokens(model, tokenizer)
         fingerprint["quantisation"] = loading.weights_in_memory(model, settings)
         banner.print_weights(fingerprint["quantisation"])
         model = loading.wrap_with_adapter(model, settings)
         run_folder.check_space(model, settings)
-        form = plan.prepare(model, form, chosen)
+        form = plan.prepare_model(model, form, chosen)
         agreement.check_training(model, form)
         trainer = sql_trainer.SqlTrainer(model, settings, chosen, base, fingerprint, tokenised, form)
         with signals.graceful(console.note) as trainer.stop:
@@ -90,14 +92,14 @@ def main(settings: Settings) -> None:
                     run / run_folder.METRICS, curve, f"Fine-tuning {model_card.public_name(base.id)}"
                 )
 
-            distributed.of_first(save)
+            distributed.broadcast_from_main(save)
     banner.print_end(trainer.run_log.metrics(), status, folder, curve)
     if source:
         console.print_facts({"stream": tokenised.train.rows})
     if trainer.interrupted:
-        raise Interrupted(trainer.stopped_by, console.how_to_resume(f"after step {trainer.state.global_step}"))
+        raise Interrupted(trainer.stopped_by, console.resume_hint(f"after step {trainer.state.global_step}"))
 
 
 if __name__ == "__main__":
-    with exit_on_user_error(), shutdown.one_voice():
+    with exit_on_user_error(), shutdown.exit_together():
         main(load_settings(None, __doc__, "finetune.py"))

@@ -24,7 +24,7 @@ def main(settings: Settings) -> int:
     program.
     """
     # Here, not above: --help and a wrong flag need no torch.
-    distributed.begin()
+    distributed.configure_rank()
     from sqlora.system import console
 
     console.quiet_libraries()
@@ -45,11 +45,11 @@ def main(settings: Settings) -> int:
         rows = dataset.load_samples(settings)
     chosen = loading.choose_device(settings)
     answer_writer.check_processes()
-    distributed.join(chosen.type)
+    distributed.init_process_group(chosen.type)
     folder = None if settings.MODEL == "base" else adapter.find_adapter(settings)
     banner.print_generation(settings, chosen, len(rows))
 
-    base = distributed.first_on_host(lambda: base_models.find_base_model(settings.BASE_MODEL))
+    base = distributed.local_main_process_first(lambda: base_models.find_base_model(settings.BASE_MODEL))
     loading.check_causal(base)
     tokenizer = loading.load_tokenizer(base)
     if folder:
@@ -106,6 +106,6 @@ def main(settings: Settings) -> int:
 
 
 if __name__ == "__main__":
-    with exit_on_user_error(), shutdown.one_voice():
+    with exit_on_user_error(), shutdown.exit_together():
         status = main(load_settings(None, __doc__, "generate.py", trains=False))
     sys.exit(status)

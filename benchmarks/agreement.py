@@ -57,8 +57,8 @@ def main() -> None:
 
     measure("answering", lambda: check_answering(model))
     model = loading.wrap_with_adapter(model, settings)
-    form = plan.choose_form(model.config, settings, chosen)
-    form = measure("prepare", lambda: plan.prepare(model, form, chosen))
+    form = plan.choose_plan(model.config, settings, chosen)
+    form = measure("prepare", lambda: plan.prepare_model(model, form, chosen))
     measure("training", lambda: check_training(model, form))
     print(
         json.dumps(

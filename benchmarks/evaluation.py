@@ -22,24 +22,24 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.edits import MUTANTS, REWRITES
-from sqlora.evaluation.judge import DATABASES, complete_schema, judge
+from sqlora.evaluation.judge import DATABASES, complete_schema, judge_prediction
 from sqlora.evaluation.metrics import wilson
 from sqlora.evaluation.synthetic_databases import Synthesiser
 from sqlora.sql.parsing import SqlError, parse_query, parse_schema, to_sqlite
-from sqlora.sql.sandbox import Database, Result
+from sqlora.sql.sandbox import Database, QueryResult
 
 RULES = ("SQLoRA", "empty tables", "BIRD", "defog")
 
 
-def same_on_empty(gold: Result, other: Result, is_ordered: bool) -> bool:
+def same_on_empty(gold: QueryResult, other: QueryResult, is_ordered: bool) -> bool:
     return gold.rows == other.rows
 
 
-def same_set(gold: Result, other: Result, is_ordered: bool) -> bool:
+def same_set(gold: QueryResult, other: QueryResult, is_ordered: bool) -> bool:
     return set(gold.rows) == set(other.rows)
 
 
-def same_table(gold: Result, other: Result, is_ordered: bool) -> bool:
+def same_table(gold: QueryResult, other: QueryResult, is_ordered: bool) -> bool:
     tables = []
     for result in (gold, other):
         places = sorted(range(len(result.columns)), key=lambda place: result.columns[place])
@@ -52,7 +52,7 @@ def same_table(gold: Result, other: Result, is_ordered: bool) -> bool:
 
 def accepted(context: str, gold: str, other: str) -> dict[str, bool] | None:
     """By rule, whether it takes the two for the same; None if the gold is unscorable."""
-    verdict = judge(context, gold, other)
+    verdict = judge_prediction(context, gold, other)
     if verdict.verdict == "unscorable":
         return None
     schema = parse_schema(context)

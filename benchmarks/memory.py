@@ -131,13 +131,13 @@ def measure(
         if low_bit != "none":
             quantised.quantise(model, low_bit, device)
         model = loading.wrap_with_adapter(model, settings)
-        form = plan.prepare(model, plan.choose_form(config, settings, device), device)
+        form = plan.prepare_model(model, plan.choose_plan(config, settings, device), device)
         counted = memory_estimate.predicted(
             memory_estimate.without_weights(base, settings).to(device.dtype), rows, settings, form
         )
     devices.give_memory_back(always=True)  # as where memory is short
     seen = pass_bytes.measured(model, rows, form)
-    inputs = packer.make_passes(rows, form.name, tokens)[0]
+    inputs = packer.make_batches(rows, form.name, tokens)[0]
     taken = pass_bytes.taken(model, inputs)
     size = inputs["input_ids"].numel()
     return {

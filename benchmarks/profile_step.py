@@ -38,18 +38,18 @@ def main() -> None:
     settings = load_settings(["--lora-dropout", "0", "--no-gradient-checkpointing", *flags], "")
     chosen = device.choose_device(settings.DEVICE, settings.DTYPE)
     base = base_models.BaseModel(arguments.model, str(arguments.model), None, "")
-    form = plan.choose_form(loading.check_causal(base), settings, chosen)
+    form = plan.choose_plan(loading.check_causal(base), settings, chosen)
     rows = dataset.load_rows(str(arguments.rows), "--rows")
     random.Random(0).shuffle(rows)
     rows = tokenise.tokenise_rows(rows[: settings.BATCH_SIZE], loading.load_tokenizer(base), settings).rows
     model = loading.wrap_with_adapter(loading.load_base(base, settings, chosen, training=True), settings)
-    form = plan.prepare(model, form, chosen)
+    form = plan.prepare_model(model, form, chosen)
     model.train()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True)
 
     def step() -> None:
-        for one in packed_batches.make_passes(rows, form.name, 10**9):
+        for one in packed_batches.make_batches(rows, form.name, 10**9):
             inputs = {key: tensor.to(chosen.place) for key, tensor in one.items()}
             with torch.autocast(chosen.type, dtype=chosen.dtype):
                 loss = packed_loss.loss_sum(model, inputs, model.get_base_model())

@@ -47,13 +47,13 @@ def main() -> None:
     from sqlora.model import loading
     from sqlora.settings.command_line import load_settings
     from sqlora.training import memory_estimate
-    from sqlora.training.packing.plan import Form
+    from sqlora.training.packing.plan import PackingPlan
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=8192)
     arguments = parser.parse_args()
     plain, saving = load_settings([], ""), load_settings(["--gradient-checkpointing"], "")
-    eager = Form("tree", "", False, "")
+    eager = PackingPlan("tree", "", False, "")
     rows: dict[str, list[str]] = {"memory": [], "bytes": [], "epoch": []}
     linear_of = {}
     row = [{"input_ids": [1] * 2048, "labels": [-100] * 1200 + [1] * 848}]

@@ -103,7 +103,7 @@ def main(arguments: argparse.Namespace, folder: Path) -> None:
 
     def read(stream: streaming.Stream, most: int) -> Iterator[int]:
         records = itertools.islice(stream.source.records(), most)
-        while chunk := list(itertools.islice(records, streaming.CHUNK)):
+        while chunk := list(itertools.islice(records, streaming.ROWS_PER_READ)):
             stream.usable(chunk, 1)
             yield len(chunk)
 

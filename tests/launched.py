@@ -47,7 +47,7 @@ def befall(kind: str, rank: int) -> None:
 
 def main() -> None:
     rank, _ = distributed.rank_and_world()
-    distributed.begin()
+    distributed.configure_rank()
     from sqlora.system import console
 
     console.quiet_libraries()
@@ -66,5 +66,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with exit_on_user_error(), shutdown.one_voice():
+    with exit_on_user_error(), shutdown.exit_together():
         main()

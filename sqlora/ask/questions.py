@@ -25,7 +25,7 @@ from sqlora.prompt import encoding
 from sqlora.settings.settings import Settings
 from sqlora.sql import sandbox
 from sqlora.sql.parsing import SqlError
-from sqlora.sql.sandbox import Result
+from sqlora.sql.sandbox import QueryResult
 from sqlora.sql.schema import Schema
 from sqlora.system import distributed
 from sqlora.system.console import console, note, plain, print_csv, print_facts, print_json, progress_bar
@@ -47,7 +47,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Answer:
+class LiveAnswer:
     """A question's SQL in the database's dialect, or as the model wrote it where it has a `fault`.
 
     `context` is what the model saw, `left_out` the tables that did not fit, `passed_over` candidates with their faults.
@@ -78,7 +78,7 @@ class Asker:
         self.tables = pick_tables(self.live.schema, names) if names else self.live.schema
         self.linker = Linker(self.tables, self.live.reflected.links, self._count)
 
-    def ask(self, questions: list[str]) -> list[Answer]:
+    def ask(self, questions: list[str]) -> list[LiveAnswer]:
         """An answer to each. All prompts go through the model together, so that a schema that they share does so
         once.
         """
@@ -88,7 +88,7 @@ class Asker:
         """What the model is shown for each question."""
         return [Asked(question, schema, schema.ddl()) for question in questions for schema in [self._choose(question)]]
 
-    def answer(self, asked: list[Asked], kept: Journal | None = None) -> list[Answer]:
+    def answer(self, asked: list[Asked], kept: Journal | None = None) -> list[LiveAnswer]:
         """The same for what the model is shown; queries that are `kept` from an earlier run are not written again."""
         rows = [{"question": one.question, "context": one.context} for one in asked]
         written = {i: kept.found[WRITER, i] for i in range(len(rows)) if (WRITER, i) in kept.found} if kept else {}
@@ -118,7 +118,7 @@ class Asker:
             len(ids) for ids in self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         ]
 
-    def _answer(self, asked: Asked, candidates: list[Candidate]) -> Answer:
+    def _answer(self, asked: Asked, candidates: list[Candidate]) -> LiveAnswer:
         """The candidate with most votes among those that the database would take, or the likeliest with its fault."""
         texts: dict[str, str] = {}
         faults: dict[str, str] = {}
@@ -131,7 +131,7 @@ class Asker:
         taken = [candidate for candidate in candidates if candidate.sql in texts]
         best = taken[self_consistency.vote(asked.context, taken) or 0].sql if taken else candidates[0].sql
         fault = faults.pop(best, None)
-        return Answer(asked.question, asked.context, texts.get(best, best), fault, left_out, tuple(faults.items()))
+        return LiveAnswer(asked.question, asked.context, texts.get(best, best), fault, left_out, tuple(faults.items()))
 
     def _check(self, sql: str) -> str:
         """A candidate in the database's dialect. Raises SqlError, which names a table or column that is not there."""
@@ -149,7 +149,7 @@ def connect(settings: Settings) -> LiveDatabase:
         raise UserError(
             "DATABASE (--database) is given without a question; add --question, --questions FILE or --interactive"
         )
-    if distributed.several():
+    if distributed.is_distributed():
         raise UserError("DATABASE (--database) is answered by one process; start generate.py without a launcher")
     if settings.FORMAT != "table":
         console.stderr = True  # what is printed beside the rows must not stand among them
@@ -168,7 +168,7 @@ def connect(settings: Settings) -> LiveDatabase:
     return live
 
 
-def load_questions(settings: Settings) -> list[dataset.Row]:
+def load_questions(settings: Settings) -> list[dataset.Example]:
     """QUESTION, or those of the file QUESTIONS: lines of text, or rows with a question. Raises UserError."""
     if not settings.QUESTIONS:
         return [{"question": settings.QUESTION}] if settings.QUESTION else []
@@ -186,7 +186,7 @@ def load_questions(settings: Settings) -> list[dataset.Row]:
 
 
 def answer_questions(
-    asker: Asker, rows: list[dataset.Row], settings: Settings, keep: Callable[[list[tuple[str, str]]], Journal]
+    asker: Asker, rows: list[dataset.Example], settings: Settings, keep: Callable[[list[tuple[str, str]]], Journal]
 ) -> None:
     """Answers each row's question on standard output, and in OUTPUT, which is written first.
 
@@ -212,7 +212,7 @@ def answer_questions(
         )
 
 
-def _record(asker: Asker, answer: Answer, settings: Settings) -> dict[str, Any]:
+def _record(asker: Asker, answer: LiveAnswer, settings: Settings) -> dict[str, Any]:
     """An answer as a row of OUTPUT: the SQL and, with EXECUTE, its rows, or its fault."""
     record: dict[str, Any] = {"question": answer.question, "context": answer.context, "sql": answer.sql}
     if answer.fault:
@@ -226,19 +226,19 @@ def _record(asker: Asker, answer: Answer, settings: Settings) -> dict[str, Any]:
     return record | {"columns": result.columns, "rows": result.rows, "more": more}
 
 
-def _show(answer: Answer, record: dict[str, Any], settings: Settings) -> None:
+def _show(answer: LiveAnswer, record: dict[str, Any], settings: Settings) -> None:
     """Prints an answer and the rows of its record."""
     console.print(plain(answer.question, "bold"))
     print_answer(answer)
     if "rows" in record:
-        print_rows(Result(record["columns"], record["rows"]), record["more"], settings.FORMAT)
+        print_rows(QueryResult(record["columns"], record["rows"]), record["more"], settings.FORMAT)
     elif "fault" in record and not answer.fault:
         console.print(plain(f"  it did not run: {record['fault']}", "red"))
     if settings.FORMAT == "json":
         print_json({name: value for name, value in record.items() if name != "context"})
 
 
-def print_answer(answer: Answer) -> None:
+def print_answer(answer: LiveAnswer) -> None:
     """The SQL, its fault, and what the model could not see or wrote in vain."""
     console.print(plain(f"  {answer.sql or '(nothing)'}", "cyan"), soft_wrap=True)
     for sql, fault in answer.passed_over:
@@ -252,7 +252,7 @@ def print_answer(answer: Answer) -> None:
         )
 
 
-def print_rows(result: Result, more: bool, form: str) -> None:
+def print_rows(result: QueryResult, more: bool, form: str) -> None:
     """A result as `form`, a value of FORMAT, says; json is left to the caller, who knows more of it."""
     count = len(result.rows)
     cut = f"there are more than {count:,} rows; the others were not fetched"

@@ -12,7 +12,7 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import WordCompleter
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 
-from sqlora.ask.questions import Answer, Asker, print_answer, print_rows
+from sqlora.ask.questions import Asker, LiveAnswer, print_answer, print_rows
 from sqlora.data import dataset
 from sqlora.databases import dialect
 from sqlora.settings.settings import Settings
@@ -48,7 +48,7 @@ class Shell:
         self.asker = asker
         self.settings = settings
         self.feedback = _open_feedback(settings.SAVE_FEEDBACK)
-        self.last: Answer | None = None
+        self.last: LiveAnswer | None = None
         names = {
             name
             for table in asker.live.schema.tables
@@ -117,7 +117,7 @@ class Shell:
             self._offer(self.last)
         return ""
 
-    def _offer(self, answer: Answer) -> None:
+    def _offer(self, answer: LiveAnswer) -> None:
         """Runs an answer once the user has agreed to it; one that does not fit can only be corrected."""
         if self.settings.EXECUTE and not answer.fault:
             return self._run(answer.sql)
@@ -131,7 +131,7 @@ class Shell:
         elif not answer.fault and said in ("", "y", "yes"):
             self._run(answer.sql)
 
-    def _edit(self, answer: Answer) -> None:
+    def _edit(self, answer: LiveAnswer) -> None:
         """What the user makes of the SQL is checked as the model's is, run, and kept as feedback where it differs."""
         try:
             sql = _whole(self.sql.prompt("sql> ", default=answer.sql)).strip().rstrip(";")
@@ -139,7 +139,7 @@ class Shell:
             return
         if not sql:
             return
-        self.last = Answer(answer.question, answer.context, sql, None, answer.left_out, ())
+        self.last = LiveAnswer(answer.question, answer.context, sql, None, answer.left_out, ())
         self.asker.live.check(sql)
         if self.asker.live.runs:
             self._run(sql)
@@ -152,7 +152,7 @@ class Shell:
         if self.settings.FORMAT == "json":
             print_json({"sql": sql, "columns": result.columns, "rows": result.rows, "more": more})
 
-    def _keep(self, answer: Answer, sql: str) -> None:
+    def _keep(self, answer: LiveAnswer, sql: str) -> None:
         """Adds a correction to SAVE_FEEDBACK: the SQL as rows for fine-tuning have it, over a schema that holds its
         tables.
 
@@ -201,7 +201,7 @@ def _whole(text: str) -> str:
     return re.sub("[\udc80-\udcff]", lambda byte: chr(ord(byte[0]) - 0xDC00), text)
 
 
-def _asks(line: bytes, row: dataset.Row) -> bool:
+def _asks(line: bytes, row: dataset.Example) -> bool:
     """Whether a line of SAVE_FEEDBACK asks what `row` asks, of the same tables."""
     try:
         kept = json.loads(line)

@@ -11,8 +11,8 @@ import click
 
 import config
 from sqlora.data import dataset
-from sqlora.data.dataset import Row
-from sqlora.data.sql_check import DROPPED, TEXT_NUMBER, TOO_LONG, Finding, apply, inspect_rows
+from sqlora.data.dataset import Example
+from sqlora.data.sql_check import DROPPED, TEXT_NUMBER, TOO_LONG, Finding, apply_findings, inspect_rows
 from sqlora.storage import outputs
 from sqlora.storage.paths import expand
 from sqlora.system.console import console, plain, print_facts, quiet_libraries
@@ -36,7 +36,7 @@ def command(rows: str, fix: str | None, tokenizer: str | None) -> None:
         if Path(fix).suffix != ".jsonl" or Path(fix).is_dir():
             raise UserError(f"--fix is {fix!r}; it must be a .jsonl file, such as fixed.jsonl")
         reads = {"the rows that are read": rows} | ({"--tokenizer": tokenizer} if tokenizer else {})
-        outputs.check(
+        outputs.check_outputs_are_ours(
             reads,
             outputs.File("--fix", Path(fix), outputs.TRAINING_ROWS),
             outputs.File("--fix's file of dropped rows", _rest(fix), outputs.DROPPED_ROWS),
@@ -47,7 +47,7 @@ def command(rows: str, fix: str | None, tokenizer: str | None) -> None:
         findings = _find_long(found, findings, tokenizer)
     _print_findings(found, findings)
     if fix:
-        checked = apply(found, findings, "fix")
+        checked = apply_findings(found, findings, "fix")
         dataset.write_rows(Path(fix), checked.rows)
         reasons = ((row, finding.fatal("fix"), finding) for row, finding in zip(found, findings, strict=True))
         dataset.write_rows(
@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
     run_command(command, arguments)
 
 
-def _find_long(rows: list[Row], findings: list[Finding], folder: str) -> list[Finding]:
+def _find_long(rows: list[Example], findings: list[Finding], folder: str) -> list[Finding]:
     if not Path(folder).is_dir():
         raise UserError(
             f"--tokenizer is {folder!r}, and there is no such folder; name the folder of a model or a tokenizer"
@@ -91,11 +91,11 @@ def _find_long(rows: list[Row], findings: list[Finding], folder: str) -> list[Fi
     ]
 
 
-def _print_findings(rows: list[Row], findings: list[Finding]) -> None:
+def _print_findings(rows: list[Example], findings: list[Finding]) -> None:
     from rich.table import Table
 
     table = Table("finding", "rows", "share", "with --fix", "examples", show_lines=True)
-    for name, count in apply(rows, findings, "warn").counts.items():
+    for name, count in apply_findings(rows, findings, "warn").counts.items():
         fate = "dropped" if name in DROPPED["fix"] else "kept" if name == TEXT_NUMBER else "repaired"
         numbered = (
             (n, row, f) for n, (row, f) in enumerate(zip(rows, findings, strict=True), start=1) if name in f.faults

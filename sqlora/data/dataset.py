@@ -14,11 +14,11 @@ from sqlora.settings.settings import Settings
 from sqlora.storage.atomic import replace_file
 from sqlora.system.errors import UserError
 
-Row = dict[str, str]  # those of EXTRA_DATA have a whole number beside the texts: weight
+Example = dict[str, str]  # those of EXTRA_DATA have a whole number beside the texts: weight
 COLUMNS = ("question", "context", "answer")
 
 
-def load_rows(path: str, setting: str, columns: tuple[str, ...] = COLUMNS) -> list[Row]:
+def load_rows(path: str, setting: str, columns: tuple[str, ...] = COLUMNS) -> list[Example]:
     """Rows of a file (json array, jsonl, csv, parquet), of a folder of such files, or of a hub dataset's train split.
 
     Every row has the `columns`, each a non-empty text; an "answer" that is not asked for is kept where it is known.
@@ -39,7 +39,7 @@ def load_rows(path: str, setting: str, columns: tuple[str, ...] = COLUMNS) -> li
     return rows
 
 
-def load_training_rows(settings: Settings) -> list[Row]:
+def load_training_rows(settings: Settings) -> list[Example]:
     """The rows of DATA_PATH and, before them, those of EXTRA_DATA with EXTRA_WEIGHT as their "weight".
 
     They come first so that it is they that stay where a row stands twice. Raises UserError as `load_rows` does.
@@ -49,7 +49,7 @@ def load_training_rows(settings: Settings) -> list[Row]:
     return [row | {"weight": settings.EXTRA_WEIGHT} for row in extra] + rows
 
 
-def load_samples(settings: Settings) -> list[Row]:
+def load_samples(settings: Settings) -> list[Example]:
     """The rows to answer: QUESTION with CONTEXT, or else those of TEST_DATA, with their answers where known.
 
     Raises UserError as `load_rows` does, for a CONTEXT that names a .sql file which cannot be read, and if EVALUATE
@@ -78,7 +78,7 @@ def write_rows(path: Path, rows: list[dict]) -> None:
     replace_file(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
-def data_hash(rows: list[Row]) -> str:
+def data_hash(rows: list[Example]) -> str:
     """Sixteen hexadecimal digits that change with any row or with their order."""
     digest = hashlib.sha256()
     for row in rows:
@@ -90,7 +90,7 @@ def looks_like_hub_id(path: str) -> bool:
     return path.count("/") <= 1 and not path.lower().endswith(SUFFIXES) and path[0] not in "./~\\"
 
 
-def check_row(record: object, number: int, columns: tuple[str, ...], where: str) -> Row:
+def check_row(record: object, number: int, columns: tuple[str, ...], where: str) -> Example:
     """The columns of a record. Raises UserError, which tells the row's number, if one is not there or is no whole
     text.
     """
@@ -112,7 +112,7 @@ def check_row(record: object, number: int, columns: tuple[str, ...], where: str)
     return kept
 
 
-def check_row_of_many(record: object, number: int, columns: tuple[str, ...], where: str) -> Row:
+def check_row_of_many(record: object, number: int, columns: tuple[str, ...], where: str) -> Example:
     """The same for a row of several files, which is shown, since its number does not tell in which it is."""
     try:
         return check_row(record, number, columns, where)

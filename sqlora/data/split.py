@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 
-from sqlora.data.dataset import Row, load_rows
+from sqlora.data.dataset import Example, load_rows
 from sqlora.settings.settings import Settings
 from sqlora.sql import parsing
 from sqlora.system.errors import UserError
@@ -18,7 +18,7 @@ COMMENT = re.compile(r"--|/\*|\{#")
 PLACEHOLDER = re.compile(r"table(_name)?(_?\d{1,3})?", re.IGNORECASE)  # names of tables that say nothing
 
 
-def hold_out(rows: list[Row], settings: Settings) -> tuple[list[Row], dict[str, int]]:
+def hold_out(rows: list[Example], settings: Settings) -> tuple[list[Example], dict[str, int]]:
     """The rows that share no table, SQL or question with the file HOLDOUT, and how many others there are for each
     reason.
 
@@ -47,7 +47,7 @@ def tested_ties(settings: Settings) -> set[Tie]:
     return {tie for row in tests for tie in _all_ties(row)}
 
 
-def validation_ties(rows: list[Row], apart: str) -> set[Tie]:
+def validation_ties(rows: list[Example], apart: str) -> set[Tie]:
     """What no training row may share with validation `rows` that split_rows has kept `apart`."""
     return {tie for row in rows for tie in (_ties(row) if apart == TABLE_OR_SQL else _ties(row)[-1:])}
 
@@ -65,7 +65,7 @@ class Reserved:
         }
         self.letters = {_letters(tie[1]) for tie in ties if tie[0] == "SQL"}
 
-    def reason(self, row: Row) -> str | None:
+    def reason(self, row: Example) -> str | None:
         """The kind of the first of these ties that a row has: table, SQL or question."""
         answer, context = row.get("answer", ""), row["context"].lower()
         if (
@@ -83,7 +83,7 @@ def _letters(query: str) -> str:
     return re.sub(r"\W", "", query).lower()
 
 
-def split_rows(rows: list[Row], validation_rows: int, seed: int) -> tuple[list[Row], list[Row], str]:
+def split_rows(rows: list[Example], validation_rows: int, seed: int) -> tuple[list[Example], list[Example], str]:
     """(training rows, validation rows, what they do not share), drawn by `seed`.
 
     Rows that share a table or their normalised SQL, or are linked by rows that do, form a group and stay together. A
@@ -124,7 +124,7 @@ def _draw(groups: list[list[int]], wanted: int, seed: int) -> set[int]:
     return held_out
 
 
-def _groups(rows: list[Row], ties: Callable[[Row], list[Tie]]) -> list[list[int]]:
+def _groups(rows: list[Example], ties: Callable[[Example], list[Tie]]) -> list[list[int]]:
     """The numbers of the rows, those that are linked by their ties together."""
     parents = list(range(len(rows)))
 
@@ -143,7 +143,7 @@ def _groups(rows: list[Row], ties: Callable[[Row], list[Tie]]) -> list[list[int]
     return list(groups.values())
 
 
-def _ties(row: Row) -> list[Tie]:
+def _ties(row: Example) -> list[Tie]:
     """What a row must not share with rows of the other side: its tables, or else its context's text; and its SQL."""
     try:
         tables = parsing.parse_schema(row["context"]).tables
@@ -158,9 +158,9 @@ def _ties(row: Row) -> list[Tie]:
     return [*ties, ("SQL", parsing.normalise_sql(row["answer"]))] if "answer" in row else ties
 
 
-def _all_ties(row: Row) -> list[Tie]:
+def _all_ties(row: Example) -> list[Tie]:
     return [*_ties(row), _question(row)]
 
 
-def _question(row: Row) -> Tie:
+def _question(row: Example) -> Tie:
     return ("question", *re.findall(r"\w+", row["question"].lower()))

@@ -19,13 +19,13 @@ import sqlglot
 from sqlglot import exp
 
 from sqlora.data import dataset
-from sqlora.data.dataset import Row
+from sqlora.data.dataset import Example
 from sqlora.settings.settings import Settings
 from sqlora.sql import double_quotes, parsing, sandbox
 from sqlora.sql.schema import Schema
 from sqlora.storage import atomic
 from sqlora.system.console import progress_bar
-from sqlora.system.errors import UserError, told_with_place
+from sqlora.system.errors import UserError, error_with_location
 from sqlora.system.process_pool import spread
 
 BROKEN = {  # golds that cannot be kept, by the kind of SqlError
@@ -54,8 +54,8 @@ DROPPED = {
 }
 
 DEADLINE = 0.5  # seconds for a gold, on empty tables
-CHUNK = 1000  # pairs of context and gold that a process takes at a time
-COMPARISONS = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Between, exp.In)
+ROWS_PER_TASK = 1000  # pairs of context and gold that a process takes at a time
+TYPED_COMPARISONS = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Between, exp.In)
 # The parser takes most of the time, and SQLite alone tells whether a SELECT runs; but it takes an unknown "x" for a
 # string, and says nothing of a number that is compared with text.
 NEEDS_PARSING = re.compile(
@@ -80,7 +80,7 @@ class Finding:
 class Checked:
     """The rows that are left, how many have each finding, how many were dropped for each, and how many repaired."""
 
-    rows: list[Row]
+    rows: list[Example]
     counts: dict[str, int]
     dropped: dict[str, int]
     repaired: int = 0
@@ -90,7 +90,7 @@ class Checked:
         return told + "".join(f"; {name}: {count:,}" for name, count in self.counts.items())
 
 
-def check_rows(rows: list[Row], settings: Settings) -> Checked:
+def check_rows(rows: list[Example], settings: Settings) -> Checked:
     """The rows as CHECK_DATA has them: all (off, warn), without golds that make up names (drop), or repaired (fix).
 
     What was found is kept in CHECKPOINT_DIR/.lint under the hash of the data. Raises UserError if no row is left.
@@ -106,7 +106,7 @@ def check_rows(rows: list[Row], settings: Settings) -> Checked:
         found = [(row, f.faults, f.context, f.answer) for row, f in enumerate(findings) if f.faults]
         cache.parent.mkdir(parents=True, exist_ok=True)
         atomic.replace_file(cache, lambda partial: partial.write_text(json.dumps(found), encoding="utf-8"))
-    checked = apply(rows, findings, settings.CHECK_DATA)
+    checked = apply_findings(rows, findings, settings.CHECK_DATA)
     if not checked.rows:
         raise UserError(
             f"CHECK_DATA (--check-data) is {settings.CHECK_DATA!r}, and it dropped every row ({checked}); mend the "
@@ -115,7 +115,7 @@ def check_rows(rows: list[Row], settings: Settings) -> Checked:
     return checked
 
 
-def apply(rows: list[Row], findings: list[Finding], mode: str) -> Checked:
+def apply_findings(rows: list[Example], findings: list[Finding], mode: str) -> Checked:
     """Drops and repairs rows as `mode`, a value of CHECK_DATA, says."""
     kept, dropped, repaired = [], Counter(), 0
     for row, finding in zip(rows, findings, strict=True):
@@ -130,13 +130,13 @@ def apply(rows: list[Row], findings: list[Finding], mode: str) -> Checked:
     return Checked(kept, {name: counts[name] for name in FINDINGS if counts[name]}, dict(dropped), repaired)
 
 
-def inspect_rows(rows: list[Row]) -> list[Finding]:
+def inspect_rows(rows: list[Example]) -> list[Finding]:
     """One finding a row, from several processes where the rows are many.
 
     They are spawned, so a script that calls this must do so under `if __name__ == "__main__"`.
     """
     pairs = sorted({(row["context"], row["answer"]) for row in rows})
-    chunks = [pairs[start : start + CHUNK] for start in range(0, len(pairs), CHUNK)]
+    chunks = [pairs[start : start + ROWS_PER_TASK] for start in range(0, len(pairs), ROWS_PER_TASK)]
     results: list[Finding] = []
     with progress_bar() as bar:
         task = bar.add_task("checking the data", total=len(pairs))
@@ -157,7 +157,7 @@ def inspect_rows(rows: list[Row]) -> list[Finding]:
     return findings
 
 
-def inspect_few(rows: list[Row]) -> list[Finding]:
+def inspect_few(rows: list[Example]) -> list[Finding]:
     """One finding a row, in this process; whether rows stand twice is not looked at."""
     pairs = sorted({(row["context"], row["answer"]) for row in rows})
     found = dict(zip(pairs, _inspect_chunk(pairs), strict=True))
@@ -182,7 +182,7 @@ def _safe_inspect(answer: str, schema: Schema, database: sandbox.Database) -> Fi
     try:
         return inspect(answer, schema, database)
     except Exception as error:  # a fault of our own, or of a library's, is a finding and does not end the run
-        return Finding({BROKEN["error"]: told_with_place(error)})
+        return Finding({BROKEN["error"]: error_with_location(error)})
 
 
 def inspect(answer: str, schema: Schema, database: sandbox.Database) -> Finding:
@@ -230,7 +230,7 @@ def _text_compared_with_number(query: exp.Expression, schema: Schema) -> str | N
     types: dict[str, set[str]] = {}
     for column in (column for table in schema.tables for column in table.columns):
         types.setdefault(column.name.lower(), set()).add(column.type)
-    for node in query.find_all(*COMPARISONS):
+    for node in query.find_all(*TYPED_COMPARISONS):
         sides = [side.unnest() for side in node.iter_expressions()]
         texts = (
             side.name for side in sides if isinstance(side, exp.Column) and types.get(side.name.lower()) == {"text"}

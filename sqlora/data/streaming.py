@@ -17,7 +17,7 @@ from accelerate.data_loader import prepare_data_loader
 from torch.utils.data import DataLoader, IterableDataset
 
 from sqlora.data import dataset, hub_dataset, split, sql_check, tokenise
-from sqlora.data.dataset import Row
+from sqlora.data.dataset import Example
 from sqlora.data.row_files import is_file, kind
 from sqlora.settings.settings import Settings
 from sqlora.storage import hub
@@ -25,10 +25,12 @@ from sqlora.system.console import note
 from sqlora.system.errors import UserError
 
 READERS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}  # of datasets, for a file alone
-CHUNK = 256  # rows that are checked and tokenised at a time
+ROWS_PER_READ = 256  # rows that are checked and tokenised at a time
 SHOWN = 3  # rows that cannot be used, as examples
 
-Place = tuple[int, int, int]  # an epoch, the rows read in it before a chunk, and the rows that this chunk has given
+StreamPosition = tuple[
+    int, int, int
+]  # an epoch, the rows read in it before a chunk, and the rows that this chunk has given
 
 
 class Source:
@@ -70,7 +72,7 @@ class Source:
         with hub_dataset.readable(self.where):
             yield from self.dataset
 
-    def first_rows(self) -> list[Row]:
+    def first_rows(self) -> list[Example]:
         """The first SHUFFLE_BUFFER rows, by which the others are judged. Raises UserError for one that lacks a text."""
         records = enumerate(itertools.islice(self.records(), self.most), start=1)
         rows = [dataset.check_row_of_many(record, number, dataset.COLUMNS, self.where) for number, record in records]
@@ -78,7 +80,7 @@ class Source:
             raise UserError(f"{self.where}: there is no row in it")
         return rows
 
-    def hash(self, rows: list[Row]) -> str:
+    def hash(self, rows: list[Example]) -> str:
         """Sixteen hexadecimal digits over the first rows and each file: its hub commit and name, or its name, size and
         ends.
         """
@@ -96,15 +98,15 @@ class Stream(IterableDataset):
     with HOLDOUT.
     """
 
-    def __init__(self, source: Source, validation: list[Row], apart: str, tokenizer, settings: Settings):
+    def __init__(self, source: Source, validation: list[Example], apart: str, tokenizer, settings: Settings):
         self.source = source
         self.tokenizer = tokenizer
         self.settings = settings
         self.reserved = split.Reserved(split.tested_ties(settings) | split.validation_ties(validation, apart))
-        self.place: Place = (0, 0, 0)
+        self.place: StreamPosition = (0, 0, 0)
         self.counts: Counter = Counter()
 
-    def go_on(self, place: Place) -> None:
+    def go_on(self, place: StreamPosition) -> None:
         """The next iteration begins where a run was."""
         self.place = tuple(place)
 
@@ -135,7 +137,7 @@ class Stream(IterableDataset):
             whole, found = read == 0, False
             records = self.source.records(epoch)
             unread = itertools.islice(records, read, None)
-            while chunk := list(itertools.islice(unread, CHUNK)):
+            while chunk := list(itertools.islice(unread, ROWS_PER_READ)):
                 rows = self.usable(chunk, read + 1)
                 tokenised = (
                     tokenise.tokenise_rows(rows, self.tokenizer, self.settings) if rows else tokenise.Tokenised([], 0)
@@ -153,13 +155,13 @@ class Stream(IterableDataset):
         left_out = "".join(f"; {name}: {count:,}" for name, count in self.counts.items() if count and name != "read")
         return f"{self.counts['read']:,} rows read{left_out}"
 
-    def usable(self, records: list[object], first: int) -> list[Row]:
+    def usable(self, records: list[object], first: int) -> list[Example]:
         """The rows that may train, repaired if CHECK_DATA says so. The number of the first record is `first`."""
         self.counts["read"] += len(records)
         rows = [row for number, record in enumerate(records, start=first) if (row := self._whole(record, number))]
         mode = self.settings.CHECK_DATA
         if mode != "off":
-            checked = sql_check.apply(rows, sql_check.inspect_few(rows), mode)
+            checked = sql_check.apply_findings(rows, sql_check.inspect_few(rows), mode)
             dropped = len(rows) - len(checked.rows)
             self.counts.update(checked.counts | {"dropped by the check": dropped, "repaired": checked.repaired})
             rows = checked.rows
@@ -167,7 +169,7 @@ class Stream(IterableDataset):
         self.counts.update(f"with a {reason} of the rows held out" for reason in reasons if reason)
         return [row for row, reason in zip(rows, reasons, strict=True) if not reason]
 
-    def _whole(self, record: object, number: int) -> Row | None:
+    def _whole(self, record: object, number: int) -> Example | None:
         try:
             return dataset.check_row(record, number, dataset.COLUMNS, self.source.where)
         except UserError as error:  # hours into a run, perhaps; what is wrong with all rows was seen in the first

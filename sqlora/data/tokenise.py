@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlora.data.dataset import Row
+from sqlora.data.dataset import Example
 from sqlora.prompt import encoding
 from sqlora.settings.settings import Settings
 from sqlora.system.errors import UserError
@@ -33,7 +33,7 @@ class TokenisedSplits:
         return TokenisedSplits(Tokenised(rows, self.train.too_long), self.validation)
 
 
-def tokenise_splits(train: list[Row], validation: list[Row], tokenizer, settings: Settings) -> TokenisedSplits:
+def tokenise_splits(train: list[Example], validation: list[Example], tokenizer, settings: Settings) -> TokenisedSplits:
     """Both splits, tokenised, a row of weight n standing n times in training. Raises UserError if no row is short
     enough.
     """
@@ -49,7 +49,7 @@ def tokenise_splits(train: list[Row], validation: list[Row], tokenizer, settings
     return splits
 
 
-def tokenise_rows(rows: list[Row], tokenizer, settings: Settings) -> Tokenised:
+def tokenise_rows(rows: list[Example], tokenizer, settings: Settings) -> Tokenised:
     """Prompt and SQL as ids; labels are the ids of the SQL and its EOS, and with TRAIN_ON_INPUTS of the prompt too.
 
     A row of more than MAX_LENGTH ids is counted and left out, or with LONG_ROWS "raise" raises UserError. It is never

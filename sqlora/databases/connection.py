@@ -23,8 +23,8 @@ from sqlora.databases.database_url import DRIVERS, first_line, hide_secrets, mak
 from sqlora.databases.reflection import Reflected, reflect
 from sqlora.databases.values import plain, read_mysql, read_postgresql
 from sqlora.sql.lengths import MOST_GROUPED
-from sqlora.sql.parsing import Kind, SqlError
-from sqlora.sql.sandbox import Result, fault_kind, restrict
+from sqlora.sql.parsing import ErrorKind, SqlError
+from sqlora.sql.sandbox import QueryResult, fault_kind, restrict
 from sqlora.system.errors import UserError
 
 SQLITE_LIMITS = {"SQLITE_LIMIT_LENGTH": 10_000_000}
@@ -32,7 +32,7 @@ SQLITE_HEAP_BYTES = 256 * 2**20
 PROCESS_BYTES = 2 * 2**30
 MOST_BYTES = 64 * 2**20  # of all values of a result
 CUT = 1260  # the number of MySQL's and MariaDB's warning that GROUP_CONCAT was cut
-FAULTS: tuple[tuple[str, Kind], ...] = (
+FAULTS: tuple[tuple[str, ErrorKind], ...] = (
     (r"statement timeout|max_statement_time|maximum statement execution time|lock timeout", "timeout"),
     (r"relation .* does not exist|table .* doesn't exist", "no such table"),
     (r"column .* does not exist|unknown column", "no such column"),
@@ -82,7 +82,7 @@ class Connection:
             with self._reading() as connection:
                 connection.exec_driver_sql(f"EXPLAIN {sql}").close()
 
-    def run(self, sql: str, most_rows: int) -> tuple[Result, bool]:
+    def run(self, sql: str, most_rows: int) -> tuple[QueryResult, bool]:
         """Columns and the first rows of one query, at most `most_rows` and MOST_BYTES of them, and whether there are
         more.
 
@@ -104,11 +104,11 @@ class Connection:
                 if len(rows) == most_rows or size > MOST_BYTES:
                     if not rows:
                         raise SqlError("too large", f"the first row has more than {MOST_BYTES / 2**20:.0f} MiB")
-                    return Result(columns, rows), True
+                    return QueryResult(columns, rows), True
                 rows.append(row)
             if getattr(cursor, "warning_count", 0):
                 _check_whole(connection)
-        return Result(columns, rows), False
+        return QueryResult(columns, rows), False
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlalchemy.Connection]:

@@ -13,7 +13,7 @@ from sqlglot import exp
 from sqlglot.errors import ErrorLevel, SqlglotError
 from sqlglot.optimizer.scope import Scope, traverse_scope
 
-from sqlora.sql.parsing import SqlError, tell
+from sqlora.sql.parsing import SqlError, error_in_one_line
 from sqlora.sql.schema import Schema, quote_name
 
 Names = dict[str, exp.Identifier]  # names as they are to be written, by their lower-case forms
@@ -34,7 +34,7 @@ def translate(query: exp.Expression, schema: Schema, dialect: str, quoted: froze
     except RecursionError:
         raise SqlError("too large", "the query is nested too deeply") from None
     except SqlglotError as error:
-        raise SqlError("syntax", tell(error)) from None
+        raise SqlError("syntax", error_in_one_line(error)) from None
 
 
 def to_training_form(sql: str, dialect: str) -> str:
@@ -49,7 +49,7 @@ def to_training_form(sql: str, dialect: str) -> str:
                 order.set("nulls_first", not order.args.get("desc"))
         return query.sql(dialect="sqlite", comments=False, unsupported_level=ErrorLevel.RAISE)
     except SqlglotError as error:
-        raise SqlError("syntax", tell(error)) from None
+        raise SqlError("syntax", error_in_one_line(error)) from None
 
 
 def names_table(sql: str, name: str) -> bool:

@@ -12,7 +12,7 @@ import multiprocessing
 from sqlora.databases import connection
 from sqlora.sql import readonly
 from sqlora.sql.parsing import SqlError
-from sqlora.sql.sandbox import Result
+from sqlora.sql.sandbox import QueryResult
 from sqlora.sql.schema import Schema
 from sqlora.system.errors import UserError
 
@@ -47,7 +47,7 @@ class LiveDatabase:
         query = readonly.check(sql, self.reflected.dialect, self.schema)
         self._call(self.seconds + GRACE_SECONDS, "explain", readonly.write(query, self.reflected.dialect))
 
-    def run(self, sql: str, most_rows: int = MOST_ROWS) -> tuple[Result, bool]:
+    def run(self, sql: str, most_rows: int = MOST_ROWS) -> tuple[QueryResult, bool]:
         """The query's columns and its first `most_rows` rows, and whether there are more. Raises as `check`, and
         UserError.
         """

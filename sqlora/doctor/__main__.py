@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sqlora.doctor.result import OK, SLOW, WRONG, Result, wrong
+from sqlora.doctor.result import OK, SLOW, WRONG, CheckResult, failed_check
 from sqlora.settings.command_line import load_settings
 from sqlora.settings.settings import Settings
 from sqlora.system.console import console, plain, quiet_libraries
@@ -33,7 +33,7 @@ It exits with 1 if anything is WRONG, and takes the flags of finetune.py.
 STYLES = {OK: "green", SLOW: "yellow", WRONG: "bold red"}
 
 
-def examine(settings: Settings) -> Iterator[Result]:
+def examine(settings: Settings) -> Iterator[CheckResult]:
     """What all checks find, each as soon as it is known."""
     from sqlora.doctor import environment
 
@@ -48,10 +48,10 @@ def examine(settings: Settings) -> Iterator[Result]:
     try:
         chosen = loading.choose_device(settings)
     except UserError as error:
-        yield wrong("chosen device", error)
+        yield failed_check("chosen device", error)
         return
     dtype = str(chosen.dtype).removeprefix("torch.")
-    yield Result("chosen device", OK, f"{chosen.place} ({chosen.reason}), {dtype} ({chosen.dtype_reason})")
+    yield CheckResult("chosen device", OK, f"{chosen.place} ({chosen.reason}), {dtype} ({chosen.dtype_reason})")
     yield from examine_numbers(chosen, settings)
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -63,7 +63,7 @@ def examine(settings: Settings) -> Iterator[Result]:
         yield environment.disk(folder if found.status != WRONG else None, settings)
 
 
-def examine_numbers(chosen: Device, settings: Settings) -> Iterator[Result]:
+def examine_numbers(chosen: Device, settings: Settings) -> Iterator[CheckResult]:
     """What finetune.py and generate.py compute, on the chosen device and in its number type, and products in other
     types.
     """
@@ -72,7 +72,7 @@ def examine_numbers(chosen: Device, settings: Settings) -> Iterator[Result]:
     from sqlora.doctor import environment, numerics
     from sqlora.model import device
     from sqlora.model.transformers_compat import has_triton
-    from sqlora.training.packing.plan import Form
+    from sqlora.training.packing.plan import PackingPlan
 
     native = (torch.bfloat16,) if device.has_bfloat16(chosen.type) else ()
     for dtype in dict.fromkeys((chosen.dtype, *native, torch.float16)):
@@ -86,19 +86,19 @@ def examine_numbers(chosen: Device, settings: Settings) -> Iterator[Result]:
         yield environment.native_library(chosen.type)
         yield from numerics.four_bit(chosen, settings.LOW_BIT)
 
-    yield numerics.packed_pass(chosen, Form("prefix", "", False, ""))
+    yield numerics.packed_pass(chosen, PackingPlan("prefix", "", False, ""))
     if chosen.type == "cpu":
-        yield Result("FlexAttention", OK, "not used on a CPU: PACKING is prefix there")
+        yield CheckResult("FlexAttention", OK, "not used on a CPU: PACKING is prefix there")
     elif has_triton():
-        yield numerics.packed_pass(chosen, Form("tree", "", False, ""))
+        yield numerics.packed_pass(chosen, PackingPlan("tree", "", False, ""))
     else:
-        yield Result("FlexAttention", SLOW, "there is no Triton, so PACKING is prefix", numerics.TRITON)
+        yield CheckResult("FlexAttention", SLOW, "there is no Triton, so PACKING is prefix", numerics.TRITON)
     if (chosen.type != "cpu" and has_triton()) or settings.COMPILE == "on":
-        yield numerics.packed_pass(chosen, Form("prefix" if chosen.type == "cpu" else "tree", "", True, ""))
+        yield numerics.packed_pass(chosen, PackingPlan("prefix" if chosen.type == "cpu" else "tree", "", True, ""))
     elif chosen.type == "cpu":
-        yield Result("torch.compile", OK, "not used on a CPU: COMPILE is off there unless it is set to on")
+        yield CheckResult("torch.compile", OK, "not used on a CPU: COMPILE is off there unless it is set to on")
     else:
-        yield Result("torch.compile", SLOW, "there is no Triton, so COMPILE is off", numerics.TRITON)
+        yield CheckResult("torch.compile", SLOW, "there is no Triton, so COMPILE is off", numerics.TRITON)
 
 
 @click.command("python -m sqlora.doctor", add_help_option=False, context_settings={"ignore_unknown_options": True})
@@ -121,7 +121,7 @@ def command(as_json: bool, flags: tuple[str, ...]) -> int:
     return int(worst == WRONG)
 
 
-def _print(result: Result) -> None:
+def _print(result: CheckResult) -> None:
     from rich.table import Table
     from rich.text import Text
 

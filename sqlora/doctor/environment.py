@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import config
-from sqlora.doctor.result import OK, SLOW, WRONG, Result, wrong
+from sqlora.doctor.result import OK, SLOW, WRONG, CheckResult, failed_check
 from sqlora.settings.settings import REQUIREMENTS, Settings
 from sqlora.system.errors import UserError, one_line
 
@@ -29,7 +29,7 @@ NATIVE = {
 }
 
 
-def versions(backend: str) -> Result:
+def versions(backend: str) -> CheckResult:
     """Python's, the system's, and those of the packages that BACKEND requires, beside which others are named."""
     file = REQUIREMENTS[backend]
     lines = (line.partition("#")[0].strip() for line in (ROOT / file).read_text(encoding="utf-8").splitlines())
@@ -45,13 +45,15 @@ def versions(backend: str) -> Result:
         found.append(f"{name} {here}{f' ({file}: {version})' if other else ''}")
     detail = ", ".join(found)
     if sys.version_info < OLDEST_PYTHON:
-        return Result("versions", WRONG, detail, f"SQLoRA needs Python {'.'.join(map(str, OLDEST_PYTHON))} or newer")
+        return CheckResult(
+            "versions", WRONG, detail, f"SQLoRA needs Python {'.'.join(map(str, OLDEST_PYTHON))} or newer"
+        )
     if missing:
-        return Result("versions", WRONG, f"{', '.join(missing)} missing; {detail}", f"pip install -r {file}")
-    return Result("versions", OK, detail)
+        return CheckResult("versions", WRONG, f"{', '.join(missing)} missing; {detail}", f"pip install -r {file}")
+    return CheckResult("versions", OK, detail)
 
 
-def libraries(backend: str) -> Result:
+def libraries(backend: str) -> CheckResult:
     """Whether the compiled ones load, which a wrong driver or a missing system library prevents."""
     names = ("torch", "transformers", "peft", *(["bitsandbytes"] if backend == "bitsandbytes" else []))
     for name in names:
@@ -63,11 +65,11 @@ def libraries(backend: str) -> Result:
                 f"C++ "
                 f"redistributable too"
             )
-            return Result("libraries", WRONG, f"{name} does not load ({one_line(error)})", remedy)
-    return Result("libraries", OK, f"{', '.join(names)} load")
+            return CheckResult("libraries", WRONG, f"{name} does not load ({one_line(error)})", remedy)
+    return CheckResult("libraries", OK, f"{', '.join(names)} load")
 
 
-def devices() -> Iterator[Result]:
+def devices() -> Iterator[CheckResult]:
     """Every device that torch sees: its name, its number types and its memory."""
     import torch
 
@@ -81,30 +83,30 @@ def devices() -> Iterator[Result]:
             try:
                 free, total = module.mem_get_info(number)
             except (RuntimeError, AttributeError) as error:  # some drivers of Intel GPUs do not tell what is free
-                yield Result(
+                yield CheckResult(
                     name,
                     SLOW,
                     f"{about}; its free memory is unknown ({one_line(error)})",
                     "update the driver; if memory runs out, set MAX_TOKENS_PER_PASS (--max-tokens-per-pass)",
                 )
             else:
-                yield Result(name, OK, f"{about}; {_gigabytes(free)} of {_gigabytes(total)} free")
+                yield CheckResult(name, OK, f"{about}; {_gigabytes(free)} of {_gigabytes(total)} free")
     if not gpus:
         built = next((kind for kind in ("xpu", "cuda", "hip") if getattr(torch.version, kind, None)), "the CPU alone")
-        yield Result(
+        yield CheckResult(
             "GPU",
             SLOW,
             f"none that this torch sees ({torch.__version__}, built for {built})",
             "if there is one, install its driver, and for an Intel GPU requirements/xpu.txt",
         )
-    yield Result(
+    yield CheckResult(
         "device cpu",
         OK,
         f"{device.device_name('cpu')}, {_number_types('cpu')}; {_gigabytes(device.free_memory('cpu') or 0)} free",
     )
 
 
-def native_library(kind: str) -> Result:
+def native_library(kind: str) -> CheckResult:
     """Whether bitsandbytes runs its own kernels on this kind of device, or a fallback of other make."""
     from bitsandbytes import cextension
 
@@ -121,15 +123,15 @@ def native_library(kind: str) -> Result:
         except Exception as error:  # what was wrong when bitsandbytes was imported, which it did not tell
             why = one_line(error)
         if kind == "cuda":
-            return Result(name, WRONG, f"not loaded ({why}), and CUDA has no fallback", remedy)
-        return Result(name, SLOW, f"not loaded ({why}); a fallback is in use", remedy)
+            return CheckResult(name, WRONG, f"not loaded ({why}), and CUDA has no fallback", remedy)
+        return CheckResult(name, SLOW, f"not loaded ({why}); a fallback is in use", remedy)
     file = Path(lib._lib._name).name
     if not hasattr(lib._lib, NATIVE[kind]):
-        return Result(name, SLOW, f"{file}, which is not for {kind}; a fallback is in use", remedy)
-    return Result(name, OK, file)
+        return CheckResult(name, SLOW, f"{file}, which is not for {kind}; a fallback is in use", remedy)
+    return CheckResult(name, OK, file)
 
 
-def base_model(name: str, scratch: Path) -> tuple[Result, Path | None]:
+def base_model(name: str, scratch: Path) -> tuple[CheckResult, Path | None]:
     """Whether BASE_MODEL can be had, and the folder of its configuration, or None.
 
     No weights are downloaded; of a model that is on the hub alone config.json goes to `scratch`.
@@ -142,15 +144,15 @@ def base_model(name: str, scratch: Path) -> tuple[Result, Path | None]:
         if not folder and (Path(name).exists() or name.count("/") > 1 or name[0] in "./~\\"):
             folder = base_models.find_base_model(name).folder
     except UserError as error:
-        return wrong("base model", error), None
+        return failed_check("base model", error), None
     if not folder:
         found = _on_the_hub(name, scratch)
         return found, scratch if found.status == OK else None
     if missing := _missing_weights(folder):
-        return Result(
+        return CheckResult(
             "base model", WRONG, f"{name} is {where} that lacks {missing}", "copy or download it again"
         ), folder
-    return Result("base model", OK, f"{name}, {where}"), folder
+    return CheckResult("base model", OK, f"{name}, {where}"), folder
 
 
 def _cached(name: str) -> Path | None:
@@ -166,7 +168,7 @@ def _cached(name: str) -> Path | None:
     return None if folder is None or _missing_weights(folder) else folder
 
 
-def _on_the_hub(name: str, scratch: Path) -> Result:
+def _on_the_hub(name: str, scratch: Path) -> CheckResult:
     from huggingface_hub import hf_hub_download
     from huggingface_hub import utils as errors
 
@@ -175,13 +177,13 @@ def _on_the_hub(name: str, scratch: Path) -> Result:
     try:
         if hub.list_files("model", name) is not None:
             hf_hub_download(name, "config.json", local_dir=scratch)
-            return Result("base model", OK, f"{name}, on the hub, which is in reach; finetune.py downloads it")
+            return CheckResult("base model", OK, f"{name}, on the hub, which is in reach; finetune.py downloads it")
     except errors.GatedRepoError:
-        return Result(
+        return CheckResult(
             "base model", WRONG, f"{name} is gated", "accept its terms on its page, and log in with hf auth login"
         )
     except (errors.RepositoryNotFoundError, errors.HFValidationError):
-        return Result(
+        return CheckResult(
             "base model",
             WRONG,
             f"{name} is neither a folder nor a public model on the hub",
@@ -190,10 +192,12 @@ def _on_the_hub(name: str, scratch: Path) -> Result:
     except errors.LocalEntryNotFoundError:
         pass  # as where the hub does not answer at all
     except errors.EntryNotFoundError:
-        return Result("base model", WRONG, f"{name} has no config.json", "name a transformers model")
+        return CheckResult("base model", WRONG, f"{name} has no config.json", "name a transformers model")
     except download.network_errors():
         pass
-    return Result("base model", WRONG, f"{name} is not wholly in the cache, and the hub is out of reach", hub.WAYS_OUT)
+    return CheckResult(
+        "base model", WRONG, f"{name} is not wholly in the cache, and the hub is out of reach", hub.WAYS_OUT
+    )
 
 
 def _missing_weights(folder: Path) -> str:
@@ -209,7 +213,7 @@ def _missing_weights(folder: Path) -> str:
     )
 
 
-def fits(folder: Path, settings: Settings, device) -> Result:
+def fits(folder: Path, settings: Settings, device) -> CheckResult:
     """Whether the least that training needs, a pass of one row of MAX_LENGTH tokens, fits into the memory that is free.
 
     `folder` holds the base model's configuration at least.
@@ -222,22 +226,22 @@ def fits(folder: Path, settings: Settings, device) -> Result:
 
     base = base_models.BaseModel(folder, settings.BASE_MODEL, None, "")
     try:
-        form = plan.choose_form(loading.check_causal(base, settings.MAX_LENGTH), settings, device)
+        form = plan.choose_plan(loading.check_causal(base, settings.MAX_LENGTH), settings, device)
         ids = list(range(settings.MAX_LENGTH))
         need = memory_estimate.estimate(
             base, Tokenised([{"input_ids": ids, "labels": ids}], 0), settings, device, form
         ).peak_bytes
     except UserError as error:
-        return wrong("memory", error)
+        return failed_check("memory", error)
     free = free_memory(device.type)
     if free is None:
-        return Result(
+        return CheckResult(
             "memory", SLOW, f"at least {_gigabytes(need)} needed, and what is free is unknown", "update the driver"
         )
     detail = f"at least {_gigabytes(need)} needed for {settings.BASE_MODEL}, by estimate, and {_gigabytes(free)} free"
     if need <= free:
-        return Result("memory", OK, detail)
-    return Result(
+        return CheckResult("memory", OK, detail)
+    return CheckResult(
         "memory",
         WRONG,
         detail,
@@ -246,7 +250,7 @@ def fits(folder: Path, settings: Settings, device) -> Result:
     )
 
 
-def disk(folder: Path | None, settings: Settings) -> Result:
+def disk(folder: Path | None, settings: Settings) -> CheckResult:
     """Whether checkpoints may and can be written to CHECKPOINT_DIR, and fit there if the base model is known."""
     from sqlora.model import base_models
     from sqlora.storage import outputs
@@ -263,8 +267,8 @@ def disk(folder: Path | None, settings: Settings) -> Result:
             )
             run_folder.check_space(model, replace(settings, CHECKPOINT_DIR=str(there)))
     except UserError as error:
-        return wrong("disk", error)
-    return Result("disk", OK, f"{_gigabytes(shutil.disk_usage(there).free)} free for {settings.CHECKPOINT_DIR}")
+        return failed_check("disk", error)
+    return CheckResult("disk", OK, f"{_gigabytes(shutil.disk_usage(there).free)} free for {settings.CHECKPOINT_DIR}")
 
 
 def _number_types(kind: str) -> str:

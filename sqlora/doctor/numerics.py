@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import torch
 
-from sqlora.doctor.result import OK, SLOW, WRONG, Result
-from sqlora.doctor.tolerance import Error, drawn, error_of, judge, leaf, short
+from sqlora.doctor.result import OK, SLOW, WRONG, CheckResult
+from sqlora.doctor.tolerance import Error, check_kernel, dtype_name, error_of, on_device, random_tensors
 from sqlora.model import bitsandbytes
 from sqlora.model.device import Device
 from sqlora.model.precision import limit
@@ -42,7 +42,7 @@ def quick(device: Device, settings: Settings) -> None:
             )
 
 
-def _quick(device: Device, settings: Settings) -> Iterator[Result]:
+def _quick(device: Device, settings: Settings) -> Iterator[CheckResult]:
     yield matrix_products(device, SMALL_SHAPES)
     yield attention(device, masked=False, head_sizes=HEAD_SIZES[:1])
     if settings.PACKING != "off":
@@ -51,7 +51,7 @@ def _quick(device: Device, settings: Settings) -> Iterator[Result]:
         yield from four_bit(device, settings.LOW_BIT)
 
 
-def four_bit(device: Device, low_bit: str) -> Iterator[Result]:
+def four_bit(device: Device, low_bit: str) -> Iterator[CheckResult]:
     """All that quantised weights need."""
     if low_bit != "none":
         yield round_trip(device, low_bit)
@@ -59,22 +59,22 @@ def four_bit(device: Device, low_bit: str) -> Iterator[Result]:
         yield gradient_after_evaluation(device, low_bit)
 
 
-def matrix_products(device: Device, shapes: tuple[tuple[int, int, int], ...]) -> Result:
+def matrix_products(device: Device, shapes: tuple[tuple[int, int, int], ...]) -> CheckResult:
     """Linear layers of these rows, inputs and outputs, in the device's compute type."""
 
     def measure() -> dict[str, Error]:
         errors = {}
         for rows, inputs, outputs in shapes:
-            tensors = drawn(device.dtype, (rows, inputs), (outputs, inputs), (outputs,))
+            tensors = random_tensors(device.dtype, (rows, inputs), (outputs, inputs), (outputs,))
             got = torch.nn.functional.linear(*(tensor.to(device.place) for tensor in tensors))
             want = torch.nn.functional.linear(*(tensor.double() for tensor in tensors))
             errors[f"{rows} x {inputs} x {outputs}"] = error_of(got, want, device.dtype, inputs)
         return errors
 
-    return judge(f"matrix products, {short(device.dtype)}", f"{UPDATE}; {_ways_round(device)}", measure)
+    return check_kernel(f"matrix products, {dtype_name(device.dtype)}", f"{UPDATE}; {_ways_round(device)}", measure)
 
 
-def attention(device: Device, masked: bool, head_sizes: tuple[int, ...]) -> Result:
+def attention(device: Device, masked: bool, head_sizes: tuple[int, ...]) -> CheckResult:
     """SDPA forward and backward: with the dense mask of a prefix tree, or causal without a mask; and which kernel
     ran.
     """
@@ -85,8 +85,8 @@ def attention(device: Device, masked: bool, head_sizes: tuple[int, ...]) -> Resu
     def measure() -> dict[str, Error]:
         errors = {}
         for size in head_sizes:
-            *inputs, gradient = drawn(device.dtype, *[(1, 2, len(ends), size)] * 4)
-            here = [leaf(tensor, device) for tensor in inputs]
+            *inputs, gradient = random_tensors(device.dtype, *[(1, 2, len(ends), size)] * 4)
+            here = [on_device(tensor, device) for tensor in inputs]
             keywords = {"attn_mask": mask.to(device.place)} if masked else {"is_causal": True}
             got = torch.nn.functional.scaled_dot_product_attention(*here, **keywords)
             kernels[size] = kernel_of(got)
@@ -100,7 +100,7 @@ def attention(device: Device, masked: bool, head_sizes: tuple[int, ...]) -> Resu
         return errors
 
     kind, remedy = ("masked", "PACKING (--packing) off needs no mask") if masked else ("causal", UPDATE)
-    result = judge(f"attention, {kind}, {short(device.dtype)}", f"{remedy}; {_ways_round(device)}", measure)
+    result = check_kernel(f"attention, {kind}, {dtype_name(device.dtype)}", f"{remedy}; {_ways_round(device)}", measure)
     if result.status == WRONG:
         return result
     detail = f"{' and '.join(sorted(set(kernels.values())))} kernel, {result.detail}"
@@ -112,12 +112,12 @@ def attention(device: Device, masked: bool, head_sizes: tuple[int, ...]) -> Resu
         if masked
         else "torch 2.11 or newer has a flash kernel for training on XPU, in bfloat16 and float16"
     )
-    return Result(
+    return CheckResult(
         result.name, SLOW, f"{detail}; all scores are kept, [length, length], for heads of {', '.join(slow)}", remedy
     )
 
 
-def slot_attention(device: Device) -> Result:
+def slot_attention(device: Device) -> CheckResult:
     """generate.py's: a query a row over keys of unlike lengths, and, where its kernel runs, over a prefix that all rows
     share.
     """
@@ -129,7 +129,7 @@ def slot_attention(device: Device) -> Result:
     def measure() -> dict[str, Error]:
         errors = {}
         for size in HEAD_SIZES:
-            query, *states = drawn(
+            query, *states = random_tensors(
                 device.dtype,
                 (rows, 4, 1, size),
                 *[(rows, max(SLOT_LENGTHS) + 1, 2, size)] * 2,
@@ -153,7 +153,7 @@ def slot_attention(device: Device) -> Result:
             errors[f"heads of {size}"] = error_of(got[:, 0], want[:, :, 0], device.dtype, len(places))
         return errors
 
-    result = judge(f"slot attention, {short(device.dtype)}", f"{UPDATE}; {_ways_round(device)}", measure)
+    result = check_kernel(f"slot attention, {dtype_name(device.dtype)}", f"{UPDATE}; {_ways_round(device)}", measure)
     return replace(result, detail=", ".join([*sorted(ways), result.detail]))
 
 
@@ -177,7 +177,7 @@ def kernel_of(output: torch.Tensor) -> str:
     return "math"
 
 
-def round_trip(device: Device, low_bit: str) -> Result:
+def round_trip(device: Device, low_bit: str) -> CheckResult:
     """Weights quantised to 4 bits and back, against the nearest of the 16 values, which nothing can do better than."""
 
     def measure() -> dict[str, Error]:
@@ -190,10 +190,10 @@ def round_trip(device: Device, low_bit: str) -> Result:
         least, error = (((back - blocks).norm() / blocks.norm()).item() for back in (nearest, kept))
         return {f"{low_bit} and back": Error(error, 0.0, WORST_CODE * least)}
 
-    return judge(f"{low_bit} round trip", _other_library(device), measure)
+    return check_kernel(f"{low_bit} round trip", _other_library(device), measure)
 
 
-def four_bit_product(device: Device, low_bit: str) -> Result:
+def four_bit_product(device: Device, low_bit: str) -> CheckResult:
     """A 4-bit layer as generation uses it, with one row (gemv) and with several, against its weights dequantised."""
 
     def measure() -> dict[str, Error]:
@@ -202,7 +202,7 @@ def four_bit_product(device: Device, low_bit: str) -> Result:
         bitsandbytes.keep_4bit_unpacked(layer, training=False)
         errors = {}
         for rows in (1, 8, 40):
-            (x,) = drawn(device.dtype, (rows, INPUTS))
+            (x,) = random_tensors(device.dtype, (rows, INPUTS))
             with torch.no_grad():
                 got = layer.eval()(x.to(device.place))
             errors["one row" if rows == 1 else f"{rows} rows"] = error_of(
@@ -210,10 +210,12 @@ def four_bit_product(device: Device, low_bit: str) -> Result:
             )
         return errors
 
-    return judge(f"4-bit product, {short(device.dtype)}", f"{_other_library(device)}; {_ways_round(device)}", measure)
+    return check_kernel(
+        f"4-bit product, {dtype_name(device.dtype)}", f"{_other_library(device)}; {_ways_round(device)}", measure
+    )
 
 
-def gradient_after_evaluation(device: Device, low_bit: str) -> Result:
+def gradient_after_evaluation(device: Device, low_bit: str) -> CheckResult:
     """The gradient that flows through a 4-bit layer as training uses it: at first, and after an evaluation."""
 
     def measure(mended: bool = True) -> dict[str, Error]:
@@ -221,10 +223,10 @@ def gradient_after_evaluation(device: Device, low_bit: str) -> Result:
         weight = _weight_back(layer)
         if mended:
             bitsandbytes.keep_4bit_unpacked(layer, training=True)
-        x, gradient = drawn(device.dtype, (8, INPUTS), (8, OUTPUTS))
+        x, gradient = random_tensors(device.dtype, (8, INPUTS), (8, OUTPUTS))
         errors = {}
         for when in ("before an evaluation", "after one"):
-            here = leaf(x, device)
+            here = on_device(x, device)
             output = layer.train()(here)
             if output.requires_grad:
                 output.backward(gradient.to(device.place))
@@ -234,9 +236,9 @@ def gradient_after_evaluation(device: Device, low_bit: str) -> Result:
                 layer.eval()(x.to(device.place))
         return errors
 
-    name = f"4-bit gradient, {short(device.dtype)}"
-    result = judge(name, f"{_other_library(device)}; as it is the model would not learn", measure)
-    if result.status == OK and judge(name, "", lambda: measure(mended=False)).status == WRONG:
+    name = f"4-bit gradient, {dtype_name(device.dtype)}"
+    result = check_kernel(name, f"{_other_library(device)}; as it is the model would not learn", measure)
+    if result.status == OK and check_kernel(name, "", lambda: measure(mended=False)).status == WRONG:
         return replace(
             result, detail=f"{result.detail}; bitsandbytes alone loses it in an evaluation, which is prevented here"
         )
@@ -247,7 +249,7 @@ def four_bit_layer(device: Device, low_bit: str) -> tuple[torch.nn.Module, torch
     """A Linear4bit on the device, quantised as a base model's are, and the weights that it was made from."""
     from bitsandbytes.nn import Linear4bit, Params4bit
 
-    (weight,) = drawn(device.dtype, (OUTPUTS, INPUTS))
+    (weight,) = random_tensors(device.dtype, (OUTPUTS, INPUTS))
     with torch.random.fork_rng(devices=[]):  # a new layer draws weights
         layer = Linear4bit(INPUTS, OUTPUTS, bias=False, compute_dtype=device.dtype, quant_type=low_bit)
     layer.weight = Params4bit(weight, requires_grad=False, quant_type=low_bit, module=layer)
@@ -260,7 +262,7 @@ def _weight_back(layer: torch.nn.Module) -> torch.Tensor:
     return dequantize_4bit(layer.weight.data, layer.weight.quant_state).double().cpu()
 
 
-def packed_pass(device: Device, form: plan.Form) -> Result:
+def packed_pass(device: Device, form: plan.PackingPlan) -> CheckResult:
     """Loss and gradients of a small Llama whose rows go through in this form, against padded rows in float64 on the
     CPU.
 
@@ -274,7 +276,7 @@ def packed_pass(device: Device, form: plan.Form) -> Result:
         model = _small_llama(device.dtype)
         exact = copy.deepcopy(model).double()
         model.to(device.place)
-        used = plan.prepare(model, form, device)
+        used = plan.prepare_model(model, form, device)
         got = _loss_and_gradient(model, used.name, device)
         want = _loss_and_gradient(exact, "off", replace(device, type="cpu", dtype=torch.float64))
         largest = DEPTH * limit(device.dtype, len(_branching_rows()[-1]["input_ids"]))
@@ -286,10 +288,10 @@ def packed_pass(device: Device, form: plan.Form) -> Result:
     name = f"packed pass, {form.name}{', compiled' if form.compiled else ''}"
     setting = "COMPILE (--compile)" if form.compiled else "PACKING (--packing)"
     with console.capture() as told:  # prepare's note of what does not work
-        result = judge(name, f"{setting} off avoids it; or update torch and Triton", measure)
+        result = check_kernel(name, f"{setting} off avoids it; or update torch and Triton", measure)
     if result.status == OK and used != form:
         why = " ".join(told.get().split()).removeprefix("note: ")
-        return Result(name, SLOW, why, TRITON)
+        return CheckResult(name, SLOW, why, TRITON)
     return result
 
 
@@ -318,7 +320,7 @@ def _small_llama(dtype: torch.dtype) -> torch.nn.Module:
 
 
 def _loss_and_gradient(model: torch.nn.Module, form: str, device: Device) -> tuple[torch.Tensor, torch.Tensor]:
-    (inputs,) = packed_batches.make_passes(_branching_rows(), form, 10_000)
+    (inputs,) = packed_batches.make_batches(_branching_rows(), form, 10_000)
     inputs = {name: tensor.to(device.place) for name, tensor in inputs.items()}
     with torch.autocast(device.type, dtype=device.dtype, enabled=device.dtype in (torch.bfloat16, torch.float16)):
         loss = packed_loss.loss_sum(model, inputs, model.get_base_model())
@@ -327,7 +329,7 @@ def _loss_and_gradient(model: torch.nn.Module, form: str, device: Device) -> tup
     return loss.detach().double().cpu(), torch.cat(gradients).double().cpu()
 
 
-def _branching_rows() -> list[packed_batches.Row]:
+def _branching_rows() -> list[packed_batches.TokenisedExample]:
     """Three rows that share a beginning: 128 tokens, then nothing of their own, 64 and 64."""
     tokens = [[*range(128), *range(start, start + own)] for start, own in ((0, 0), (128, 64), (192, 64))]
     return [{"input_ids": ids, "labels": ids} for ids in tokens]

@@ -10,7 +10,7 @@ OK, SLOW, WRONG = "ok", "slow", "WRONG"
 
 
 @dataclass(frozen=True)
-class Result:
+class CheckResult:
     """What a check found: `status` is ok, slow (it works, at a cost) or WRONG; the remedy is empty where all is
     well.
     """
@@ -21,7 +21,7 @@ class Result:
     remedy: str = ""
 
 
-def wrong(name: str, error: UserError) -> Result:
+def failed_check(name: str, error: UserError) -> CheckResult:
     """What a user can mend, as a Result."""
     detail, _, remedy = str(error).rpartition("; ")
-    return Result(name, WRONG, detail, remedy)
+    return CheckResult(name, WRONG, detail, remedy)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from sqlora.doctor.result import OK, WRONG, Result
+from sqlora.doctor.result import OK, WRONG, CheckResult
 from sqlora.model.device import Device
 from sqlora.model.precision import limit
 from sqlora.system.errors import one_line
@@ -37,25 +37,25 @@ def error_of(got: torch.Tensor, want: torch.Tensor, dtype: torch.dtype, terms: i
     )
 
 
-def judge(name: str, remedy: str, measure: Callable[[], dict[str, Error]]) -> Result:
+def check_kernel(name: str, remedy: str, measure: Callable[[], dict[str, Error]]) -> CheckResult:
     """The errors that `measure` finds as a Result; what it raises, as kernels do, is one too."""
     try:
         errors = measure()
     except torch.OutOfMemoryError:
-        return Result(name, WRONG, "there is no memory left for it", "end what else holds the device's memory")
+        return CheckResult(name, WRONG, "there is no memory left for it", "end what else holds the device's memory")
     except Exception as error:  # whatever a kernel may raise
-        return Result(name, WRONG, one_line(error), remedy)
+        return CheckResult(name, WRONG, one_line(error), remedy)
     wrong = {label: error for label, error in errors.items() if not error.small}
     if not wrong:
         largest = max(errors.values(), key=lambda error: error.mean / error.limit)
-        return Result(name, OK, f"error {largest.mean:.2g}, below {largest.limit:.2g}")
+        return CheckResult(name, OK, f"error {largest.mean:.2g}, below {largest.limit:.2g}")
     told = (
         f"{label}: error {error.mean:.2g} (a right one is below {error.limit:.2g})" for label, error in wrong.items()
     )
-    return Result(name, WRONG, ", ".join(itertools.islice(told, 3)), remedy)
+    return CheckResult(name, WRONG, ", ".join(itertools.islice(told, 3)), remedy)
 
 
-def drawn(dtype: torch.dtype, *shapes: tuple[int, ...]) -> list[torch.Tensor]:
+def random_tensors(dtype: torch.dtype, *shapes: tuple[int, ...]) -> list[torch.Tensor]:
     """Normally distributed numbers on the CPU, the same ones every time; torch's own random numbers are left as they
     were.
     """
@@ -63,10 +63,10 @@ def drawn(dtype: torch.dtype, *shapes: tuple[int, ...]) -> list[torch.Tensor]:
     return [torch.randn(shape, generator=generator).to(dtype) for shape in shapes]
 
 
-def leaf(tensor: torch.Tensor, device: Device) -> torch.Tensor:
+def on_device(tensor: torch.Tensor, device: Device) -> torch.Tensor:
     """The tensor on the device, to take a gradient."""
     return tensor.detach().to(device.place).requires_grad_()
 
 
-def short(dtype: torch.dtype) -> str:
+def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")

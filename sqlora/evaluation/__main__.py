@@ -11,7 +11,7 @@ from rich.console import Console
 
 from sqlora.data.row_files import SUFFIXES, check_columns, is_file, read_records
 from sqlora.evaluation.judge import PREDICTION_COLUMNS, failures, score
-from sqlora.evaluation.metrics import card, metrics
+from sqlora.evaluation.metrics import card, compute_metrics
 from sqlora.storage import outputs
 from sqlora.storage.atomic import replace_file
 from sqlora.storage.paths import expand
@@ -48,9 +48,11 @@ def main() -> None:
         predictions = Path(expand(arguments.predictions, "PREDICTIONS.jsonl"))
         out = Path(expand(arguments.json, "--json")) if arguments.json else None
         if out:
-            outputs.check({"PREDICTIONS.jsonl": predictions}, outputs.File("--json", out, outputs.VERDICTS))
+            outputs.check_outputs_are_ours(
+                {"PREDICTIONS.jsonl": predictions}, outputs.File("--json", out, outputs.VERDICTS)
+            )
         verdicts = score(_read_predictions(predictions))
-        found = metrics(verdicts)
+        found = compute_metrics(verdicts)
         if out:
             text = json.dumps(
                 {"metrics": found, "rows": [verdict.as_dict() for verdict in verdicts]}, ensure_ascii=False

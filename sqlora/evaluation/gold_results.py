@@ -17,9 +17,9 @@ from sqlglot import exp
 
 from sqlora.evaluation.synthetic_databases import Rows
 from sqlora.sql.parsing import SqlError, numeric_value, to_sqlite
-from sqlora.sql.sandbox import Database, Result, Value
+from sqlora.sql.sandbox import Database, QueryResult, Value
 
-Row = tuple[Value, ...]
+ResultRow = tuple[Value, ...]
 RELATIVE_TOLERANCE = 1e-6
 # What a row's place in storage may decide, beside bare columns and inner LIMITs.
 PLACE_DEPENDENT = (exp.GroupConcat, exp.Window)
@@ -29,7 +29,7 @@ PLACE_DEPENDENT = (exp.GroupConcat, exp.Window)
 class Choice:
     """Any `count` of the rows, in any order, stand next in a result."""
 
-    rows: list[Row]
+    rows: list[ResultRow]
     count: int
 
 
@@ -41,7 +41,7 @@ class Allowed:
     def is_empty(self) -> bool:
         return not any(choice.count for choice in self.choices)
 
-    def accepts(self, rows: list[Row]) -> bool:
+    def accepts(self, rows: list[ResultRow]) -> bool:
         if len(rows) != sum(choice.count for choice in self.choices):
             return False
         start = 0
@@ -105,7 +105,7 @@ class Gold:
             place += len(group)
         return Allowed(choices)
 
-    def result(self, database: Database) -> Result:
+    def result(self, database: Database) -> QueryResult:
         return database.run(self.sql)
 
     def is_determined(self, database: Database, allowed: Allowed, rows: Rows) -> bool:
@@ -161,7 +161,7 @@ class Gold:
         return True
 
 
-def _is_within(rows: list[Row], among: list[Row]) -> bool:
+def _is_within(rows: list[ResultRow], among: list[ResultRow]) -> bool:
     """Whether the bag `rows` is part of the bag `among`; floats may differ by the tolerance."""
     left = Counter(rows)
     right = Counter(among)
@@ -177,7 +177,7 @@ def _is_within(rows: list[Row], among: list[Row]) -> bool:
     return True
 
 
-def _are_close(row: Row, other: Row) -> bool:
+def _are_close(row: ResultRow, other: ResultRow) -> bool:
     return len(row) == len(other) and all(
         one == two
         or (

@@ -15,15 +15,24 @@ from collections.abc import Iterable, Iterator
 from sqlglot import exp
 
 from sqlora.evaluation.gold_results import Allowed, Gold
-from sqlora.evaluation.metrics import WHOSE, Difference, Judgement, Verdict, compare, metrics, of_each, query_kinds
+from sqlora.evaluation.metrics import (
+    VARIANTS,
+    Difference,
+    Judgement,
+    Verdict,
+    compare_scores,
+    compute_metrics,
+    query_kinds,
+    verdicts_by_variant,
+)
 from sqlora.evaluation.synthetic_databases import Rows, Synthesiser
 from sqlora.sql.parsing import SqlError, exact_match, parse_query, parse_schema
-from sqlora.sql.sandbox import Database, Result, Value, prepare
+from sqlora.sql.sandbox import Database, QueryResult, Value, prepare
 from sqlora.sql.schema import Column, Schema, Table
-from sqlora.system.errors import told_with_place
+from sqlora.system.errors import error_with_location
 from sqlora.system.process_pool import LOST, spread
 
-Answer = dict[str, str | None]
+AnsweredRow = dict[str, str | None]
 
 DATABASES = 20  # for each row
 ATTEMPTS = 80  # databases made at most; some are passed over
@@ -39,16 +48,16 @@ def score(rows: list[dict], prediction_key: str = "prediction", workers: int | N
     Runs on `workers` processes, all cores by default; a verdict depends on its row alone.
     """
     triples = [(row["context"], row["answer"], row.get(prediction_key)) for row in rows]
-    return list(spread(judge, triples, workers, lost=Verdict("error", f"scoring failed: {LOST}")))
+    return list(spread(judge_prediction, triples, workers, lost=Verdict("error", f"scoring failed: {LOST}")))
 
 
-def judge_answers(answers: list[Answer], execute: bool) -> list[Judgement]:
+def judge_answers(answers: list[AnsweredRow], execute: bool) -> list[Judgement]:
     """The verdicts on base and adapter of each answer (question, context, answer, base, adapter), in order.
 
     With `execute` they are `score`'s; otherwise they tell whether the SQL's normal form is the expected one's.
     """
     known = [
-        (i, who) for i, row in enumerate(answers) for who in WHOSE if None not in (row.get("answer"), row.get(who))
+        (i, who) for i, row in enumerate(answers) for who in VARIANTS if None not in (row.get("answer"), row.get(who))
     ]
     if execute:
         verdicts = score([answers[i] | {"prediction": answers[i][who]} for i, who in known])
@@ -61,12 +70,12 @@ def judge_answers(answers: list[Answer], execute: bool) -> list[Judgement]:
     return judged
 
 
-def evaluation_report(answers: list[Answer], judged: list[Judgement]) -> dict:
+def evaluation_report(answers: list[AnsweredRow], judged: list[Judgement]) -> dict:
     """What JSON tells: metrics of base and adapter, their comparison where there are both, and every row's verdicts."""
-    found = of_each(judged)
-    report = {"metrics": {who: metrics(verdicts) for who, verdicts in found.items()}}
-    if len(found) == len(WHOSE):
-        report["adapter_against_base"] = compare(*found.values())
+    found = verdicts_by_variant(judged)
+    report = {"metrics": {who: compute_metrics(verdicts) for who, verdicts in found.items()}}
+    if len(found) == len(VARIANTS):
+        report["adapter_against_base"] = compare_scores(*found.values())
     return report | {
         "rows": [
             row | {"verdicts": {who: verdict.as_dict() for who, verdict in judgement.items()}}
@@ -75,7 +84,7 @@ def evaluation_report(answers: list[Answer], judged: list[Judgement]) -> dict:
     }
 
 
-def judge(context: str, answer: str, prediction: str | None) -> Verdict:
+def judge_prediction(context: str, answer: str, prediction: str | None) -> Verdict:
     """The verdict on one prediction; see Verdict. Nothing that a prediction or a gold holds raises.
 
     match: allowed by the gold on 20 databases; mismatch: not on one, which is told; invalid: no query that runs;
@@ -85,7 +94,7 @@ def judge(context: str, answer: str, prediction: str | None) -> Verdict:
     try:
         return _judge(context, answer, prediction)
     except Exception as error:  # a fault of our own, or of a library's, costs one verdict and not the run
-        return Verdict("error", f"scoring failed: {told_with_place(error)}")
+        return Verdict("error", f"scoring failed: {error_with_location(error)}")
 
 
 def failures(verdicts: Iterable[Verdict]) -> str:
@@ -164,7 +173,7 @@ def _try(
     return Verdict("mismatch", _explain(expected, result), difference=difference)
 
 
-def _explain(expected: Result, predicted: Result) -> str:
+def _explain(expected: QueryResult, predicted: QueryResult) -> str:
     if len(expected.columns) != len(predicted.columns):
         return f"{len(expected.columns)} columns are expected and {len(predicted.columns)} given"
     if len(expected.rows) != len(predicted.rows):

@@ -11,7 +11,7 @@ from sqlglot import exp
 
 from sqlora.sql.sandbox import Value
 
-KINDS: dict[str, Callable[[exp.Expression], bool]] = {  # a query may be of several
+QUERY_KINDS: dict[str, Callable[[exp.Expression], bool]] = {  # a query may be of several
     "filter": lambda query: query.find(exp.Where) is not None,
     "aggregate": lambda query: query.find(exp.AggFunc) is not None,
     "group": lambda query: query.find(exp.Group) is not None,
@@ -19,7 +19,7 @@ KINDS: dict[str, Callable[[exp.Expression], bool]] = {  # a query may be of seve
     "nested": lambda query: any(select.find_ancestor(exp.Select) for select in query.find_all(exp.Select)),
     "set operation": lambda query: query.find(exp.SetOperation) is not None,
 }
-WHOSE = ("base", "adapter")
+VARIANTS = ("base", "adapter")
 SHARES = {
     "valid": "valid",
     "execution_match": "execution match",
@@ -77,14 +77,14 @@ class Verdict:
 Judgement = dict[str, Verdict]  # of base and adapter, each where it gave SQL and the gold is known
 
 
-def of_each(judged: Sequence[Judgement]) -> dict[str, list[Verdict]]:
+def verdicts_by_variant(judged: Sequence[Judgement]) -> dict[str, list[Verdict]]:
     """The verdicts on base and on adapter, in the order of the rows; on neither where there are none."""
-    verdicts = {who: [judgement[who] for judgement in judged if who in judgement] for who in WHOSE}
+    verdicts = {who: [judgement[who] for judgement in judged if who in judgement] for who in VARIANTS}
     return {who: found for who, found in verdicts.items() if found}
 
 
 def query_kinds(query: exp.Expression) -> tuple[str, ...]:
-    return tuple(kind for kind, fits in KINDS.items() if fits(query))
+    return tuple(kind for kind, fits in QUERY_KINDS.items() if fits(query))
 
 
 def wilson(count: int, of: int) -> tuple[float, float]:
@@ -106,7 +106,7 @@ def mcnemar(only_one: int, only_other: int) -> float:
     return min(1.0, 2 * tail / 2**pairs)
 
 
-def metrics(verdicts: Sequence[Verdict]) -> dict:
+def compute_metrics(verdicts: Sequence[Verdict]) -> dict:
     """Counts and shares of one model's verdicts; the card.
 
     Each share is {"count", "of", "share" (None of nothing), "low", "high"}. exact_match, unscorable and error are of
@@ -131,12 +131,12 @@ def metrics(verdicts: Sequence[Verdict]) -> dict:
         "unscorable_why": reasons,
         "completed": sum(bool(verdict.completed) for verdict in scorable),
         "by_kind": {
-            kind: _share([verdict for verdict in scorable if kind in verdict.kinds], _is_match) for kind in KINDS
+            kind: _share([verdict for verdict in scorable if kind in verdict.kinds], _is_match) for kind in QUERY_KINDS
         },
     }
 
 
-def compare(base: Sequence[Verdict], adapter: Sequence[Verdict]) -> dict:
+def compare_scores(base: Sequence[Verdict], adapter: Sequence[Verdict]) -> dict:
     """The adapter against its base on the rows that are scorable for both, in the same order.
 
     Keys: n, both, only_base, only_adapter, neither, difference (of the shares that match, adapter less base), p_value.
@@ -163,10 +163,10 @@ def card(found: dict[str, dict]) -> Table:
     table = Table("", *found, title="share in %, with its 95 % interval")
     table.add_row("rows", *(f"{one['n']:,}" for one in found.values()))
     for key, label in SHARES.items():
-        table.add_row(label, *(tell(one[key]) for one in found.values()))
+        table.add_row(label, *(format_share(one[key]) for one in found.values()))
     table.add_section()
-    for kind in KINDS:
-        table.add_row(f"match, {kind}", *(tell(one["by_kind"][kind]) for one in found.values()))
+    for kind in QUERY_KINDS:
+        table.add_row(f"match, {kind}", *(format_share(one["by_kind"][kind]) for one in found.values()))
     return table
 
 
@@ -180,7 +180,7 @@ def _share(verdicts: Sequence[Verdict], fits: Callable[[Verdict], bool]) -> dict
     return {"count": count, "of": of, "share": count / of if of else None, "low": low, "high": high}
 
 
-def tell(share: dict, unit: str = "") -> str:
+def format_share(share: dict, unit: str = "") -> str:
     """A share in %, with its interval and its counts."""
     if not share["of"]:
         return "–"

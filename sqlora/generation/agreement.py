@@ -10,6 +10,7 @@ import torch
 
 from sqlora.generation.decoder import WINDOW_STEP, Decoder, slot_attention
 from sqlora.model import precision
+from sqlora.model.backend import backend
 from sqlora.model.reference import faults_in_one_line, reference_model
 from sqlora.system.errors import UserError
 
@@ -56,7 +57,7 @@ def padding_is_harmless(model, scores: Callable[[list[list[int]]], torch.Tensor]
 
 def _difference(model, got: torch.Tensor, want: torch.Tensor) -> tuple[float, float]:
     """Of scores, as a share of their size, and the most that rounding makes of it."""
-    config, dtype = model.config, model.get_input_embeddings().weight.dtype
+    config, dtype = model.config, backend.rounding(model)
     most = precision.limit_of_gradient(
         dtype, getattr(config, "hidden_size", 1), getattr(config, "num_hidden_layers", 1)
     )

@@ -49,7 +49,7 @@ class Journal:
         self.seconds = 0.0
         rank, world = distributed.rank_and_world()
         files = sorted(folder.glob(f"{key}.*.jsonl")) if resume else []
-        if resume and not files and distributed.is_first():
+        if resume and not files and distributed.is_main_process():
             raise UserError(
                 f"RESUME (--resume) is set, and {folder} has no answers of this model to these questions with these "
                 f"settings; begin without --resume"
@@ -86,7 +86,7 @@ class Journal:
         self.file.close()
         if isinstance(error, KeyboardInterrupt):
             raise Interrupted(
-                getattr(error, "number", signal.SIGINT), console.how_to_resume(f"after {len(self.found):,} answers")
+                getattr(error, "number", signal.SIGINT), console.resume_hint(f"after {len(self.found):,} answers")
             ) from error
 
     def add(self, asker: str, row: int, written: list[Candidate]) -> None:

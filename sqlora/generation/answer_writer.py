@@ -27,7 +27,7 @@ if backend.TAKES_ATTENTION:
     from sqlora.generation.continuous_batching import BatchWriter
     from sqlora.model import merging
 
-FOLDED_FROM = 64  # rows; for fewer the folding takes longer than it saves
+MERGED_FROM = 64  # rows; for fewer the folding takes longer than it saves
 Rows = list[dict[str, str]]
 # is told a row's place and its candidates, as soon as they are written
 Answered = Callable[[int, list[Candidate]], None]
@@ -47,9 +47,9 @@ def answer_rows(
     rank, world = distributed.rank_and_world()
     mine = range(rank, len(rows), world)
     has_adapter = isinstance(model, PeftModel)
-    merges = not put_on and folding_pays(model, settings, len(mine))
+    merges = not put_on and merge_pays_off(model, settings, len(mine))
     if merges:
-        merging.unpack(model, model.get_input_embeddings().weight.dtype)
+        merging.dequantise(model, model.get_input_embeddings().weight.dtype)
     askers = {}
     if settings.MODEL != "adapter":
         askers["base"] = model.disable_adapter if has_adapter else contextlib.nullcontext
@@ -60,7 +60,7 @@ def answer_rows(
             missing = [i for i in mine if (name, i) not in journal.found]
             task = bar.add_task(name, total=len(mine), completed=len(mine) - len(missing))
             if merges and name == "adapter":
-                model = merging.fold(model)
+                model = merging.merge_adapter(model)
             if put_on and name == "adapter":
                 model = put_on(model)
 
@@ -72,7 +72,7 @@ def answer_rows(
                 SqlWriter(model, tokenizer, settings, tells=name == next(iter(askers))).candidates(
                     [rows[i] for i in missing], answered, missing
                 )
-    parts = distributed.gather(
+    parts = distributed.gather_bytes(
         json.dumps([(name, i, journal.found[name, i]) for name in askers for i in mine]).encode()
     )
     if parts is None:
@@ -92,10 +92,10 @@ def pick(rows: Rows, candidates: list[list[Candidate]]) -> list[str]:
     """The SQL of each row: its one candidate, or the one that `voting.choose` takes."""
     if all(len(written) == 1 for written in candidates):
         return [written[0].sql for written in candidates]
-    return self_consistency.choose([row["context"] for row in rows], candidates)
+    return self_consistency.choose_consistent([row["context"] for row in rows], candidates)
 
 
-def folding_pays(model, settings: Settings, rows: int) -> bool:
+def merge_pays_off(model, settings: Settings, rows: int) -> bool:
     """What MERGE_FOR_GENERATION comes to: plain weights decode batches faster, where they fit beside the 4-bit ones."""
     if not backend.UNPACKS or settings.MERGE_FOR_GENERATION == "off":
         return False
@@ -103,14 +103,14 @@ def folding_pays(model, settings: Settings, rows: int) -> bool:
         return True
     free = free_memory(model.device.type)
     plain = model.num_parameters() * model.get_input_embeddings().weight.dtype.itemsize
-    return model.device.type != "cpu" and rows >= FOLDED_FROM and free is not None and plain < free / 2
+    return model.device.type != "cpu" and rows >= MERGED_FROM and free is not None and plain < free / 2
 
 
 def check_processes() -> None:
     """Raises UserError for a launcher that asks to spread the base: rows are written by each process at its own
     pace.
     """
-    if distributed.here().sharded:
+    if distributed.rank_info().sharded:
         raise UserError(
             "accelerate's configuration asks for FSDP, and generate.py keeps the whole base on every device; launch "
             "it without (docs/scale/one_host.yaml), or without a launcher"

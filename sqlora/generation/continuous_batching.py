@@ -19,7 +19,7 @@ from sqlora.system.console import note
 from sqlora.system.errors import UserError
 
 MOST_SLOTS = {"cpu": 64, "cuda": 512, "xpu": 512}  # beyond which a batch is hardly faster
-SHARE = 0.8  # of the free memory that slots may take; the rest is for the passes that fill them
+CACHE_SHARE = 0.8  # of the free memory that slots may take; the rest is for the passes that fill them
 ROOM_STEP, ROOM_STEP_ALONE = 64, 512  # places by which the room of slots grows, so that the next prompts find room too
 LEAST_ROOM = 8  # places beyond a prompt, since rows that are filled are padded
 # places are refilled once a part of them, one in so many, is free: a pass for one row costs as much as a step
@@ -167,7 +167,7 @@ class BatchWriter:
         group = self.way.width * (
             slot_bytes(self.model.config, room, weight.device, weight.dtype) + 4 * weight.shape[0] * 4
         )
-        return max(1, min(self._wanted(), int(SHARE * free / group)))
+        return max(1, min(self._wanted(), int(CACHE_SHARE * free / group)))
 
 
 def shared_length(prompts: list[list[int]]) -> int:

@@ -8,7 +8,7 @@ import time
 
 import torch
 
-from sqlora.generation.kv_cache import APPEND, ATTENTION, FILL, KEEP, Layer, Pass, SlotCache
+from sqlora.generation.kv_cache import APPEND, ATTENTION, FILL, KEEP, ForwardStep, Layer, SlotCache
 from sqlora.model.device import LENGTH_STEP
 from sqlora.model.merging import base_of
 from sqlora.system.console import note
@@ -61,7 +61,7 @@ class Decoder:
         if ids:
             with self._last_alone(torch.tensor([len(ids) - 1])):
                 self._logits(
-                    Pass(KEEP),
+                    ForwardStep(KEEP),
                     input_ids=torch.tensor([ids], device=self.device),
                     position_ids=torch.arange(len(ids), device=self.device)[None],
                 )
@@ -97,7 +97,7 @@ class Decoder:
         mask = torch.ones(length, start + length, dtype=torch.bool, device=self.device).tril(start)
         with self._last_alone(torch.tensor([len(rest) - 1 for rest in rests])):
             return self._logits(
-                Pass(FILL, slots.to(self.device)),
+                ForwardStep(FILL, slots.to(self.device)),
                 input_ids=ids,
                 attention_mask=mask[None, None],
                 position_ids=torch.arange(start, start + length, device=self.device)[None],
@@ -147,14 +147,14 @@ class Decoder:
 
     def _append(self, window: int | None) -> torch.Tensor:
         return self._logits(
-            Pass(APPEND, lengths=self.places, window=window),
+            ForwardStep(APPEND, lengths=self.places, window=window),
             input_ids=self.fed[:, None],
             lengths=self.places,
             position_ids=self.places[:, None] + self.beside,
             reads_lengths=self.cache.apart,
         )
 
-    def _logits(self, now: Pass, **inputs) -> torch.Tensor:
+    def _logits(self, now: ForwardStep, **inputs) -> torch.Tensor:
         vars(self.cache.now).update(vars(now))
         with self._caches_given():
             logits = self.model(use_cache=True, **inputs).logits[:, -1]

@@ -26,7 +26,7 @@ KEEP, FILL, APPEND = "keep", "fill", "append"
 
 
 @dataclass
-class Pass:
+class ForwardStep:
     """What a forward pass is for, the same for all layers.
 
     KEEP: its one row is the prefix. FILL: its rows follow the prefix, padded on the right, and row i goes to each of
@@ -49,7 +49,7 @@ class Layer:
     keys: torch.Tensor
     values: torch.Tensor
     every: torch.Tensor  # the slots' numbers
-    now: Pass
+    now: ForwardStep
     apart: bool  # the prefix stands beside the slots
     prefix: tuple[torch.Tensor, torch.Tensor] | None = None
 
@@ -91,7 +91,7 @@ class SlotCache:
     room: int
     dtype: torch.dtype
     device: torch.device
-    now: Pass = field(default_factory=Pass)
+    now: ForwardStep = field(default_factory=ForwardStep)
 
     def __post_init__(self) -> None:
         heads, size = shape_of_keys(self.config)

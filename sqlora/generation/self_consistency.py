@@ -10,10 +10,10 @@ from sqlora.evaluation.synthetic_databases import Synthesiser
 from sqlora.sql.parsing import SqlError, parse_schema
 from sqlora.sql.sandbox import Database, Value, prepare
 from sqlora.system.console import note
-from sqlora.system.errors import told_with_place
+from sqlora.system.errors import error_with_location
 from sqlora.system.process_pool import LOST, spread
 
-DATABASES = 20
+VOTING_DATABASES = 20
 
 
 class Candidate(NamedTuple):
@@ -21,7 +21,7 @@ class Candidate(NamedTuple):
     weight: float = 1.0  # votes
 
 
-def choose(contexts: list[str], candidates: list[list[Candidate]]) -> list[str]:
+def choose_consistent(contexts: list[str], candidates: list[list[Candidate]]) -> list[str]:
     """For each context (CREATE TABLE text) the best of its candidates, the likeliest first; see `vote`.
 
     Where voting itself fails the likeliest is taken, and a note says so.
@@ -42,7 +42,7 @@ def _safe_vote(context: str, candidates: list[Candidate]) -> int | str | None:
     try:
         return vote(context, candidates)
     except Exception as error:  # a fault of our own, or of a library's, costs one vote and not the run
-        return told_with_place(error)
+        return error_with_location(error)
 
 
 def vote(context: str, candidates: list[Candidate]) -> int | None:
@@ -69,7 +69,7 @@ def vote(context: str, candidates: list[Candidate]) -> int | None:
     seed = "\n".join([context, *texts])
     if not texts:
         return None
-    for rows in itertools.islice(Synthesiser(schema, list(queries.values()), seed), DATABASES):
+    for rows in itertools.islice(Synthesiser(schema, list(queries.values()), seed), VOTING_DATABASES):
         with Database(schema, rows) as database:
             for candidate in list(answers):
                 try:

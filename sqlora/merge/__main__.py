@@ -91,7 +91,7 @@ def merge(settings: Settings, output: Path, dtype_name: str, into: str) -> None:
             model = adapter.load_adapter(model, folder)
         folded = loading.weights_in_memory(model, settings)
         model = _fold(model, dtype)
-        apart = drift.compare(before, drift.answer_scores(model, rows))
+        apart = drift.measure_drift(before, drift.answer_scores(model, rows))
     except torch.OutOfMemoryError:
         raise UserError(
             f"the model does not fit into the memory of {chosen.name} in {dtype_name}; merge with --device cpu"
@@ -114,8 +114,8 @@ def merge(settings: Settings, output: Path, dtype_name: str, into: str) -> None:
 def _fold(model, dtype):
     from sqlora.model import merging
 
-    merging.unpack(model, dtype)
-    return merging.fold(model)
+    merging.dequantise(model, dtype)
+    return merging.merge_adapter(model)
 
 
 def _trained_on(fingerprint: dict | None, settings: Settings, into: str) -> str:
@@ -171,9 +171,9 @@ def _check_output(text: str | None, settings: Settings | None = None) -> Path:
     output = Path(os.path.realpath(expand(text, "--output")))  # of "." too the name is needed
     merged = outputs.Folder("--output", output, patterns=("*",), new=True)
     if settings:
-        outputs.check(run_folder.reads(settings, TRAINED_ON), merged, run_folder.run_output(settings))
+        outputs.check_outputs_are_ours(run_folder.reads(settings, TRAINED_ON), merged, run_folder.run_output(settings))
     else:
-        outputs.check({}, merged)
+        outputs.check_outputs_are_ours({}, merged)
     return output
 
 

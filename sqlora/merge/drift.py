@@ -38,11 +38,11 @@ class Drift:
 
 
 @torch.inference_mode()
-def answer_scores(model, rows: list[packed_batches.Row]) -> Scores:
+def answer_scores(model, rows: list[packed_batches.TokenisedExample]) -> Scores:
     """The model's scores of the answers' tokens, in an order that depends on the rows alone."""
     model.eval()
     logs, best = [], []
-    for inputs in packed_batches.make_passes(rows, "off", TOKENS_AT_ONCE):
+    for inputs in packed_batches.make_batches(rows, "off", TOKENS_AT_ONCE):
         inputs = {key: tensor.to(model.device) for key, tensor in inputs.items()}
         logits = model(input_ids=inputs["input_ids"], use_cache=False).logits.flatten(0, 1)[inputs["places"]].float()
         logs.append(logits.log_softmax(dim=-1).gather(1, inputs["targets"][:, None])[:, 0].cpu())
@@ -50,7 +50,7 @@ def answer_scores(model, rows: list[packed_batches.Row]) -> Scores:
     return Scores(torch.cat(logs), torch.cat(best))
 
 
-def compare(before: Scores, after: Scores) -> Drift:
+def measure_drift(before: Scores, after: Scores) -> Drift:
     """The drift between the scores of two models on the same rows."""
     apart = (after.logs - before.logs).abs()
     same = (after.best == before.best).float().mean().item()

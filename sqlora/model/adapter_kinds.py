@@ -2,8 +2,8 @@
 runs them.
 
 A kind is run if each layer's change depends on its own token alone, for prompts share their prefixes here
-(batching.py), and if its weights are all in its file. tests/model/test_adapter_kinds.py compares each kind with PEFT's own
-loading on an untouched base.
+(batching.py), and if its weights are all in its file. tests/model/test_adapter_kinds.py compares each kind
+with PEFT's own loading on an untouched base.
 """
 
 from __future__ import annotations

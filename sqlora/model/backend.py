@@ -18,6 +18,7 @@ else:
     from sqlora.model import bitsandbytes as _module
 
 if TYPE_CHECKING:
+    import torch
     from peft import LoraConfig, PeftModel
     from transformers import PretrainedConfig, PreTrainedModel
 
@@ -32,6 +33,7 @@ class Backend(Protocol):
     NAME: str  # as BACKEND names it
     LOW_BITS: tuple[str, ...]  # values of LOW_BIT that it trains
     TAKES_ATTENTION: bool  # whether a model's attention can be exchanged: for packing, the KV cache, and to check them
+    GRADIENT_IN_EVAL: bool  # whether a gradient flows through a model in evaluation mode
     UNPACKS: bool  # whether low-bit weights can be made plain, for MERGE_FOR_GENERATION
 
     def choose_device(self, settings: Settings) -> Device:
@@ -47,6 +49,9 @@ class Backend(Protocol):
     def finish_loading(self, model: PreTrainedModel, base: BaseModel, training: bool) -> None: ...
 
     def weights_in_memory(self, model: PreTrainedModel, settings: Settings) -> str: ...
+
+    def rounding(self, model: PreTrainedModel) -> torch.dtype:
+        """The type to whose precision the model's linear layers compute; see precision.py."""
 
     def wrap(self, model: PreTrainedModel, lora: LoraConfig, settings: Settings) -> PeftModel: ...
 

@@ -38,6 +38,7 @@ from sqlora.system.errors import UserError
 
 NAME = "bigdl"
 TAKES_ATTENTION = False  # its transformers has no interface for it
+GRADIENT_IN_EVAL = False
 UNPACKS = False
 PACKAGES = ("bigdl.llm", "ipex_llm")
 LOW_BITS = ("sym_int4", "nf4", "none")
@@ -65,7 +66,7 @@ SINCE = (
 @functools.cache  # ipex-llm pretends to be bigdl once it is imported
 def package() -> str:
     """The name of the installed package. Raises UserError if there is none, and for more than one process."""
-    if distributed.several():
+    if distributed.is_distributed():
         raise UserError(
             "BACKEND (--backend) is 'bigdl', which trains in one process here; start finetune.py without a launcher, "
             "or set it to bitsandbytes"
@@ -240,6 +241,16 @@ def weights_in_memory(model: PreTrainedModel, settings: Settings) -> str:
     return settings.LOW_BIT
 
 
+def rounding(model: PreTrainedModel) -> torch.dtype:
+    """The type to whose precision the model's linear layers compute.
+
+    For few rows the kernels of low-bit weights round their inputs to 8 bits, as many as bfloat16 has; for many rows,
+    on a server's CPU, they do not.
+    """
+    low_bit = any(hasattr(module, "qtype") for module in model.modules())
+    return torch.bfloat16 if low_bit else model.get_input_embeddings().weight.dtype
+
+
 def wrap(model, lora, settings: Settings) -> PeftModel:
     """The model with a fresh adapter of peft's LoraConfig `lora`."""
     if settings.LOW_BIT != "none":
@@ -249,7 +260,7 @@ def wrap(model, lora, settings: Settings) -> PeftModel:
     elif settings.GRADIENT_CHECKPOINTING:
         model.enable_input_require_grads()
     if lora.target_modules == "all-linear":  # which its peft does not know
-        lora.target_modules = set(architecture.adaptable_layers(model))
+        lora.target_modules = architecture.adaptable_layers(model)
     return qlora().get_peft_model(model, lora)
 
 

@@ -27,6 +27,7 @@ from sqlora.system.errors import UserError
 NAME = "bitsandbytes"
 LOW_BITS = ("nf4", "fp4", "none")
 TAKES_ATTENTION = True
+GRADIENT_IN_EVAL = True
 UNPACKS = True
 
 
@@ -85,6 +86,11 @@ def finish_loading(model: PreTrainedModel, base: BaseModel, training: bool) -> N
 def weights_in_memory(model: PreTrainedModel, settings: Settings) -> str:
     """How the base's weights are quantised, in the words of LOW_BIT; see quantised.py."""
     return quantised.in_memory(model)
+
+
+def rounding(model: PreTrainedModel) -> torch.dtype:
+    """The type to whose precision the model's linear layers compute."""
+    return model.get_input_embeddings().weight.dtype
 
 
 def wrap(model: PreTrainedModel, lora: LoraConfig, settings: Settings) -> PeftModel:

@@ -153,7 +153,7 @@ def available_memory(kind: str) -> float:
     free = free_memory(kind)
     if free is None:
         return UNKNOWN_FREE
-    return free // distributed.here().local_world if kind == "cpu" else free
+    return free // distributed.rank_info().local_world if kind == "cpu" else free
 
 
 def peak_memory(kind: str) -> int:

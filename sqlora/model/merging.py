@@ -22,7 +22,7 @@ def base_of(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
 
 
 @torch.no_grad()
-def unpack(model: PreTrainedModel | PeftModel, dtype: torch.dtype) -> None:
+def dequantise(model: PreTrainedModel | PeftModel, dtype: torch.dtype) -> None:
     """Makes `model` plain, in place: each layer of bitsandbytes a torch.nn.Linear with the weights that it computed
     with.
 
@@ -49,7 +49,7 @@ def unpack(model: PreTrainedModel | PeftModel, dtype: torch.dtype) -> None:
     plain.config.dtype = dtype
 
 
-def fold(model: PeftModel) -> PreTrainedModel:
+def merge_adapter(model: PeftModel) -> PreTrainedModel:
     """The base of `model` with the adapter added to its weights, in place: `model` itself is of no use afterwards.
 
     The sum is computed in float32 where the adapter is float32, and rounded once to the base's type. 4-bit layers must

@@ -63,7 +63,7 @@ def prepare(config: PretrainedConfig, name: str, device: Device) -> str | None:
             f"BASE_MODEL (--base-model) is {name!r}, whose weights are quantised by {method}, which SQLoRA cannot "
             f"make plain; {ORIGINAL}"
         )
-    if distributed.here().sharded:
+    if distributed.rank_info().sharded:
         raise UserError(
             f"BASE_MODEL (--base-model) is {name!r}, whose weights are quantised already ({method}), and such a base "
             f"is not spread over processes; launch without FSDP, or {ORIGINAL}"
@@ -106,7 +106,7 @@ def quantise(model: PreTrainedModel, low_bit: str, device: Device) -> None:
 
 def set_dtype(model: PreTrainedModel, dtype: torch.dtype) -> None:
     """Gives weights that libraries left in another type the compute type: those made plain, a mixture's experts."""
-    if distributed.here().sharded:  # whose low-bit weights stand as floats that they are not (sharding.py)
+    if distributed.rank_info().sharded:  # whose low-bit weights stand as floats that they are not (sharding.py)
         return
     kept = set(model._keep_in_fp32_modules or ()) | set(getattr(model, "_keep_in_fp32_modules_strict", None) or ())
     for name, weight in model.named_parameters():
@@ -131,7 +131,7 @@ def check_scales(model: PreTrainedModel, unread: list[str], name: str) -> None:
 
 def check_finite(model: PreTrainedModel, name: str) -> None:
     """Raises UserError if a weight is NaN or infinite, or a low-bit weight's scale is. One pass over the numbers."""
-    if distributed.here().sharded:  # where no process has all of a weight
+    if distributed.rank_info().sharded:  # where no process has all of a weight
         return
     broken = [
         key

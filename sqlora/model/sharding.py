@@ -31,13 +31,13 @@ def while_loading(device: Device) -> Iterator[None]:
 
     In a run that is not sharded it does nothing.
     """
-    if not distributed.here().sharded:
+    if not distributed.rank_info().sharded:
         yield
         return
     from torch.distributed.device_mesh import init_device_mesh
     from transformers import core_model_loading, modeling_utils
 
-    mesh = init_device_mesh(device.type, (distributed.here().world,))
+    mesh = init_device_mesh(device.type, (distributed.rank_info().world,))
     put, warm_up = core_model_loading.set_param_for_module, modeling_utils.caching_allocator_warmup
 
     def put_and_shard(model, name: str, *arguments, **keywords) -> None:
@@ -58,13 +58,13 @@ def while_loading(device: Device) -> Iterator[None]:
 
 def tie_layers(model, device: Device) -> None:
     """Has the layers of a sharded run's base fetched ahead, one while another computes."""
-    if distributed.here().sharded:
+    if distributed.rank_info().sharded:
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
 
         decoder = model.get_decoder()
         whole = {parameter for parameter in decoder.parameters() if not hasattr(parameter, "to_local")}
-        fully_shard(decoder, mesh=init_device_mesh(device.type, (distributed.here().world,)), ignored_params=whole)
+        fully_shard(decoder, mesh=init_device_mesh(device.type, (distributed.rank_info().world,)), ignored_params=whole)
 
 
 def _layers(model) -> dict[str, nn.Module]:

@@ -33,7 +33,7 @@ for name, value in {  # which torch has since 2.5 and 2.6
         setattr(torch, name, value)
 
 
-def TrainingArguments(**arguments) -> transformers.TrainingArguments:
+def make_training_arguments(**arguments) -> transformers.TrainingArguments:
     """The arguments of transformers 5, as this version takes them.
 
     The rows of an optimiser step come as one batch, whose passes are its micro-batches: this Trainer would not tell how

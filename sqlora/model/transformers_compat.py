@@ -1,6 +1,7 @@
-"""The libraries' names, one set for two stacks: that of requirements.txt, and transformers 4.34 to 4.37, which
-bigdl-llm and
-ipex-llm need (requirements/bigdl.txt). No other room asks for a version."""
+"""One set of names for transformers 5 (requirements.txt) and for 4.34 to 4.37, which bigdl-llm and ipex-llm need.
+
+No other module checks the version: what a backend can do is asked of model/backend.py.
+"""
 
 from importlib.metadata import version
 
@@ -10,13 +11,14 @@ if LEGACY:
     from sqlora.model.transformers4 import (
         AttentionInterface,
         Trainer,
-        TrainingArguments,
         has_triton,
+        make_training_arguments,
         rotate_checkpoints,
     )
 else:
     from torch.utils._triton import has_triton
-    from transformers import AttentionInterface, Trainer, TrainingArguments
+    from transformers import AttentionInterface, Trainer
+    from transformers import TrainingArguments as make_training_arguments
     from transformers.trainer_utils import rotate_checkpoints
 
-__all__ = ["LEGACY", "AttentionInterface", "Trainer", "TrainingArguments", "has_triton", "rotate_checkpoints"]
+__all__ = ["LEGACY", "AttentionInterface", "Trainer", "has_triton", "make_training_arguments", "rotate_checkpoints"]

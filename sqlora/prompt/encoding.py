@@ -20,7 +20,7 @@ model is asked to continue in generation are exactly those that it was trained t
 `python -m sqlora.prompt` prints prompts for other programs, see docs/serving.md.
 """
 
-from sqlora.prompt.template import SEED_ORDER, build_prompt
+from sqlora.prompt.template import DEFAULT_ORDER, build_prompt
 from sqlora.system.errors import UserError
 
 # What the round trip of a tokenizer is tried on: SQL with quotes, operators, digits, line breaks and accents.
@@ -31,7 +31,7 @@ class TokenizerError(UserError):
     """The tokenizer cannot carry SQL to the model and back."""
 
 
-def encode_prompts(tokenizer, rows: list[dict[str, str]], order: str = SEED_ORDER) -> list[list[int]]:
+def encode_prompts(tokenizer, rows: list[dict[str, str]], order: str = DEFAULT_ORDER) -> list[list[int]]:
     """Token ids of each row's prompt: BOS once, where the tokenizer has one, and no EOS."""
     bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     return [

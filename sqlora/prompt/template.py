@@ -11,10 +11,10 @@ TEMPLATES = {  # by PROMPT_ORDER
     "question_first": "{instruction}\n\n### Input:\n{question}\n\n### Context:\n{context}\n\n### Response:\n",
     "schema_first": "{instruction}\n\n### Context:\n{context}\n\n### Input:\n{question}\n\n### Response:\n",
 }
-SEED_ORDER = "question_first"
+DEFAULT_ORDER = "question_first"
 
 
-def build_prompt(question: str, context: str, order: str = SEED_ORDER) -> str:
+def build_prompt(question: str, context: str, order: str = DEFAULT_ORDER) -> str:
     """The text that the model continues with SQL.
 
     Runs of blanks in the context become one: indentation says nothing, costs tokens, and tokenizers that transformers

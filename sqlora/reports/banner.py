@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # not to load what a run may not need
     from sqlora.model.device import Device
     from sqlora.settings.settings import Settings
     from sqlora.training.memory_estimate import Estimate
-    from sqlora.training.packing.plan import Form
+    from sqlora.training.packing.plan import PackingPlan
 
 
 def print_training(settings: Settings, device: Device) -> None:
@@ -46,7 +46,7 @@ def print_training(settings: Settings, device: Device) -> None:
 
 
 def _shared_out() -> str:
-    here = distributed.here()
+    here = distributed.rank_info()
     if here.world == 1:
         return ""
     return f", over {here.world} processes" + (", which share the base (FSDP2)" if here.sharded else "")
@@ -92,7 +92,7 @@ def print_rows(
         )
 
 
-def print_form(form: Form) -> None:
+def print_form(form: PackingPlan) -> None:
     """How rows go through the model."""
     print_facts(
         {"packing": f"{form.name} ({form.reason}); compile {'on' if form.compiled else 'off'} ({form.compile_reason})"}

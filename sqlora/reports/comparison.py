@@ -14,8 +14,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sqlora.evaluation.judge import Answer, evaluation_report
-from sqlora.evaluation.metrics import SHARES, WHOSE, Judgement, card, compare, metrics, of_each, tell
+from sqlora.evaluation.judge import AnsweredRow, evaluation_report
+from sqlora.evaluation.metrics import (
+    SHARES,
+    VARIANTS,
+    Judgement,
+    card,
+    compare_scores,
+    compute_metrics,
+    format_share,
+    verdicts_by_variant,
+)
 from sqlora.reports.model_card import public_name
 from sqlora.storage.atomic import replace_file
 from sqlora.system.console import plain
@@ -23,18 +32,20 @@ from sqlora.system.console import plain
 MARKS = {True: ("✓", "ok", "green"), False: ("✗", "no", "red"), None: ("", "", "")}
 
 
-def answer_facts(answers: list[Answer], judged: list[Judgement], base: str, adapter: Path | None) -> dict[str, str]:
+def answer_facts(
+    answers: list[AnsweredRow], judged: list[Judgement], base: str, adapter: Path | None
+) -> dict[str, str]:
     """What heads the before/after page: who answered, and how many answers are right, of those that can be judged."""
     facts = {"base model": public_name(base), "adapter": str(adapter or "none"), "questions": f"{len(answers):,}"}
-    for who, verdicts in of_each(judged).items():
+    for who, verdicts in verdicts_by_variant(judged).items():
         key = "execution_match" if any(verdict.executed for verdict in verdicts) else "exact_match"
-        facts[f"{SHARES[key]}, {who}"] = tell(metrics(verdicts)[key], " %")
-    if len(of_each(judged)) == len(WHOSE):
-        facts["adapter against base"] = tell_comparison(compare(*of_each(judged).values()))
+        facts[f"{SHARES[key]}, {who}"] = format_share(compute_metrics(verdicts)[key], " %")
+    if len(verdicts_by_variant(judged)) == len(VARIANTS):
+        facts["adapter against base"] = format_comparison(compare_scores(*verdicts_by_variant(judged).values()))
     return facts
 
 
-def tell_comparison(found: dict) -> str:
+def format_comparison(found: dict) -> str:
     """What `scorecard.compare` found, in one line."""
     p = "p < 0.0001" if found["p_value"] < 0.0001 else f"p = {found['p_value']:.4f}"
     return f"{found['only_adapter']:,} gained, {found['only_base']:,} lost of {found['n']:,} (McNemar, exact: {p})"
@@ -42,17 +53,17 @@ def tell_comparison(found: dict) -> str:
 
 def print_card(judged: list[Judgement], console: Console) -> None:
     """The shares of base and adapter beside each other."""
-    console.print(card({who: metrics(verdicts) for who, verdicts in of_each(judged).items()}))
+    console.print(card({who: compute_metrics(verdicts) for who, verdicts in verdicts_by_variant(judged).items()}))
 
 
-def write_evaluation(path: Path, answers: list[Answer], judged: list[Judgement]) -> None:
+def write_evaluation(path: Path, answers: list[AnsweredRow], judged: list[Judgement]) -> None:
     """What evaluation.evaluation_report tells, as JSON."""
     text = json.dumps(evaluation_report(answers, judged), ensure_ascii=False)
     replace_file(path, lambda partial: partial.write_text(text + "\n", encoding="utf-8", errors="replace"))
 
 
 def print_comparison(
-    answers: list[Answer], judged: list[Judgement], console: Console | None = None, limit: int = 20
+    answers: list[AnsweredRow], judged: list[Judgement], console: Console | None = None, limit: int = 20
 ) -> None:
     """The first `limit` questions, each with its answers line under line, marked where the right one is known."""
     console = console or Console()
@@ -66,7 +77,7 @@ def print_comparison(
         table.add_column(width=10, style="dim", justify="right")
         table.add_column(width=1 if utf8 else 2)
         table.add_column(overflow="fold")
-        for name in ("answer", *WHOSE):
+        for name in ("answer", *VARIANTS):
             if row.get(name) is None:
                 continue
             verdict = judgement.get(name)

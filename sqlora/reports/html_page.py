@@ -8,15 +8,25 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from sqlora.evaluation.judge import Answer
-from sqlora.evaluation.metrics import KINDS as QUERY_KINDS
-from sqlora.evaluation.metrics import SHARES, UNSCORED, WHOSE, Difference, Judgement, Verdict, metrics, of_each, tell
+from sqlora.evaluation.judge import AnsweredRow
+from sqlora.evaluation.metrics import (
+    QUERY_KINDS,
+    SHARES,
+    UNSCORED,
+    VARIANTS,
+    Difference,
+    Judgement,
+    Verdict,
+    compute_metrics,
+    format_share,
+    verdicts_by_variant,
+)
 from sqlora.sql.sandbox import Value
 from sqlora.storage.atomic import replace_file
 
 HEADINGS = {"answer": "Expected", "base": "Base model", "adapter": "With the adapter"}
 # base right, adapter right, verdicts
-KINDS: dict[str, tuple[str, Callable[[bool | None, bool | None, set[str]], bool]]] = {
+PAGE_FILTERS: dict[str, tuple[str, Callable[[bool | None, bool | None, set[str]], bool]]] = {
     "all": ("All", lambda base, adapter, verdicts: True),
     "gained": ("Adapter right, base wrong", lambda base, adapter, verdicts: adapter is True and base is False),
     "lost": ("Base right, adapter wrong", lambda base, adapter, verdicts: base is True and adapter is False),
@@ -42,7 +52,7 @@ SQL_PIECE = re.compile(rf"""('(?:[^']|'')*'|"[^"]*")|\b(?:{SQL_WORDS.replace(" "
 
 
 def write_page(
-    path: Path, rows: list[Answer], judged: list[Judgement], curve_png: Path | None, facts: dict[str, str]
+    path: Path, rows: list[AnsweredRow], judged: list[Judgement], curve_png: Path | None, facts: dict[str, str]
 ) -> None:
     """One HTML file that needs no other: facts, the loss curve, the card, and every question with its answers."""
     picture = ""
@@ -55,7 +65,7 @@ def write_page(
     buttons = [
         f'<button type="button" data-kind="{kind}" aria-pressed="{"true" if kind == "all" else "false"}">{label} '
         f"<span>{sum(kind in found for found in kinds):,}</span></button>"
-        for kind, (label, _) in KINDS.items()
+        for kind, (label, _) in PAGE_FILTERS.items()
         if executed or kind not in ("differs", "unscorable")
     ]
     told = [f"<dt>{html.escape(name)}</dt><dd>{html.escape(str(fact))}</dd>" for name, fact in facts.items()]
@@ -76,19 +86,19 @@ def write_page(
 def _kinds(judgement: Judgement) -> list[str]:
     right = {who: verdict.is_right for who, verdict in judgement.items()}
     verdicts = {verdict.verdict for verdict in judgement.values() if verdict.executed}
-    return [kind for kind, (_, fits) in KINDS.items() if fits(right.get("base"), right.get("adapter"), verdicts)]
+    return [kind for kind, (_, fits) in PAGE_FILTERS.items() if fits(right.get("base"), right.get("adapter"), verdicts)]
 
 
 def _card(judged: list[Judgement]) -> str:
     """The shares, and those that match by kind of query, of base and adapter beside each other."""
-    found = {who: metrics(verdicts) for who, verdicts in of_each(judged).items()}
+    found = {who: compute_metrics(verdicts) for who, verdicts in verdicts_by_variant(judged).items()}
     shares = {label: [one[key] for one in found.values()] for key, label in SHARES.items()}
     shares |= {f"match, {kind}": [one["by_kind"][kind] for one in found.values()] for kind in QUERY_KINDS}
-    lines = [[label, *map(tell, row)] for label, row in shares.items() if any(share["of"] for share in row)]
+    lines = [[label, *map(format_share, row)] for label, row in shares.items() if any(share["of"] for share in row)]
     return f'<div class="wide">{_table(["share in %, 95 % interval", *found], lines)}</div>'
 
 
-def _article(number: int, row: Answer, judgement: Judgement, kinds: list[str]) -> str:
+def _article(number: int, row: AnsweredRow, judgement: Judgement, kinds: list[str]) -> str:
     def block(name: str) -> str:
         verdict, sql = judgement.get(name), row.get(name)
         if sql is None:
@@ -98,7 +108,7 @@ def _article(number: int, row: Answer, judgement: Judgement, kinds: list[str]) -
 
     context = re.sub(r";\s*(?=CREATE\b)", ";\n", row.get("context") or "", flags=re.IGNORECASE)
     schema = f"<details><summary>Schema</summary><pre>{_coloured(context)}</pre></details>" if context else ""
-    pair = "".join(map(block, WHOSE))
+    pair = "".join(map(block, VARIANTS))
     return (
         f'<article data-kinds="{" ".join(kinds)}"><h2><small>{number}</small> '
         f"{html.escape(row.get('question') or '')}</h2>"

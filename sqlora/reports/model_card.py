@@ -20,8 +20,8 @@ def write_model_card(folder: Path, fingerprint: dict) -> None:
     Of a local path, the last part alone is told.
     """
     _, revision, on_hub, name = _base(fingerprint)
-    order = (fingerprint.get("settings") or {}).get("PROMPT_ORDER", template.SEED_ORDER)
-    flags = "" if order == template.SEED_ORDER else f" --prompt-order {order}"
+    order = (fingerprint.get("settings") or {}).get("PROMPT_ORDER", template.DEFAULT_ORDER)
+    flags = "" if order == template.DEFAULT_ORDER else f" --prompt-order {order}"
     _write(
         folder,
         [
@@ -47,7 +47,7 @@ def write_merged_card(folder: Path, fingerprint: dict, facts: dict[str, object],
     `order` is the PROMPT_ORDER of the adapter.
     """
     name = _base(fingerprint)[-1]
-    flags = "" if order == template.SEED_ORDER else f" --prompt-order {order}"
+    flags = "" if order == template.DEFAULT_ORDER else f" --prompt-order {order}"
     _write(
         folder,
         [

@@ -4,7 +4,7 @@ import re
 
 from sqlora.settings.command_line import headings, shown_default
 from sqlora.settings.kinds import SWITCH
-from sqlora.settings.settings import KINDS, flag
+from sqlora.settings.settings import SETTING_KINDS, flag
 
 
 def settings_page() -> str:
@@ -25,7 +25,7 @@ def settings_page() -> str:
             "|---|---|---|---|",
         ]
         for name, text in heading.settings.items():
-            kind, default = KINDS[name], shown_default(name)
+            kind, default = SETTING_KINDS[name], shown_default(name)
             takes = f"`{flag(name)}`, `--no-{flag(name)[2:]}`" if kind is SWITCH else f"`{flag(name)}` {kind.shown}"
             cells = (f"`{name}`", takes, f"`{default}`" if default else "", text)
             lines.append("| " + " | ".join(re.sub(r"\|", r"\\|", cell) for cell in cells) + " |")

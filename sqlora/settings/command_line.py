@@ -19,9 +19,9 @@ from sqlora.settings.kinds import SWITCH
 from sqlora.settings.settings import (
     FIXED,
     FROM_RUN,
-    KINDS,
     RESUMED,
     SECRET,
+    SETTING_KINDS,
     Settings,
     check_names,
     expanded,
@@ -77,8 +77,8 @@ def constants() -> dict[str, Any]:
     """The constants of config.py as they are now. Raises UserError if one is unknown or missing."""
     values = {name: value for name, value in vars(config).items() if name.isupper() and name not in NOT_SETTINGS}
     check_names(values)
-    for name in KINDS.keys() - values.keys():
-        raise UserError(f"config.py lacks {name}; it takes {KINDS[name].wants}")
+    for name in SETTING_KINDS.keys() - values.keys():
+        raise UserError(f"config.py lacks {name}; it takes {SETTING_KINDS[name].wants}")
     return values
 
 
@@ -104,7 +104,7 @@ def headings() -> list[Heading]:
     name = ""
     for token in tokenize.generate_tokens(io.StringIO(Path(config.__file__).read_text(encoding="utf-8")).readline):
         if token.start[1] == 0:
-            name = token.string if token.type == tokenize.NAME and token.string in KINDS else ""
+            name = token.string if token.type == tokenize.NAME and token.string in SETTING_KINDS else ""
             if heading := re.fullmatch(r"# ([^(]+?) \(([^;)]+).*\)\.", token.string):
                 found.append(Heading(heading[1], tuple(heading[2].split(", ")), {}))
             elif name:
@@ -150,7 +150,7 @@ class _Command(click.Command):
         }
         listed = [heading for heading in headings() if not heading.scripts or self.script in ("", *heading.scripts)]
         with formatter.section("Options"):
-            formatter.write_dl([record for name, record in records.items() if name not in KINDS])
+            formatter.write_dl([record for name, record in records.items() if name not in SETTING_KINDS])
         for heading in listed:
             with formatter.section(heading.title):
                 formatter.write_dl([records[name] for name in heading.settings])
@@ -164,7 +164,7 @@ def _options() -> list[click.Parameter]:
         click.Option(["--from-run"], metavar="PATH", help="prompt and train as a finished run did, by its sqlora.json"),
     ]
     meanings = {name: text for heading in headings() for name, text in heading.settings.items()}
-    for name, kind in KINDS.items():
+    for name, kind in SETTING_KINDS.items():
         text = meanings.get(name, "") + (f"  [{default}]" if (default := shown_default(name)) else "")
         if kind is SWITCH:
             options.append(click.Option([f"{flag(name)}/--no-{flag(name)[2:]}", name], default=None, help=text))
@@ -183,6 +183,6 @@ def _parse(name: str, text: Any) -> Any:
     if not isinstance(text, str):
         return text  # a switch
     try:
-        return KINDS[name].parse(text)
+        return SETTING_KINDS[name].parse(text)
     except (ValueError, KeyError):
         return text  # which Settings refuses, with the reason

@@ -164,15 +164,15 @@ class Settings:
         return {name: value for name, value in asdict(self).items() if name not in SECRET}
 
 
-KINDS: dict[str, Kind] = {
+SETTING_KINDS: dict[str, Kind] = {
     name: hint.__metadata__[0] for name, hint in get_type_hints(Settings, include_extras=True).items()
 }
 
 
 def check_names(names: Mapping[str, Any]) -> None:
     """Raises UserError for a name that is no setting, with the nearest one that is."""
-    for name in sorted(names.keys() - KINDS.keys()):
-        near = get_close_matches(name, KINDS, n=1)
+    for name in sorted(names.keys() - SETTING_KINDS.keys()):
+        near = get_close_matches(name, SETTING_KINDS, n=1)
         raise UserError(
             f"unknown setting {name}; {f'did you mean {near[0]}?' if near else 'config.py lists the settings'}"
         )
@@ -180,7 +180,11 @@ def check_names(names: Mapping[str, Any]) -> None:
 
 def expanded(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values with ~ expanded in every path. Raises UserError for an unknown user."""
-    paths = [name for name, value in values.items() if name in KINDS and KINDS[name].is_path and isinstance(value, str)]
+    paths = [
+        name
+        for name, value in values.items()
+        if name in SETTING_KINDS and SETTING_KINDS[name].is_path and isinstance(value, str)
+    ]
     return {**values, **{name: expand(values[name], setting_and_flag(name)) for name in paths}}
 
 
@@ -195,9 +199,9 @@ def setting_and_flag(name: str) -> str:
 
 
 def _check(name: str, value: Any) -> None:
-    if not KINDS[name].valid(value):
+    if not SETTING_KINDS[name].valid(value):
         shown = "not shown" if name in SECRET else repr(value)
-        raise UserError(f"{setting_and_flag(name)} is {shown}; it must be {KINDS[name].wants}")
+        raise UserError(f"{setting_and_flag(name)} is {shown}; it must be {SETTING_KINDS[name].wants}")
 
 
 def _check_combinations(s: Settings) -> None:

@@ -8,7 +8,7 @@ from sqlglot import exp
 
 from sqlora.sql.schema import Schema
 
-COMPARISONS = (
+VALUE_COMPARISONS = (
     exp.EQ,
     exp.NEQ,
     exp.GT,
@@ -77,7 +77,7 @@ def _suits_value(column: exp.Column, unknown: dict[int, exp.Column]) -> bool:
     child, parent = column, column.parent
     while isinstance(parent, exp.Paren | exp.Tuple):
         child, parent = parent, parent.parent
-    if isinstance(parent, COMPARISONS):
+    if isinstance(parent, VALUE_COMPARISONS):
         others = [side for side in parent.iter_expressions() if side is not child]
         # Compared with a column, an aggregate or a query: "x" = 'y' has no column at all, so its x was meant to be one.
         return any(

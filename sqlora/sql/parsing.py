@@ -18,13 +18,13 @@ from sqlglot.dialects.sqlite import SQLite
 from sqlglot.errors import SqlglotError
 from sqlglot.tokens import TokenType
 
-from sqlora.sql.double_quotes import COMPARISONS, resolve_double_quotes
+from sqlora.sql.double_quotes import VALUE_COMPARISONS, resolve_double_quotes
 from sqlora.sql.schema import Column, Schema, Table
 
 # sqlglot warns of statements that it keeps as they are; here they are passed over or refused.
 logging.getLogger("sqlglot").setLevel(logging.ERROR)
 
-Kind = OneOf[
+ErrorKind = OneOf[
     "schema",
     "syntax",
     "no such table",
@@ -66,7 +66,7 @@ WRITES = (
 class SqlError(ValueError):
     """SQL that cannot be read or run; `kind` says of what sort the fault is, the message tells it in one line."""
 
-    def __init__(self, kind: Kind, message: str) -> None:
+    def __init__(self, kind: ErrorKind, message: str) -> None:
         super().__init__(" ".join(message.split()))
         self.kind = kind
 
@@ -176,7 +176,7 @@ def parse_query(sql: str, schema: Schema) -> exp.Expression:
     except RecursionError:
         raise SqlError("too large", "the query is nested too deeply") from None
     except SqlglotError as error:
-        raise SqlError("syntax", tell(error)) from None
+        raise SqlError("syntax", error_in_one_line(error)) from None
     return query
 
 
@@ -189,7 +189,7 @@ def to_sqlite(expression: exp.Expression) -> str:
     except RecursionError:
         raise SqlError("too large", "the query is nested too deeply") from None
     except SqlglotError as error:
-        raise SqlError("syntax", tell(error)) from None
+        raise SqlError("syntax", error_in_one_line(error)) from None
 
 
 def literals(expression: exp.Expression) -> list[Literal]:
@@ -202,9 +202,9 @@ def _literal(node: exp.Literal) -> Literal:
     if isinstance(node.parent, exp.Neg) and not isinstance(value, str):
         value = -value
     child, parent = node, node.parent
-    while parent is not None and not isinstance(parent, COMPARISONS) and not isinstance(parent, exp.Query):
+    while parent is not None and not isinstance(parent, VALUE_COMPARISONS) and not isinstance(parent, exp.Query):
         child, parent = parent, parent.parent
-    if parent is None or not isinstance(parent, COMPARISONS):
+    if parent is None or not isinstance(parent, VALUE_COMPARISONS):
         return Literal(value, None)
     others = [side for side in parent.iter_expressions() if side is not child]
     columns = (
@@ -274,7 +274,7 @@ def _column_type(definition: exp.ColumnDef | exp.Identifier) -> str:
     return next((name for name, family in TYPES.items() if kind in family), "text")
 
 
-def tell(error: SqlglotError) -> str:
+def error_in_one_line(error: SqlglotError) -> str:
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # sqlglot underlines the place for a terminal
     return text.splitlines()[0]
 

@@ -11,7 +11,7 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from sqlora.sql.lengths import Lengths
-from sqlora.sql.parsing import MAX_CHARACTERS, SqlError, tell
+from sqlora.sql.parsing import MAX_CHARACTERS, SqlError, error_in_one_line
 from sqlora.sql.schema import Schema
 from sqlora.sql.scopes import Scopes
 
@@ -81,7 +81,7 @@ def check(sql: str, dialect: str, schema: Schema) -> exp.Query:
     except RecursionError:
         raise SqlError("too large", "the query is nested too deeply") from None
     except (SqlglotError, ValueError) as error:
-        raise SqlError("syntax", tell(error)) from None
+        raise SqlError("syntax", error_in_one_line(error)) from None
     if len(statements) != 1:
         kind = "several statements" if statements else "syntax"
         raise SqlError(kind, f"there are {len(statements)} statements; one is run")

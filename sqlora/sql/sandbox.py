@@ -13,7 +13,7 @@ from types import TracebackType
 from sqlglot import exp
 
 from sqlora.sql.lengths import Lengths
-from sqlora.sql.parsing import MAX_CHARACTERS, Kind, SqlError, parse_query, to_sqlite
+from sqlora.sql.parsing import MAX_CHARACTERS, ErrorKind, SqlError, parse_query, to_sqlite
 from sqlora.sql.readonly import PARTS
 from sqlora.sql.schema import Schema
 from sqlora.sql.scopes import Scopes
@@ -55,7 +55,7 @@ FORBIDDEN_FUNCTIONS = {
     "printf",
     "format",
 }
-FAULTS: tuple[tuple[str, Kind], ...] = (
+FAULTS: tuple[tuple[str, ErrorKind], ...] = (
     (r"no such table|no such view", "no such table"),
     (r"no such column|has no column|no tables specified", "no such column"),
     (r"ambiguous column", "ambiguous column"),
@@ -71,7 +71,7 @@ FAULTS: tuple[tuple[str, Kind], ...] = (
 
 
 @dataclass(frozen=True)
-class Result:
+class QueryResult:
     columns: tuple[str, ...]
     rows: list[tuple[Value, ...]]
 
@@ -114,7 +114,7 @@ class Database:
             self._connection.executemany(f"INSERT INTO {_quote(table)} VALUES ({places})", values)
         self._connection.execute("COMMIT")
 
-    def run(self, query: str, deadline: float = 2.0, max_rows: int = 10_000) -> Result:
+    def run(self, query: str, deadline: float = 2.0, max_rows: int = 10_000) -> QueryResult:
         """The query's columns and rows. Raises SqlError: "timeout" after `deadline` seconds, "too large" above
         `max_rows`.
 
@@ -140,7 +140,7 @@ class Database:
             raise SqlError("too large", f"the query needs more than {HEAP_BYTES / 2**20:.0f} MiB") from None
         except (OverflowError, ValueError) as error:  # a NUL or half a surrogate in the text
             raise SqlError("syntax", str(error)) from None
-        return Result(columns, rows)
+        return QueryResult(columns, rows)
 
     def close(self) -> None:
         self._connection.close()
@@ -218,7 +218,7 @@ def _authorise(action: int, first: str | None, second: str | None, database: str
     return sqlite3.SQLITE_OK
 
 
-def fault_kind(message: str) -> Kind:
+def fault_kind(message: str) -> ErrorKind:
     return next((kind for pattern, kind in FAULTS if re.search(pattern, message, re.IGNORECASE)), "other")
 
 

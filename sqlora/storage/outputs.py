@@ -41,24 +41,24 @@ DEEPEST = 3  # folders below one another in which runs are looked for
 
 
 @dataclass(frozen=True)
-class Kind:
+class FileKind:
     """What a file holds that SQLoRA writes: what a message calls it, and whether an existing file is such a one."""
 
     told: str
     fits: Callable[[Path], bool]
 
 
-def _rows(told: str, needed: set[str], more: set[str]) -> Kind:
+def _rows(told: str, needed: set[str], more: set[str]) -> FileKind:
     """JSON lines whose first object has the `needed` keys, and no others than `more`."""
 
     def fits(file: Path) -> bool:
         row = _first_row(file)
         return isinstance(row, dict) and needed <= row.keys() <= needed | more
 
-    return Kind(told, fits)
+    return FileKind(told, fits)
 
 
-def _headed(told: str, start: str, word: str = "") -> Kind:
+def _headed(told: str, start: str, word: str = "") -> FileKind:
     """Text that begins with `start` and has `word` near its beginning."""
 
     def fits(file: Path) -> bool:
@@ -66,7 +66,7 @@ def _headed(told: str, start: str, word: str = "") -> Kind:
             head = stream.read(HEAD).decode("utf-8", "replace")
         return head.startswith(start) and word in head
 
-    return Kind(told, fits)
+    return FileKind(told, fits)
 
 
 ANSWERS = _rows("answers of generate.py to TEST_DATA", {"question", "context", "base", "adapter"}, {"answer"})
@@ -91,7 +91,7 @@ class File:
 
     name: str
     path: Path
-    kind: Kind
+    kind: FileKind
 
     def writes(self, entry: str) -> bool:
         """Whether it is written to something of this name below it, or with "" to it itself."""
@@ -114,7 +114,7 @@ class Folder:
 
     name: str
     path: Path
-    files: dict[str, Kind | None] = field(default_factory=dict)
+    files: dict[str, FileKind | None] = field(default_factory=dict)
     patterns: tuple[str, ...] = ()
     new: bool = False
 
@@ -147,7 +147,7 @@ class Folder:
         check_writable(Path(os.path.realpath(self.path)).parent if self.new else self.path, self.name)
 
 
-def check(reads: dict[str, Path | str], *outputs: File | Folder) -> None:
+def check_outputs_are_ours(reads: dict[str, Path | str], *outputs: File | Folder) -> None:
     """Raises UserError unless a command that reads and writes these would harm nothing; then makes the folders it
     writes to.
 
@@ -208,7 +208,7 @@ def check_writable(folder: Path, name: str) -> None:
         ) from None
 
 
-def _check_file(what: str, remedy: str, path: Path, kind: Kind | None, may_be_link: bool = True) -> None:
+def _check_file(what: str, remedy: str, path: Path, kind: FileKind | None, may_be_link: bool = True) -> None:
     """Raises UserError, from `what` to `remedy`, unless a file of the kind, an empty one or none is at `path`."""
     try:
         found = path.stat() if may_be_link else path.lstat()

@@ -36,7 +36,7 @@ class _Terminal(Console):
         mute(self.file)
 
 
-console = _Terminal(quiet=not distributed.is_first())
+console = _Terminal(quiet=not distributed.is_main_process())
 # control characters of both ranges, ends of lines, halves of characters, other directions of writing, tags
 UNSAFE = re.compile(
     r"[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|\r(?!\n)|[\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
@@ -59,10 +59,10 @@ def quiet_libraries() -> None:
     transformers_logging.disable_progress_bar()
 
 
-def how_to_resume(done: str) -> str:
+def resume_hint(done: str) -> str:
     """What a script that was interrupted says last. `done` is how far it came, such as "after step 20"."""
     again = [hide_passwords(argument) for argument in sys.argv[1:] if argument != "--resume"]
-    started = "accelerate launch ..." if distributed.several() else "python"
+    started = "accelerate launch ..." if distributed.is_distributed() else "python"
     command = shlex.join([Path(sys.argv[0]).name, *again, "--resume"])
     return f"interrupted {done}; to go on: {started} {command}"
 

@@ -41,7 +41,7 @@ FINE, FAILED = 0, 1
 
 
 @dataclass(frozen=True)
-class Here:
+class RankInfo:
     """This process's number among all, and on its host; and whether the launcher asks for FSDP."""
 
     rank: int
@@ -60,7 +60,7 @@ class PeerLost(UserError):
 
     def __init__(self) -> None:
         super().__init__(
-            f"one of the {here().world} processes has ended, and the run with it; what was saved before is whole: "
+            f"one of the {rank_info().world} processes has ended, and the run with it; what was saved before is whole: "
             f"go on with --resume"
         )
 
@@ -69,7 +69,7 @@ _control: Any = None  # the group of all processes' CPUs, once they have joined
 
 
 @functools.cache
-def here() -> Here:
+def rank_info() -> RankInfo:
     """What the launcher's environment says, which `begin` hides afterwards. Needs no torch."""
 
     def read(kind: str, default: int) -> int:
@@ -77,70 +77,70 @@ def here() -> Here:
 
     world = read("world", 1)
     sharded = world > 1 and os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
-    return Here(read("rank", 0), world, read("local_rank", 0), read("local_world", 1), sharded)
+    return RankInfo(read("rank", 0), world, read("local_rank", 0), read("local_world", 1), sharded)
 
 
 def rank_and_world() -> tuple[int, int]:
     """This process's number, from 0, and how many there are. Needs no torch."""
-    return here().rank, here().world
+    return rank_info().rank, rank_info().world
 
 
-def is_first() -> bool:
+def is_main_process() -> bool:
     """Whether this process speaks and writes for all."""
-    return here().rank == 0
+    return rank_info().rank == 0
 
 
-def several() -> bool:
-    return here().world > 1
+def is_distributed() -> bool:
+    return rank_info().world > 1
 
 
-def share(rows: list[T]) -> list[T]:
+def rows_of_rank(rows: list[T]) -> list[T]:
     """This process's part of `rows`: neighbours, since rows that go well together stand together."""
     rank, world = rank_and_world()
     return rows[len(rows) * rank // world : len(rows) * (rank + 1) // world]
 
 
-def begin() -> None:
+def configure_rank() -> None:
     """Leaves this process one device, its own, and hides the launcher. To be called before torch is imported.
 
     Raises UserError for an order to accelerate that would not be carried out.
     """
-    if here().sharded and os.environ.get("FSDP_VERSION", "2") != "2":
+    if rank_info().sharded and os.environ.get("FSDP_VERSION", "2") != "2":
         raise UserError("accelerate's configuration has fsdp_version 1; set it to 2 (docs/scale.md)")
-    if here().sharded and os.environ.get("FSDP_OFFLOAD_PARAMS", "").lower() == "true":
+    if rank_info().sharded and os.environ.get("FSDP_OFFLOAD_PARAMS", "").lower() == "true":
         raise UserError("accelerate's configuration has fsdp_offload_params, which is not done here; set it to false")
-    for name in VISIBLE if several() else ():
+    for name in VISIBLE if is_distributed() else ():
         devices = os.environ.get(name, "").split(",")
         if name not in os.environ:
-            os.environ[name] = str(here().local_rank)
+            os.environ[name] = str(rank_info().local_rank)
         elif len(devices) > 1:  # of a list; one alone is this process's by its scheduler, and none is none
-            os.environ[name] = devices[here().local_rank] if here().local_rank < len(devices) else ""
+            os.environ[name] = devices[rank_info().local_rank] if rank_info().local_rank < len(devices) else ""
     names = [name for kind in NAMES.values() for name in kind]
     for name in [*os.environ]:
         if name in names or name.startswith(HIDDEN):
             del os.environ[name]
 
 
-def join(device_type: str) -> None:
+def init_process_group(device_type: str) -> None:
     """Waits until all processes are there. Raises UserError unless all have the same kind of device, each its own."""
     global _control
-    if not several() or _control is not None:
+    if not is_distributed() or _control is not None:
         return
     import torch.distributed as dist
 
     if "MASTER_ADDR" not in os.environ or "MASTER_PORT" not in os.environ:
         raise UserError("the launcher set no MASTER_ADDR and MASTER_PORT; start with accelerate launch (docs/scale.md)")
-    dist.init_process_group(BACKENDS[device_type], rank=here().rank, world_size=here().world, timeout=TIMEOUT)
+    dist.init_process_group(BACKENDS[device_type], rank=rank_info().rank, world_size=rank_info().world, timeout=TIMEOUT)
     _control = dist.new_group(backend="gloo", timeout=PATIENCE)
     kinds = [*BACKENDS]
-    found = agree(kinds.index(device_type))
+    found = all_gather_int(kinds.index(device_type))
     if len(set(found)) > 1:
         counted = ", ".join(f"{found.count(number)} on {kinds[number]}" for number in sorted(set(found)))
         raise UserError(
-            f"of the {here().world} processes {counted}; start as many on a host as it has GPUs (--num_processes of "
-            f"accelerate launch counts all hosts'), or set DEVICE (--device) to cpu"
+            f"of the {rank_info().world} processes {counted}; start as many on a host as it has GPUs "
+            f"(--num_processes of accelerate launch counts all hosts'), or set DEVICE (--device) to cpu"
         )
-    if len(set(found := agree(_device_number(device_type)))) < len(found):
+    if len(set(found := all_gather_int(_device_number(device_type)))) < len(found):
         raise UserError(
             "two processes have the same GPU; start no more on a host than CUDA_VISIBLE_DEVICES or ZE_AFFINITY_MASK "
             "gives them, or leave these unset"
@@ -156,74 +156,74 @@ def _device_number(device_type: str) -> int:
         if device_type == "cpu"
         else getattr(torch.get_device_module(device_type).get_device_properties(0), "uuid", None)
     )
-    return here().rank if uuid is None else int.from_bytes(hashlib.sha256(str(uuid).encode()).digest()[:7], "big")
+    return rank_info().rank if uuid is None else int.from_bytes(hashlib.sha256(str(uuid).encode()).digest()[:7], "big")
 
 
-def agree(number: int, patience: timedelta = TIMEOUT) -> list[int]:
+def all_gather_int(number: int, patience: timedelta = TIMEOUT) -> list[int]:
     """Every process's number, in order of rank, which are waited for so long.
 
     Raises OtherFailed if one has failed, and PeerLost if one has ended.
     """
-    return [number] if not several() else _exchange(FINE, number, patience)
+    return [number] if not is_distributed() else _exchange(FINE, number, patience)
 
 
-def largest(number: int) -> int:
-    return max(agree(number))
+def all_reduce_max(number: int) -> int:
+    return max(all_gather_int(number))
 
 
-def of_first(compute: Callable[[], T]) -> T:
+def broadcast_from_main(compute: Callable[[], T]) -> T:
     """What `compute` gives in the first process, which alone calls it, in all. The others wait for it."""
-    if not several():
+    if not is_distributed():
         return compute()
     import torch.distributed as dist
 
-    value = [compute() if is_first() else None]
-    agree(0, PATIENCE)
+    value = [compute() if is_main_process() else None]
+    all_gather_int(0, PATIENCE)
     with _peers():
         dist.broadcast_object_list(value, src=0, group=_control)
     return value[0]
 
 
-def first_on_host(compute: Callable[[], T]) -> T:
+def local_main_process_first(compute: Callable[[], T]) -> T:
     """What `compute` gives: in each host's first process first, so that the others find what it kept on the disk."""
-    return _in_turn(compute, here().local_rank == 0)
+    return _in_turn(compute, rank_info().local_rank == 0)
 
 
-def first_of_all(compute: Callable[[], T]) -> T:
+def main_process_first(compute: Callable[[], T]) -> T:
     """The same where all hosts see what is kept."""
-    return _in_turn(compute, is_first())
+    return _in_turn(compute, is_main_process())
 
 
 def _in_turn(compute: Callable[[], T], goes_first: bool) -> T:
     if not goes_first:
-        agree(0, PATIENCE)
+        all_gather_int(0, PATIENCE)
     value = compute()
     if goes_first:
-        agree(0, PATIENCE)
+        all_gather_int(0, PATIENCE)
     return value
 
 
-def gather(value: bytes) -> list[bytes] | None:
+def gather_bytes(value: bytes) -> list[bytes] | None:
     """Every process's value, in the first process; None in the others."""
-    if not several():
+    if not is_distributed():
         return [value]
     import torch.distributed as dist
 
-    agree(0, PATIENCE)
-    values = [b""] * here().world if is_first() else None
+    all_gather_int(0, PATIENCE)
+    values = [b""] * rank_info().world if is_main_process() else None
     with _peers():
         dist.gather_object(value, values, dst=0, group=_control)
     return values
 
 
-def add_up(tensors: list[torch.Tensor]) -> None:
+def all_reduce_sum(tensors: list[torch.Tensor]) -> None:
     """Replaces each tensor by its sum over the processes. All are of one type and on one device."""
-    if not several():
+    if not is_distributed():
         return
     import torch
     import torch.distributed as dist
 
-    agree(0)  # so that none waits on its device for one that has failed
+    all_gather_int(0)  # so that none waits on its device for one that has failed
     flat = torch.cat([tensor.flatten() for tensor in tensors])
     with _peers():
         dist.all_reduce(flat)
@@ -231,7 +231,7 @@ def add_up(tensors: list[torch.Tensor]) -> None:
         tensor.copy_(total.view_as(tensor))
 
 
-def confess(timeout: timedelta) -> list[int]:
+def report_failure(timeout: timedelta) -> list[int]:
     """Tells the others, who wait for this process, that it has failed; gives the ranks of all that have.
 
     Raises PeerLost if they do not listen within `timeout`.
@@ -239,13 +239,13 @@ def confess(timeout: timedelta) -> list[int]:
     return [rank for rank, status in enumerate(_exchange(FAILED, 0, timeout)) if status == FAILED]
 
 
-def is_joined() -> bool:
+def is_initialised() -> bool:
     return _control is not None
 
 
 def peer_lost(error: Exception) -> PeerLost | None:
     """PeerLost, also for what torch raises where FSDP waits for a process that has ended; None for other errors."""
-    if isinstance(error, PeerLost) or not is_joined():
+    if isinstance(error, PeerLost) or not is_initialised():
         return error if isinstance(error, PeerLost) else None
     from torch.distributed import DistError
 
@@ -253,10 +253,10 @@ def peer_lost(error: Exception) -> PeerLost | None:
     return PeerLost() if said or isinstance(error, DistError) else None
 
 
-def part() -> None:
+def destroy_process_group() -> None:
     """Ends what holds the processes together, once all have done their work."""
     global _control
-    if is_joined():
+    if is_initialised():
         import torch.distributed as dist
 
         _control = None
@@ -269,7 +269,7 @@ def _exchange(status: int, number: int, timeout: timedelta) -> list[int]:
     import torch.distributed as dist
 
     mine = torch.tensor([status, number], dtype=torch.int64)
-    all_ = [torch.empty_like(mine) for _ in range(here().world)]
+    all_ = [torch.empty_like(mine) for _ in range(rank_info().world)]
     with _peers():
         dist.all_gather(all_, mine, group=_control, async_op=True).wait(timeout)
     statuses, numbers = zip(*(pair.tolist() for pair in all_), strict=True)

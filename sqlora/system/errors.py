@@ -85,12 +85,12 @@ def exit_on_user_error() -> Iterator[None]:
     """
 
     def terminate(number: int, frame: object) -> None:
-        leave_terminal(number)
+        detach_from_terminal(number)
         raise Interrupted(number)
 
     _open_streams()
     for number in (signal.SIGTERM, HANG_UP):
-        if is_heard(number):
+        if is_handled(number):
             signal.signal(number, terminate)
     try:
         yield
@@ -102,17 +102,17 @@ def exit_on_user_error() -> Iterator[None]:
     except (UserError, OSError) as error:
         if (told := as_user_error(error)) is None:
             raise
-        sys.exit(tell(told))
+        sys.exit(print_user_error(told))
     except KeyboardInterrupt as error:
-        sys.exit(tell_interrupt(error))
+        sys.exit(print_interrupt(error))
 
 
-def is_heard(number: int | None) -> bool:
+def is_handled(number: int | None) -> bool:
     """Whether the system has this signal and whoever started this process (nohup) does not have it ignored."""
     return number is not None and signal.getsignal(number) is not signal.SIG_IGN
 
 
-def leave_terminal(number: int) -> None:
+def detach_from_terminal(number: int) -> None:
     """After SIGHUP the terminal may be gone, and writing to it would fail."""
     if number == HANG_UP:
         for stream in (sys.stdout, sys.stderr):
@@ -148,13 +148,13 @@ def as_user_error(error: BaseException) -> UserError | None:
     return error if isinstance(error, UserError) else None
 
 
-def told_with_place(error: Exception) -> str:
+def error_with_location(error: Exception) -> str:
     """An unforeseen error in one line, with the line of code that raised it."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]} ({Path(place.filename).name}:{place.lineno})"
 
 
-def tell(error: UserError) -> int:
+def print_user_error(error: UserError) -> int:
     """Prints it, and returns the exit status that goes with it."""
     _print_error(f"error: {error}")
     return 2
@@ -173,7 +173,7 @@ def run_command(command, arguments: list[str] | None) -> object:
             raise KeyboardInterrupt from None
 
 
-def tell_interrupt(error: KeyboardInterrupt) -> int:
+def print_interrupt(error: KeyboardInterrupt) -> int:
     """Prints what became of the work, and returns the exit status that goes with the signal."""
     _print_error(str(error) or "stopped")
     return interrupt_status(error)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 
 from sqlora.system import distributed
-from sqlora.system.errors import HANG_UP, Interrupted, is_heard, leave_terminal
+from sqlora.system.errors import HANG_UP, Interrupted, detach_from_terminal, is_handled
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, HANG_UP)
 # after a signal, in which another is the same one: a key held down, a program that sends it in a loop
@@ -34,15 +34,15 @@ def graceful(tell) -> Iterator[Stop]:
     def handle(number: int, frame: object) -> None:
         nonlocal since
         last, since = since, time.monotonic()
-        if stop.signal and since < last + (REPEATED_SECONDS if distributed.several() else BURST_SECONDS):
+        if stop.signal and since < last + (REPEATED_SECONDS if distributed.is_distributed() else BURST_SECONDS):
             return
         if stop.signal:
             raise Interrupted(number, "stopped at once")
-        leave_terminal(number)
+        detach_from_terminal(number)
         stop.signal = number
         tell(told(number))
 
-    before = {number: signal.signal(number, handle) for number in SIGNALS if is_heard(number)}
+    before = {number: signal.signal(number, handle) for number in SIGNALS if is_handled(number)}
     try:
         yield stop
     finally:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import torch
 
 from sqlora.model import architecture, precision
+from sqlora.model.backend import backend
 from sqlora.model.reference import faults_in_one_line, reference_model
 from sqlora.system.errors import UserError
 from sqlora.training.packing import packed_batches, plan
@@ -14,7 +15,7 @@ from sqlora.training.packing import packed_batches, plan
 DROPPED = 0.1  # by which a gradient's norm may differ where each way draws its own dropout
 
 
-def check_training(model, form: plan.Form) -> None:
+def check_training(model, form: plan.PackingPlan) -> None:
     """Raises UserError unless two rows' loss and gradient norm are those of the model as transformers runs it: each row
     by itself, the model's own loss, attention by its definition (eager), nothing compiled.
 
@@ -23,13 +24,14 @@ def check_training(model, form: plan.Form) -> None:
     with faults_in_one_line(
         model, "trained", "try LOW_BIT (--low-bit) none or other LORA_TARGETS (--lora-targets), or "
     ):
-        # In evaluation nothing is dropped. But a compiled layer would be compiled anew for it; there both ways drop,
-        # which leaves the loss as it is, since a fresh adapter adds nothing to it.
-        drops = form.compiled and not architecture.own_dropout(model.config)
-        ours = _measured(model, drops, lambda: plan.trial(model, form))
+        # In evaluation mode there is no dropout. But a compiled layer would be compiled anew for it, and a backend may
+        # have no gradient there; then both sides use dropout, which leaves the loss as it is, since a fresh adapter
+        # adds nothing to it.
+        drops = (form.compiled or not backend.GRADIENT_IN_EVAL) and not architecture.own_dropout(model.config)
+        ours = _measured(model, drops, lambda: plan.trial_loss(model, form))
         with reference_model(model):
             theirs = _measured(model, drops, lambda: _plain_loss(model, plan.trial_rows(model, form)))
-    dtype, config = model.get_input_embeddings().weight.dtype, model.config
+    dtype, config = backend.rounding(model), model.config
     layers, size = getattr(config, "num_hidden_layers", 1), getattr(config, "hidden_size", 1)
     limits = (precision.limit_of_loss(dtype, size), precision.limit_of_gradient(dtype, size, layers) + drops * DROPPED)
     for name, one, other, most in zip(("summed loss", "gradient norm"), ours, theirs, limits, strict=True):
@@ -49,7 +51,7 @@ def _measured(model, training: bool, compute) -> tuple[float, float]:
         return loss, torch.stack(gradients).norm().item() if gradients else 0.0
 
 
-def _plain_loss(model, rows: list[packed_batches.Row]) -> torch.Tensor:
+def _plain_loss(model, rows: list[packed_batches.TokenisedExample]) -> torch.Tensor:
     """The sum over all targets, by the model's own loss for each row, a mean; its gradients are left."""
     total = torch.zeros((), device=model.device)
     for row in rows:

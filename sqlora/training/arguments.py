@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib.util
 
 import torch
+from transformers import TrainingArguments
 
 from sqlora.model.device import Device
-from sqlora.model.transformers_compat import TrainingArguments
+from sqlora.model.transformers_compat import make_training_arguments
 from sqlora.settings.settings import Settings
 from sqlora.system import distributed
 from sqlora.system.errors import UserError
@@ -23,15 +24,15 @@ def check_tracker(name: str) -> None:
 
 def check_batch(size: int) -> None:
     """Raises UserError unless each process gets a row of BATCH_SIZE."""
-    if size < distributed.here().world:
+    if size < distributed.rank_info().world:
         raise UserError(
-            f"BATCH_SIZE (--batch-size) is {size}, which {distributed.here().world} processes are to share; raise it "
-            f"to that number at least"
+            f"BATCH_SIZE (--batch-size) is {size}, which {distributed.rank_info().world} processes are to share; "
+            f"raise it to that number at least"
         )
 
 
 def training_arguments(settings: Settings, device: Device) -> TrainingArguments:
-    arguments = TrainingArguments(
+    arguments = make_training_arguments(
         output_dir=settings.CHECKPOINT_DIR,
         max_steps=settings.MAX_STEPS,
         per_device_train_batch_size=settings.BATCH_SIZE,
@@ -65,7 +66,7 @@ def training_arguments(settings: Settings, device: Device) -> TrainingArguments:
         accelerator_config={"non_blocking": device.type != "cpu"},
         remove_unused_columns=False,
         label_names=["labels"],
-        report_to=settings.REPORT_TO if distributed.is_first() else "none",
+        report_to=settings.REPORT_TO if distributed.is_main_process() else "none",
         disable_tqdm=True,
     )
     # One process, one device: a quantised model cannot be copied to further GPUs, as Trainer would do with more in

@@ -34,7 +34,7 @@ class SavingTrainer(Trainer):
         return regular and super()._determine_best_metric(metrics, trial)
 
     def _load_best_model(self) -> None:
-        if not self.interrupted and distributed.is_first():  # an interrupted run's adapter is the one so far
+        if not self.interrupted and distributed.is_main_process():  # an interrupted run's adapter is the one so far
             super()._load_best_model()
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
@@ -56,7 +56,7 @@ class SavingTrainer(Trainer):
             self.state.best_model_checkpoint = str(folder)
         with atomic.writing(folder):
             states = self._gather_rng_states()
-        if distributed.is_first():
+        if distributed.is_main_process():
             self._write_checkpoint(folder, states)
         self.seconds_aside += time.perf_counter() - start
 
@@ -90,10 +90,10 @@ class SavingTrainer(Trainer):
         """
         with self._scratch() as folder:
             self._save_rng_state(folder)
-            return distributed.gather(Path(folder, RNG).read_bytes())
+            return distributed.gather_bytes(Path(folder, RNG).read_bytes())
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        rank = distributed.here().rank
+        rank = distributed.rank_info().rank
         if checkpoint is None or rank == 0:
             super()._load_rng_state(checkpoint)
         elif (own := Path(checkpoint, _rng_name(rank))).is_file():  # the run may have had fewer processes

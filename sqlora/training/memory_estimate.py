@@ -24,13 +24,13 @@ from sqlora.settings.settings import Settings
 from sqlora.system import distributed
 from sqlora.training import pass_bytes, samplers
 from sqlora.training.packing import packed_batches
-from sqlora.training.packing.plan import Form
+from sqlora.training.packing.plan import PackingPlan
 from sqlora.training.pass_bytes import PassBytes
 
 CPU_TOKENS = 16_384  # most in a pass on a CPU, whose speed grows little beyond
 MOST_TOKENS = 1 << 20
 ROOMY = 3  # times what a pass takes: where so much is free, the memory's holes do no harm
-SHARE = 0.85  # of the free memory that passes may take; the rest is for what the allocator cannot use
+TRAINING_SHARE = 0.85  # of the free memory that passes may take; the rest is for what the allocator cannot use
 # with double quantisation (Dettmers et al. 2023, section 3)
 WEIGHT_BYTES = {
     "nf4": 0.5 + 0.127 / 8,
@@ -54,10 +54,10 @@ class Estimate:
     pass_tokens: int
 
 
-def estimate(base: BaseModel, train: Tokenised, settings: Settings, device: Device, form: Form) -> Estimate:
+def estimate(base: BaseModel, train: Tokenised, settings: Settings, device: Device, form: PackingPlan) -> Estimate:
     """Of a run with these settings; nothing is loaded."""
     model = without_weights(base, settings)
-    sharing = distributed.here().world if distributed.here().sharded else 1
+    sharing = distributed.rank_info().world if distributed.rank_info().sharded else 1
     weights, trained, linear = model_bytes(model, settings, device.dtype, sharing)
     fixed = weights + trained + (peak_memory("cpu") if device.type == "cpu" else 0)
     a_pass = predicted(model.to(device.dtype), train.rows, settings, form)
@@ -65,9 +65,9 @@ def estimate(base: BaseModel, train: Tokenised, settings: Settings, device: Devi
     size = settings.BATCH_SIZE
     sampler = samplers.make_sampler(train.rows, form.name, settings)
     rows = [train.rows[i] for i in itertools.islice(sampler, SAMPLE * size)]
-    batches = [distributed.share(rows[start : start + size]) for start in range(0, len(rows), size)]
+    batches = [distributed.rows_of_rank(rows[start : start + size]) for start in range(0, len(rows), size)]
     built = [
-        [one["input_ids"].numel() for one in packed_batches.make_passes(batch, form.name, most)]
+        [one["input_ids"].numel() for one in packed_batches.make_batches(batch, form.name, most)]
         for batch in batches
         if batch
     ]
@@ -107,7 +107,7 @@ def model_bytes(model: PeftModel, settings: Settings, dtype: torch.dtype, sharin
     return weights, trained * TRAINED_BYTES, linear
 
 
-def predicted(model, rows: list[packed_batches.Row], settings: Settings, form: Form) -> PassBytes:
+def predicted(model, rows: list[packed_batches.TokenisedExample], settings: Settings, form: PackingPlan) -> PassBytes:
     """What passes over such rows take, by a model on the meta device, in the dtype that it will have."""
     if form.compiled and hasattr(model.config, "num_attention_heads"):
         return PassBytes(0.0, compiled_token_bytes(model, settings))
@@ -160,16 +160,18 @@ def _logit_bytes(config, settings: Settings, dtype: torch.dtype) -> float:
     return config.vocab_size * (dtype.itemsize + 3 * 4) * (1 if settings.TRAIN_ON_INPUTS else TARGET_SHARE)
 
 
-class Room:
+class TokenBudget:
     """How many tokens may go through the loaded model at once: as many as the free memory holds, by what passes
     took.
     """
 
-    def __init__(self, model, rows: list[packed_batches.Row], settings: Settings, device: Device, form: Form) -> None:
+    def __init__(
+        self, model, rows: list[packed_batches.TokenisedExample], settings: Settings, device: Device, form: PackingPlan
+    ) -> None:
         trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         self.device, self.settings = device, settings
         # a base that is spread is not gathered for a trial
-        untried = not backend.TAKES_ATTENTION or distributed.here().sharded
+        untried = not backend.TAKES_ATTENTION or distributed.rank_info().sharded
         give_memory_back(always=True)
         seen = None if untried else pass_bytes.measured(model, rows, form)
         self.a_pass = seen or PassBytes(0.0, compiled_token_bytes(model, settings))
@@ -192,7 +194,7 @@ def fitting_tokens(a_pass: PassBytes, beside: float, device: Device, settings: S
     """Tokens of a pass that the free memory holds `beside` so many bytes; at least those of a row, which must go
     through.
     """
-    tokens = max(settings.MAX_LENGTH, a_pass.tokens(SHARE * available_memory(device.type) - beside))
+    tokens = max(settings.MAX_LENGTH, a_pass.tokens(TRAINING_SHARE * available_memory(device.type) - beside))
     return min(tokens, CPU_TOKENS if device.type == "cpu" else MOST_TOKENS)
 
 

@@ -38,7 +38,7 @@ class PassBytes:
         return int(max(0.0, room - self.fixed) / self.token)
 
 
-def counted(model, rows: list[packed_batches.Row], form: plan.Form) -> PassBytes:
+def counted(model, rows: list[packed_batches.TokenisedExample], form: plan.PackingPlan) -> PassBytes:
     """Of a model on the meta device: what autograd keeps of a forward pass, and the gradients of the logits."""
     base = model.get_base_model()
     base.set_attn_implementation(attention.PREFIX_ATTENTION if form.name == "prefix" else COUNTED_ATTENTION)
@@ -46,7 +46,7 @@ def counted(model, rows: list[packed_batches.Row], form: plan.Form) -> PassBytes
         parameter.data = parameter.data.to(base.dtype)  # as autocast has them
     weights = {_storage(tensor) for tensor in (*model.parameters(), *model.buffers())}
 
-    def count(inputs: packed_batches.Pass) -> float:
+    def count(inputs: packed_batches.PackedBatch) -> float:
         kept: dict[int, torch.Tensor] = {}
 
         def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -62,7 +62,7 @@ def counted(model, rows: list[packed_batches.Row], form: plan.Form) -> PassBytes
     return _from_two(count, rows, form)
 
 
-def measured(model, rows: list[packed_batches.Row], form: plan.Form) -> PassBytes | None:
+def measured(model, rows: list[packed_batches.TokenisedExample], form: plan.PackingPlan) -> PassBytes | None:
     """Of the loaded model, by forward and backward passes that leave nothing behind; None where the system does not
     tell, or
     the memory does not hold them."""
@@ -74,7 +74,7 @@ def measured(model, rows: list[packed_batches.Row], form: plan.Form) -> PassByte
         return None
 
 
-def taken(model, inputs: packed_batches.Pass) -> int:
+def taken(model, inputs: packed_batches.PackedBatch) -> int:
     """Bytes at the peak of one forward and backward pass, beside what is held before."""
     inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
     on_cpu = model.device.type == "cpu"
@@ -88,21 +88,25 @@ def taken(model, inputs: packed_batches.Pass) -> int:
 
 
 def _from_two(
-    bytes_of: Callable[[packed_batches.Pass], float], rows: list[packed_batches.Row], form: plan.Form
+    bytes_of: Callable[[packed_batches.PackedBatch], float],
+    rows: list[packed_batches.TokenisedExample],
+    form: plan.PackingPlan,
 ) -> PassBytes:
     small, large = ((inputs["input_ids"].numel(), bytes_of(inputs)) for inputs in _two_passes(rows, form))
     token = max(1.0, (large[1] - small[1]) / max(1, large[0] - small[0]))
     return PassBytes(max(0.0, small[1] - token * small[0]), token)
 
 
-def _two_passes(rows: list[packed_batches.Row], form: plan.Form) -> list[packed_batches.Pass]:
+def _two_passes(
+    rows: list[packed_batches.TokenisedExample], form: plan.PackingPlan
+) -> list[packed_batches.PackedBatch]:
     """A pass of rows of ordinary length, and one of a few times as many; of few rows the smaller has their
     beginnings.
     """
     ordinary = sorted(rows, key=lambda row: len(row["input_ids"]))[len(rows) // 2 :]
 
-    def first(tokens: int) -> list[packed_batches.Row]:
-        taken: list[packed_batches.Row] = []
+    def first(tokens: int) -> list[packed_batches.TokenisedExample]:
+        taken: list[packed_batches.TokenisedExample] = []
         while len(taken) < len(ordinary) and sum(len(row["input_ids"]) for row in taken) < tokens:
             taken.append(ordinary[len(taken)])
         return taken
@@ -121,12 +125,12 @@ def _two_passes(rows: list[packed_batches.Row], form: plan.Form) -> list[packed_
     elif len(few) == len(many):
         few = many[: len(many) // GROWTH]
     return [
-        packed_batches.make_passes(part, "off" if form.name == "alone" else form.name, sys.maxsize)[0]
+        packed_batches.make_batches(part, "off" if form.name == "alone" else form.name, sys.maxsize)[0]
         for part in (few, many)
     ]
 
 
-def _on_meta(inputs: packed_batches.Pass) -> packed_batches.Pass:
+def _on_meta(inputs: packed_batches.PackedBatch) -> packed_batches.PackedBatch:
     """With a mask that says nothing, so that transformers does not look into one of its own."""
     moved = {name: tensor.to("meta") for name, tensor in inputs.items() if name != "ends"}
     size = inputs["input_ids"].shape[1]

@@ -32,7 +32,9 @@ RUN = {METRICS: outputs.LOGGED_STEPS, CURVE: None, PAGE: outputs.WEB_PAGE, EVALU
 def check_outputs(settings: Settings) -> None:
     """Raises UserError unless finetune.py may write to both its folders, and can; see outputs.py."""
     ((name, path),) = _named(settings, "MODEL_PATH")
-    outputs.check(reads(settings, TRAINED_ON), run_output(settings), outputs.Folder(name, path, ADAPTER))
+    outputs.check_outputs_are_ours(
+        reads(settings, TRAINED_ON), run_output(settings), outputs.Folder(name, path, ADAPTER)
+    )
 
 
 def check_answers(settings: Settings) -> None:
@@ -42,7 +44,7 @@ def check_answers(settings: Settings) -> None:
         "SAVE_FEEDBACK": outputs.TRAINING_ROWS,
     }
     files = _named(settings, *(name for name in kinds if getattr(settings, name)))
-    outputs.check(
+    outputs.check_outputs_are_ours(
         reads(settings, ANSWERED),
         run_output(settings),
         *(outputs.File(name, path, kinds[name.partition(" ")[0]]) for name, path in files),
@@ -82,7 +84,7 @@ def locked(settings: Settings) -> Iterator[None]:
 
     Of several processes the first, which alone writes, holds them. Raises UserError if another run holds one.
     """
-    if not distributed.is_first():
+    if not distributed.is_main_process():
         yield
         return
     with contextlib.ExitStack() as held:
@@ -129,7 +131,7 @@ def check_alike(fingerprint: dict) -> None:
     }
     for name, value in told.items():
         digits = hashlib.sha256(value.encode()).hexdigest()[:15]  # as many as fit a number that is exchanged
-        if len(set(distributed.agree(int(digits, 16)))) > 1:
+        if len(set(distributed.all_gather_int(int(digits, 16)))) > 1:
             raise UserError(
                 f"{name} is not the same for all processes; give every host the same files and the same command"
             )

@@ -41,7 +41,7 @@ class RunLog(TrainerCallback):
         self.rows_at_mark = self.trainer.rows_seen
         self.aside_at_mark = 0.0
         self.bar = self.progress.add_task("training", total=state.max_steps, completed=state.global_step)
-        if not distributed.is_first():
+        if not distributed.is_main_process():
             return
         goes_on = state.global_step and self.path.is_file()  # a checkpoint may have been copied without it
         lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] if goes_on else []
@@ -54,7 +54,7 @@ class RunLog(TrainerCallback):
 
     def on_step_end(self, args, state, control, **_) -> None:
         self.progress.update(self.bar, completed=state.global_step)
-        signal = distributed.largest(self.trainer.stop.signal)
+        signal = distributed.all_reduce_max(self.trainer.stop.signal)
         if state.global_step >= state.max_steps:
             control.should_log = control.should_evaluate = control.should_save = True
         elif signal:
@@ -72,7 +72,7 @@ class RunLog(TrainerCallback):
             now, aside, rows = time.perf_counter(), self.trainer.seconds_aside, self.trainer.rows_seen
             seconds = now - self.mark - (aside - self.aside_at_mark)
             self.entry["rows_per_second"] = round((rows - self.rows_at_mark) / seconds, 3)
-            self.entry["peak_memory_bytes"] = distributed.largest(peak_memory(self.device.type))
+            self.entry["peak_memory_bytes"] = distributed.all_reduce_max(peak_memory(self.device.type))
             self.mark, self.aside_at_mark, self.rows_at_mark = now, aside, rows
 
     def on_train_end(self, args, state, control, **_) -> None:
@@ -80,7 +80,7 @@ class RunLog(TrainerCallback):
         seconds = self.seconds()
         self.last["rows_per_second"] = round(self.trainer.rows_seen / seconds, 3)
         self.last["train_seconds"] = round(seconds, 1)
-        self.last["peak_memory_bytes"] = distributed.largest(peak_memory(self.device.type))
+        self.last["peak_memory_bytes"] = distributed.all_reduce_max(peak_memory(self.device.type))
         if not self.trainer.interrupted:
             self.last["best_step"] = state.best_global_step
             self.last["best_eval_loss"] = state.best_metric
@@ -89,7 +89,7 @@ class RunLog(TrainerCallback):
         """Writes what was logged of the last step; before its checkpoint is written, which it must not be without."""
         if "loss" not in self.entry and "eval_loss" not in self.entry:
             return
-        if distributed.is_first():
+        if distributed.is_main_process():
             with writing(self.path), self.path.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(self.entry) + "\n")
         console.print(_line(self.entry, self.trainer.state.max_steps), highlight=False, soft_wrap=True)

@@ -13,10 +13,10 @@ from torch.utils.data import Sampler
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from sqlora.settings.settings import Settings
-from sqlora.training.packing.packed_batches import Row
+from sqlora.training.packing.packed_batches import TokenisedExample
 
 
-def make_sampler(rows: list[Row], form: str, settings: Settings) -> Shuffled:
+def make_sampler(rows: list[TokenisedExample], form: str, settings: Settings) -> Shuffled:
     """The order for a form of packing.make_passes."""
     if settings.STREAMING:  # rows come as they are read
         return Shuffled(rows, settings.SEED, settings.BATCH_SIZE)
@@ -30,7 +30,7 @@ def make_sampler(rows: list[Row], form: str, settings: Settings) -> Shuffled:
 class Shuffled(Sampler[int]):
     """All rows at random, whatever the batch."""
 
-    def __init__(self, rows: list[Row], seed: int, batch_size: int):
+    def __init__(self, rows: list[TokenisedExample], seed: int, batch_size: int):
         self.rows = rows
         self.seed = seed
         self.batch_size = batch_size

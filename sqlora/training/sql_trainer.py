@@ -43,9 +43,9 @@ class Rows:
     Not a list, which would be searched for tensors, number by number.
     """
 
-    rows: list[packed_batches.Row]
+    rows: list[packed_batches.TokenisedExample]
     most_tokens: int
-    last: packed_batches.Row
+    last: packed_batches.TokenisedExample
 
 
 class SqlTrainer(SavingTrainer):
@@ -63,13 +63,13 @@ class SqlTrainer(SavingTrainer):
         base: BaseModel,
         fingerprint: dict,
         splits: TokenisedSplits,
-        form: plan.Form,
+        form: plan.PackingPlan,
     ):
         self.base = base
         self.fingerprint = fingerprint
         self.form = form
         self.settings = settings
-        self.room = memory_estimate.Room(model, splits.validation.rows, settings, device, form)
+        self.room = memory_estimate.TokenBudget(model, splits.validation.rows, settings, device, form)
         self.most_tokens = self.room.most_tokens
         self.stop = signals.Stop()
         self.stopped_by = 0  # the signal that ended the run, in whichever process it came
@@ -104,8 +104,10 @@ class SqlTrainer(SavingTrainer):
         """
         if checkpoint:
             self._take_up(json.loads((checkpoint / PROGRESS).read_text(encoding="utf-8")))
-        if distributed.several():
-            torch.manual_seed(self.settings.SEED + distributed.here().rank)  # the rows of each have their own dropout
+        if distributed.is_distributed():
+            torch.manual_seed(
+                self.settings.SEED + distributed.rank_info().rank
+            )  # the rows of each have their own dropout
         with self.run_log.progress:  # which gives the terminal back, however the run ends
             try:
                 super().train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -123,11 +125,11 @@ class SqlTrainer(SavingTrainer):
                     f"see to the device, then go on with --resume"
                 ) from error
 
-    def collate(self, rows: list[packed_batches.Row]) -> dict[str, object]:
+    def collate(self, rows: list[packed_batches.TokenisedExample]) -> dict[str, object]:
         """A micro-batch: the lengths of its rows and the number of their targets, in all processes; the passes of this
         one's.
         """
-        share = distributed.share(rows)
+        share = distributed.rows_of_rank(rows)
         return {
             "lengths": torch.tensor([len(row["input_ids"]) for row in rows]),
             "targets": packed_batches.count_targets(rows),
@@ -135,12 +137,14 @@ class SqlTrainer(SavingTrainer):
             "rows": Rows(share, self.most_tokens, rows[-1]),
         }
 
-    def _make_passes(self, rows: list[packed_batches.Row], most_tokens: int) -> list[packed_batches.Pass]:
+    def _make_passes(
+        self, rows: list[packed_batches.TokenisedExample], most_tokens: int
+    ) -> list[packed_batches.PackedBatch]:
         size = self.settings.BATCH_SIZE  # of which a Trainer may bring several at once (see legacy.py)
         return [
             one
             for start in range(0, len(rows), size)
-            for one in packed_batches.make_passes(rows[start : start + size], self.form.name, most_tokens)
+            for one in packed_batches.make_batches(rows[start : start + size], self.form.name, most_tokens)
         ]
 
     def _get_train_sampler(self, train_dataset=None) -> samplers.Shuffled:
@@ -171,11 +175,11 @@ class SqlTrainer(SavingTrainer):
 
         loss = self._within_memory(inputs, lambda inputs: self._backward(model, inputs, num_items_in_batch), undo)
         self.unchecked.append((self.state.global_step + 1, loss))
-        if distributed.several() and self.accelerator.sync_gradients:
+        if distributed.is_distributed() and self.accelerator.sync_gradients:
             for parameter in trained:
                 if parameter.grad is None:  # there were fewer rows than processes
                     parameter.grad = torch.zeros_like(parameter)
-            distributed.add_up([parameter.grad for parameter in trained])
+            distributed.all_reduce_sum([parameter.grad for parameter in trained])
         return loss
 
     def evaluation_loop(
@@ -190,7 +194,7 @@ class SqlTrainer(SavingTrainer):
             targets += inputs["targets"]
             rows += len(inputs["lengths"])
         total = torch.stack(losses).sum()
-        distributed.add_up([total])
+        distributed.all_reduce_sum([total])
         return EvalLoopOutput(None, None, {f"{metric_key_prefix}_loss": total.item() / targets}, rows)
 
     def _backward(self, model, inputs, num_items_in_batch) -> torch.Tensor:
@@ -230,11 +234,11 @@ class SqlTrainer(SavingTrainer):
                 break
             except torch.OutOfMemoryError:
                 longest = max(one["input_ids"].numel() for one in inputs["passes"])
-                if distributed.here().sharded:
+                if distributed.rank_info().sharded:
                     raise UserError(
                         f"a pass of {longest:,} tokens did not fit into the memory of process "
-                        f"{distributed.here().rank}; set MAX_TOKENS_PER_PASS (--max-tokens-per-pass) to less, or turn "
-                        f"GRADIENT_CHECKPOINTING on; what was saved before is whole: go on with --resume"
+                        f"{distributed.rank_info().rank}; set MAX_TOKENS_PER_PASS (--max-tokens-per-pass) to less, "
+                        f"or turn GRADIENT_CHECKPOINTING on; what was saved before is whole: go on with --resume"
                     ) from None
             # Not where the error is caught, since it holds on to what was computed.
             undo()
@@ -261,10 +265,10 @@ class SqlTrainer(SavingTrainer):
 
     def _in_step(self, inputs: dict) -> dict:
         """With as many passes as any process has, where they go through the base's layers together."""
-        if not distributed.here().sharded:
+        if not distributed.rank_info().sharded:
             return inputs
         made = inputs["passes"]
-        missing = distributed.largest(len(made)) - len(made)
+        missing = distributed.all_reduce_max(len(made)) - len(made)
         (one,) = self._make_passes([inputs["rows"].last], self.most_tokens)
         empty = one | {"weights": torch.zeros_like(one["weights"])}  # it counts for nothing
         return inputs | {"passes": [*made, *missing * [empty]]}
@@ -279,7 +283,7 @@ class SqlTrainer(SavingTrainer):
         steps, losses = zip(*self.unchecked, strict=True)
         self.unchecked = []
         total = torch.stack(losses)
-        distributed.add_up([total])
+        distributed.all_reduce_sum([total])
         for step, loss in zip(steps, total.tolist(), strict=True):
             if not math.isfinite(loss) or loss == 0.0:
                 raise bad_loss("loss", loss, step)

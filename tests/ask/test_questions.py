@@ -147,10 +147,10 @@ def test_tables_that_do_not_fit_are_named(make_settings, llama_tokenizer, schola
 
 
 def test_long_results_are_cut_and_counted(capsys):
-    from sqlora.sql.sandbox import Result
+    from sqlora.sql.sandbox import QueryResult
 
     rows = [(number, None, "\x1b[31mred") for number in range(70)]
-    asking.print_rows(Result(("a", "b", "c"), rows), True, "table")
+    asking.print_rows(QueryResult(("a", "b", "c"), rows), True, "table")
     told = capsys.readouterr().out
     assert "and 20 more; there are more than 70 rows" in told
     assert "NULL" in told
@@ -172,13 +172,13 @@ HOSTILE = (
 
 @pytest.mark.parametrize("form", ["table", "csv", "json"])
 def test_names_and_cells_of_a_database_reach_the_terminal_without_what_it_obeys(form, capsys):
-    from sqlora.sql.sandbox import Result
+    from sqlora.sql.sandbox import QueryResult
     from sqlora.system.console import UNSAFE, note, print_facts, print_json
 
     for text in HOSTILE:
         note(f"{text} cannot be read")
         print_facts({"database": text})
-        asking.print_rows(Result((text,), [(text,), (None,)]), False, form)
+        asking.print_rows(QueryResult((text,), [(text,), (None,)]), False, form)
         if form == "json":
             print_json({"columns": [text], "rows": [[text]]})
             told = capsys.readouterr().out
@@ -207,10 +207,10 @@ def test_names_of_a_database_file_in_notes_and_errors(ask, tmp_path, capsys):
 
 
 def test_large_cells_and_many_columns_are_cut_for_the_terminal_alone(capsys):
-    from sqlora.sql.sandbox import Result
+    from sqlora.sql.sandbox import QueryResult
 
-    cells = Result(("id", "text"), [(1, "x" * 9_000_000), (2, "y" * 9_000_000)])
-    columns = Result(tuple(f"c{i}" for i in range(400)), [tuple(range(400))] * 50)
+    cells = QueryResult(("id", "text"), [(1, "x" * 9_000_000), (2, "y" * 9_000_000)])
+    columns = QueryResult(tuple(f"c{i}" for i in range(400)), [tuple(range(400))] * 50)
     start = time.process_time()
     asking.print_rows(cells, False, "table")
     asking.print_rows(columns, False, "table")

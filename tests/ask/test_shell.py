@@ -168,7 +168,7 @@ def test_feedback_keeps_every_line_that_it_does_not_replace(tmp_path):
     )
     keeper = SimpleNamespace(asker=SimpleNamespace(live=live), feedback=link)
     shell.Shell._keep(
-        keeper, questions.Answer(rows[1]["question"], rows[1]["context"], "", None, (), ()), "SELECT a FROM t"
+        keeper, questions.LiveAnswer(rows[1]["question"], rows[1]["context"], "", None, (), ()), "SELECT a FROM t"
     )
     changed = json.dumps(rows[1] | {"answer": "SELECT a FROM t"}, ensure_ascii=False).encode()
     assert file.read_bytes() == b"\n".join([lines[0], b'{"caf\xe9', lines[2], changed, b""])

@@ -15,7 +15,7 @@ from sqlora.training.packing import packed_batches, plan
 
 FLOAT32, BFLOAT16 = (device.choose_device("cpu", dtype) for dtype in ("float32", "bfloat16"))
 FLOAT16 = device.Device("cpu", "a CPU", "", torch.float16, "")
-PREFIX = plan.Form("prefix", "", False, "")
+PREFIX = plan.PackingPlan("prefix", "", False, "")
 
 
 class Pretended(device.Device):
@@ -48,7 +48,7 @@ def test_right_numbers_are_ok(chosen):
 @pytest.mark.parametrize("chosen", [FLOAT32, BFLOAT16], ids=lambda chosen: str(chosen.dtype))
 def test_right_passes_are_ok(chosen, form):
     state = torch.get_rng_state()
-    assert numerics.packed_pass(chosen, plan.Form(form, "", False, "")).status == OK
+    assert numerics.packed_pass(chosen, plan.PackingPlan(form, "", False, "")).status == OK
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -207,7 +207,7 @@ def test_a_pass_that_lets_rows_see_too_much(monkeypatch):
 
 def test_a_compiler_that_does_not_work_is_slow(monkeypatch, capsys):
     monkeypatch.setattr(torch, "compile", lambda *_, **__: failing)
-    result = numerics.packed_pass(BFLOAT16, plan.Form("prefix", "", True, ""))
+    result = numerics.packed_pass(BFLOAT16, plan.PackingPlan("prefix", "", True, ""))
     assert result.status == SLOW
     assert "torch.compile does not work here (RuntimeError" in result.detail
     assert "Triton" in result.remedy

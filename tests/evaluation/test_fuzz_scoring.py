@@ -190,7 +190,7 @@ def test_every_row_gets_a_verdict(count):
     @given(pairs())
     def judge(pair):
         context, gold, prediction = pair
-        verdict = evaluation.judge(context, gold, prediction)
+        verdict = evaluation.judge_prediction(context, gold, prediction)
         assert verdict.verdict != "error", (verdict.why, pair)
         assert verdict.verdict in (*UNSCORED, "match") or gold != prediction
         found = self_consistency.vote(

@@ -18,7 +18,7 @@ CONTEXT = (
 
 
 def verdict(answer, prediction, context=CONTEXT):
-    return judge.judge(context, answer, prediction).verdict
+    return judge.judge_prediction(context, answer, prediction).verdict
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_what_means_the_same_matches(answer, prediction):
     ],
 )
 def test_one_wrong_edit_is_exposed(answer, prediction):
-    found = judge.judge(CONTEXT, answer, prediction)
+    found = judge.judge_prediction(CONTEXT, answer, prediction)
     assert found.verdict == "mismatch"
     assert found.why
 
@@ -167,7 +167,7 @@ def test_many_rows_are_judged_by_several_processes_as_by_one():
     ],
 )
 def test_whatever_stands_in_a_row_has_a_verdict(answer, prediction, found):
-    given = judge.judge(CONTEXT, answer, prediction)
+    given = judge.judge_prediction(CONTEXT, answer, prediction)
     assert given.verdict == found
     assert bool(given.why) == (found != "match")
 
@@ -187,7 +187,7 @@ def test_identical_sql_is_no_mismatch(query):
 
 def test_a_context_of_a_megabyte_is_unscorable_at_once():
     context = "; ".join(f"CREATE TABLE t{i} (a INTEGER, b TEXT)" for i in range(25_000))
-    found = judge.judge(context, "SELECT a FROM t1", "SELECT a FROM t1")
+    found = judge.judge_prediction(context, "SELECT a FROM t1", "SELECT a FROM t1")
     assert (found.verdict, found.fault) == ("unscorable", "too large")
 
 
@@ -196,7 +196,7 @@ def test_a_fault_in_scoring_costs_one_verdict(monkeypatch):
         raise ZeroDivisionError("boom")
 
     monkeypatch.setattr(judge, "Gold", fails)
-    found = judge.judge(CONTEXT, "SELECT 1", "SELECT 1")
+    found = judge.judge_prediction(CONTEXT, "SELECT 1", "SELECT 1")
     assert (found.verdict, found.is_right) == ("error", None)
     assert "ZeroDivisionError: boom (test_evaluation.py:" in found.why
     counted = judge.metrics([found, metrics.Verdict("match")])
@@ -216,7 +216,9 @@ def test_intervals_and_the_paired_test_have_their_textbook_values():
 
 
 def test_a_mismatch_shows_the_database_and_both_results():
-    found = judge.judge(CONTEXT, "SELECT name FROM singer WHERE age > 30", "SELECT name FROM singer WHERE age >= 30")
+    found = judge.judge_prediction(
+        CONTEXT, "SELECT name FROM singer WHERE age > 30", "SELECT name FROM singer WHERE age >= 30"
+    )
     table = found.difference.database["singer"]
     assert table["columns"] == ["singer_id", "name", "country", "age"]
     ages = {row[3] for row in table["rows"]}
@@ -227,7 +229,7 @@ def test_a_mismatch_shows_the_database_and_both_results():
 
 @pytest.mark.parametrize("prediction", ["SELECT name FROM singer", "SELECT 1", None])
 def test_a_gold_whose_answer_hangs_on_storage_is_unscorable_whatever_is_predicted(prediction):
-    found = judge.judge(CONTEXT, "SELECT GROUP_CONCAT(singer_id) FROM singer", prediction)
+    found = judge.judge_prediction(CONTEXT, "SELECT GROUP_CONCAT(singer_id) FROM singer", prediction)
     assert found.verdict == "unscorable"
     assert "order in which rows are stored" in found.why
 
@@ -246,10 +248,10 @@ def test_a_group_s_other_column_matches_whichever_table_comes_first():
 
 def test_a_column_that_the_gold_names_by_its_table_is_added_and_told():
     answer = "SELECT T2.title FROM singer AS T1 JOIN song AS t2 ON T1.singer_id = t2.singer_id WHERE T2.label = 'Onyx'"
-    found = judge.judge(CONTEXT, answer, answer)
+    found = judge.judge_prediction(CONTEXT, answer, answer)
     assert (found.verdict, found.completed) == ("match", ("song.label",))
     # In a join a bare name may be of either table.
-    found = judge.judge(CONTEXT, answer.replace("T2.label", "label"), answer)
+    found = judge.judge_prediction(CONTEXT, answer.replace("T2.label", "label"), answer)
     assert (found.verdict, found.fault) == ("unscorable", "no such column")
 
 
@@ -347,7 +349,7 @@ def test_an_adapter_is_compared_with_its_base_on_the_rows_that_are_scorable():
     ],
 )
 def test_kinds_of_query(query, kinds):
-    assert judge.judge(CONTEXT, query, query).kinds == kinds
+    assert judge.judge_prediction(CONTEXT, query, query).kinds == kinds
 
 
 def test_neither_torch_nor_transformers_is_loaded():

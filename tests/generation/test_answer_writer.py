@@ -39,7 +39,7 @@ def answer(model, tokenizer, rows, settings):
 @pytest.fixture
 def asked(monkeypatch):
     """Answers as the text that was generated, so that random weights' answers can be told apart."""
-    monkeypatch.setattr(answer_writer.encoding, "extract_sql", lambda text: text)
+    monkeypatch.setattr(answer_writer.template, "extract_sql", lambda text: text)
 
 
 @pytest.mark.parametrize("flags", [(), ("--num-beams", "3")])
@@ -94,7 +94,7 @@ def test_with_plain_weights_the_answers_are_the_same(llama_folder, llama_tokeniz
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(parameter, std=0.5)
-        assert answer_writer.folding_pays(model, settings, 1000) == (merge == "on")  # on a CPU
+        assert answer_writer.merge_pays_off(model, settings, 1000) == (merge == "on")  # on a CPU
         answers.append(answer(model, llama_tokenizer, ROWS, settings))
     assert answers[0] == answers[1] == answers[2]
     assert [row["base"] for row in answers[0]] != [row["adapter"] for row in answers[0]]

@@ -158,10 +158,13 @@ def test_the_measured_drift_is_that_of_the_two_models(llama_folder, llama_tokeni
     model = AutoModelForCausalLM.from_pretrained(llama_folder).eval()
     before = drift.answer_scores(model, tokenised)
     loss = -before.logs.mean().item()
-    assert drift.compare(before, before) == drift.Drift(len(before.logs), 1.0, 0.0, 0.0, (loss, loss))
+    assert drift.measure_drift(before, before) == drift.Drift(len(before.logs), 1.0, 0.0, 0.0, (loss, loss))
     with torch.no_grad():
         model.lm_head.weight.add_(torch.randn(model.lm_head.weight.shape))
-    after, apart = drift.answer_scores(model, tokenised), drift.compare(before, drift.answer_scores(model, tokenised))
+    after, apart = (
+        drift.answer_scores(model, tokenised),
+        drift.measure_drift(before, drift.answer_scores(model, tokenised)),
+    )
     singly = [row_logs(model, row) for row in sorted(tokenised, key=lambda row: len(row["input_ids"]))]
     assert torch.allclose(after.logs, torch.cat(singly), atol=1e-4)
     assert apart.mean == pytest.approx((before.logs - after.logs).abs().mean().item())

@@ -105,14 +105,14 @@ def test_it_answers_and_is_folded_as_pefts_own_loading(plain, load, make, name):
     with model.disable_adapter():
         assert (distance(logits(model), base) > 1e-6) == (name in CHANGING)
     assert adapter.changes_base(folder) == (name in CHANGING)
-    assert distance(logits(merging.fold(model)), expected) < 1e-5
+    assert distance(logits(merging.merge_adapter(model)), expected) < 1e-5
 
 
 @pytest.mark.parametrize("name", ["olora", "biases"])
 def test_the_base_answers_before_an_adapter_that_changes_it(
     plain, load, make, make_settings, qwen2_folder, monkeypatch, name
 ):
-    monkeypatch.setattr(answer_writer.encoding, "extract_sql", str)  # a random model writes none
+    monkeypatch.setattr(answer_writer.template, "extract_sql", str)  # a random model writes none
     folder, settings = make(lora(**LORA[name])), make_settings("--low-bit", "none")
     tokenizer = loading.load_tokenizer(base_models.find_base_model(str(qwen2_folder)))
     kept = SimpleNamespace(found={}, add=lambda who, place, written: kept.found.update({(who, place): written}))

@@ -154,14 +154,16 @@ def make_trainer(settings: Settings, rows: int = 200) -> sql_trainer.SqlTrainer:
     Path(settings.CHECKPOINT_DIR).mkdir(parents=True, exist_ok=True)
     device = loading.choose_device(settings)
     base = base_models.find_base_model(settings.BASE_MODEL)
-    form = plan.choose_form(loading.check_causal(base), settings, device)
+    form = plan.choose_plan(loading.check_causal(base), settings, device)
     tokenizer = loading.load_tokenizer(base)
     read = dataset.load_rows(settings.DATA_PATH, "DATA_PATH")[:rows]
     splits = tokenise.tokenise_splits(read[:-20], read[-20:], tokenizer, settings)
     torch.manual_seed(settings.SEED)
     model = loading.wrap_with_adapter(loading.load_base(base, settings, device, training=True), settings)
     fingerprint = adapter.make_fingerprint(base, tokenizer, settings, {})
-    return sql_trainer.SqlTrainer(model, settings, device, base, fingerprint, splits, plan.prepare(model, form, device))
+    return sql_trainer.SqlTrainer(
+        model, settings, device, base, fingerprint, splits, plan.prepare_model(model, form, device)
+    )
 
 
 def trained_weights(trainer) -> dict[str, torch.Tensor]:
@@ -187,7 +189,7 @@ def test_the_loss_is_that_of_the_library_and_its_head_is_not_converted(tiny):
     assert type(model.get_base_model().lm_head) is torch.nn.Linear
     assert "LowBit" in type(model.get_base_model().model.layers[0].mlp.down_proj).__mro__[0].__name__
     row = trainer.train_dataset[0]
-    (inputs,) = packed_batches.make_passes([row], "off", 10_000)
+    (inputs,) = packed_batches.make_batches([row], "off", 10_000)
     ids = torch.tensor([row["input_ids"]])
     with torch.no_grad():
         ours = packed_loss.loss_sum(model, inputs, model.get_base_model()) / inputs["weights"].sum()
@@ -219,7 +221,7 @@ def test_accumulated_batches_train_as_one(tiny):
 @needs_package
 def test_what_this_backend_cannot_do_switches_itself_off_and_says_so(tiny, capsys):
     settings = tiny("--packing", "tree", "--compile", "on")
-    form = plan.choose_form(None, settings, loading.choose_device(settings))
+    form = plan.choose_plan(None, settings, loading.choose_device(settings))
     assert (form.name, form.compiled) == ("off", False)
     said = capsys.readouterr().out
     assert "PACKING is tree" in said

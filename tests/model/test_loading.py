@@ -30,7 +30,7 @@ def test_every_kind_of_causal_model_trains_and_generates(request, make_settings,
     assert all("lora_" in name for name in trained)
     assert all(parameter.dtype == torch.float32 for name, parameter in model.named_parameters() if name in trained)
 
-    (inputs,) = packed_batches.make_passes(tokenise_rows(ROWS, tokenizer, settings).rows, "off", 10_000)
+    (inputs,) = packed_batches.make_batches(tokenise_rows(ROWS, tokenizer, settings).rows, "off", 10_000)
     model.train()
     loss = packed_loss.loss_sum(model, inputs, model.get_base_model())
     loss.backward()

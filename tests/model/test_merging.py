@@ -55,7 +55,7 @@ def distance(a, b):
 def test_an_unpacked_model_computes_what_the_4_bit_one_did(load, low_bit):
     model = load(low_bit)
     before = logits(model)
-    merging.unpack(model, torch.float32)
+    merging.dequantise(model, torch.float32)
     assert not any(isinstance(module, Linear4bit) for module in model.modules())
     assert distance(logits(model), before) < 1e-6
     assert distance(logits(load("none")), before) > 1e-3  # which the unquantised weights do not
@@ -64,12 +64,12 @@ def test_an_unpacked_model_computes_what_the_4_bit_one_did(load, low_bit):
 @pytest.mark.parametrize("used", [False, True])
 def test_in_bfloat16_too_before_and_after_bitsandbytes_repacks(load, used):
     exact = load(dtype="bfloat16")
-    merging.unpack(exact, torch.float32)
+    merging.dequantise(exact, torch.float32)
     exact = logits(exact)
     model = load(dtype="bfloat16")
     if used:  # where the CPU has AVX512_BF16, this repacks
         four_bit = distance(logits(model), exact)
-    merging.unpack(model, torch.bfloat16)
+    merging.dequantise(model, torch.bfloat16)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
     assert model.model.rotary_emb.inv_freq.dtype == torch.float32
     assert distance(logits(model), exact) < 0.01
@@ -83,7 +83,7 @@ def test_an_unpacked_model_is_an_ordinary_one(load, tmp_path):
     layers = [weakref.ref(module.weight) for module in model.modules() if isinstance(module, Linear4bit)]
     gc.disable()
     try:
-        merging.unpack(model, torch.float32)
+        merging.dequantise(model, torch.float32)
         assert layers
         assert not any(layer() is not None for layer in layers)  # freed at once, not when the collector comes
     finally:
@@ -105,16 +105,16 @@ def test_a_folded_adapter_computes_what_base_and_adapter_did(load, unpacked, sha
     model = load()
     before = logits(wrap(load(), **shape))
     if unpacked == "before the adapter":
-        merging.unpack(model, torch.float64)
+        merging.dequantise(model, torch.float64)
         model = wrap(model, **shape)
     else:
         model = wrap(model, **shape)
-        merging.unpack(model, torch.float64)
+        merging.dequantise(model, torch.float64)
         assert {weight.dtype for name, weight in model.named_parameters() if "lora_" in name} == {torch.float32}
     with model.disable_adapter():
         base = logits(model)
     assert distance(base, before) > 0.1  # the adapter does something
-    model = merging.fold(model)
+    model = merging.merge_adapter(model)
     assert not isinstance(model, PeftModel)
     assert not any("lora" in name for name in model.state_dict())
     assert not any(parameter.requires_grad for parameter in model.parameters())
@@ -123,12 +123,14 @@ def test_a_folded_adapter_computes_what_base_and_adapter_did(load, unpacked, sha
 
 def test_in_bfloat16_the_sum_is_rounded_once(load):
     exact, rounded = load(dtype="bfloat16"), load(dtype="bfloat16")
-    merging.unpack(exact, torch.float32)
-    merging.unpack(rounded, torch.bfloat16)
+    merging.dequantise(exact, torch.float32)
+    merging.dequantise(rounded, torch.bfloat16)
     exact, rounded = wrap(exact), wrap(rounded)
     lora = {name: weight for name, weight in exact.state_dict().items() if "lora_" in name}
     rounded.load_state_dict(lora, strict=False)  # which PEFT draws in the base's type
-    exact, rounded = (merging.fold(model).model.layers[0].self_attn.q_proj.weight for model in (exact, rounded))
+    exact, rounded = (
+        merging.merge_adapter(model).model.layers[0].self_attn.q_proj.weight for model in (exact, rounded)
+    )
     # half a unit in the last place of the sum
     assert ((rounded.float() - exact).abs() <= 2.0**-8 * exact.abs() + 1e-7).all()
 
@@ -138,10 +140,10 @@ def test_a_broken_adapter_is_refused(load, number):
     model = wrap(load("none"))
     model.base_model.model.model.layers[0].self_attn.v_proj.lora_A["default"].weight.data[0, 0] = number
     with pytest.raises(UserError, match=r"not finite, first model.layers.0.self_attn.v_proj.weight"):
-        merging.fold(model)
+        merging.merge_adapter(model)
 
 
 def test_what_cannot_be_folded_is_told(load, tmp_path):
     wrap(load("none"), lora_bias=True).save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"cannot be folded.*lora_bias"):
-        merging.fold(adapter.load_adapter(load("none"), tmp_path))
+        merging.merge_adapter(adapter.load_adapter(load("none"), tmp_path))

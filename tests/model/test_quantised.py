@@ -102,7 +102,7 @@ def test_fp8_is_made_plain_and_then_quantised_as_low_bit_says(make, load, llama_
     assert (layer.weight.quant_state.quant_type, layer.weight.quant_state.nested) == ("nf4", True)
     assert type(small.lm_head) is torch.nn.Linear
     unpacked = logits(small)
-    merging.unpack(small, torch.float32)
+    merging.dequantise(small, torch.float32)
     assert distance(logits(small), unpacked) < 1e-6
     assert distance(unpacked, logits(load(llama_folder))) < 0.1
     assert {weight.dtype for weight in load(folder, "none", "bfloat16").parameters()} == {torch.bfloat16}
@@ -166,7 +166,7 @@ def test_what_bitsandbytes_quantised_stays_as_it_is_and_is_named(llama_folder, l
         assert {layer.compute_dtype for layer in model.modules() if isinstance(layer, Linear4bit)} <= {torch.float32}
         assert distance(logits(model), logits(load(llama_folder, told if told != "int8" else "none"))) < 0.03
     before = logits(model)
-    merging.unpack(model, torch.float32)
+    merging.dequantise(model, torch.float32)
     assert distance(logits(model), before) < (0.03 if told == "int8" else 1e-6)  # int8 rounds its inputs too
     assert quantised.in_memory(model) == "none"
 

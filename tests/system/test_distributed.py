@@ -219,9 +219,9 @@ def test_shares_hold_every_row_once(monkeypatch, world):
         shares = []
         for rank in range(world):
             monkeypatch.setattr(
-                distributed, "here", lambda rank=rank: distributed.Here(rank, world, rank, world, False)
+                distributed, "rank_info", lambda rank=rank: distributed.RankInfo(rank, world, rank, world, False)
             )
-            shares.append(distributed.share(list(range(count))))
+            shares.append(distributed.rows_of_rank(list(range(count))))
         assert [*itertools.chain(*shares)] == list(range(count))
         assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
@@ -248,7 +248,8 @@ def test_shares_hold_every_row_once(monkeypatch, world):
 def test_launchers_are_understood_and_hidden(names, found):
     environment = {name: value for name, value in os.environ.items() if "RANK" not in name and "WORLD" not in name}
     program = (
-        "import os, sys; from sqlora.system import distributed as d; h = d.here(); d.begin(); known = {*os.environ}; "
+        "import os, sys; from sqlora.system import distributed as d; h = d.rank_info(); d.configure_rank(); "
+        "known = {*os.environ}; "
         "print((h.rank, h.world, h.local_rank, h.local_world, h.sharded), known & {'RANK', 'ACCELERATE_USE_FSDP'}, "
         "os.environ.get('CUDA_VISIBLE_DEVICES'), 'torch' in sys.modules)"
     )
@@ -281,8 +282,8 @@ def test_a_process_gets_a_device_of_those_that_it_may_have(monkeypatch, given, l
         monkeypatch.delenv(name, raising=False)
         if given is not None:
             monkeypatch.setenv(name, given)
-    monkeypatch.setattr(distributed, "here", lambda: distributed.Here(local_rank, 4, local_rank, 4, False))
-    distributed.begin()
+    monkeypatch.setattr(distributed, "rank_info", lambda: distributed.RankInfo(local_rank, 4, local_rank, 4, False))
+    distributed.configure_rank()
     assert [os.environ[name] for name in distributed.VISIBLE] == [left, left]
     for name in distributed.VISIBLE:
         monkeypatch.delenv(name)
@@ -294,15 +295,15 @@ from datetime import timedelta
 from sqlora.system import distributed
 
 distributed.TIMEOUT = timedelta(seconds=2)
-distributed.begin()
-distributed.join("cpu")
+distributed.configure_rank()
+distributed.init_process_group("cpu")
 if not distributed.is_first():
     time.sleep(5)
-print(distributed.gather(b"x"), flush=True)
+print(distributed.gather_bytes(b"x"), flush=True)
 if not distributed.is_first():
     time.sleep(8)
 try:
-    distributed.agree(0, distributed.TIMEOUT)
+    distributed.all_gather_int(0, distributed.TIMEOUT)
 except distributed.PeerLost:
     print("lost", flush=True)
 """

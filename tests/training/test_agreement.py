@@ -132,7 +132,7 @@ def prepared(folder, make_settings, *flags):
     settings = make_settings("--low-bit", "none", *flags)
     model = loading.load_base(base_models.find_base_model(str(folder)), settings, CPU, training=True)
     model = loading.wrap_with_adapter(model, settings)
-    return model, plan.prepare(model, plan.choose_form(model.config, settings, CPU), CPU)
+    return model, plan.prepare_model(model, plan.choose_plan(model.config, settings, CPU), CPU)
 
 
 def head_alone(model, inputs, base):
@@ -177,7 +177,7 @@ def test_rounding_is_no_difference(llama_folder, make_settings, dtype, low_bit):
     model = loading.load_base(base_models.find_base_model(str(llama_folder)), settings, cpu, training=True)
     check_answering(model)
     model = loading.wrap_with_adapter(model, settings)
-    check_training(model, plan.prepare(model, plan.choose_form(model.config, settings, cpu), cpu))
+    check_training(model, plan.prepare_model(model, plan.choose_plan(model.config, settings, cpu), cpu))
 
 
 def test_the_check_leaves_nothing_behind(llama_folder, make_settings):

@@ -23,7 +23,7 @@ SEVEN_B = LlamaConfig(
     vocab_size=32016,
     architectures=["LlamaForCausalLM"],
 )
-COMPILED, PLAIN = plan.Form("tree", "", True, ""), plan.Form("off", "", False, "")
+COMPILED, PLAIN = plan.PackingPlan("tree", "", True, ""), plan.PackingPlan("off", "", False, "")
 
 
 @pytest.mark.parametrize(

@@ -65,12 +65,12 @@ def test_both_are_within_15_percent_of_what_is_taken(make_settings, targets, dro
             LlamaForCausalLM(copy.deepcopy(CONFIG)).to(chosen.dtype).requires_grad_(False), settings
         )
 
-    form = plan.choose_form(CONFIG, settings, chosen)
+    form = plan.choose_plan(CONFIG, settings, chosen)
     with torch.device("meta"):
         shapes = build()
     counted = memory_estimate.predicted(shapes, rows(24), settings, form)
     model = build()
-    plan.prepare(model, form, chosen)
+    plan.prepare_model(model, form, chosen)
     device.give_memory_back(always=True)
     (large,) = pass_bytes.packed_batches.make_passes(rows(24), form.name, 10**6)
     taken, tokens = pass_bytes.taken(model, large), large["input_ids"].numel()
@@ -81,7 +81,7 @@ def test_both_are_within_15_percent_of_what_is_taken(make_settings, targets, dro
 
 def test_few_rows_are_enough(make_settings):
     settings = make_settings()
-    form = plan.choose_form(CONFIG, settings, device.choose_device("cpu", "float32"))
+    form = plan.choose_plan(CONFIG, settings, device.choose_device("cpu", "float32"))
     with torch.device("meta"):
         model = loading.wrap_with_adapter(LlamaForCausalLM(CONFIG).requires_grad_(False), settings)
     one, many = (memory_estimate.predicted(model, rows(count), settings, form) for count in (1, 40))

@@ -30,7 +30,7 @@ def test_a_quantised_model_still_learns_after_an_evaluation(llama_folder, llama_
     settings = make_settings("--lora-dropout", "0")
     model = loading.load_base(base_models.find_base_model(str(llama_folder)), settings, CPU, training=True)
     model = loading.wrap_with_adapter(model, settings)
-    (inputs,) = packed_batches.make_passes(tokenised(llama_tokenizer, settings).train.rows, "off", 10_000)
+    (inputs,) = packed_batches.make_batches(tokenised(llama_tokenizer, settings).train.rows, "off", 10_000)
 
     def train() -> dict[str, torch.Tensor]:
         model.train()

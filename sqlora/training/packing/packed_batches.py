@@ -24,18 +24,18 @@ import torch
 from sqlora.data.tokenise import IGNORED_LABEL
 from sqlora.model.device import LENGTH_STEP
 
-Row = dict[str, list[int]]
-Pass = dict[str, torch.Tensor]
+TokenisedExample = dict[str, list[int]]
+PackedBatch = dict[str, torch.Tensor]
 FORMS = ("tree", "prefix", "off")  # that PACKING may ask for
 BLOCK = 128  # lengths of trees are padded up to a multiple of it, the block of FlexAttention's masks
 
 
-def make_passes(rows: list[Row], form: str, most_tokens: int) -> list[Pass]:
+def make_batches(rows: list[TokenisedExample], form: str, most_tokens: int) -> list[PackedBatch]:
     """The passes of a micro-batch in one of FORMS, each of at most `most_tokens` tokens, but at least of one row; or
     "alone",
     each row by itself without padding."""
     rows = sorted(rows, key=lambda row: row["input_ids"] if form == "tree" else len(row["input_ids"]))
-    build: Callable[[list[Row]], Pass] = {
+    build: Callable[[list[TokenisedExample]], PackedBatch] = {
         "tree": build_tree,
         "prefix": build_prefix,
         "off": build_padded,
@@ -44,12 +44,12 @@ def make_passes(rows: list[Row], form: str, most_tokens: int) -> list[Pass]:
     return [build(part) for part in _split(rows, form, most_tokens)]
 
 
-def count_targets(rows: list[Row]) -> int:
+def count_targets(rows: list[TokenisedExample]) -> int:
     """Tokens that are predicted; the first of a row never is."""
     return sum(label != IGNORED_LABEL for row in rows for label in row["labels"][1:])
 
 
-def build_tree(rows: list[Row]) -> Pass:
+def build_tree(rows: list[TokenisedExample]) -> PackedBatch:
     """The prefix tree of rows that are sorted by their ids."""
     ids: list[int] = []
     positions: list[int] = []
@@ -80,7 +80,7 @@ def build_tree(rows: list[Row]) -> Pass:
     } | _tensors(wanted)
 
 
-def build_prefix(rows: list[Row]) -> Pass:
+def build_prefix(rows: list[TokenisedExample]) -> PackedBatch:
     """The P tokens that all rows share, once, and after them the rest of each row, padded on the right to S tokens.
 
     The mask tells what the S tokens of any row see of the prefix and of themselves. A row has at least one token of its
@@ -105,7 +105,7 @@ def build_prefix(rows: list[Row]) -> Pass:
     } | _tensors(wanted)
 
 
-def build_padded(rows: list[Row], step: int = LENGTH_STEP) -> Pass:
+def build_padded(rows: list[TokenisedExample], step: int = LENGTH_STEP) -> PackedBatch:
     """Rows padded on the right, to a multiple of `step`. They need no mask: a causal model's tokens never see what
     stands right
     of them."""
@@ -149,8 +149,8 @@ def tree_block_mask(ends: torch.Tensor):
     )
 
 
-def _split(rows: list[Row], form: str, most_tokens: int) -> list[list[Row]]:
-    parts: list[list[Row]] = []
+def _split(rows: list[TokenisedExample], form: str, most_tokens: int) -> list[list[TokenisedExample]]:
+    parts: list[list[TokenisedExample]] = []
     tokens = 0  # of the last part
     for row in rows:
         length = len(row["input_ids"])
@@ -175,16 +175,16 @@ def _shared(one: list[int], other: list[int]) -> int:
     return min(len(one), len(other))
 
 
-def _padded_length(rows: list[Row], shared: int = 0, step: int = LENGTH_STEP) -> int:
+def _padded_length(rows: list[TokenisedExample], shared: int = 0, step: int = LENGTH_STEP) -> int:
     longest = max(len(row["input_ids"]) for row in rows) - shared
     return longest + -longest % step
 
 
-def _targets(row: Row, places: list[int] | range) -> list[tuple[int, int]]:
+def _targets(row: TokenisedExample, places: list[int] | range) -> list[tuple[int, int]]:
     return [(places[i], label) for i, label in enumerate(row["labels"][1:]) if label != IGNORED_LABEL]
 
 
-def _tensors(wanted: Counter) -> Pass:
+def _tensors(wanted: Counter) -> PackedBatch:
     places, targets = zip(*wanted, strict=True) if wanted else ((), ())
     return {
         "places": torch.tensor(places, dtype=torch.int64),

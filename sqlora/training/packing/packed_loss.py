@@ -10,7 +10,7 @@ import torch
 from sqlora.training.packing import packed_batches
 
 
-def loss_sum(model, inputs: packed_batches.Pass, base) -> torch.Tensor:
+def loss_sum(model, inputs: packed_batches.PackedBatch, base) -> torch.Tensor:
     """The cross entropy summed over the targets of one pass, a scalar of float32 or wider.
 
     `model` is called, whatever is wrapped around `base`, its causal language model. Divided by the number of targets in

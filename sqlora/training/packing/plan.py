@@ -26,7 +26,7 @@ SHORT_TRIAL = (44, 36, 20)  # where nothing is compiled, so that the trial takes
 
 
 @dataclass(frozen=True)
-class Form:
+class PackingPlan:
     """How rows go through the model: a form of packing.make_passes, and why; whether the layers are compiled, and
     why.
     """
@@ -37,7 +37,7 @@ class Form:
     compile_reason: str
 
 
-def choose_form(config, settings: Settings, device: Device) -> Form:
+def choose_plan(config, settings: Settings, device: Device) -> PackingPlan:
     """What PACKING and COMPILE come to for a model's `config` on this device.
 
     Raises UserError where PACKING asks for a form that would not be exact.
@@ -49,7 +49,7 @@ def choose_form(config, settings: Settings, device: Device) -> Form:
         ):
             if asked:
                 note(f"{name} is {getattr(settings, name)}, which BACKEND {backend.NAME} cannot do, so it is off")
-        return Form("off", _unfit(config, settings.MAX_LENGTH), False, "nor a compiled form")
+        return PackingPlan("off", _unfit(config, settings.MAX_LENGTH), False, "nor a compiled form")
     triton = device.type != "cpu" and has_triton()
     name, reason = settings.PACKING, "as PACKING asks"
     unfit = _unfit(config, settings.MAX_LENGTH)
@@ -62,10 +62,10 @@ def choose_form(config, settings: Settings, device: Device) -> Form:
     if architecture.goes_alone(config, settings.MAX_LENGTH):
         name, reason = "alone", unfit or reason
     if settings.COMPILE != "auto":
-        return Form(name, reason, settings.COMPILE == "on", "as COMPILE asks")
-    if distributed.here().sharded:
-        return Form(name, reason, False, "the base is spread over processes")
-    return Form(name, reason, triton, "Triton is here" if triton else "no Triton here")
+        return PackingPlan(name, reason, settings.COMPILE == "on", "as COMPILE asks")
+    if distributed.rank_info().sharded:
+        return PackingPlan(name, reason, False, "the base is spread over processes")
+    return PackingPlan(name, reason, triton, "Triton is here" if triton else "no Triton here")
 
 
 def _unfit(config, longest: int) -> str | None:
@@ -77,7 +77,7 @@ def _unfit(config, longest: int) -> str | None:
     return architecture.why_inexact(config, longest)
 
 
-def prepare(model, form: Form, device: Device) -> Form:
+def prepare_model(model, form: PackingPlan, device: Device) -> PackingPlan:
     """Makes the model ready for passes of this form, tries it, and returns the form that works.
 
     Where the compiler fails the layers stay as they were, and where FlexAttention fails too the form is prefix; a note
@@ -115,11 +115,11 @@ def prepare(model, form: Form, device: Device) -> Form:
     return form
 
 
-def _fault(model, form: Form) -> str | None:
+def _fault(model, form: PackingPlan) -> str | None:
     """What goes wrong when a small pass is tried, in one line."""
     try:
         with state_kept(model):
-            trial(model, form)
+            trial_loss(model, form)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever a compiler may raise
@@ -127,10 +127,10 @@ def _fault(model, form: Form) -> str | None:
     return None
 
 
-def trial(model, form: Form) -> torch.Tensor:
+def trial_loss(model, form: PackingPlan) -> torch.Tensor:
     """The loss summed over the targets of two made-up rows, in a forward and a backward pass, whose gradients stay."""
     total = torch.zeros((), device=model.device)
-    for one in packed_batches.make_passes(trial_rows(model, form), form.name, 10_000):
+    for one in packed_batches.make_batches(trial_rows(model, form), form.name, 10_000):
         loss = packed_loss.loss_sum(
             model, {key: tensor.to(model.device) for key, tensor in one.items()}, model.get_base_model()
         )
@@ -139,7 +139,7 @@ def trial(model, form: Form) -> torch.Tensor:
     return total
 
 
-def trial_rows(model, form: Form) -> list[packed_batches.Row]:
+def trial_rows(model, form: PackingPlan) -> list[packed_batches.TokenisedExample]:
     """Two rows that share a beginning, as long as the model sees at most."""
     most = architecture.longest_row(model.config)
     lengths = LONG_TRIAL if form.compiled or form.name == "tree" else SHORT_TRIAL

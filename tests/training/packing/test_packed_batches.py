@@ -25,16 +25,16 @@ SHAPES = {
 FORMS = ["tree", "tree in blocks", "prefix", "off"]
 
 
-def row(ids: list[int], answer: int) -> packed_batches.Row:
+def row(ids: list[int], answer: int) -> packed_batches.TokenisedExample:
     """A row whose last `answer` tokens are targets."""
     start = len(ids) - answer
     return {"input_ids": ids, "labels": [IGNORED_LABEL] * start + ids[start:]}
 
 
-def random_rows(seed: int, count: int = 9, everything: bool = False) -> list[packed_batches.Row]:
+def random_rows(seed: int, count: int = 9, everything: bool = False) -> list[packed_batches.TokenisedExample]:
     """Rows that branch off one another anywhere, among them one twice, and one that is the start of another."""
     draw = random.Random(seed)
-    rows: list[packed_batches.Row] = []
+    rows: list[packed_batches.TokenisedExample] = []
     for _ in range(count):
         stem = draw.choice(rows)["input_ids"] if rows and draw.random() < 0.8 else [1]
         ids = stem[: draw.randint(1, len(stem))] + [draw.randrange(3, VOCABULARY) for _ in range(draw.randint(2, 25))]
@@ -96,7 +96,7 @@ def packed(model, rows, form: str, limit: int = NO_LIMIT):
         "off": "sdpa",
     }
     model.get_base_model().set_attn_implementation(implementation[form])
-    made = packed_batches.make_passes(rows, form.split()[0], limit)
+    made = packed_batches.make_batches(rows, form.split()[0], limit)
     total = 0.0
     with pytest.MonkeyPatch.context() as patch:
         if "blocks" in form:
@@ -206,13 +206,13 @@ def test_rows_go_alone_where_a_longer_one_would_change_their_rope():
     model.get_base_model().set_attn_implementation("sdpa")
     total = sum(
         packed_loss.loss_sum(model, one, model.get_base_model())
-        for one in packed_batches.make_passes(rows, "alone", NO_LIMIT)
+        for one in packed_batches.make_batches(rows, "alone", NO_LIMIT)
     )
     total.backward()
     assert_same(expected, (total.item(), gradients(model)))
     padded = sum(
         packed_loss.loss_sum(model, one, model.get_base_model())
-        for one in packed_batches.make_passes(rows, "off", NO_LIMIT)
+        for one in packed_batches.make_batches(rows, "off", NO_LIMIT)
     )
     assert abs(padded.item() / expected[0] - 1) > 1e-5
 
@@ -221,7 +221,7 @@ def test_every_family_that_is_taken_for_known_is_tested():
     assert sorted(families.KNOWN) == sorted(architecture.KNOWN_MODELS)
 
 
-def brute_force(rows: list[packed_batches.Row]) -> tuple[int, dict]:
+def brute_force(rows: list[packed_batches.TokenisedExample]) -> tuple[int, dict]:
     """How many different beginnings the rows have, and how often each target follows one."""
     beginnings = {tuple(one["input_ids"][:end]) for one in rows for end in range(1, len(one["input_ids"]) + 1)}
     targets: dict = {}
@@ -236,7 +236,7 @@ def brute_force(rows: list[packed_batches.Row]) -> tuple[int, dict]:
 @pytest.mark.parametrize("seed", range(20))
 def test_a_tree_has_every_beginning_once_and_sees_its_own_alone(seed):
     rows = random_rows(seed, everything=seed % 2 == 0)
-    (part,) = packed_batches.make_passes(rows, "tree", NO_LIMIT)
+    (part,) = packed_batches.make_batches(rows, "tree", NO_LIMIT)
     count, targets = brute_force(rows)
     length = part["input_ids"].shape[1]
     assert part["input_ids"].shape == part["position_ids"].shape == (1, length)
@@ -257,13 +257,13 @@ def test_all_forms_count_the_same_targets_however_they_are_split():
     count = sum(len(one["input_ids"]) - 1 for one in rows)
     for limit in (1, 30, 60, NO_LIMIT):
         for form in packed_batches.FORMS:
-            assert sum(int(one["weights"].sum()) for one in packed_batches.make_passes(rows, form, limit)) == count
+            assert sum(int(one["weights"].sum()) for one in packed_batches.make_batches(rows, form, limit)) == count
     assert packed_batches.count_targets(rows) == count
 
 
 def test_the_prefix_is_what_all_rows_share():
     rows = [row([1, 2, 3, 4, 5, 6], 2), row([1, 2, 3, 9], 1), row([1, 2, 3, 4, 7], 1)]
-    (part,) = packed_batches.make_passes(rows, "prefix", NO_LIMIT)
+    (part,) = packed_batches.make_batches(rows, "prefix", NO_LIMIT)
     assert part["attention_mask"].shape == (1, 1, 8, 3 + 8)
     assert part["input_ids"].tolist() == [[1, 2, 3, 9, *[0] * 7, 4, 7, *[0] * 6, 4, 5, 6, *[0] * 5]]
     assert part["position_ids"].tolist() == [[0, 1, 2, *[*range(3, 11)] * 3]]
@@ -274,7 +274,7 @@ def test_passes_keep_to_the_limit():
     longest = max(len(one["input_ids"]) for one in rows)
     for form in packed_batches.FORMS:
         step = packed_batches.BLOCK if form == "tree" else device.LENGTH_STEP * len(rows)
-        for one in packed_batches.make_passes(rows, form, 100):
+        for one in packed_batches.make_batches(rows, form, 100):
             assert one["input_ids"].numel() < max(100, longest) + step
 
 
@@ -289,7 +289,7 @@ def test_the_blocks_of_a_tree_are_those_that_torch_finds(seed):
     draw = random.Random(seed)
     stem = [draw.randrange(3, VOCABULARY) for _ in range(draw.choice([10, 128, 300]))]
     rows = [row(stem + one["input_ids"], 1) for one in random_rows(seed, count=25)]
-    (part,) = packed_batches.make_passes(rows, "tree", NO_LIMIT)
+    (part,) = packed_batches.make_batches(rows, "tree", NO_LIMIT)
     size = len(part["ends"])
     dense = visible(part)
     assert dense.any(dim=1).all()

@@ -29,7 +29,7 @@ GPU = replace(CPU, type="cuda", dtype=torch.bfloat16)
 )
 def test_the_form_follows_the_device_and_the_settings(monkeypatch, make_settings, flags, on, triton, form, compiled):
     monkeypatch.setattr(packed_loss, "has_triton", lambda: triton)
-    found = plan.choose_form(LlamaConfig(), make_settings(*flags), on)
+    found = plan.choose_plan(LlamaConfig(), make_settings(*flags), on)
     assert (found.name, found.compiled) == (form, compiled)
     assert found.reason
     assert found.compile_reason
@@ -58,18 +58,18 @@ def test_the_form_follows_the_device_and_the_settings(monkeypatch, make_settings
     ],
 )
 def test_what_cannot_be_packed_exactly_is_padded(config, reason, make_settings):
-    found = plan.choose_form(config, make_settings(), CPU)
+    found = plan.choose_plan(config, make_settings(), CPU)
     assert (found.name == "off") == bool(reason)
     assert re.search(reason or "", found.reason)
     if reason:
         with pytest.raises(UserError, match=f"--packing.*{reason}.*auto or off"):
-            plan.choose_form(config, make_settings("--packing", "tree"), CPU)
+            plan.choose_plan(config, make_settings("--packing", "tree"), CPU)
 
 
 def test_an_unknown_model_is_not_packed(make_settings):
     config = LlamaConfig()
     config.model_type = "gpt_bigcode"
-    assert plan.choose_form(config, make_settings(), CPU).name == "off"
+    assert plan.choose_plan(config, make_settings(), CPU).name == "off"
 
 
 @pytest.fixture
@@ -98,10 +98,10 @@ def test_what_does_not_compile_is_done_without(model, monkeypatch, capsys, form,
         if len(calls) <= fails:
             raise RuntimeError("no compiler\nhere")
 
-    monkeypatch.setattr(plan, "trial", trial)
+    monkeypatch.setattr(plan, "trial_loss", trial)
     layers = model.get_base_model().get_decoder().layers
     before = torch.get_rng_state()
-    found = plan.prepare(model, plan.Form(form, "", True, ""), on)
+    found = plan.prepare_model(model, plan.PackingPlan(form, "", True, ""), on)
     assert torch.equal(torch.get_rng_state(), before)
     assert (found.name, found.compiled) == left
     wanted = {"prefix": attention.PREFIX_ATTENTION, "tree": attention.TREE_ATTENTION}[found.name]
@@ -116,15 +116,15 @@ def test_a_lack_of_memory_is_not_taken_for_a_lack_of_a_compiler(model, monkeypat
     def fail(*_):
         raise torch.OutOfMemoryError("no memory")
 
-    monkeypatch.setattr(plan, "trial", fail)
+    monkeypatch.setattr(plan, "trial_loss", fail)
     with pytest.raises(torch.OutOfMemoryError):
-        plan.prepare(model, plan.Form("prefix", "", True, ""), CPU)
+        plan.prepare_model(model, plan.PackingPlan("prefix", "", True, ""), CPU)
 
 
 @pytest.mark.parametrize("form", ["tree", "prefix", "off"])
 def test_the_trial_leaves_nothing_behind(model, form):
-    plan.prepare(model, plan.Form(form, "", False, ""), CPU)
+    plan.prepare_model(model, plan.PackingPlan(form, "", False, ""), CPU)
     with plan.state_kept(model):
-        plan.trial(model, plan.Form(form, "", False, ""))
+        plan.trial_loss(model, plan.PackingPlan(form, "", False, ""))
         assert any(parameter.grad is not None for parameter in model.parameters())
     assert all(parameter.grad is None for parameter in model.parameters())
