@@ -1,4 +1,4 @@
-# make demo, make test, make pictures: each makes .venv first and installs what it needs there.
+# make demo, make test, make pictures, make docs (docs/settings.md): each makes .venv first and installs what it needs there.
 # make test-slow: the tests that take half a minute and more, several processes and the whole demo among them.
 # make test-openvino: a merged model exported to OpenVINO and run there, in an environment of its own, .venv-openvino.
 # make test-bigdl: BACKEND bigdl in an environment of its own, .venv-bigdl; with BIGDL=ipex-llm, .venv-ipex-llm.
@@ -14,7 +14,7 @@ BIGDL ?= bigdl
 BIGDL_PYTHON ?= python3.11
 BIGDL_BIN := .venv-$(BIGDL)/$(notdir $(BIN))
 
-.PHONY: demo test test-slow test-bigdl test-openvino pictures clean
+.PHONY: demo test test-slow test-bigdl test-openvino pictures docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python finetune.py --preset tiny
@@ -22,6 +22,7 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.tested
 	$(BIN)/python -m ruff check --quiet .
+	$(BIN)/python -m ruff format --quiet --check .
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
 
 test-slow: $(VENV)/.tested
@@ -35,6 +36,9 @@ test-openvino: $(VENV)/.tested .venv-openvino/.installed
 
 pictures: $(VENV)/.installed
 	$(BIN)/python docs/pictures.py
+
+docs: $(VENV)/.installed
+	$(BIN)/python -m sqlora.settings > docs/settings.md
 
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -c "import sys; sys.exit(0 if sys.version_info >= (3, 11) else 'SQLoRA needs Python 3.11 or newer: make PYTHON=python3.12')"

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 # Model and folders (finetune.py, generate.py).
-# base model: a hub id, such as codellama/CodeLlama-7b-hf, or a folder
-BASE_MODEL: str = "openlm-research/open_llama_3b"
+BASE_MODEL: str = "openlm-research/open_llama_3b"  # a hub id, such as codellama/CodeLlama-7b-hf, or a folder
 CHECKPOINT_DIR: str = "./lora_models"  # folder of a run: checkpoints, metrics.jsonl, loss curve, before/after page
 MODEL_PATH: str = "./saved_model"  # folder of the finished adapter
 PROMPT_ORDER: str = "question_first"  # schema_first lets questions on one schema share its tokens
@@ -24,8 +23,7 @@ LOW_BIT: str = "nf4"  # weights of the frozen base: nf4 or fp4 with double quant
 COMPILE: str = "auto"  # compile the decoder layers; auto: on a GPU with Triton, for answers from 20,000 rows on
 
 # Training data (finetune.py).
-# training rows: a hub id, a folder, or a .json, .jsonl, .csv or .parquet file
-DATA_PATH: str = "b-mc2/sql-create-context"
+DATA_PATH: str = "b-mc2/sql-create-context"  # a hub id, a folder, or a .json, .jsonl, .csv or .parquet file
 STREAMING: bool = False  # read DATA_PATH during training: for data larger than memory (docs/how-it-works.md)
 SHUFFLE_BUFFER: int = 10000  # rows of a stream to draw the next row from; the first ones give the validation rows
 EXTRA_DATA: str = ""  # more training rows, such as the file of SAVE_FEEDBACK; takes what DATA_PATH takes
@@ -64,8 +62,7 @@ LORA_CHECKPOINT: str = "latest"  # adapter to load: a folder, or latest (checkpo
 MODEL: str = "both"  # whose SQL to write
 MAX_NEW_TOKENS: int = 128  # maximum tokens of an answer, without its prompt
 GENERATION_BATCH_SIZE: int = 0  # prompts answered at a time; 0 sizes it from free memory
-# answer with unquantised merged weights; auto: many rows on a GPU with enough memory
-MERGE_FOR_GENERATION: str = "auto"
+MERGE_FOR_GENERATION: str = "auto"  # answer with merged, unquantised weights; auto: many rows, and a GPU with memory
 NUM_BEAMS: int = 1  # beams of the search; 1 is greedy
 NUM_CANDIDATES: int = 1  # queries per question; above 1, keep the one whose result most others agree with
 TEMPERATURE: float = 0.8  # temperature of sampled candidates; with NUM_BEAMS the candidates are the best beams
@@ -76,8 +73,7 @@ OUTPUT: str = ""  # .jsonl file for question, context, answer, base and adapter;
 EVALUATE: bool = False  # run the answers and the expected SQL on synthetic databases, and compare the rows
 
 # Your own database (generate.py; docs/database.md).
-# ask it instead of TEST_DATA: an SQLite file, or a URL such as postgresql://user@host/name; read-only
-DATABASE: str = ""
+DATABASE: str = ""  # ask it instead of TEST_DATA: an SQLite file, or a URL such as postgresql://user@host/name
 QUESTIONS: str = ""  # questions for DATABASE: a .txt file, one per line, or a .json, .jsonl, .csv or .parquet file
 TABLES: list[str] = []  # tables shown to the model; empty: all of them, or the most relevant if they do not fit
 EXECUTE: bool = False  # run the SQL on DATABASE and show the rows; with INTERACTIVE, without asking first

@@ -22,8 +22,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 FINETUNE = """
 import runpy
-from sqlora import sampling
-sampling.make_sampler = lambda rows, form, settings: sampling.Shuffled(rows, settings.SEED, settings.BATCH_SIZE)
+from sqlora.training import samplers
+samplers.make_sampler = lambda rows, form, settings: samplers.Shuffled(rows, settings.SEED, settings.BATCH_SIZE)
 runpy.run_path("finetune.py", run_name="__main__")
 """
 

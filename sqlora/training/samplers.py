@@ -17,7 +17,7 @@ from sqlora.training.packing.packed_batches import TokenisedExample
 
 
 def make_sampler(rows: list[TokenisedExample], form: str, settings: Settings) -> Shuffled:
-    """The order for a form of packing.make_passes."""
+    """The order for a form of packed_batches.make_batches."""
     if settings.STREAMING:  # rows come as they are read
         return Shuffled(rows, settings.SEED, settings.BATCH_SIZE)
     if form in ("tree", "prefix") and settings.PROMPT_ORDER == "schema_first":

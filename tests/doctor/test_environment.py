@@ -25,9 +25,13 @@ from sqlora.model import device
 
 ROOT = Path(__file__).parents[2]
 CPU = device.choose_device("cpu", "float32")
-LOOK = """ import sys from pathlib import Path from sqlora.doctor import environment result, folder =
-environment.base_model(sys.argv[1], Path(sys.argv[2])) print(result.status, result.detail, result.remedy, folder and
-sorted(path.name for path in folder.glob("*.json")), sep="|")
+LOOK = """
+import sys
+from pathlib import Path
+from sqlora.doctor import environment
+result, folder = environment.base_model(sys.argv[1], Path(sys.argv[2]))
+names = folder and sorted(path.name for path in folder.glob("*.json"))
+print(result.status, result.detail, result.remedy, names, sep="|")
 """
 
 

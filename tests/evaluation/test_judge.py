@@ -198,10 +198,10 @@ def test_a_fault_in_scoring_costs_one_verdict(monkeypatch):
     monkeypatch.setattr(judge, "Gold", fails)
     found = judge.judge_prediction(CONTEXT, "SELECT 1", "SELECT 1")
     assert (found.verdict, found.is_right) == ("error", None)
-    assert "ZeroDivisionError: boom (test_evaluation.py:" in found.why
-    counted = judge.metrics([found, metrics.Verdict("match")])
+    assert "ZeroDivisionError: boom (test_judge.py:" in found.why
+    counted = metrics.compute_metrics([found, metrics.Verdict("match")])
     assert (counted["error"]["count"], counted["error"]["of"], counted["execution_match"]["of"]) == (1, 2, 1)
-    assert judge.compare([found], [metrics.Verdict("match")])["n"] == 0
+    assert metrics.compare_scores([found], [metrics.Verdict("match")])["n"] == 0
     assert judge.failures([found, metrics.Verdict("match")]).startswith(
         "1 answers are not scored; the first: scoring fai"
     )
@@ -296,7 +296,7 @@ def test_workers_give_what_one_process_gives():
 
 def test_metrics_count_what_they_say():
     verdict = metrics.Verdict
-    found = judge.metrics(
+    found = metrics.compute_metrics(
         [
             verdict("match", exact=True, non_empty=True, kinds=("filter",)),
             verdict("match", kinds=("filter", "join")),
@@ -320,12 +320,12 @@ def test_metrics_count_what_they_say():
     assert found["unscorable_why"] == {"no such column": 1}
     assert found["by_kind"]["filter"]["share"] == 1
     assert found["by_kind"]["group"]["share"] is None
-    assert judge.metrics([])["execution_match"]["share"] is None
+    assert metrics.compute_metrics([])["execution_match"]["share"] is None
 
 
 def test_an_adapter_is_compared_with_its_base_on_the_rows_that_are_scorable():
     match, mismatch, unscorable = map(metrics.Verdict, ("match", "mismatch", "unscorable"))
-    found = judge.compare([mismatch] * 9 + [match, match, unscorable], [match] * 9 + [mismatch, match, match])
+    found = metrics.compare_scores([mismatch] * 9 + [match, match, unscorable], [match] * 9 + [mismatch, match, match])
     assert found == {
         "n": 11,
         "both": 1,

@@ -32,7 +32,7 @@ def test_the_same_seed_makes_the_same_databases():
     assert make(query) == make(query)
     assert make(query) != make(query, seed="another")
     code = (
-        "from tests.test_synthetic import make; import hashlib; "
+        f"import hashlib, runpy; make = runpy.run_path({__file__!r})['make']; "
         f"print(hashlib.sha256(repr(make({query!r})).encode()).hexdigest())"
     )
     # Sets and hashes of text differ between processes.

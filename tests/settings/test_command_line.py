@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import config
-from sqlora.settings import command_line
+from sqlora.settings import command_line, settings
 from sqlora.system.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -20,13 +21,16 @@ def load(*arguments):
 
 
 def shown(values):
-    return {name: value for name, value in values.items() if name not in command_line.SECRET}
+    return {name: value for name, value in values.items() if name not in settings.SECRET}
 
 
 def test_every_constant_has_a_rule_a_line_and_a_right_default():
     names = {name for name in vars(config) if name.isupper()} - command_line.NOT_SETTINGS
-    assert names == set(command_line.KINDS)
-    assert all(command_line._descriptions().values())
+    assert names == set(settings.SETTING_KINDS)
+    meanings = {name: text for heading in command_line.headings() for name, text in heading.settings.items()}
+    assert meanings.keys() == names
+    assert all(meanings.values())
+    assert all(heading.scripts for heading in command_line.headings())
     assert load().as_dict() == shown(command_line.constants())
 
 
@@ -193,9 +197,9 @@ ASKS_OR_WRITES = {  # what a run does not hand on: see settings.FROM_RUN
 
 
 def test_for_every_setting_it_is_decided_whether_a_run_hands_it_on():
-    assert command_line.FROM_RUN | ASKS_OR_WRITES == set(command_line.KINDS)
-    assert not command_line.FROM_RUN & (ASKS_OR_WRITES | set(command_line.WRITTEN) | command_line.SECRET)
-    assert command_line.FIXED < command_line.FROM_RUN < command_line.RESUMED
+    assert settings.FROM_RUN | ASKS_OR_WRITES == set(settings.SETTING_KINDS)
+    assert not settings.FROM_RUN & (ASKS_OR_WRITES | set(settings.WRITTEN) | settings.SECRET)
+    assert settings.FIXED < settings.FROM_RUN < settings.RESUMED
 
 
 def test_a_stranger_s_run_says_how_to_train_and_not_where_to_write(tmp_path):
@@ -213,12 +217,12 @@ def test_a_stranger_s_run_says_how_to_train_and_not_where_to_write(tmp_path):
 
 
 def test_for_every_setting_it_is_decided_whether_it_is_a_path():
-    paths = {name for name, kind in command_line.KINDS.items() if kind.is_path}
-    assert paths == {*command_line.TRAINED_ON, *command_line.ANSWERED, *command_line.WRITTEN, "LORA_CHECKPOINT"}
-    assert {name for name in command_line.KINDS if name.endswith(("_DIR", "_PATH"))} < paths
+    paths = {name for name, kind in settings.SETTING_KINDS.items() if kind.is_path}
+    assert paths == {*settings.TRAINED_ON, *settings.ANSWERED, *settings.WRITTEN, "LORA_CHECKPOINT"}
+    assert {name for name in settings.SETTING_KINDS if name.endswith(("_DIR", "_PATH"))} < paths
 
 
-@pytest.mark.parametrize("name", [name for name, kind in command_line.KINDS.items() if kind.is_path])
+@pytest.mark.parametrize("name", [name for name, kind in settings.SETTING_KINDS.items() if kind.is_path])
 def test_a_home_folder_in_any_path(monkeypatch, name):
     monkeypatch.setenv("HOME", "/home/me")
     more = {
@@ -227,9 +231,9 @@ def test_a_home_folder_in_any_path(monkeypatch, name):
         "QUESTIONS": ["--database", "d"],
         "SAVE_FEEDBACK": ["--database", "d", "--interactive"],
     }.get(name, [])
-    assert getattr(load(command_line.flag(name), "~/x.sql", *more), name) == "/home/me/x.sql"
-    with pytest.raises(UserError, match=rf"{name} \({command_line.flag(name)}\) is '~nosuchuser/x'"):
-        load(command_line.flag(name), "~nosuchuser/x", *more)
+    assert getattr(load(settings.flag(name), "~/x.sql", *more), name) == "/home/me/x.sql"
+    with pytest.raises(UserError, match=rf"{name} \({settings.flag(name)}\) is '~nosuchuser/x'"):
+        load(settings.flag(name), "~nosuchuser/x", *more)
     if not more:
         monkeypatch.setattr(config, name, "~/x.sql")
         assert getattr(load(), name) == "/home/me/x.sql"
@@ -282,8 +286,30 @@ def test_a_wrong_flag_exits_2_with_one_line(script):
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+def test_every_setting_is_read_by_a_script_and_help_has_its_choices(capsys):
+    with pytest.raises(SystemExit):
+        load("--help")
+    shown = capsys.readouterr().out
+    assert all(f"  {settings.flag(name)} " in shown for name in settings.SETTING_KINDS)
+    assert "--device auto|xpu|cuda|cpu" in shown
+    assert "--batch-size INTEGER" in shown
+    assert shown.index("Training data:") < shown.index("--data-path") < shown.index("Fine-tuning:")
+
+
+def test_an_edited_config_without_comments_and_headings_still_has_its_flags(monkeypatch, tmp_path):
+    lines = (ROOT / "config.py").read_text().splitlines()
+    bare = [
+        re.sub(r"^([A-Z_]+): [^=]*=", r"\1 =", line.partition("  # ")[0]) for line in lines if not line.startswith("#")
+    ]
+    (tmp_path / "config.py").write_text("\n".join(bare))
+    monkeypatch.setattr(config, "__file__", str(tmp_path / "config.py"))
+    assert load("--batch-size", "8").BATCH_SIZE == 8
+    with pytest.raises(SystemExit):
+        load("--help")
+
+
 @pytest.mark.parametrize("script", ["finetune.py", "generate.py"])
-def test_help_lists_every_setting_without_loading_torch(script):
+def test_help_lists_what_the_script_reads_without_loading_torch(script):
     run = f"import sys, runpy; sys.argv = ['x', '--help']; runpy.run_path({str(ROOT / script)!r}, run_name='__main__')"
     code = f"try:\n    exec({run!r})\nfinally:\n    import sys; print('torch' in sys.modules)"
     before = os.times().children_user
@@ -291,4 +317,6 @@ def test_help_lists_every_setting_without_loading_torch(script):
     assert os.times().children_user - before < 2  # seconds of a core; a third of one on an idle machine
     assert done.returncode == 0
     assert done.stdout.strip().endswith("False")
-    assert all(command_line.flag(name) in done.stdout for name in command_line.KINDS)
+    listed = {name for name in settings.SETTING_KINDS if f"  {settings.flag(name)} " in done.stdout}
+    read = {name for heading in command_line.headings() if script in heading.scripts for name in heading.settings}
+    assert listed == read

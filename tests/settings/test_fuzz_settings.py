@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 import config
 from sqlora.data import dataset
 from sqlora.model import adapter, base_models
-from sqlora.settings import command_line
+from sqlora.settings import command_line, settings
 from sqlora.system.errors import UserError
 from sqlora.training import run_folder
 
-NAMES = st.sampled_from(sorted(command_line.KINDS))
+NAMES = st.sampled_from(sorted(settings.SETTING_KINDS))
 PATHS = (
     "BASE_MODEL",
     "DATA_PATH",
@@ -28,13 +28,13 @@ PATHS = (
 )
 near_misses = st.builds(
     lambda name, cut, more: "--" + name[:cut] + more,
-    NAMES.map(lambda name: command_line.flag(name)[2:]),
+    NAMES.map(lambda name: settings.flag(name)[2:]),
     st.integers(0, 12),
     texts,
 )
 flags = st.one_of(
-    st.tuples(NAMES.map(command_line.flag), texts),
-    st.tuples(NAMES.map(command_line.flag), st.one_of(st.integers(), st.floats()).map(str)),
+    st.tuples(NAMES.map(settings.flag), texts),
+    st.tuples(NAMES.map(settings.flag), st.one_of(st.integers(), st.floats()).map(str)),
     st.tuples(near_misses),
     st.tuples(texts),
 )
@@ -101,8 +101,8 @@ def test_any_path(tmp_path, monkeypatch):
     def check(values):
         before = fingerprints(tmp_path / "file")
         try:
-            one = command_line.Settings(
-                command_line.constants() | {"QUESTION": "How many?" if values.get("CONTEXT") else ""} | values
+            one = settings.Settings(
+                **command_line.constants() | {"QUESTION": "How many?" if values.get("CONTEXT") else ""} | values
             )
             for use in (
                 lambda: dataset.load_rows(one.DATA_PATH, "DATA_PATH (--data-path)"),

@@ -297,10 +297,10 @@ from sqlora.system import distributed
 distributed.TIMEOUT = timedelta(seconds=2)
 distributed.configure_rank()
 distributed.init_process_group("cpu")
-if not distributed.is_first():
+if not distributed.is_main_process():
     time.sleep(5)
 print(distributed.gather_bytes(b"x"), flush=True)
-if not distributed.is_first():
+if not distributed.is_main_process():
     time.sleep(8)
 try:
     distributed.all_gather_int(0, distributed.TIMEOUT)

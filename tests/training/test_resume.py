@@ -25,20 +25,20 @@ SIGNALLED = """
 import os, sys
 step, number, *sys.argv = sys.argv[1:]
 import finetune
-from sqlora import training
-from sqlora.errors import exit_on_user_error
-from sqlora.settings import load_settings
+from sqlora.settings.command_line import load_settings
+from sqlora.system.errors import exit_on_user_error
+from sqlora.training.sql_trainer import SqlTrainer
 
-rightly = training.SqlTrainer.training_step
+rightly = SqlTrainer.training_step
 
 def training_step(self, *arguments, **keywords):
     loss = rightly(self, *arguments, **keywords)
     if self.state.global_step + 1 == int(step):
-        training.SqlTrainer.training_step = rightly
+        SqlTrainer.training_step = rightly
         os.kill(os.getpid(), int(number))
     return loss
 
-training.SqlTrainer.training_step = training_step
+SqlTrainer.training_step = training_step
 with exit_on_user_error():
     finetune.main(load_settings(sys.argv[1:], ""))
 """
@@ -46,8 +46,8 @@ with exit_on_user_error():
 # A run, as far as its folders are concerned.
 WRITES = """
 import sys
-from sqlora import run_folder
-from sqlora.settings import load_settings
+from sqlora.settings.command_line import load_settings
+from sqlora.training import run_folder
 
 settings = load_settings(sys.argv[1:], "")
 run_folder.check_outputs(settings)

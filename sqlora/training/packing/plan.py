@@ -27,9 +27,7 @@ SHORT_TRIAL = (44, 36, 20)  # where nothing is compiled, so that the trial takes
 
 @dataclass(frozen=True)
 class PackingPlan:
-    """How rows go through the model: a form of packing.make_passes, and why; whether the layers are compiled, and
-    why.
-    """
+    """How rows are packed (one of packed_batches.FORMS) and whether layers are compiled, each with its reason."""
 
     name: str
     reason: str

@@ -9,7 +9,7 @@ from transformers import Gemma3TextConfig, LlamaConfig, MistralConfig, Phi3Confi
 
 from sqlora.model import base_models, device, loading
 from sqlora.system.errors import UserError
-from sqlora.training.packing import attention, packed_loss, plan
+from sqlora.training.packing import attention, plan
 
 CPU = device.choose_device("cpu", "float32")
 GPU = replace(CPU, type="cuda", dtype=torch.bfloat16)
@@ -28,7 +28,7 @@ GPU = replace(CPU, type="cuda", dtype=torch.bfloat16)
     ],
 )
 def test_the_form_follows_the_device_and_the_settings(monkeypatch, make_settings, flags, on, triton, form, compiled):
-    monkeypatch.setattr(packed_loss, "has_triton", lambda: triton)
+    monkeypatch.setattr(plan, "has_triton", lambda: triton)
     found = plan.choose_plan(LlamaConfig(), make_settings(*flags), on)
     assert (found.name, found.compiled) == (form, compiled)
     assert found.reason
