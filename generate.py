@@ -1,10 +1,10 @@
-"""Write SQL for questions, with the base model, the adapter, or both beside each other.
+"""Write SQL for questions, with the base model, the adapter, or both side by side.
 
 \b
 python generate.py                 every row of TEST_DATA, base and adapter
 python generate.py --preset tiny   the same with the demo's model, on two CPU cores
-python generate.py --evaluate      and does the SQL give the right rows?
-accelerate launch generate.py      on several GPUs; with --resume it goes on where it was cut off
+python generate.py --evaluate      and check whether the SQL gives the right rows
+accelerate launch generate.py      on several GPUs; with --resume it continues an interrupted run
 python generate.py --question "How many albums are there?" --context schema.sql
 python generate.py --database shop.sqlite --interactive    your own database: ask, see the SQL, see the rows
 """
@@ -12,97 +12,103 @@ python generate.py --database shop.sqlite --interactive    your own database: as
 import functools
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlora.settings.command_line import load_settings
 from sqlora.settings.settings import Settings
 from sqlora.system import distributed, shutdown
 from sqlora.system.errors import exit_on_user_error
 
+if TYPE_CHECKING:
+    from sqlora.generation.answering_model import AnsweringModel
+
 
 def main(settings: Settings) -> int:
-    """Returns the exit status: 1 if everything is written and some answers could not be scored, by a fault of this
-    program.
-    """
+    """Answers the questions and returns the exit status: 1 if some answers could not be scored, by a bug in SQLoRA."""
     # Here, not above: --help and a wrong flag need no torch.
     distributed.configure_rank()
     from sqlora.system import console
 
     console.quiet_libraries()
+    from sqlora.ask import session
     from sqlora.data import dataset
     from sqlora.evaluation import judge
     from sqlora.generation import answer_journal, answer_writer
-    from sqlora.model import adapter, architecture, base_models, loading
-    from sqlora.reports import banner, comparison, html_page
+    from sqlora.reports import comparison, html_page
     from sqlora.training import run_folder
 
     run_folder.check_answers(settings)
     if settings.DATABASE:
-        from sqlora.ask import questions, shell
-
-        live = questions.connect(settings)
-        rows = questions.load_questions(settings)
-    else:
-        rows = dataset.load_samples(settings)
-    chosen = loading.choose_device(settings)
-    answer_writer.check_processes()
-    distributed.init_process_group(chosen.type)
-    folder = None if settings.MODEL == "base" else adapter.find_adapter(settings)
-    banner.print_generation(settings, chosen, len(rows))
-
-    base = distributed.local_main_process_first(lambda: base_models.find_base_model(settings.BASE_MODEL))
-    loading.check_causal(base)
-    tokenizer = loading.load_tokenizer(base)
-    if folder:
-        fingerprint = adapter.check_adapter(folder, base, tokenizer, settings.PROMPT_ORDER)
-    elif settings.MODEL == "both":
-        console.note("there is no adapter yet, so only the base model answers; python finetune.py trains one")
-    model = loading.load_base(base, settings, chosen, training=False)
-    architecture.check_tokens(model, tokenizer)
-    put_on = None
-    if folder:
-        banner.print_adapter(folder, fingerprint, loading.weights_in_memory(model, settings))
-        put_on = functools.partial(adapter.load_adapter, folder=folder)
-        if settings.DATABASE or settings.MODEL == "adapter" or not adapter.changes_base(folder):
-            model, put_on = put_on(model), None
-
-    if settings.DATABASE:
-        asker = questions.Asker(live, model, tokenizer, settings)
-        if settings.INTERACTIVE:
-            shell.talk(asker, settings)
-        else:
-            questions.answer_questions(
-                asker, rows, settings, lambda asked: answer_journal.open_journal(asked, base, folder, settings)
-            )
+        session.run(settings, load_model)
         return 0
 
-    with answer_journal.open_journal(
-        [(row["question"], row["context"]) for row in rows], base, folder, settings
-    ) as kept:
-        answers = answer_writer.answer_rows(model, tokenizer, rows, settings, kept, put_on)
-        if answers is None:  # the first of several processes has them
+    # 1. Rows and model.
+    rows = dataset.load_samples(settings)
+    loaded = load_model(settings, len(rows))
+
+    # 2. Answers. They are written before they are judged, and everything is written before anything is shown: whatever
+    # happens, the answers are there.
+    asked = [(row["question"], row["context"]) for row in rows]
+    with answer_journal.open_journal(asked, loaded.base, loaded.adapter_folder, settings) as journal:
+        answers = answer_writer.answer_rows(loaded.model, loaded.tokenizer, rows, settings, journal, loaded.add_adapter)
+        if answers is None:  # in a distributed run the main process has them
             return 0
-        # Written before they are judged, and all is written before any is shown: whatever comes, the answers are there.
         if settings.OUTPUT:
             dataset.write_rows(Path(settings.OUTPUT), answers)
-        judged = judge.judge_answers(answers, settings.EVALUATE)
-        run = Path(settings.CHECKPOINT_DIR)
-        curve = run / run_folder.CURVE
-        facts = comparison.answer_facts(answers, judged, base.id, folder)
-        html_page.write_page(run / run_folder.PAGE, answers, judged, curve if curve.is_file() else None, facts)
-        facts |= {"answers written": kept.pace(), "before/after page": str(run / run_folder.PAGE)}
-        if settings.EVALUATE and any(judged):
-            facts |= {"evaluation": str(run / run_folder.EVALUATION)}
-            comparison.write_evaluation(run / run_folder.EVALUATION, answers, judged)
-    kept.remove()
 
+        # 3. Verdicts, the before/after page and evaluation.json.
+        judged = judge.judge_answers(answers, settings.EVALUATE)
+        evaluated = settings.EVALUATE and any(judged)
+        run = Path(settings.CHECKPOINT_DIR)
+        page, evaluation, curve = run / run_folder.PAGE, run / run_folder.EVALUATION, run / run_folder.CURVE
+        facts = comparison.answer_facts(answers, judged, loaded.base.id, loaded.adapter_folder)
+        html_page.write_page(page, answers, judged, curve if curve.is_file() else None, facts)
+        facts |= {"answers written": journal.pace(), "before/after page": str(page)}
+        if evaluated:
+            facts |= {"evaluation": str(evaluation)}
+            comparison.write_evaluation(evaluation, answers, judged)
+    journal.remove()
+
+    # 4. The same on the terminal.
     comparison.print_comparison(answers, judged, console.console)
-    if settings.EVALUATE and any(judged):
+    if evaluated:
         comparison.print_card(judged, console.console)
     console.print_facts(facts)
     if failed := judge.failures(verdict for judgement in judged for verdict in judgement.values()):
         console.note(failed)
         return 1
     return 0
+
+
+def load_model(settings: Settings, questions: int) -> "AnsweringModel":
+    """The base model and the adapter that MODEL asks for, to answer so many questions. Raises UserError."""
+    from sqlora.generation import answer_writer
+    from sqlora.generation.answering_model import AnsweringModel
+    from sqlora.model import adapter, architecture, base_models, loading
+    from sqlora.reports import banner
+    from sqlora.system import console
+
+    device = loading.choose_device(settings)
+    answer_writer.check_processes()
+    distributed.init_process_group(device.type)
+    folder = None if settings.MODEL == "base" else adapter.find_adapter(settings)
+    banner.print_generation(settings, device, questions)
+
+    base = distributed.local_main_process_first(lambda: base_models.find_base_model(settings.BASE_MODEL))
+    loading.check_causal(base)
+    tokenizer = loading.load_tokenizer(base)
+    fingerprint = adapter.check_adapter(folder, base, tokenizer, settings.PROMPT_ORDER) if folder else None
+    if not folder and settings.MODEL == "both":
+        console.note("there is no adapter yet, so only the base model answers; python finetune.py trains one")
+    model = loading.load_base(base, settings, device, training=False)
+    architecture.check_tokens(model, tokenizer)
+    if not folder:
+        return AnsweringModel(model, tokenizer, base)
+    banner.print_adapter(folder, fingerprint, loading.weights_in_memory(model, settings))
+    add_adapter = functools.partial(adapter.load_adapter, folder=folder)
+    if settings.MODEL == "both" and not settings.DATABASE and adapter.changes_base(folder):
+        return AnsweringModel(model, tokenizer, base, folder, add_adapter)
+    return AnsweringModel(add_adapter(model), tokenizer, base, folder)
 
 
 if __name__ == "__main__":
