@@ -212,7 +212,7 @@ def _runs(text: str, database: sandbox.Database) -> bool:
         return False  # as SQLite alone reads it; parse_query and to_sqlite have the last word
 
 
-def _requote(answer: str, query: exp.Expression) -> str:
+def _requote(answer: str, query: exp.Expr) -> str:
     """`answer` with 'x' for every "x" that `query`, its parsed form, has as a string; otherwise as it was written."""
     if '"' not in answer:
         return answer
@@ -225,7 +225,7 @@ def _requote(answer: str, query: exp.Expression) -> str:
     return "".join(pieces) + answer[end:]
 
 
-def _text_compared_with_number(query: exp.Expression, schema: Schema) -> str | None:
+def _text_compared_with_number(query: exp.Expr, schema: Schema) -> str | None:
     """The first column compared with a number that is text in every table that has it."""
     types: dict[str, set[str]] = {}
     for column in (column for table in schema.tables for column in table.columns):

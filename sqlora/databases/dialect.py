@@ -19,7 +19,7 @@ from sqlora.sql.schema import Schema, quote_name
 Names = dict[str, exp.Identifier]  # names as they are to be written, by their lower-case forms
 
 
-def translate(query: exp.Expression, schema: Schema, dialect: str, quoted: frozenset[str]) -> str:
+def translate(query: exp.Expr, schema: Schema, dialect: str, quoted: frozenset[str]) -> str:
     """The text of a query, as `sql.parse_query` read it, in sqlglot's `dialect`; `quoted` are the names that need
     quotes.
 
@@ -117,7 +117,7 @@ class _Speller:
         table = self.schema.table(source.name) if isinstance(source, exp.Table) else None
         return self._identifier(table.name) if table else exp.to_identifier(alias)
 
-    def _names(self, source: exp.Expression | Scope) -> Names:
+    def _names(self, source: exp.Expr | Scope) -> Names:
         """The columns of a table, or of a query that stands in its place."""
         if isinstance(source, Scope):
             around = source.expression.parent

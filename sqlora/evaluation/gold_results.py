@@ -61,7 +61,7 @@ class Allowed:
 class Gold:
     """A right query, made ready to say on a database what it allows."""
 
-    def __init__(self, query: exp.Expression) -> None:
+    def __init__(self, query: exp.Expr) -> None:
         self.sql = to_sqlite(query)
         bounds = {name: _constant(query.args[name]) for name in ("limit", "offset") if query.args.get(name) is not None}
         self._limit, self._offset = bounds.get("limit"), max(0, bounds.get("offset") or 0)
@@ -125,7 +125,7 @@ class Gold:
                 continue
         return all(allowed.equals(self.allowed(copy)) for copy in _reordered(database, rows))
 
-    def _expose_keys(self, query: exp.Expression) -> bool:
+    def _expose_keys(self, query: exp.Expr) -> bool:
         """Appends ORDER BY's expressions to the outputs where that changes no row, and finds them there."""
         keys = [ordered.this for ordered in query.args["order"].expressions]
         outputs = [selected.unalias() for selected in query.selects]
@@ -189,7 +189,7 @@ def _are_close(row: ResultRow, other: ResultRow) -> bool:
     )
 
 
-def _constant(node: exp.Expression | None) -> int | None:
+def _constant(node: exp.Expr | None) -> int | None:
     inner = node.args.get("expression") if node is not None else None
     literal = inner.this if isinstance(inner, exp.Neg) else inner
     value = numeric_value(literal.name) if isinstance(literal, exp.Literal) and not literal.is_string else None
@@ -249,7 +249,7 @@ def _may_be_one(column: exp.Column, other: exp.Column) -> bool:
     return column.name.lower() == other.name.lower() and len(tables) < 2
 
 
-def _may_hang_on_storage(query: exp.Expression) -> bool:
+def _may_hang_on_storage(query: exp.Expr) -> bool:
     if any(limit.parent is not query for limit in query.find_all(exp.Limit)) or query.find(*PLACE_DEPENDENT):
         return True
     for select in query.find_all(exp.Select):

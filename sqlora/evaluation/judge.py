@@ -183,7 +183,7 @@ def _explain(expected: QueryResult, predicted: QueryResult) -> str:
     return "on a synthetic database other rows are given"
 
 
-def complete_schema(schema: Schema, query: exp.Expression) -> Schema:
+def complete_schema(schema: Schema, query: exp.Expr) -> Schema:
     """The schema with the columns that the gold names by their table and the context left out.
 
     `T2.nationality` leaves no doubt where the column belongs; a bare name in a join would be a guess, and is not added.
@@ -207,7 +207,7 @@ def complete_schema(schema: Schema, query: exp.Expression) -> Schema:
     return Schema(tuple(tables), schema.merged)
 
 
-def _own_tables(scope: exp.Expression) -> Iterator[exp.Table]:
+def _own_tables(scope: exp.Expr) -> Iterator[exp.Table]:
     origin = scope.args.get("from_")
     sources = [origin.this] if origin else []
     sources += [join.this for join in scope.args.get("joins") or []]

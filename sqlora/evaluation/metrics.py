@@ -11,7 +11,7 @@ from sqlglot import exp
 
 from sqlora.sql.sandbox import Value
 
-QUERY_KINDS: dict[str, Callable[[exp.Expression], bool]] = {  # a query may be of several
+QUERY_KINDS: dict[str, Callable[[exp.Expr], bool]] = {  # a query may be of several
     "filter": lambda query: query.find(exp.Where) is not None,
     "aggregate": lambda query: query.find(exp.AggFunc) is not None,
     "group": lambda query: query.find(exp.Group) is not None,
@@ -83,7 +83,7 @@ def verdicts_by_variant(judged: Sequence[Judgement]) -> dict[str, list[Verdict]]
     return {who: found for who, found in verdicts.items() if found}
 
 
-def query_kinds(query: exp.Expression) -> tuple[str, ...]:
+def query_kinds(query: exp.Expr) -> tuple[str, ...]:
     return tuple(kind for kind, fits in QUERY_KINDS.items() if fits(query))
 
 

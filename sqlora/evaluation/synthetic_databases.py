@@ -60,7 +60,7 @@ class _Domain:
 class Synthesiser:
     """Databases for the queries over the schema, the same for the same seed."""
 
-    def __init__(self, schema: Schema, queries: Sequence[exp.Expression], seed: str) -> None:
+    def __init__(self, schema: Schema, queries: Sequence[exp.Expr], seed: str) -> None:
         self._schema = schema
         self._random = random.Random(seed.encode("utf-8", "surrogatepass"))
         self._parents: dict[str, str] = {}
@@ -175,7 +175,7 @@ class Synthesiser:
     def _domain(self, name: str) -> _Domain:
         return self._domains[self._root(name.lower())]
 
-    def _join_domains(self, query: exp.Expression) -> None:
+    def _join_domains(self, query: exp.Expr) -> None:
         for node in query.find_all(exp.Predicate, exp.In, exp.SetOperation):
             if isinstance(node, exp.SetOperation):
                 pairs = list(zip(_selected(node.left), _selected(node.right), strict=False))
@@ -188,7 +188,7 @@ class Synthesiser:
                 if one and other:
                     self._parents[self._root(one)] = self._root(other)
 
-    def _study(self, query: exp.Expression) -> None:
+    def _study(self, query: exp.Expr) -> None:
         for constant in literals(query):
             if constant.column is not None:
                 self._domain(constant.column).constants.append(constant)
@@ -245,7 +245,7 @@ class _Pool:
         return values
 
 
-def _bare_columns(query: exp.Expression | None) -> set[str]:
+def _bare_columns(query: exp.Expr | None) -> set[str]:
     """Lower-case names of a SELECT's columns outside aggregates; one that GROUP BY lacks has no single value in a
     group.
     """
@@ -261,12 +261,12 @@ def _bare_columns(query: exp.Expression | None) -> set[str]:
     }
 
 
-def _selected(query: exp.Expression) -> list[exp.Expression]:
+def _selected(query: exp.Expr) -> list[exp.Expr]:
     query = query.unnest() if isinstance(query, exp.Subquery) else query
     return query.selects if isinstance(query, exp.Query) else []
 
 
-def _column_in(node: exp.Expression | None) -> str | None:
+def _column_in(node: exp.Expr | None) -> str | None:
     """The column, in lower case, whose values an operand has: itself, or what a subquery or MIN or MAX takes of it."""
     if isinstance(node, exp.Subquery | exp.Query):
         return next((_column_in(selected) for selected in _selected(node)), None)

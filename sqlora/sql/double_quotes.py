@@ -24,7 +24,7 @@ VALUE_COMPARISONS = (
 )
 
 
-def resolve_double_quotes(query: exp.Expression, sql: str, schema: Schema, ctes: dict[str, exp.CTE]) -> None:
+def resolve_double_quotes(query: exp.Expr, sql: str, schema: Schema, ctes: dict[str, exp.CTE]) -> None:
     """Turns "x" of the query, parsed from `sql`, into the string 'x' where no column in scope is called x and a value
     suits.
 
@@ -43,13 +43,13 @@ def resolve_double_quotes(query: exp.Expression, sql: str, schema: Schema, ctes:
             column.replace(exp.Literal.string(column.name))
 
 
-def _scopes(node: exp.Expression) -> Iterator[exp.Query]:
+def _scopes(node: exp.Expr) -> Iterator[exp.Query]:
     while node := node.parent:
         if isinstance(node, exp.Query):
             yield node
 
 
-def _names(query: exp.Expression, schema: Schema, ctes: dict[str, exp.CTE]) -> set[str]:
+def _names(query: exp.Expr, schema: Schema, ctes: dict[str, exp.CTE]) -> set[str]:
     """Names of columns, in lower case, that a query's sources have, and the names of its own outputs."""
     names = {name.lower() for name in query.named_selects}
     if not isinstance(query, exp.Select):

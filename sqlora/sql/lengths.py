@@ -85,7 +85,7 @@ class Lengths:
         self._done: dict[int, Size] = {}
         self._open: dict[int, bool] = {}  # what is being measured, and whether it was met again in the meantime
 
-    def size(self, node: exp.Expression) -> Size:
+    def size(self, node: exp.Expr) -> Size:
         """Raises SqlError("too large") for what would not end in time, or take too much memory."""
         if id(node) not in self._done:
             self._open[id(node)] = False
@@ -97,7 +97,7 @@ class Lengths:
             self._done[id(node)] = size
         return self._done[id(node)]
 
-    def _measured(self, node: exp.Expression) -> Size:
+    def _measured(self, node: exp.Expr) -> Size:
         if isinstance(node, exp.Column):
             return self._column(node)
         parts = {id(part): self.size(part) for part in node.iter_expressions()}
@@ -105,7 +105,7 @@ class Lengths:
 
         def of(argument: str, measure: str = "length") -> int:
             part = node.args.get(argument)
-            return getattr(parts[id(part)], measure) if isinstance(part, exp.Expression) else 0
+            return getattr(parts[id(part)], measure) if isinstance(part, exp.Expr) else 0
 
         length = min(self._length(node, lengths, of), self.longest)
         if length - max(lengths) > MOST_TEXT and not isinstance(node, exp.GroupConcat):
@@ -140,7 +140,7 @@ class Lengths:
             length = short = TEXT_COLUMN * max((len(table.columns) for table in self.scopes.schema.tables), default=1)
         return self._affordable(Size(length, short, work))
 
-    def _length(self, node: exp.Expression, lengths: list[int], of: Callable[[str], int]) -> int:
+    def _length(self, node: exp.Expr, lengths: list[int], of: Callable[[str], int]) -> int:
         longest = max(lengths)
         if isinstance(node, exp.Literal | exp.National | exp.HexString):
             return _literal(str(node.this))
@@ -183,7 +183,7 @@ class Lengths:
         is_number = node.to.this in exp.DataType.NUMERIC_TYPES
         return self.digits if is_number and node.this.find(*CONCATENATIONS, exp.Replace) else length
 
-    def _number(self, node: exp.Expression, lengths: list[int]) -> int:
+    def _number(self, node: exp.Expr, lengths: list[int]) -> int:
         digits = self._digits(lengths)
         if isinstance(node, exp.Pow):
             power = node.expression
@@ -193,7 +193,7 @@ class Lengths:
     def _digits(self, lengths: list[int]) -> list[int]:
         return [TEXT_COLUMN if length > self.digits else length for length in lengths]  # no text that long is a number
 
-    def _searched(self, node: exp.Expression, lengths: list[int], of: Callable[[str], int], length: int) -> int:
+    def _searched(self, node: exp.Expr, lengths: list[int], of: Callable[[str], int], length: int) -> int:
         """The work beyond reading each argument once."""
         if isinstance(node, PRODUCTS):
             return max(length, *self._digits(lengths)) ** 2 // DIGITS_A_UNIT

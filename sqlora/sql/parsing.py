@@ -145,7 +145,7 @@ def parse_schema(context: str) -> Schema:
     )
 
 
-def parse_query(sql: str, schema: Schema) -> exp.Expression:
+def parse_query(sql: str, schema: Schema) -> exp.Expr:
     """One read-only statement over the schema's tables, in SQLite's dialect.
 
     "x" becomes the string 'x' where no column in scope is called x and the place suits a value: compared with a column,
@@ -180,7 +180,7 @@ def parse_query(sql: str, schema: Schema) -> exp.Expression:
     return query
 
 
-def to_sqlite(expression: exp.Expression) -> str:
+def to_sqlite(expression: exp.Expr) -> str:
     """A parsed query as SQLite's text, in which no name can pass for a string. Raises SqlError for what SQLite
     lacks.
     """
@@ -192,7 +192,7 @@ def to_sqlite(expression: exp.Expression) -> str:
         raise SqlError("syntax", error_in_one_line(error)) from None
 
 
-def literals(expression: exp.Expression) -> list[Literal]:
+def literals(expression: exp.Expr) -> list[Literal]:
     """Every constant of the query, the outer ones first; a minus sign belongs to its number."""
     return [_literal(node) for node in expression.find_all(exp.Literal)]
 
@@ -251,7 +251,7 @@ def fits(value: int) -> bool:
     return -(2**63) <= value < 2**63
 
 
-def _parse_any_dialect(context: str) -> list[exp.Expression | None]:
+def _parse_any_dialect(context: str) -> list[exp.Expr | None]:
     for dialect in DIALECTS:
         try:
             statements = _read(sqlglot.parse, context, dialect)
@@ -262,7 +262,7 @@ def _parse_any_dialect(context: str) -> list[exp.Expression | None]:
     raise SqlError("schema", f"no dialect reads a CREATE TABLE in {_shorten(context)!r}")
 
 
-def _definitions(statement: exp.Expression | None) -> list[exp.Expression]:
+def _definitions(statement: exp.Expr | None) -> list[exp.Expr]:
     if not isinstance(statement, exp.Create) or statement.kind != "TABLE" or not isinstance(statement.this, exp.Schema):
         return []
     return [part for part in statement.this.expressions if isinstance(part, exp.ColumnDef | exp.Identifier)]

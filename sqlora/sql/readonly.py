@@ -112,7 +112,7 @@ def write(query: exp.Query, dialect: str, most_rows: int | None = None) -> str:
         raise SqlError("too large", "the query is nested too deeply") from None
 
 
-def _check_names(nodes: list[exp.Expression], query: exp.Query, scopes: Scopes) -> None:
+def _check_names(nodes: list[exp.Expr], query: exp.Query, scopes: Scopes) -> None:
     """Tables and columns are known ones, and nothing grows without end."""
     if sum(isinstance(node, exp.Table) for node in nodes) > MOST_TABLES:
         raise SqlError("too large", f"the query reads more than {MOST_TABLES} tables")
@@ -127,7 +127,7 @@ def _check_names(nodes: list[exp.Expression], query: exp.Query, scopes: Scopes) 
         raise SqlError("too large", "the query is nested too deeply") from None
 
 
-def _check_node(node: exp.Expression) -> None:
+def _check_node(node: exp.Expr) -> None:
     if isinstance(node, exp.Anonymous | exp.AnonymousAggFunc) and node.name.lower() in FUNCTIONS:
         return
     if type(node) not in PARTS:

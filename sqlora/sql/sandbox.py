@@ -181,7 +181,7 @@ def restrict(connection: sqlite3.Connection, is_late: Callable[[], bool], **limi
     connection.set_progress_handler(is_late, STEPS_BETWEEN_LOOKS)
 
 
-def prepare(sql: str, schema: Schema) -> tuple[exp.Expression, str]:
+def prepare(sql: str, schema: Schema) -> tuple[exp.Expr, str]:
     """A model's query, parsed, and the text of it to run. Raises SqlError for what SQLite would not take as it is
     written.
     """
@@ -192,7 +192,7 @@ def prepare(sql: str, schema: Schema) -> tuple[exp.Expression, str]:
     return query, to_sqlite(query) if '"' in sql else sql
 
 
-def _check_work(query: exp.Expression, schema: Schema) -> None:
+def _check_work(query: exp.Expr, schema: Schema) -> None:
     """Raises SqlError for functions over long texts that would go on after the deadline, since SQLite looks between
     steps.
     """

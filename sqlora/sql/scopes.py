@@ -15,7 +15,7 @@ from sqlora.sql.schema import Column, Schema, Table
 
 MOST_COLUMNS = 5000  # of a query; no server has more
 ASCII_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
-Origins = tuple[exp.Expression | Column, ...]
+Origins = tuple[exp.Expr | Column, ...]
 
 
 @dataclass(frozen=True)
@@ -88,13 +88,13 @@ class Scopes:
             raise SqlError("no such column", f"no such column: {column.sql(self.dialect)}")
         return tuple(origin for outputs in found for output in outputs for origin in output.origins)
 
-    def sources(self, query: exp.Query) -> list[tuple[str | None, exp.Expression]]:
+    def sources(self, query: exp.Query) -> list[tuple[str | None, exp.Expr]]:
         """The tables and queries of a SELECT's FROM, and what they are called there."""
         origin = query.args.get("from_")
         joined = [join.this for join in query.args.get("joins") or []]
         return [pair for item in ([origin.this] if origin else []) + joined for pair in self._named(item)]
 
-    def columns(self, node: exp.Expression | Table) -> list[Output]:
+    def columns(self, node: exp.Expr | Table) -> list[Output]:
         """Of a query, or of what stands in FROM."""
         if isinstance(node, Table):
             return [Output(self._known(column.name), (column,)) for column in node.columns]
@@ -108,7 +108,7 @@ class Scopes:
             first = first.this
         return self._renamed(self.columns(first), node)
 
-    def _columns(self, node: exp.Expression) -> list[Output]:
+    def _columns(self, node: exp.Expr) -> list[Output]:
         if isinstance(node, exp.Select):
             found = [output for one in node.expressions for output in self._selected(one, node)]
         elif isinstance(node, exp.SetOperation):
@@ -123,7 +123,7 @@ class Scopes:
             raise SqlError("too large", f"a query in it gives more than {MOST_COLUMNS:,} columns")
         return self._renamed(found, node)
 
-    def _selected(self, one: exp.Expression, query: exp.Select) -> list[Output]:
+    def _selected(self, one: exp.Expr, query: exp.Select) -> list[Output]:
         if one.is_star and isinstance(one, exp.Star | exp.Column):
             wanted = self._fold(one.args["table"]) if one.args.get("table") else None
             return [
@@ -138,7 +138,7 @@ class Scopes:
         alias = alias.this if isinstance(alias, exp.TableAlias) else alias
         return [Output(self._fold(alias) if alias is not None else None, (one.this if alias is not None else one,))]
 
-    def _renamed(self, outputs: list[Output], node: exp.Expression) -> list[Output]:
+    def _renamed(self, outputs: list[Output], node: exp.Expr) -> list[Output]:
         """With the names that a list after the alias gives: FROM singer AS s(a, b)."""
         alias = node.args.get("alias")
         names = (
@@ -148,7 +148,7 @@ class Scopes:
             len(names) :
         ]
 
-    def _bare(self, query: exp.Query, child: exp.Expression, name: str) -> list[list[Output]]:
+    def _bare(self, query: exp.Query, child: exp.Expr, name: str) -> list[list[Output]]:
         found = [self._pick(self.columns(source), name) for _, source in self.sources(query)]
         # ORDER BY and its like know the query's own names
         if child.arg_key not in ("expressions", "this", "expression"):
@@ -160,7 +160,7 @@ class Scopes:
         named = [output for output in outputs if output.name == name]
         return named if named or self.is_exact else [output for output in outputs if output.name is None]
 
-    def _named(self, item: exp.Expression) -> Iterator[tuple[str | None, exp.Expression]]:
+    def _named(self, item: exp.Expr) -> Iterator[tuple[str | None, exp.Expr]]:
         alias = item.args.get("alias")
         if _is_join(item):
             if alias is not None:
@@ -174,7 +174,7 @@ class Scopes:
         for join in item.args.get("joins") or []:
             yield from self._named(join.this)
 
-    def _around(self, node: exp.Expression) -> Iterator[tuple[exp.Query, exp.Expression]]:
+    def _around(self, node: exp.Expr) -> Iterator[tuple[exp.Query, exp.Expr]]:
         """The queries whose tables can be seen from a node, the inner ones first, each with its part that the node is
         in.
 
@@ -191,7 +191,7 @@ class Scopes:
                 hidden = False
             below, child = child, parent
 
-    def _ctes(self, node: exp.Expression) -> Iterator[exp.CTE]:
+    def _ctes(self, node: exp.Expr) -> Iterator[exp.CTE]:
         """Those that can be seen from a node, the nearest first: without RECURSIVE a CTE sees the ones before it
         alone.
         """
@@ -205,7 +205,7 @@ class Scopes:
                 yield from known
             child = parent
 
-    def _fold(self, name: exp.Expression) -> str:
+    def _fold(self, name: exp.Expr) -> str:
         if not self.is_exact:
             return name.name.lower()
         return name.name if name.args.get("quoted") else name.name.translate(ASCII_LOWER)
@@ -214,7 +214,7 @@ class Scopes:
         return name if self.is_exact else name.lower()
 
 
-def _is_join(item: exp.Expression) -> bool:
+def _is_join(item: exp.Expr) -> bool:
     """Whether it is a join in brackets, which has no columns of its own."""
     return isinstance(item, exp.Subquery | exp.Paren) and (
         not isinstance(item.this, exp.Query)

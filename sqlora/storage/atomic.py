@@ -1,4 +1,4 @@
-"""Files and folders that are written whole, or stay as they were: beside their place, synced, and renamed into it."""
+"""Files and folders that are written whole or stay as they were: written next to their name, synced, and renamed."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from pathlib import Path
 
 from sqlora.system.errors import MENDABLE, UserError
 
-PARTIAL = ".partial-"  # how the name of a file or folder begins until it is whole
-# What libraries raise where writing fails, of which some tell no more than that.
+PARTIAL = ".partial-"  # prefix of a file's or folder's name until it is whole
+# What libraries raise when writing fails; some say no more than that.
 WRITERS = ("RuntimeError", "SafetensorError", "OSError")
 FAILED = re.compile(r"PytorchStreamWriter|file write failed|iostream error|unexpected pos")
 
 
 def replace_file(target: Path, write: Callable[[Path], object]) -> None:
-    """`target` as `write` writes it: whole, or as it was, with the owner and mode that it had; a link goes on leading
-    to it.
+    """Replaces `target` by what `write` writes to the path it is given, or leaves it as it was.
 
-    Raises UserError when the disk is full or the like.
+    It keeps its owner and mode, and a link still leads to it. Raises UserError when the disk is full or the like.
+
+        replace_file(path, lambda partial: partial.write_text(text))
     """
     target = Path(os.path.realpath(target))
     partial = target.with_name(PARTIAL + secrets.token_hex(8))
@@ -34,15 +35,15 @@ def replace_file(target: Path, write: Callable[[Path], object]) -> None:
         try:
             os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
             write(partial)
-            _dress_as(target, partial)
+            _copy_mode(target, partial)
             _sync(partial)
             os.replace(partial, target)
         finally:
             partial.unlink(missing_ok=True)
 
 
-def _dress_as(target: Path, partial: Path) -> None:
-    """Gives `partial` the mode of the file whose place it takes, and its owner where that is allowed."""
+def _copy_mode(target: Path, partial: Path) -> None:
+    """Gives `partial` the mode of the file that it replaces, and its owner where that is allowed."""
     if not target.exists():
         return
     before = target.stat()
@@ -54,7 +55,7 @@ def _dress_as(target: Path, partial: Path) -> None:
 
 @contextlib.contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """A fresh folder to write into, which takes the place of `target` once it is written.
+    """Yields a fresh folder to write into, which replaces `target` at the end.
 
     Raises UserError when the disk is full or the like; `target` is then as it was.
     """
@@ -74,7 +75,7 @@ def new_folder(target: Path) -> Iterator[Path]:
 def _put(partial: Path, target: Path) -> None:
     before = target.with_name(PARTIAL + "before-" + target.name)
     remove(before)
-    if os.path.lexists(target):  # set aside first, so that the place is empty for a moment alone
+    if os.path.lexists(target):  # moved away first, so that the name is free only for a moment
         target.rename(before)
     try:
         partial.rename(target)
@@ -88,8 +89,7 @@ def _put(partial: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def replacing(folder: Path, last: str) -> Iterator[Path]:
-    """A fresh folder to write into; its files replace those of `folder` once all are written, the one named `last`
-    last.
+    """Yields a fresh folder to write into; its files replace those of `folder` at the end, the one named `last` last.
 
     Raises UserError when the disk is full or the like; `folder` is then as it was.
     """
@@ -108,20 +108,18 @@ def replacing(folder: Path, last: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def writing(target: Path) -> Iterator[None]:
-    """Within it what Python, safetensors and torch raise where the system does not let them write becomes a
-    UserError.
-    """
+    """Turns what Python, safetensors and torch raise when the system refuses a write into a UserError."""
     try:
         yield
     except Exception as error:
-        number = getattr(error, "errno", None) or _said(error, target.parent)
+        number = getattr(error, "errno", None) or _errno_of(error, target.parent)
         if number not in MENDABLE:
             raise
         raise UserError(f"{target} cannot be written: {MENDABLE[number]}; what was saved before is whole") from error
 
 
-def _said(error: Exception, folder: Path) -> int | None:
-    """The system's number for what kept a library from writing to `folder`, if it was that."""
+def _errno_of(error: Exception, folder: Path) -> int | None:
+    """The errno of a library's error when it could not write to `folder`; None for other errors."""
     if type(error).__name__ not in WRITERS:
         return None
     if number := re.search(r"os error (\d+)", str(error)):  # safetensors
@@ -130,11 +128,11 @@ def _said(error: Exception, folder: Path) -> int | None:
         return errno.ENOSPC
     if not FAILED.search(str(error)):
         return None
-    return errno.EFBIG if largest_file() < math.inf else errno.EIO  # torch tells nothing of it; a quota may be it too
+    return errno.EFBIG if largest_file() < math.inf else errno.EIO  # torch does not say; it may also be a quota
 
 
 def largest_file() -> float:
-    """The bytes that a file may have by this process's limit (ulimit -f); infinite where there is none."""
+    """The largest file in bytes that this process may write (ulimit -f); infinite without a limit."""
     try:
         import resource
     except ImportError:  # Windows
@@ -144,13 +142,13 @@ def largest_file() -> float:
 
 
 def remove_partial(folder: Path) -> None:
-    """Removes what a process that was killed while it wrote left in `folder`."""
+    """Removes the partial files of a process that was killed while it wrote to `folder`."""
     for path in folder.glob(PARTIAL + "*"):
         remove(path)
 
 
 def remove(path: Path) -> None:
-    """Removes a file, a link, or a folder with all that is in it, as far as it can be."""
+    """Removes a file, a link, or a folder with its content, as far as that is possible."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -159,8 +157,8 @@ def remove(path: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Has the system write a file, or a folder's list of names, to the disk."""
-    if path.is_dir() and os.name == "nt":  # which opens no folders
+    """Forces a file, or a folder's list of names, to the disk."""
+    if path.is_dir() and os.name == "nt":  # Windows opens no folders
         return
     handle = os.open(path, os.O_RDONLY if path.is_dir() or os.name != "nt" else os.O_RDWR)
     try:

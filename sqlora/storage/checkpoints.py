@@ -1,6 +1,6 @@
-"""What makes an adapter's folder whole: sqlora.json, its fingerprint, written last, with the hash of every other file.
+"""The fingerprint of an adapter's folder: sqlora.json, written last, with the hash of every other file.
 
-A folder in which it is missing or does not fit is not whole, and is never loaded. No torch is needed to tell.
+A folder without it, or whose files do not match it, is not whole and is never loaded. Needs no torch.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import stat
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,19 +17,19 @@ from sqlora.system.errors import UserError
 
 FINGERPRINT = "sqlora.json"
 WEIGHTS = "adapter_model.safetensors"
-PREFIX = "checkpoint-"  # of the names of a run's checkpoints, as transformers has them
+PREFIX = "checkpoint-"  # of the names of checkpoints, as in transformers
 CHECKPOINT, FINISHED, INTERRUPTED = "checkpoint", "finished", "interrupted"
-LONGEST = 64_000_000  # bytes of a JSON file that describes something; ours have some thousand
+LONGEST = 64_000_000  # bytes of a JSON description; ours have a few thousand
 
 
-def seal(folder: Path, fingerprint: dict[str, object], status: str, metrics: dict[str, object]) -> dict[str, object]:
-    """Writes the fingerprint that makes `folder` whole, and returns it. `status` is CHECKPOINT, FINISHED or
-    INTERRUPTED.
-    """
+def seal(
+    folder: Path, fingerprint: Mapping[str, object], status: str, metrics: Mapping[str, object]
+) -> dict[str, object]:
+    """Writes sqlora.json, which makes `folder` whole, and returns it. `status` is CHECKPOINT, FINISHED or INTERRUPTED."""
     hashes = {file.name: file_hash(file) for file in sorted(folder.iterdir()) if file.name != FINGERPRINT}
-    sealed = fingerprint | {
+    sealed = dict(fingerprint) | {
         "status": status,
-        "metrics": metrics,
+        "metrics": dict(metrics),
         "weights": hashes[WEIGHTS],
         "files": hashes,
         "written": datetime.now(UTC).isoformat(),
@@ -39,7 +40,7 @@ def seal(folder: Path, fingerprint: dict[str, object], status: str, metrics: dic
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether `folder` holds an adapter that was written to its end."""
+    """Whether `folder` holds an adapter that was written completely."""
     try:
         return read_fingerprint(folder)["weights"] == file_hash(folder / WEIGHTS)
     except (OSError, UserError):
@@ -47,7 +48,7 @@ def is_whole(folder: Path) -> bool:
 
 
 def read_fingerprint(folder: Path) -> dict:
-    """The sqlora.json of an adapter. Raises UserError if it is not one of ours, FileNotFoundError if there is none."""
+    """An adapter's sqlora.json. Raises UserError if it is damaged, FileNotFoundError if there is none."""
     remedy = "train again, or name another --lora-checkpoint"
     fingerprint = read_object(folder / FINGERPRINT, remedy)
     kinds = {"base_model": dict, "prompt": str, "tokenizer": str, "weights": str, "files": dict, "written": str}
@@ -57,31 +58,30 @@ def read_fingerprint(folder: Path) -> dict:
 
 
 def read_object(file: Path, remedy: str) -> dict:
-    """The JSON object in a file that may be a stranger's. Raises UserError, which ends with the remedy, if there is
-    none in it,
-    FileNotFoundError if there is no file."""
+    """The JSON object in a file of any origin.
+
+    Raises UserError, ending with `remedy`, if the file holds none, and FileNotFoundError if there is no file.
+    """
     try:
         check_regular(file)
         if file.stat().st_size > LONGEST:
             raise ValueError(f"it has more than {LONGEST:,} bytes")
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # the second: it is nested too deeply
-        raise UserError(f"{file} is damaged, or no JSON ({error}); {remedy}") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{file} is damaged: it holds a {type(found).__name__}, not an object; {remedy}")
-    return found
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # RecursionError: nested too deeply
+        raise UserError(f"{file} is damaged, or not JSON ({error}); {remedy}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{file} is damaged: it holds a {type(value).__name__}, not an object; {remedy}")
+    return value
 
 
 def check_regular(file: Path) -> None:
-    """Raises ValueError unless it is a file, or leads to one: a device or a pipe would be read for ever."""
+    """Raises ValueError unless it is a regular file or a link to one: reading a device or a pipe may never end."""
     if not stat.S_ISREG(file.stat().st_mode):
-        raise ValueError("it is no ordinary file")
+        raise ValueError("it is not a regular file")
 
 
 def newest(run: Path) -> Path | None:
-    """The checkpoint of the folder `run` with the most steps in which every file is as it was written; None if there is
-    none.
-    """
+    """The checkpoint in `run` with the most steps whose files all match their hashes; None if there is none."""
     for path in sorted(run.glob(PREFIX + "*"), key=step_of, reverse=True):
         try:
             files = read_fingerprint(path)["files"]
@@ -93,21 +93,21 @@ def newest(run: Path) -> Path | None:
 
 
 def step_of(checkpoint: Path) -> int:
-    """The step after which a checkpoint was written; -1 for a folder of another name."""
+    """The step after which a checkpoint was written, from its name; -1 for other folders."""
     number = checkpoint.name.removeprefix(PREFIX)
     return int(number) if number.isdecimal() else -1
 
 
 def _is_own(folder: Path, name: str) -> bool:
-    """Whether a file that a fingerprint lists would stand in the folder itself, and is no link."""
+    """Whether a file that a fingerprint lists is directly in the folder, and not a link."""
     return name == Path(name).name and not (folder / name).is_symlink()
 
 
 def file_hash(file: Path) -> str:
-    """SHA-256 in hexadecimal digits. Raises OSError, for what is no ordinary file too."""
+    """SHA-256 in hexadecimal digits. Raises OSError, also for what is not a regular file."""
     try:
         check_regular(file)
         with file.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
-    except ValueError as error:  # a name with a zero byte gives one, too
+    except ValueError as error:  # also for a name with a NUL
         raise OSError(f"{file}: {error}") from None

@@ -1,4 +1,4 @@
-"""Files from the hub: whole, and the ones that the hub names, or none; and no wait that does not end."""
+"""Downloads from the hub: files are complete and match the hub's hashes, and no request waits for ever."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sqlora.system import console
 from sqlora.system.errors import UserError
 
 TRIES = 3
-ABANDONED = 600  # seconds after which a part of a file that nobody writes to is one whose process was killed
+ABANDONED = 600  # seconds without a write after which a partial file counts as left by a killed process
 
 
 def fetch(
@@ -27,12 +27,11 @@ def fetch(
     revision: str | None = None,
     offline: bool = False,
 ) -> Path:
-    """A "model" or "dataset" repository's folder in the hub's cache, with the files that `allow` names and `ignore`
-    does not.
+    """Downloads the files of a "model" or "dataset" repository that match `allow` and not `ignore`; returns their folder.
 
-    huggingface_hub goes on where a connection breaks off, but takes any bytes of the right number. Here each file is
-    checked once against the hub's hash; one that is wrong is deleted and downloaded again. Raises UserError, beginning
-    with `where`, if that does not help, and what huggingface_hub raises where the hub cannot be reached.
+    huggingface_hub resumes a broken download, but accepts any bytes of the right number. Here each file is checked once
+    against the hub's hash; a wrong one is deleted and downloaded again. Raises UserError, beginning with `where`, if
+    that does not help, and what huggingface_hub raises where the hub cannot be reached.
     """
     from huggingface_hub import snapshot_download
 
@@ -53,7 +52,7 @@ def fetch(
                 _delete_abandoned(folder)
                 return folder
             fault = f"{', '.join(damaged)}: the content is not what the hub's hash says, and was deleted from the cache"
-        except _connection_lost() as error:  # the one break after which huggingface_hub does not go on
+        except _connection_lost() as error:  # after which huggingface_hub does not resume
             fault = f"the connection was lost ({error})"
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             fault = f"the hub's answer cannot be read ({error})"
@@ -66,17 +65,16 @@ def fetch(
         console.note(f"{where}: {fault}; downloading again")
         time.sleep(attempt)
     raise UserError(
-        f"{where}: {fault}; start again with the hub in reach, over another network if this one changes what it "
-        f"carries, or name a local folder"
+        f"{where}: {fault}; start again when the hub can be reached, over another network if this one changes the "
+        f"files, or name a local folder"
     )
 
 
 @functools.cache
 def limit_waits() -> None:
-    """From here on no request of huggingface_hub waits longer than HF_HUB_DOWNLOAD_TIMEOUT, 10 seconds, for the next
-    byte.
+    """Limits the wait of every request of huggingface_hub for its next byte to HF_HUB_DOWNLOAD_TIMEOUT, 10 seconds.
 
-    Left alone it waits for some of its answers for ever.
+    Without this some of its requests wait for ever.
     """
     try:
         import httpx2
@@ -99,7 +97,7 @@ def limit_waits() -> None:
 
 
 def network_errors() -> tuple[type[Exception], ...]:
-    """What the hub's client raises where the hub cannot be reached, or may not be."""
+    """The errors of the hub's client when the hub cannot or may not be reached."""
     try:
         import httpx2
     except ImportError:
@@ -127,9 +125,7 @@ def _present(folder: Path, allow: list[str], ignore: list[str] | None) -> list[s
 
 
 def _delete_damaged(kind: str, repo: str, folder: Path, names: list[str], offline: bool) -> list[str]:
-    """Deletes the files that do not have the hub's hash, and returns their names; the others are remembered by size and
-    time.
-    """
+    """Deletes the files whose hash is not the hub's and returns their names; remembers the others by size and time."""
     from huggingface_hub import constants
 
     record = Path(
@@ -137,7 +133,7 @@ def _delete_damaged(kind: str, repo: str, folder: Path, names: list[str], offlin
     )
     try:
         known = dict(json.loads(record.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):  # not there yet, or damaged
+    except (OSError, ValueError, TypeError):  # missing or damaged
         known = {}
     stamps = {name: [stat.st_size, stat.st_mtime_ns] for name in names for stat in [(folder / name).stat()]}
     unchecked = [name for name in names if known.get(name) != stamps[name]]
@@ -155,16 +151,14 @@ def _delete_damaged(kind: str, repo: str, folder: Path, names: list[str], offlin
         (folder / name).unlink()
         content.unlink(missing_ok=True)
     known |= {name: stamps[name] for name in hashes if name not in damaged}
-    if os.access(constants.HF_HOME, os.W_OK):  # a cache that somebody else keeps is checked each time
+    if os.access(constants.HF_HOME, os.W_OK):  # somebody else's cache is checked each time
         record.parent.mkdir(parents=True, exist_ok=True)
         replace_file(record, lambda partial: partial.write_text(json.dumps(known), encoding="utf-8"))
     return damaged
 
 
 def _hub_hashes(kind: str, repo: str, folder: Path, names: list[str], offline: bool) -> dict[str, str]:
-    """The hub's hash of each file: a sha256 of 64 digits or a git id of 40. Without the hub, only of those that tell
-    it.
-    """
+    """The hub's hash of each file: a SHA-256 of 64 digits or a git id of 40; offline only for files whose link has it."""
     from huggingface_hub import HfApi
 
     # A file of the cache is a link to its content, whose name is the hash.
@@ -173,8 +167,11 @@ def _hub_hashes(kind: str, repo: str, folder: Path, names: list[str], offline: b
     others = [name for name in names if name not in linked]
     # where there are no links, as on most Windows machines
     if others and not offline and hasattr(HfApi, "get_paths_info"):
+        from huggingface_hub.hf_api import RepoFolder
+
         for file in HfApi().get_paths_info(repo, others, revision=folder.name, repo_type=kind):
-            hashes[file.path] = file.lfs.sha256 if file.lfs else file.blob_id
+            if not isinstance(file, RepoFolder):
+                hashes[file.path] = file.lfs.sha256 if file.lfs else file.blob_id
     return hashes
 
 

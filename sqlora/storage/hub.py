@@ -1,9 +1,10 @@
-"""The Hugging Face hub: a repository's files listed, and files told apart by a hash."""
+"""The Hugging Face hub: the list of a repository's files, and a hash that identifies files."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from sqlora.storage import download
 
@@ -21,15 +22,16 @@ def list_files(kind: str, repo: str) -> list[str] | None:
 
     download.limit_waits()
     try:
-        return [file.rfilename for file in HfApi().repo_info(repo, repo_type=kind, timeout=10).siblings]
+        info: Any = HfApi().repo_info(repo, repo_type=kind, timeout=10)
+        return [file.rfilename for file in info.siblings]
     except (errors.RepositoryNotFoundError, errors.HFValidationError):
         raise
     except (*download.network_errors(), errors.OfflineModeIsEnabled, ValueError, KeyError, TypeError):
-        return None  # the last three: something answers that is not a hub
+        return None  # the last three: the server that answers is not a hub
 
 
 def files_hash(files: list[Path], more: bytes) -> str:
-    """Sixteen hexadecimal digits over `more` and each file's name, size and ends."""
+    """Sixteen hexadecimal digits over `more` and each file's name, size, beginning and end."""
     digest = hashlib.sha256(more)
     for file in files:
         size = file.stat().st_size

@@ -1,9 +1,8 @@
-"""What a command reads and what it will write, stated before any work: nothing is written over that SQLoRA did not
-write.
+"""The check, before any work, that a command writes over nothing but SQLoRA's own files.
 
-A command calls `check` with both. Refused, in a line, is an output that is an input, that lies in an input folder, or
-that holds something else than what will be written there; a folder of somebody else's; and two outputs that are one.
-What is ours is known by its content, not by its name.
+A command calls `check_outputs_are_ours` with its inputs and outputs. Refused with one line are an output that is an input, that
+is in an input folder, or that holds something other than what will be written there; a folder with other files; and two outputs
+that overlap. Our files are recognised by their content, not by their names.
 """
 
 from __future__ import annotations
@@ -34,31 +33,31 @@ METRICS, CURVE, PAGE, EVALUATION, EARLIER = (
     "earlier",
 )
 LINT, ANSWERS_KEPT = ".lint", ".answers"
-IGNORED = {LINT, ANSWERS_KEPT, "lost+found", ".DS_Store", ".gitignore"}  # bookkeeping, of ours or of the system
+IGNORED = {LINT, ANSWERS_KEPT, "lost+found", ".DS_Store", ".gitignore"}  # housekeeping, ours or the system's
 LONGEST_ROW = 1 << 28  # bytes
 HEAD = 4096  # bytes
-DEEPEST = 3  # folders below one another in which runs are looked for
+DEEPEST = 3  # levels of folders that are searched for runs
 
 
 @dataclass(frozen=True)
 class FileKind:
-    """What a file holds that SQLoRA writes: what a message calls it, and whether an existing file is such a one."""
+    """A kind of file that SQLoRA writes: how messages name it, and whether an existing file is of this kind."""
 
-    told: str
+    description: str
     fits: Callable[[Path], bool]
 
 
-def _rows(told: str, needed: set[str], more: set[str]) -> FileKind:
-    """JSON lines whose first object has the `needed` keys, and no others than `more`."""
+def _rows(description: str, needed: set[str], more: set[str]) -> FileKind:
+    """JSON lines whose first object has the `needed` keys, and no others but `more`."""
 
     def fits(file: Path) -> bool:
         row = _first_row(file)
         return isinstance(row, dict) and needed <= row.keys() <= needed | more
 
-    return FileKind(told, fits)
+    return FileKind(description, fits)
 
 
-def _headed(told: str, start: str, word: str = "") -> FileKind:
+def _headed(description: str, start: str, word: str = "") -> FileKind:
     """Text that begins with `start` and has `word` near its beginning."""
 
     def fits(file: Path) -> bool:
@@ -66,7 +65,7 @@ def _headed(told: str, start: str, word: str = "") -> FileKind:
             head = stream.read(HEAD).decode("utf-8", "replace")
         return head.startswith(start) and word in head
 
-    return FileKind(told, fits)
+    return FileKind(description, fits)
 
 
 ANSWERS = _rows("answers of generate.py to TEST_DATA", {"question", "context", "base", "adapter"}, {"answer"})
@@ -87,18 +86,18 @@ CARD = _headed("a model card of SQLoRA", "---", "SQLoRA")
 
 @dataclass(frozen=True)
 class File:
-    """A file that will be written. `name` is what a message calls it, such as OUTPUT (--output)."""
+    """A file that will be written. `name` is how messages call it, such as OUTPUT (--output)."""
 
     name: str
     path: Path
     kind: FileKind
 
     def writes(self, entry: str) -> bool:
-        """Whether it is written to something of this name below it, or with "" to it itself."""
+        """Whether something is written to the entry of this name below it, or with "" to it itself."""
         return not entry
 
     def check(self) -> None:
-        """Raises UserError if something else than `kind` is there."""
+        """Raises UserError if something other than `kind` is there."""
         _check_file(f"{self.name} is {str(self.path)!r}, which", "name another file", self.path, self.kind)
 
     def make(self) -> None:
@@ -107,9 +106,9 @@ class File:
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder in which `files` will be written, each a name and its kind, and folders whose names `patterns` match.
+    """A folder in which `files` will be written, by name and kind, and folders whose names match `patterns`.
 
-    One that is to be `new` is made as a whole, and may not be there before, unless it is empty.
+    A `new` one is written as a whole, and may not exist before, unless it is empty.
     """
 
     name: str
@@ -119,17 +118,17 @@ class Folder:
     new: bool = False
 
     def writes(self, entry: str) -> bool:
-        """The same for a file's; whatever the case of the letters, since some systems ignore it."""
+        """As for a file; letter case is ignored, as some systems do."""
         return not entry or any(fnmatch(entry.lower(), name.lower()) for name in (*self.files, *self.patterns))
 
     def check(self) -> None:
-        """Raises UserError if the folder is somebody else's, or if what will be written there cannot be."""
+        """Raises UserError if the folder holds files of others, or if something is in the way of what will be written."""
         where = f"{self.name} is {str(self.path)!r}"
         if self.new:
             if os.path.lexists(self.path) and (not self.path.is_dir() or any(self.path.iterdir())):
                 raise UserError(f"{where}, and something is there; name a folder that is new, or empty this one")
             return
-        if not self.path.is_dir():  # `make` tells what is wrong, if something is there
+        if not self.path.is_dir():  # if something else is there, `make` says so
             return
         if (other := _not_ours(self.path)) is not None:
             raise UserError(
@@ -141,18 +140,19 @@ class Folder:
         for name in self.patterns:
             path = self.path / name
             if path.is_symlink() or (path.exists() and not path.is_dir()):
-                raise UserError(f"{where}, and {name} in it is no folder of a run; move it away")
+                raise UserError(f"{where}, and {name} in it is not a folder of a run; move it away")
 
     def make(self) -> None:
         check_writable(Path(os.path.realpath(self.path)).parent if self.new else self.path, self.name)
 
 
 def check_outputs_are_ours(reads: dict[str, Path | str], *outputs: File | Folder) -> None:
-    """Raises UserError unless a command that reads and writes these would harm nothing; then makes the folders it
-    writes to.
+    """Raises UserError if a command with these inputs and outputs would damage anything; else makes its output folders.
 
-    `reads` are paths by the names that messages give them. What is not there, such as a model's id on the hub, is
-    passed over.
+    `reads` has the inputs by the names that messages give them. One that does not exist, such as a model's hub id, is
+    ignored.
+
+        check_outputs_are_ours({"TEST_DATA": "rows.jsonl"}, File("OUTPUT (--output)", Path("out.jsonl"), ANSWERS))
     """
     for output in outputs:
         for name, path in reads.items():
@@ -161,14 +161,14 @@ def check_outputs_are_ours(reads: dict[str, Path | str], *outputs: File | Folder
             output.check()
         except OSError as error:
             raise UserError(
-                f"{output.name} is {str(output.path)!r}, which cannot be looked at ({error.strerror}: "
-                f"{error.filename}); name another"
+                f"{output.name} is {str(output.path)!r}, which cannot be inspected ({error.strerror}: "
+                f"{error.filename}); name another one"
             ) from None
     for one, other in itertools.combinations(outputs, 2):
         if _within(one, other) or _within(other, one):
             raise UserError(
                 f"{one.name} is {str(one.path)!r} and {other.name} is {str(other.path)!r}, and one would be written "
-                f"over the other; name two that are apart"
+                f"over the other; name two that do not overlap"
             )
     for output in outputs:
         output.make()
@@ -180,12 +180,10 @@ def _within(one: File | Folder, other: File | Folder) -> bool:
 
 
 def _check_apart(name: str, path: Path | str, output: File | Folder) -> None:
-    """Raises UserError if the input would be written over, if the output is in it, or a folder that is read in the
-    output.
-    """
+    """Raises UserError if the output would be written over or into an input, or contains an input folder."""
     where = f"{output.name} is {str(output.path)!r}"
     if os.path.isdir(path) and entry_within(output.path, path) is not None:
-        raise UserError(f"{where}, which is {name}, or is in it, and that folder is only read; name another place")
+        raise UserError(f"{where}, which is {name} or inside it, and that folder is only read; name another path")
     if isinstance(output, File):
         if same(output.path, path):
             raise UserError(f"{where}, which would write over {name}; name another file")
@@ -196,7 +194,7 @@ def _check_apart(name: str, path: Path | str, output: File | Folder) -> None:
 
 
 def check_writable(folder: Path, name: str) -> None:
-    """Makes `folder`, and raises UserError, naming the setting or flag `name`, unless a file can be written there."""
+    """Makes `folder`. Raises UserError, with the setting or flag `name`, unless a file can be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as probe:
@@ -209,23 +207,23 @@ def check_writable(folder: Path, name: str) -> None:
 
 
 def _check_file(what: str, remedy: str, path: Path, kind: FileKind | None, may_be_link: bool = True) -> None:
-    """Raises UserError, from `what` to `remedy`, unless a file of the kind, an empty one or none is at `path`."""
+    """Raises UserError, from `what` to `remedy`, unless `path` is a file of the kind, an empty file, or nothing."""
     try:
-        found = path.stat() if may_be_link else path.lstat()
-    except (FileNotFoundError, NotADirectoryError):  # `make` tells of the latter
+        status = path.stat() if may_be_link else path.lstat()
+    except (FileNotFoundError, NotADirectoryError):  # `make` reports the latter
         return
-    if stat.S_ISDIR(found.st_mode):
+    if stat.S_ISDIR(status.st_mode):
         raise UserError(f"{what} is a folder; name a file" if may_be_link else f"{what} is a folder; {remedy}")
-    if not stat.S_ISREG(found.st_mode):
-        raise UserError(f"{what} is a link or a device, no file; {remedy}")
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(f"{what} is a link or a device, not a file; {remedy}")
     if not os.access(path, os.W_OK):
-        raise UserError(f"{what} may not be written to; {remedy}")
-    if kind and found.st_size and not kind.fits(path):
-        raise UserError(f"{what} is there and holds something other than {kind.told}; {remedy}")
+        raise UserError(f"{what} is not writable; {remedy}")
+    if kind and status.st_size and not kind.fits(path):
+        raise UserError(f"{what} exists and holds something other than {kind.description}; {remedy}")
 
 
 def _first_row(file: Path) -> object:
-    """The object in the first line that is not blank; None if it is none."""
+    """The object in the first line that is not blank; None if it is not one."""
     with file.open("rb") as stream:
         if not stream.read(HEAD).lstrip().startswith(b"{"):  # perhaps gigabytes without a line
             return None
@@ -238,9 +236,7 @@ def _first_row(file: Path) -> object:
 
 
 def _not_ours(folder: Path, depth: int = DEEPEST) -> Path | None:
-    """The first entry that makes a folder somebody else's: it has no run of ours, and not only folders that have, and
-    answers.
-    """
+    """The first entry that SQLoRA did not write, in a folder that holds no run, nor only runs and answers; else None."""
     if _has_run(folder):
         return None
     for entry in sorted(folder.iterdir()):
@@ -260,39 +256,39 @@ def _not_ours(folder: Path, depth: int = DEEPEST) -> Path | None:
 
 
 def _is_merged(folder: Path) -> bool:
-    """Whether sqlora.merge made it. Nothing else may be written there, but runs may be beside it."""
+    """Whether sqlora.merge made it. Nothing else may be written there, but runs may be next to it."""
     return (folder / "README.md").is_file() and CARD.fits(folder / "README.md")
 
 
 def _has_run(folder: Path) -> bool:
-    """Whether it has the fingerprint of a run or its logged steps, or what an earlier or a killed run left has."""
-    places = (folder, *folder.glob(PARTIAL + "*"), *folder.glob(PREFIX + "*"), *folder.glob(EARLIER + "/*"))
+    """Whether it, a folder of an earlier run in it, or a partial one, has a run's fingerprint or logged steps."""
+    folders = (folder, *folder.glob(PARTIAL + "*"), *folder.glob(PREFIX + "*"), *folder.glob(EARLIER + "/*"))
     return any(
-        (place / FINGERPRINT).is_file() or ((place / METRICS).is_file() and LOGGED_STEPS.fits(place / METRICS))
-        for place in places
+        (path / FINGERPRINT).is_file() or ((path / METRICS).is_file() and LOGGED_STEPS.fits(path / METRICS))
+        for path in folders
     )
 
 
-def set_aside(folder: Path, left: list[Path], told: str) -> None:
-    """Moves what is `left` in `folder` into a new folder below EARLIER there, and says so."""
-    if not left:
+def set_aside(folder: Path, paths: list[Path], description: str) -> None:
+    """Moves `paths` from `folder` into a new folder below its EARLIER, and prints that."""
+    if not paths:
         return
-    # Of a link its own time, since it may lead nowhere; and no time that no calendar has.
-    newest = min(time.time(), max(path.lstat().st_mtime for path in left))
+    # A link's own time, since it may lead nowhere; and no time that no calendar has.
+    newest = min(time.time(), max(path.lstat().st_mtime for path in paths))
     aside = _new_folder(folder / EARLIER / datetime.fromtimestamp(newest).strftime("%Y-%m-%d_%H-%M-%S"))
-    for path in left:
+    for path in paths:
         path.rename(aside / path.name)
-    note(f"{told} in {folder} is in {aside} now")
+    note(f"moved {description} from {folder} to {aside}")
 
 
 def _new_folder(wanted: Path) -> Path:
-    """Makes `wanted`, or, where something is there, as after a run was copied back from it, a folder beside it with a
-    number.
-    """
+    """Makes `wanted`, or the same name with a number if it exists, as after a run was copied back from it."""
     wanted.parent.mkdir(parents=True, exist_ok=True)
-    for number in itertools.count(2):
+    number = 2
+    while True:
         try:
             wanted.mkdir()
             return wanted
         except FileExistsError:
             wanted = wanted.with_name(f"{wanted.name.partition('+')[0]}+{number}")
+            number += 1

@@ -1,4 +1,4 @@
-"""Paths that a user names: written out in full, and what two of them are to each other."""
+"""Paths that a user names: expanded, and compared with each other."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from sqlora.system.errors import UserError
 
 
 def expand(path: str, what: str) -> str:
-    """`path` with the home folder for ~ or ~user at its beginning. Raises UserError, naming `what`, where that is not
-    known.
+    """`path` with ~ or ~user at its beginning replaced by the home folder.
 
-    Every path of the settings and of the command lines goes through here.
+    Every path of the settings and of the command lines goes through here. Raises UserError, naming `what`, if the home
+    folder is not known.
     """
     expanded = os.path.expanduser(path)
     if expanded.startswith("~"):
@@ -24,20 +24,17 @@ def expand(path: str, what: str) -> str:
 
 
 def same(one: Path | str, other: Path | str) -> bool:
-    """Whether both lead to one file or folder: by links of either kind, or in the spelling of a system that ignores
-    case.
-    """
+    """Whether both lead to one file or folder, through links of either kind or another spelling."""
     try:
         return os.path.samefile(one, other)
-    except OSError:  # one is not there yet
+    except OSError:  # one does not exist yet
         return os.path.realpath(one) == os.path.realpath(other)
 
 
 def entry_within(path: Path | str, folder: Path | str) -> str | None:
-    """The name of the entry of `folder` that `path` is, or is below; "" if it is the folder itself, None if it is
-    outside.
+    """The name of the entry of `folder` that `path` is or is below; "" for the folder itself, None outside of it.
 
-    Neither needs to be there.
+    Neither needs to exist.
     """
     path, entry = os.path.realpath(path), ""
     while not same(path, folder):

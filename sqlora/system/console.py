@@ -1,4 +1,4 @@
-"""What the terminal shows: the project's own lines, and not the libraries' noise."""
+"""Output to the terminal: the project's lines without the libraries' noise, safe for any text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import re
 import shlex
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -32,12 +32,12 @@ from sqlora.system.errors import hide_passwords, mute
 
 class _Terminal(Console):
     def on_broken_pipe(self) -> None:
-        """Where nobody reads any more the work goes on without a word, in place of rich's exit in the midst of it."""
+        """Continues silently when nobody reads the output any more; rich would exit in the middle of the work."""
         mute(self.file)
 
 
 console = _Terminal(quiet=not distributed.is_main_process())
-# control characters of both ranges, ends of lines, halves of characters, other directions of writing, tags
+# control characters of both ranges, line separators, lone surrogates, changes of writing direction, tags
 UNSAFE = re.compile(
     r"[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|\r(?!\n)|[\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
     r"|[\U000e0000-\U000e007f]"
@@ -45,9 +45,9 @@ UNSAFE = re.compile(
 
 
 def quiet_libraries() -> None:
-    """Silences the libraries' progress bars, advice and routine warnings; errors still come as exceptions.
+    """Silences the libraries' progress bars, advice and routine warnings; errors are still raised.
 
-    To be called before they are imported, since some talk while they are. A download's progress bar stays.
+    Call it before they are imported, since some print while they are. Progress bars of downloads stay.
     """
     warnings.filterwarnings("ignore")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -60,19 +60,19 @@ def quiet_libraries() -> None:
 
 
 def resume_hint(done: str) -> str:
-    """What a script that was interrupted says last. `done` is how far it came, such as "after step 20"."""
+    """The last line of an interrupted script. `done` says how far it got, such as "after step 20"."""
     again = [hide_passwords(argument) for argument in sys.argv[1:] if argument != "--resume"]
     started = "accelerate launch ..." if distributed.is_distributed() else "python"
     command = shlex.join([Path(sys.argv[0]).name, *again, "--resume"])
-    return f"interrupted {done}; to go on: {started} {command}"
+    return f"interrupted {done}. Resume with: {started} {command}"
 
 
 def progress_bar(unit: str = "") -> Progress:
-    """A bar of things done out of all, with the time spent and left; nothing where the output is no terminal.
+    """A progress bar with the time spent and left; nothing where the output is not a terminal.
 
-    With a `unit`, such as "rows", it tells how many are done a second.
+    With a `unit`, such as "rows", it also shows the speed.
     """
-    columns = [
+    columns: list[ProgressColumn] = [
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
@@ -85,7 +85,7 @@ def progress_bar(unit: str = "") -> Progress:
 
 
 class Speed(ProgressColumn):
-    """Things done a second, in the last half minute."""
+    """The speed in units per second, over the last half minute."""
 
     def __init__(self, unit: str):
         super().__init__()
@@ -96,41 +96,38 @@ class Speed(ProgressColumn):
 
 
 def printable(text: str) -> str:
-    """Text that anybody may have written, without what a terminal obeys: an escape sequence, another direction of
-    writing.
+    """Text from any source without what controls a terminal, such as escape sequences and changes of writing direction.
 
-    Such characters are shown as Python spells them, \\x1b; lines and tabs stay.
+    Such characters are escaped as in Python, \\x1b; line breaks and tabs stay.
     """
-    return UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def plain(text: str, style: str = "", to: Console | None = None) -> Text:
-    """Printable text for rich, which takes no [red] in it for markup; `?` for what the terminal cannot encode."""
+    """Printable text for rich, without markup; `?` for characters that the terminal cannot encode."""
     encoding = (to or console).encoding
     return Text(printable(text).encode(encoding, "replace").decode(encoding), style)
 
 
 def note(text: str) -> None:
-    """One line that the user should see, though nothing is wrong."""
+    """Prints a line that the user should see although nothing is wrong."""
     console.print(plain(" ".join(f"note: {text}".split()), "yellow"), soft_wrap=True)
 
 
-def print_facts(facts: dict[str, object]) -> None:
-    """One line for each fact, its name first."""
+def print_facts(facts: Mapping[str, object]) -> None:
+    """Prints a line for each fact, its name first."""
     for name, value in facts.items():
         console.print(plain(f"  {name:<24} {value}"), soft_wrap=True)
 
 
-def print_json(record: dict[str, object]) -> None:
-    """One line on standard output, which any terminal can show: what is not printable is escaped, and nothing is
-    lost.
-    """
+def print_json(record: Mapping[str, object]) -> None:
+    """Prints the record as a line of JSON on standard output, with all that is not printable escaped."""
     text = json.dumps(record, ensure_ascii=not _takes_unicode(), default=str)
-    print(UNSAFE.sub(lambda found: json.dumps(found[0])[1:-1], text), flush=True)
+    print(UNSAFE.sub(lambda match: json.dumps(match[0])[1:-1], text), flush=True)
 
 
 def print_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Rows under their names on standard output, what is not printable as `printable` has it."""
+    """Prints a header and rows as CSV on standard output, their text as `printable` makes it."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
     for row in (columns, *rows):
         writer.writerow([printable(value) if isinstance(value, str) else value for value in row])

@@ -1,11 +1,11 @@
-"""Processes that do one run together, started by accelerate launch, torchrun or mpirun: on one host or several.
+"""Distributed runs: several processes, on one host or more, started by accelerate launch, torchrun or mpirun.
 
-Each process trains as if it were alone, on its own device, and the launcher is hidden from the libraries, which would
-otherwise wrap the model and deal out the rows in ways of their own. What the processes share is shared here: tensors
-are summed, numbers agreed on, and one process speaks for all. Control goes over gloo between the CPUs, so that no
+Each process trains as if it were alone, on its own device. The launcher's variables are hidden from the libraries,
+which would otherwise wrap the model and distribute the rows themselves. All communication is here: tensors are summed,
+numbers exchanged, and the main process speaks for all. Control messages go over gloo between the CPUs, so that no
 process waits on its device for one that has ended.
 
-In a run of one process every function here gives what it was given.
+With a single process every function here returns its argument unchanged.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
-# What launchers call a process's number and how many there are: in all, and on this host.
+# The launchers' variables for a process's rank and the number of processes: in all, and on this host.
 NAMES = {
     "rank": ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK"),
     "world": ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE"),
     "local_rank": ("LOCAL_RANK", "MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK"),
     "local_world": ("LOCAL_WORLD_SIZE", "MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE"),
 }
-HIDDEN = ("ACCELERATE_", "FSDP_")  # how the names of the launcher's further orders begin
+HIDDEN = ("ACCELERATE_", "FSDP_")  # prefixes of the launcher's other variables
 VISIBLE = ("CUDA_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
 BACKENDS = {"cuda": "cpu:gloo,cuda:nccl", "xpu": "cpu:gloo,xpu:xccl", "cpu": "gloo"}
-TIMEOUT = timedelta(minutes=30)  # for a process that hangs in training; of one that ends the others hear at once
-PATIENCE = timedelta(days=30)  # for one that does what takes as long as it takes: a download, its part of the answers
+TIMEOUT = timedelta(minutes=30)  # for a process that hangs in training; the others notice at once when one ends
+PATIENCE = timedelta(days=30)  # for work that may take any time: a download, a process's part of the answers
 FINE, FAILED = 0, 1
 
 
 @dataclass(frozen=True)
 class RankInfo:
-    """This process's number among all, and on its host; and whether the launcher asks for FSDP."""
+    """This process's rank and the number of processes, in all and on its host; whether the launcher asks for FSDP."""
 
     rank: int
     world: int
@@ -52,25 +52,25 @@ class RankInfo:
 
 
 class OtherFailed(Exception):
-    """Another process has failed, and says why."""
+    """Another process has failed, and prints why."""
 
 
 class PeerLost(UserError):
-    """Another process has ended without a word."""
+    """Another process has ended without saying why."""
 
     def __init__(self) -> None:
         super().__init__(
-            f"one of the {rank_info().world} processes has ended, and the run with it; what was saved before is whole: "
-            f"go on with --resume"
+            f"one of the {rank_info().world} processes has ended, and the run with it; what was saved before is "
+            f"whole: continue with --resume"
         )
 
 
-_control: Any = None  # the group of all processes' CPUs, once they have joined
+_control: Any = None  # the gloo group of all processes, once it is initialised
 
 
 @functools.cache
 def rank_info() -> RankInfo:
-    """What the launcher's environment says, which `begin` hides afterwards. Needs no torch."""
+    """What the launcher's environment says; `configure_rank` hides it afterwards. Needs no torch."""
 
     def read(kind: str, default: int) -> int:
         return next((int(os.environ[name]) for name in NAMES[kind] if os.environ.get(name, "").isdecimal()), default)
@@ -81,39 +81,40 @@ def rank_info() -> RankInfo:
 
 
 def rank_and_world() -> tuple[int, int]:
-    """This process's number, from 0, and how many there are. Needs no torch."""
+    """This process's rank and the number of processes. Needs no torch."""
     return rank_info().rank, rank_info().world
 
 
 def is_main_process() -> bool:
-    """Whether this process speaks and writes for all."""
+    """Whether this process prints and writes for all."""
     return rank_info().rank == 0
 
 
 def is_distributed() -> bool:
+    """Whether the run has several processes."""
     return rank_info().world > 1
 
 
 def rows_of_rank(rows: list[T]) -> list[T]:
-    """This process's part of `rows`: neighbours, since rows that go well together stand together."""
+    """This process's part of `rows`: consecutive ones, since similar rows are next to each other."""
     rank, world = rank_and_world()
     return rows[len(rows) * rank // world : len(rows) * (rank + 1) // world]
 
 
 def configure_rank() -> None:
-    """Leaves this process one device, its own, and hides the launcher. To be called before torch is imported.
+    """Makes only this process's own device visible and hides the launcher. Call it before torch is imported.
 
-    Raises UserError for an order to accelerate that would not be carried out.
+    Raises UserError for a setting of accelerate that would have no effect.
     """
     if rank_info().sharded and os.environ.get("FSDP_VERSION", "2") != "2":
         raise UserError("accelerate's configuration has fsdp_version 1; set it to 2 (docs/scale.md)")
     if rank_info().sharded and os.environ.get("FSDP_OFFLOAD_PARAMS", "").lower() == "true":
-        raise UserError("accelerate's configuration has fsdp_offload_params, which is not done here; set it to false")
+        raise UserError("accelerate's configuration has fsdp_offload_params, which is not supported; set it to false")
     for name in VISIBLE if is_distributed() else ():
         devices = os.environ.get(name, "").split(",")
         if name not in os.environ:
             os.environ[name] = str(rank_info().local_rank)
-        elif len(devices) > 1:  # of a list; one alone is this process's by its scheduler, and none is none
+        elif len(devices) > 1:  # one device was assigned by a scheduler, and none means none
             os.environ[name] = devices[rank_info().local_rank] if rank_info().local_rank < len(devices) else ""
     names = [name for kind in NAMES.values() for name in kind]
     for name in [*os.environ]:
@@ -122,7 +123,7 @@ def configure_rank() -> None:
 
 
 def init_process_group(device_type: str) -> None:
-    """Waits until all processes are there. Raises UserError unless all have the same kind of device, each its own."""
+    """Waits for all processes. Raises UserError unless all have the same kind of device, and each its own."""
     global _control
     if not is_distributed() or _control is not None:
         return
@@ -133,22 +134,23 @@ def init_process_group(device_type: str) -> None:
     dist.init_process_group(BACKENDS[device_type], rank=rank_info().rank, world_size=rank_info().world, timeout=TIMEOUT)
     _control = dist.new_group(backend="gloo", timeout=PATIENCE)
     kinds = [*BACKENDS]
-    found = all_gather_int(kinds.index(device_type))
-    if len(set(found)) > 1:
-        counted = ", ".join(f"{found.count(number)} on {kinds[number]}" for number in sorted(set(found)))
+    device_kinds = all_gather_int(kinds.index(device_type))
+    if len(set(device_kinds)) > 1:
+        counted = ", ".join(f"{device_kinds.count(kind)} on {kinds[kind]}" for kind in sorted(set(device_kinds)))
         raise UserError(
-            f"of the {rank_info().world} processes {counted}; start as many on a host as it has GPUs "
-            f"(--num_processes of accelerate launch counts all hosts'), or set DEVICE (--device) to cpu"
+            f"of the {rank_info().world} processes {counted}; start as many per host as it has GPUs "
+            f"(--num_processes of accelerate launch counts those of all hosts), or set DEVICE (--device) to cpu"
         )
-    if len(set(found := all_gather_int(_device_number(device_type)))) < len(found):
+    devices = all_gather_int(_device_number(device_type))
+    if len(set(devices)) < len(devices):
         raise UserError(
-            "two processes have the same GPU; start no more on a host than CUDA_VISIBLE_DEVICES or ZE_AFFINITY_MASK "
-            "gives them, or leave these unset"
+            "two processes have the same GPU; start no more per host than CUDA_VISIBLE_DEVICES or ZE_AFFINITY_MASK "
+            "lists, or leave these unset"
         )
 
 
 def _device_number(device_type: str) -> int:
-    """A number that this process's device alone has, where that can be known."""
+    """A number that identifies this process's device, or its rank where the device has no identifier."""
     import torch
 
     uuid = (
@@ -160,24 +162,22 @@ def _device_number(device_type: str) -> int:
 
 
 def all_gather_int(number: int, patience: timedelta = TIMEOUT) -> list[int]:
-    """Every process's number, in order of rank, which are waited for so long.
-
-    Raises OtherFailed if one has failed, and PeerLost if one has ended.
-    """
+    """Every process's number, in order of rank. Raises OtherFailed if one has failed, PeerLost if one has ended."""
     return [number] if not is_distributed() else _exchange(FINE, number, patience)
 
 
 def all_reduce_max(number: int) -> int:
+    """The largest number of all processes."""
     return max(all_gather_int(number))
 
 
 def broadcast_from_main(compute: Callable[[], T]) -> T:
-    """What `compute` gives in the first process, which alone calls it, in all. The others wait for it."""
+    """The result of `compute`, which only the main process calls, in all processes. The others wait for it."""
     if not is_distributed():
         return compute()
     import torch.distributed as dist
 
-    value = [compute() if is_main_process() else None]
+    value: list[Any] = [compute() if is_main_process() else None]
     all_gather_int(0, PATIENCE)
     with _peers():
         dist.broadcast_object_list(value, src=0, group=_control)
@@ -185,12 +185,12 @@ def broadcast_from_main(compute: Callable[[], T]) -> T:
 
 
 def local_main_process_first(compute: Callable[[], T]) -> T:
-    """What `compute` gives: in each host's first process first, so that the others find what it kept on the disk."""
+    """Calls `compute` in each host's first process before the others, which then find what it stored on the disk."""
     return _in_turn(compute, rank_info().local_rank == 0)
 
 
 def main_process_first(compute: Callable[[], T]) -> T:
-    """The same where all hosts see what is kept."""
+    """Calls `compute` in the main process before all others, where all hosts see the same disk."""
     return _in_turn(compute, is_main_process())
 
 
@@ -204,7 +204,7 @@ def _in_turn(compute: Callable[[], T], goes_first: bool) -> T:
 
 
 def gather_bytes(value: bytes) -> list[bytes] | None:
-    """Every process's value, in the first process; None in the others."""
+    """Every process's value, in order of rank, in the main process; None in the others."""
     if not is_distributed():
         return [value]
     import torch.distributed as dist
@@ -217,13 +217,13 @@ def gather_bytes(value: bytes) -> list[bytes] | None:
 
 
 def all_reduce_sum(tensors: list[torch.Tensor]) -> None:
-    """Replaces each tensor by its sum over the processes. All are of one type and on one device."""
+    """Replaces each tensor, in place, by its sum over the processes. All have one dtype and one device."""
     if not is_distributed():
         return
     import torch
     import torch.distributed as dist
 
-    all_gather_int(0)  # so that none waits on its device for one that has failed
+    all_gather_int(0)  # so that no process waits on its device for one that has failed
     flat = torch.cat([tensor.flatten() for tensor in tensors])
     with _peers():
         dist.all_reduce(flat)
@@ -232,29 +232,30 @@ def all_reduce_sum(tensors: list[torch.Tensor]) -> None:
 
 
 def report_failure(timeout: timedelta) -> list[int]:
-    """Tells the others, who wait for this process, that it has failed; gives the ranks of all that have.
+    """Reports this rank's failure to the ranks that wait for it; returns the ranks that failed.
 
-    Raises PeerLost if they do not listen within `timeout`.
+    Raises PeerLost if they do not answer within `timeout`.
     """
     return [rank for rank, status in enumerate(_exchange(FAILED, 0, timeout)) if status == FAILED]
 
 
 def is_initialised() -> bool:
+    """Whether the processes are connected."""
     return _control is not None
 
 
 def peer_lost(error: Exception) -> PeerLost | None:
-    """PeerLost, also for what torch raises where FSDP waits for a process that has ended; None for other errors."""
+    """PeerLost for errors that mean it, also those of torch when FSDP waits for a process that has ended; else None."""
     if isinstance(error, PeerLost) or not is_initialised():
         return error if isinstance(error, PeerLost) else None
     from torch.distributed import DistError
 
-    said = isinstance(error, RuntimeError) and "gloo" in str(error).lower()
-    return PeerLost() if said or isinstance(error, DistError) else None
+    is_gloo = isinstance(error, RuntimeError) and "gloo" in str(error).lower()
+    return PeerLost() if is_gloo or isinstance(error, DistError) else None
 
 
 def destroy_process_group() -> None:
-    """Ends what holds the processes together, once all have done their work."""
+    """Disconnects the processes, once all have done their work."""
     global _control
     if is_initialised():
         import torch.distributed as dist
@@ -264,7 +265,7 @@ def destroy_process_group() -> None:
 
 
 def _exchange(status: int, number: int, timeout: timedelta) -> list[int]:
-    """Every process's number; or, of a process that failed, every process's status."""
+    """Every process's number; for a process that failed, every process's status."""
     import torch
     import torch.distributed as dist
 
@@ -282,8 +283,8 @@ def _exchange(status: int, number: int, timeout: timedelta) -> list[int]:
 
 @contextlib.contextmanager
 def _peers() -> Iterator[None]:
-    """Around what fails if another process has ended."""
+    """Raises PeerLost for the errors of communication with a process that has ended."""
     try:
         yield
-    except RuntimeError as error:  # of gloo, and DistBackendError of the others
+    except RuntimeError as error:  # gloo raises it, and the others DistBackendError
         raise PeerLost from error

@@ -1,4 +1,4 @@
-"""What a user can mend is told in one line; a bug shows its traceback."""
+"""Errors that the user can fix are printed in one line; a bug shows its traceback."""
 
 import contextlib
 import errno
@@ -10,66 +10,57 @@ import traceback
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import IO
 
 MENDABLE = {
     errno.ENOSPC: "the disk is full; free some space",
     errno.EDQUOT: "the disk quota is used up; free some space",
     errno.EFBIG: "no file may be so large; raise the limit (ulimit -f), or choose another file system",
-    errno.EIO: "the disk fails; choose another",
+    errno.EIO: "the disk fails; choose another one",
     errno.EACCES: "permission denied; choose a folder that you may write to",
     errno.EPERM: "not permitted; choose a folder that you may write to",
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
-    errno.ELOOP: "its links lead in a circle; mend them, or choose another path",
+    errno.ELOOP: "its links form a circle; fix them, or choose another path",
     errno.EROFS: "the file system is read-only; choose another folder",
 }
 
 
-HANG_UP: int | None = getattr(signal, "SIGHUP", None)  # neither is there on Windows
+HANG_UP: int | None = getattr(signal, "SIGHUP", None)  # Windows has neither of the two
 BROKEN_PIPE: int = getattr(signal, "SIGPIPE", 13)
-LONGEST = 900  # characters of a message; of a longer one, which has a whole file in it, both ends are told
-
-
-SECRET_NAME = "pass|pwd|secret|token|key|credential"  # in the name of an option of a URL that must not be seen
+LONGEST = 900  # characters of a message; a longer one, with a whole file in it, keeps its two ends
+SECRET_NAME = "pass|pwd|secret|token|key|credential"  # in the name of a URL option that must not be shown
 
 
 def hide_passwords(text: str) -> str:
-    """The text without the passwords of its URLs, such as one that was given where no URL is wanted.
+    """The text without the passwords in its URLs, which may be there by mistake.
 
-    A password may have blanks in it, so more than the password may go: up to the last @ of a line, and after
-    `?password=` all.
+    A password may contain blanks, so more than the password may be removed: everything up to the last @ of a line, and
+    everything after `?password=`.
     """
     text = re.sub(r"(\w:/{1,3}[^\s/:@]*:)(?!\*\*\*@).*@", r"\1***@", text)
     return re.sub(r"([?&][^\s=&]+=)(.*)", _hide_options, text)
 
 
-def _hide_options(found: re.Match) -> str:
-    """From the first option with a secret on, nothing is left."""
-    pieces = re.split(r"([?&][^\s=&]+=)", found[0])
-    secret = next(
-        (
-            place
-            for place, piece in enumerate(pieces)
-            if place % 2 and re.search(SECRET_NAME, urllib.parse.unquote(piece), re.IGNORECASE)
-        ),
-        None,
-    )
-    return found[0] if secret is None else "".join(pieces[: secret + 1]) + "***"
+def _hide_options(options: re.Match[str]) -> str:
+    """Removes everything from the value of the first secret option on."""
+    pieces = re.split(r"([?&][^\s=&]+=)", options[0])
+    names = enumerate(pieces[1::2])
+    secrets = (i for i, name in names if re.search(SECRET_NAME, urllib.parse.unquote(name), re.IGNORECASE))
+    first = next(secrets, None)
+    return options[0] if first is None else "".join(pieces[: 2 * first + 2]) + "***"
 
 
 class UserError(Exception):
-    """Something that the user can mend. The message gives the value and the remedy, in one line that any terminal can
-    show.
-    """
+    """An error that the user can fix. The message has the value and the remedy, in one printable line."""
 
     def __init__(self, message: str) -> None:
-        told = hide_passwords(" ".join(message.split()))
-        told = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in told)
-        super().__init__(told if len(told) <= LONGEST else f"{told[: LONGEST * 2 // 3]} … {told[-LONGEST // 3 :]}")
+        line = hide_passwords(" ".join(message.split()))
+        line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+        super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST * 2 // 3]} … {line[-LONGEST // 3 :]}")
 
 
 class Interrupted(KeyboardInterrupt):
-    """The signal `number` ended the program; the message says what became of its work."""
+    """The signal `number` ended the program; the message says what happened to its work."""
 
     def __init__(self, number: int, message: str = "stopped"):
         super().__init__(message)
@@ -78,10 +69,13 @@ class Interrupted(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def exit_on_user_error() -> Iterator[None]:
-    """Around a script's main: a UserError, or an OSError of the disk, prints one line and exits with 2.
+    """Wraps a script's main: a UserError, or an OSError of the disk, prints one line and exits with 2.
 
-    Ctrl-C exits with 130, SIGTERM with 143, SIGHUP with 129, and what was to be cleaned up is. Where nobody reads the
-    output any more (`| head`) the exit is quiet, with 141.
+    Ctrl-C exits with 130, SIGTERM with 143, SIGHUP with 129, after the usual cleaning up. Where nobody reads the output
+    any more (`| head`) the exit is quiet, with 141.
+
+        with exit_on_user_error():
+            main(load_settings(None, __doc__))
     """
 
     def terminate(number: int, frame: object) -> None:
@@ -90,7 +84,7 @@ def exit_on_user_error() -> Iterator[None]:
 
     _open_streams()
     for number in (signal.SIGTERM, HANG_UP):
-        if is_handled(number):
+        if number is not None and is_handled(number):
             signal.signal(number, terminate)
     try:
         yield
@@ -100,38 +94,36 @@ def exit_on_user_error() -> Iterator[None]:
             mute(stream)
         sys.exit(128 + BROKEN_PIPE)
     except (UserError, OSError) as error:
-        if (told := as_user_error(error)) is None:
+        if (user_error := as_user_error(error)) is None:
             raise
-        sys.exit(print_user_error(told))
+        sys.exit(print_user_error(user_error))
     except KeyboardInterrupt as error:
         sys.exit(print_interrupt(error))
 
 
 def is_handled(number: int | None) -> bool:
-    """Whether the system has this signal and whoever started this process (nohup) does not have it ignored."""
+    """Whether the system has this signal, and it is not ignored (as nohup has SIGHUP ignored)."""
     return number is not None and signal.getsignal(number) is not signal.SIG_IGN
 
 
 def detach_from_terminal(number: int) -> None:
-    """After SIGHUP the terminal may be gone, and writing to it would fail."""
+    """Stops writing to the terminal after SIGHUP: it may be gone, and writing to it would fail."""
     if number == HANG_UP:
         for stream in (sys.stdout, sys.stderr):
             if stream.isatty():
                 mute(stream)
 
 
-def mute(stream: TextIO) -> None:
-    """From here on what is written to the stream goes nowhere, what is still in its buffer too."""
+def mute(stream: IO[str]) -> None:
+    """Discards everything written to the stream from now on, with what is still in its buffer."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 
 def _open_streams() -> None:
-    """Gives a process that was started without standard streams (`>&-`) some that lead nowhere; no character is
-    refused.
-    """
-    while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:  # else the first file that is opened would take their place
+    """Opens missing standard streams (`>&-`) on the null device, and has them escape what they cannot encode."""
+    while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:  # else the first file opened would get their numbers
         continue
     os.close(handle)
     for name in ("stdout", "stderr"):
@@ -142,26 +134,26 @@ def _open_streams() -> None:
 
 
 def as_user_error(error: BaseException) -> UserError | None:
-    """The error, or what a user reads of one of the disk; None for a bug."""
+    """The error as a UserError, if it is one or an error of the disk; None for a bug."""
     if isinstance(error, OSError) and error.errno in MENDABLE:
         return UserError(f"{error.filename or error.strerror}: {MENDABLE[error.errno]}")
     return error if isinstance(error, UserError) else None
 
 
 def error_with_location(error: Exception) -> str:
-    """An unforeseen error in one line, with the line of code that raised it."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]} ({Path(place.filename).name}:{place.lineno})"
+    """An unexpected error in one line, with the line of code that raised it."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]} ({Path(frame.filename).name}:{frame.lineno})"
 
 
 def print_user_error(error: UserError) -> int:
-    """Prints it, and returns the exit status that goes with it."""
+    """Prints the error and returns its exit status, 2."""
     _print_error(f"error: {error}")
     return 2
 
 
 def run_command(command, arguments: list[str] | None) -> object:
-    """What a click command returns for `arguments`, or sys.argv; what the user can mend exits with 2."""
+    """What a click command returns for `arguments`, or sys.argv; errors that the user can fix exit with 2."""
     import click
 
     with exit_on_user_error():
@@ -174,19 +166,21 @@ def run_command(command, arguments: list[str] | None) -> object:
 
 
 def print_interrupt(error: KeyboardInterrupt) -> int:
-    """Prints what became of the work, and returns the exit status that goes with the signal."""
+    """Prints what happened to the work and returns the signal's exit status."""
     _print_error(str(error) or "stopped")
     return interrupt_status(error)
 
 
 def _print_error(line: str) -> None:
-    with contextlib.suppress(OSError):  # where nobody reads it the status still tells
+    with contextlib.suppress(OSError):  # where nobody reads it, the exit status still says so
         print(line, file=sys.stderr, flush=True)
 
 
 def interrupt_status(error: KeyboardInterrupt) -> int:
+    """128 and the signal's number."""
     return 128 + getattr(error, "number", signal.SIGINT)
 
 
 def one_line(error: BaseException) -> str:
+    """The error's type and the first line of its message."""
     return f"{type(error).__name__}: {error}".splitlines()[0][:200]

@@ -1,4 +1,4 @@
-"""Work on many rows, spread over the processor's cores."""
+"""A process pool that maps a function over many rows, and survives workers that the system kills."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 WORTH_A_POOL = 100  # calls; workers take a second to start
 CHUNK = 16
-AHEAD = 4  # chunks that wait for each worker, so that none is idle
-LOST = "the system ended the process that worked on it, for lack of memory most likely"
+AHEAD = 4  # chunks queued for each worker, so that none is idle
+LOST = "the system ended its process, most likely for lack of memory"
 RAISE = object()
 
 
@@ -28,11 +28,14 @@ def spread(
     chunk: int = CHUNK,
     lost: object = RAISE,
 ) -> Iterator[Any]:
-    """What `function` gives for each call's arguments, in order, from `workers` processes; all cores by default.
+    """Yields what `function` returns for each call's arguments, in order, from `workers` processes; by default all
+    cores.
 
-    Fewer calls than `least` are made here; a process takes `chunk` of them at a time. The processes are spawned, so a
-    script that comes here must do so under `if __name__ == "__main__"`. A call whose process dies, alone and for the
-    second time, gives `lost`, and the others go on; without `lost` BrokenProcessPool is raised.
+    Fewer calls than `least` run in this process; a worker takes `chunk` of them at a time. Workers are spawned, so a
+    script must call this under `if __name__ == "__main__"`. A call whose worker dies, and dies again when the call runs
+    alone, yields `lost`, and the others continue; without `lost` BrokenProcessPool is raised.
+
+        verdicts = list(spread(judge_prediction, [(context, gold, prediction), ...]))
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = workers or cores
@@ -40,23 +43,24 @@ def spread(
         yield from itertools.starmap(function, calls)
         return
     chunks = deque(calls[start : start + chunk] for start in range(0, len(calls), chunk))
-    pool, running = _pool(workers), deque()
+    pool = _pool(workers)
+    running: deque[tuple[list[tuple], Future]] = deque()
     try:
         while chunks or running:
-            with contextlib.suppress(BrokenProcessPool):  # which what is running tells too
+            with contextlib.suppress(BrokenProcessPool):  # running calls raise it too
                 while chunks and len(running) < AHEAD * workers:
                     running.append((chunks[0], pool.submit(_call, function, chunks[0])))
                     chunks.popleft()
             part, future = running.popleft()
             try:
                 yield from future.result()
-            except BrokenProcessPool:  # with it all that was running is lost, whoever's fault it was
+            except BrokenProcessPool:  # all running calls are lost with it, whichever was at fault
                 chunks.extendleft(part for part, _ in reversed(running))
                 running.clear()
                 _end(pool)
                 yield from _one_by_one(function, part, lost)
                 pool = _pool(workers)
-    finally:  # of an interrupted pool too, which may wait for ever for its workers
+    finally:  # also when interrupted, since the pool might wait for its workers for ever
         _end(pool)
 
 
@@ -78,7 +82,7 @@ def _call(function: Callable, calls: list[tuple]) -> list[Any]:
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
-    # Not forked: a process that has loaded torch has threads. Ctrl-C is this process's to answer.
+    # Not forked: a process that has loaded torch has threads. Only this process handles Ctrl-C.
     return ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
     )

@@ -1,4 +1,4 @@
-"""How several processes that do one run end: together, soon, and with one voice."""
+"""How the processes of a distributed run end: all together, soon, and with one error message."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from datetime import timedelta
 from sqlora.system import distributed
 from sqlora.system.errors import as_user_error, interrupt_status, print_interrupt, print_user_error
 
-LAST_WORDS = timedelta(seconds=10)  # in which a process that fails waits for the others to hear of it
-LAUNCHER_SECONDS = 5  # in which a launcher ends the processes that are left when one has failed
+REPORT_TIMEOUT = timedelta(seconds=10)  # how long a process that fails waits for the others to notice
+LAUNCHER_SECONDS = 5  # in which a launcher ends the remaining processes when one has failed
 
 
 @contextlib.contextmanager
 def exit_together() -> Iterator[None]:
-    """Around all that a process does. What ends one ends all, soon, and is told once.
+    """Wraps a process's main: if one rank fails, all exit at once and the error is printed once.
 
-    The first of those that failed tells what it failed by; the others leave without a word. All leave at once, with the
-    status that exit_on_user_error gives: to put torch away could mean to wait, on the device, for one that has ended.
+    The lowest rank that failed prints its error, the others exit silently. They exit through os._exit, with the status
+    of exit_on_user_error: tearing down torch.distributed can hang on a rank that is gone.
     """
     if not distributed.is_distributed():
         yield
@@ -38,27 +38,27 @@ def exit_together() -> Iterator[None]:
         _leave(interrupt_status(error))
     except Exception as error:
         lost = distributed.peer_lost(error)
-        told = as_user_error(lost or error)
-        if not _speaks(joined=distributed.is_initialised() and not lost):
-            _leave(2 if told else 1)
-        if told is None:
+        user_error = as_user_error(lost or error)
+        if not _prints_error(connected=distributed.is_initialised() and not lost):
+            _leave(2 if user_error else 1)
+        if user_error is None:
             traceback.print_exception(error)
-        _end(print_user_error(told) if told else 1)
+        _end(print_user_error(user_error) if user_error else 1)
 
 
-def _speaks(joined: bool) -> bool:
-    """Whether it is this process that tells what it failed by; asked of the others, if they are `joined`."""
-    if joined:
+def _prints_error(connected: bool) -> bool:
+    """Whether this process is the one that prints its error, by agreement with the others if they are `connected`."""
+    if connected:
         with contextlib.suppress(distributed.PeerLost):
-            return min(distributed.report_failure(LAST_WORDS)) == distributed.rank_info().rank
+            return min(distributed.report_failure(REPORT_TIMEOUT)) == distributed.rank_info().rank
     if distributed.is_main_process():
         return True
-    # The same may have ended the first process, which tells it; then the launcher ends this one too.
+    # The same error may have ended the main process, which prints it; then the launcher ends this one too.
     return not _ended_by_launcher()
 
 
 def _ended_by_launcher() -> bool:
-    """Whether the launcher ends this process, as it does when another has ended."""
+    """Whether the launcher ends this process, as it does when another one has ended."""
     try:
         time.sleep(LAUNCHER_SECONDS)
     except KeyboardInterrupt:
@@ -67,7 +67,7 @@ def _ended_by_launcher() -> bool:
 
 
 def _leave(code: int) -> None:
-    """Ends this process, once the one that speaks has ended: the launcher would otherwise cut it short."""
+    """Ends this process after the one that prints the error, which the launcher would otherwise cut short."""
     _ended_by_launcher()
     _end(code)
 

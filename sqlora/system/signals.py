@@ -1,32 +1,32 @@
-"""Ctrl-C, SIGTERM and SIGHUP: the first ends a run after its step, the second at once."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first signal ends a run after its step, the second at once."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from sqlora.system import distributed
 from sqlora.system.errors import HANG_UP, Interrupted, detach_from_terminal, is_handled
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, HANG_UP)
-# after a signal, in which another is the same one: a key held down, a program that sends it in a loop
+# Signals so soon after one another count as one: a key held down, a program that sends it in a loop.
 BURST_SECONDS = 1
-REPEATED_SECONDS = 3  # the same where a launcher passes on to its processes what the terminal has sent them already
+REPEATED_SECONDS = 3  # the same where a launcher repeats to its processes what the terminal has sent them already
 
 
 class Stop:
-    """Whether the run is to stop, and by which signal; 0 while it is not."""
+    """Which signal asks the run to stop; 0 while none does."""
 
     signal = 0
 
 
 @contextlib.contextmanager
-def graceful(tell) -> Iterator[Stop]:
-    """Within it the first signal is kept in the Stop that it gives, and `tell` is called with a line about it.
+def graceful(note: Callable[[str], None]) -> Iterator[Stop]:
+    """Within it the first signal is stored in the Stop that it yields, and `note` is called with a line about it.
 
-    A second one, at least a second after the last, raises Interrupted wherever the program is.
+    A second signal, at least a second after the last one, raises Interrupted wherever the program is.
     """
     stop = Stop()
     since = 0.0
@@ -40,9 +40,9 @@ def graceful(tell) -> Iterator[Stop]:
             raise Interrupted(number, "stopped at once")
         detach_from_terminal(number)
         stop.signal = number
-        tell(told(number))
+        note(announcement(number))
 
-    before = {number: signal.signal(number, handle) for number in SIGNALS if is_handled(number)}
+    before = {number: signal.signal(number, handle) for number in SIGNALS if number is not None and is_handled(number)}
     try:
         yield stop
     finally:
@@ -50,5 +50,8 @@ def graceful(tell) -> Iterator[Stop]:
             signal.signal(number, handler)
 
 
-def told(number: int) -> str:
-    return f"{signal.Signals(number).name}: the step is ended and a checkpoint written; once more stops at once"
+def announcement(number: int) -> str:
+    """The line that is printed at the first signal."""
+    again = "Press Ctrl-C again after a second" if number == signal.SIGINT else "A second one, a second later,"
+    verb = "to stop now" if number == signal.SIGINT else "stops now"
+    return f"{signal.Signals(number).name}: finishing this step and saving a checkpoint. {again} {verb}"

@@ -147,7 +147,7 @@ def begin(settings: Settings, fingerprint: dict) -> Path | None:
     if not settings.RESUME:
         made = [folder / name for name in (METRICS, CURVE, PAGE, EVALUATION)]
         left = [*folder.glob(checkpoints.PREFIX + "*"), *filter(os.path.lexists, made)]
-        outputs.set_aside(folder, left, "what an earlier run left")  # whose metrics and checkpoints would be lost
+        outputs.set_aside(folder, left, "the files of an earlier run")  # its metrics and checkpoints would be lost
         return None
     checkpoint = checkpoints.newest(folder)
     began = checkpoints.read_fingerprint(checkpoint)
@@ -171,5 +171,5 @@ def begin(settings: Settings, fingerprint: dict) -> Path | None:
         )
     print_facts({"resumed": f"after step {step}, from {checkpoint}"})
     strange = [path for path in folder.glob(checkpoints.PREFIX + "*") if not (path / checkpoints.FINGERPRINT).is_file()]
-    outputs.set_aside(folder, strange, "what is no checkpoint of ours")  # which would be deleted, or written over
+    outputs.set_aside(folder, strange, "what is not a checkpoint")  # it would be deleted, or written over
     return checkpoint

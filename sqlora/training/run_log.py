@@ -59,7 +59,7 @@ class RunLog(TrainerCallback):
             control.should_log = control.should_evaluate = control.should_save = True
         elif signal:
             if not self.trainer.stop.signal:  # it came in another process
-                note(signals.told(signal))
+                note(signals.announcement(signal))
             self.trainer.stopped_by = signal
             control.should_save = control.should_training_stop = True
         if control.should_log or control.should_evaluate or control.should_save:

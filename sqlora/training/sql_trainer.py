@@ -122,7 +122,7 @@ class SqlTrainer(SavingTrainer):
                 told = str(error).splitlines()[0]
                 raise UserError(
                     f"the device failed after step {self.state.global_step}: {told}; what was saved before is whole: "
-                    f"see to the device, then go on with --resume"
+                    f"see to the device, then continue with --resume"
                 ) from error
 
     def collate(self, rows: list[packed_batches.TokenisedExample]) -> dict[str, object]:
@@ -238,7 +238,7 @@ class SqlTrainer(SavingTrainer):
                     raise UserError(
                         f"a pass of {longest:,} tokens did not fit into the memory of process "
                         f"{distributed.rank_info().rank}; set MAX_TOKENS_PER_PASS (--max-tokens-per-pass) to less, "
-                        f"or turn GRADIENT_CHECKPOINTING on; what was saved before is whole: go on with --resume"
+                        f"or turn GRADIENT_CHECKPOINTING on; what was saved before is whole: continue with --resume"
                     ) from None
             # Not where the error is caught, since it holds on to what was computed.
             undo()

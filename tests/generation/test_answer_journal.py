@@ -157,7 +157,7 @@ def test_generation_that_was_cut_off_goes_on(flags, tmp_path, monkeypatch, numbe
     assert not output.exists(), "it was done before the signal came"
     if number == signal.SIGINT:
         assert process.returncode == 130
-        assert "answers; to go on: python generate.py" in told
+        assert "answers. Resume with: python generate.py" in told
     before = sum(line.startswith("[") for line in (kept / next(kept.iterdir()).name).read_text().splitlines())
     asked = []
     write = answer_writer.SqlWriter.candidates

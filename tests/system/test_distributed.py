@@ -166,7 +166,7 @@ def test_two_processes_are_as_one_in_luck_and_out_of_it(launch, flags, make_sett
         "checkpoint-3",
     ]
     assert json.loads((folders[2] / "saved_model" / "sqlora.json").read_text())["status"] == "interrupted"
-    assert told.count("SIGINT: the step is ended") == 1
+    assert told.count("SIGINT: finishing this step") == 1
 
     assert told.count("error: a row of ") == 1  # of the second process, which alone fails
     assert "2" in (codes := re.findall(r"exitcode  : (-?\d+)", told))

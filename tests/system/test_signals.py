@@ -42,7 +42,7 @@ def start():
 def test_a_second_signal_ends_it_at_once(start, second, status):
     process = start(stubborn=True)
     process.send_signal(signal.SIGINT)
-    assert "once more stops at once" in process.stdout.readline()
+    assert "Press Ctrl-C again" in process.stdout.readline()
     time.sleep(1.2)
     assert process.poll() is None
     process.send_signal(second)

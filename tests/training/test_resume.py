@@ -138,7 +138,7 @@ def test_a_run_interrupted_at_step_13_and_killed_at_step_27_ends_as_a_straight_o
     first = start(broken, step=13, number=signal.SIGINT)
     _, told = first.communicate(timeout=patience.SECONDS)
     assert first.returncode == 130, told
-    assert "interrupted after step 13; to go on: python finetune.py" in told
+    assert "interrupted after step 13. Resume with: python finetune.py" in told
     assert json.loads((broken / "saved_model" / "sqlora.json").read_text())["status"] == "interrupted"
     assert checkpoints.newest(broken / "lora_models").name == "checkpoint-13"
 
