@@ -162,7 +162,7 @@ def connect(settings: Settings) -> LiveDatabase:
         )
     pick_tables(found.schema, settings.TABLES)
     columns = sum(len(table.columns) for table in found.schema.tables)
-    print_facts({"database": f"{found.place}: {len(found.schema.tables):,} tables, {columns:,} columns"})
+    print_facts({"database": f"{found.shown_url}: {len(found.schema.tables):,} tables, {columns:,} columns"})
     for name, why in found.unreadable.items():
         note(f"{name} cannot be read and is left out: {why}")
     return live

@@ -1,7 +1,6 @@
-"""A model's query in the dialect of a live database, its names spelled and quoted as that database has them.
+"""A model's query in the dialect of a live database, with the names spelled and quoted as in that database.
 
-A model writes SQL as SQLite reads it, where AlbumId and albumid are one name; PostgreSQL finds "AlbumId" in quotes
-alone.
+A model writes SQL for SQLite, where AlbumId and albumid are one name; PostgreSQL finds "AlbumId" only in quotes.
 """
 
 from __future__ import annotations
@@ -16,14 +15,13 @@ from sqlglot.optimizer.scope import Scope, traverse_scope
 from sqlora.sql.parsing import SqlError, error_in_one_line
 from sqlora.sql.schema import Schema, quote_name
 
-Names = dict[str, exp.Identifier]  # names as they are to be written, by their lower-case forms
+Names = dict[str, exp.Identifier]  # names as they are written, by their lower-case forms
 
 
 def translate(query: exp.Expr, schema: Schema, dialect: str, quoted: frozenset[str]) -> str:
-    """The text of a query, as `sql.parse_query` read it, in sqlglot's `dialect`; `quoted` are the names that need
-    quotes.
+    """The text of a query from `parse_query` in sqlglot's `dialect`; `quoted` are the names that need quotes.
 
-    Raises SqlError for what the dialect cannot say.
+    Raises SqlError for what the dialect cannot express.
     """
     query = query.copy()
     try:
@@ -38,12 +36,12 @@ def translate(query: exp.Expr, schema: Schema, dialect: str, quoted: frozenset[s
 
 
 def to_training_form(sql: str, dialect: str) -> str:
-    """A query of the database's dialect as rows for fine-tuning have it, which SQLite reads. Raises SqlError."""
+    """A query in the database's dialect in the form of training rows, SQLite's dialect. Raises SqlError."""
     try:
         query = sqlglot.parse_one(sql, read=dialect)
         for name in query.find_all(exp.Identifier):
             name.set("quoted", quote_name(name.name) != name.name)
-        # then where they come is the database's habit, not the user's wish
+        # without NULLS FIRST or LAST their position is the database's default, not the user's wish
         if not re.search(r"\bnulls\b", sql, re.IGNORECASE):
             for order in query.find_all(exp.Ordered):
                 order.set("nulls_first", not order.args.get("desc"))
@@ -60,7 +58,7 @@ def names_table(sql: str, name: str) -> bool:
 
 
 class _Speller:
-    """Sets the names of one scope after the other; `outputs` are the columns of those that are done, as seen from
+    """Sets the names of one scope after the other; `outputs` has the columns of finished scopes, as seen from
     outside.
     """
 
@@ -92,8 +90,9 @@ class _Speller:
             if isinstance(scope.expression, exp.SetOperation):
                 column.set("this", self._outputs(scope).get(name, column.this).copy())
                 return
-            if any(isinstance(one, exp.Alias) and one.alias.lower() == name for one in scope.expression.selects):
-                return  # what the query itself calls so
+            selects = scope.expression.selects if isinstance(scope.expression, exp.Query) else []
+            if any(isinstance(output, exp.Alias) and output.alias.lower() == name for output in selects):
+                return  # an output of the query itself
         within: Scope | None = scope
         while within is not None:
             for alias, source in within.sources.items():
@@ -108,7 +107,7 @@ class _Speller:
             within = within.parent
 
     def _source_name(self, scope: Scope, alias: str) -> exp.Identifier:
-        """What a table or query of the scope is called there: its alias as it is written, or the table's own name."""
+        """The name of a table or query in the scope: its alias as written, or the table's own name."""
         nodes = {name.lower(): node for name, node in scope.references}
         given = nodes[alias.lower()].args.get("alias") if alias.lower() in nodes else None
         if given is not None and given.this:
@@ -118,7 +117,7 @@ class _Speller:
         return self._identifier(table.name) if table else exp.to_identifier(alias)
 
     def _names(self, source: exp.Expr | Scope) -> Names:
-        """The columns of a table, or of a query that stands in its place."""
+        """The columns of a table, or of a query in FROM."""
         if isinstance(source, Scope):
             around = source.expression.parent
             given = around.args.get("alias") if isinstance(around, exp.CTE | exp.Subquery) else None

@@ -1,8 +1,8 @@
-"""A live database of the user's: what is in it, and queries that are run on it and cannot harm it.
+"""A user's live database: its description, and queries on it that cannot harm it.
 
-Three walls stand before it: readonly.py lets nothing but plain SELECTs through; connection.py runs them where the
-database itself refuses to write, within a deadline of its own; and all that happens in a process that is ended when it
-is late.
+Three walls protect it: sql/readonly.py lets only plain SELECTs through; connection.py runs them in a transaction in
+which the database itself refuses to write, with its own deadline; and all of it happens in a process that is killed
+when it is late.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import multiprocessing
 
 from sqlora.databases import connection
+from sqlora.databases.kinds import kind_of
 from sqlora.sql import readonly
 from sqlora.sql.parsing import SqlError
 from sqlora.sql.sandbox import QueryResult
@@ -17,14 +18,17 @@ from sqlora.sql.schema import Schema
 from sqlora.system.errors import UserError
 
 REFLECTION_SECONDS = 60
-GRACE_SECONDS = 0.5  # after the deadline, for the database to tell that it is over
+GRACE_SECONDS = 0.5  # after the deadline, for the database's own message about it
 MOST_ROWS = 10_000
 
 
 class LiveDatabase:
-    """The database that `url` names, open for reading; `seconds` is the deadline of a query.
+    """The database at `url`, open for reading; `seconds` is the deadline of a query.
 
-    `reflected` is what it told of itself when it was opened. Raises UserError if it cannot be opened or holds no table.
+    `reflected` is its description when it was opened. Raises UserError if it cannot be opened or holds no table.
+
+        with open_database("shop.sqlite", 10) as live:
+            result, has_more = live.run("SELECT name FROM product")
     """
 
     def __init__(self, url: str, seconds: float) -> None:
@@ -35,20 +39,21 @@ class LiveDatabase:
 
     @property
     def schema(self) -> Schema:
+        """The tables that queries may read."""
         return self.reflected.schema
 
     @property
     def runs(self) -> bool:
         """Whether it is of a kind that can be opened for reading only."""
-        return self.reflected.name in connection.DRIVERS
+        return kind_of(self.reflected.name).begin is not None
 
     def check(self, sql: str) -> None:
-        """Raises SqlError for what is no plain SELECT over the schema's tables, or what the database would not take."""
+        """Raises SqlError for anything but a plain SELECT over the schema's tables that the database accepts."""
         query = readonly.check(sql, self.reflected.dialect, self.schema)
         self._call(self.seconds + GRACE_SECONDS, "explain", readonly.write(query, self.reflected.dialect))
 
     def run(self, sql: str, most_rows: int = MOST_ROWS) -> tuple[QueryResult, bool]:
-        """The query's columns and its first `most_rows` rows, and whether there are more. Raises as `check`, and
+        """The query's columns and first `most_rows` rows, and whether there are more. Raises as `check`, and
         UserError.
         """
         query = readonly.check(sql, self.reflected.dialect, self.schema)
@@ -56,6 +61,7 @@ class LiveDatabase:
         return self._call(self.seconds + GRACE_SECONDS, "run", text, most_rows)
 
     def close(self) -> None:
+        """Ends the process, and whatever it is doing."""
         self._process.kill()
         self._process.join()
         self._pipe.close()
@@ -77,7 +83,7 @@ class LiveDatabase:
 
     def _call(self, seconds: float, method: str, *arguments):
         try:
-            if self._is_starting:  # which is no part of the query's time
+            if self._is_starting:  # starting does not count as the query's time
                 self._pipe.recv()
                 self._is_starting = False
             self._pipe.send((method, arguments))
@@ -88,7 +94,7 @@ class LiveDatabase:
         except (EOFError, ConnectionError):
             self._restart()
             raise SqlError(
-                "too large", "the process that asked the database ended, as one does that needs too much memory"
+                "too large", "the process that asked the database has ended, most likely for lack of memory"
             ) from None
         except KeyboardInterrupt:
             self._restart()

@@ -1,4 +1,4 @@
-"""What a user's database tells of itself: its tables, their columns, the keys that link them."""
+"""The description of a user's database: its tables, their columns, and the keys that link them."""
 
 from __future__ import annotations
 
@@ -11,22 +11,10 @@ from sqlalchemy.engine.reflection import Inspector, ObjectKind
 from sqlglot.dialects import Dialect
 
 from sqlora.databases.database_url import first_line, shown
+from sqlora.databases.kinds import kind_of
 from sqlora.sql.schema import Column, Schema, Table
 from sqlora.system.errors import UserError
 
-PARSED_AS = {"postgresql": "postgres", "mariadb": "mysql", "mssql": "tsql"}  # sqlglot's names, where they are others
-IGNORES_CASE = {"sqlite", "mysql", "mariadb", "mssql"}  # others take a name in capitals for it only if it is quoted
-# tables that others are made of and nobody asks for, and those that this user may not read, which MySQL hides
-INTERNAL = {
-    "sqlite": "SELECT name FROM pragma_table_list WHERE type = 'shadow'",
-    "postgresql": "SELECT relname FROM pg_catalog.pg_class WHERE relnamespace = current_schema()::regnamespace AND "
-    "(relispartition OR NOT has_any_column_privilege(oid, 'SELECT') OR NOT pg_table_is_visible(oid))",
-}
-ELSEWHERE = {  # the schemas that have tables too, which are not read
-    "postgresql": "SELECT DISTINCT nspname FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n "
-    "ON relnamespace = n.oid WHERE relkind IN ('r', 'v', 'm', 'p', 'f') "
-    "AND has_any_column_privilege(c.oid, 'SELECT') AND nspname !~ '^pg_|^information_schema$' ORDER BY 1",
-}
 TYPES = (  # the first that fits; everything else is text
     (types.Boolean, "boolean"),
     (types.Integer, "integer"),
@@ -40,14 +28,14 @@ TYPES = (  # the first that fits; everything else is text
 
 @dataclass(frozen=True)
 class Reflected:
-    """What a database tells of itself."""
+    """The description of a database."""
 
-    place: str  # its URL, without secrets
-    name: str  # its kind, as SQLAlchemy calls it
-    dialect: str  # the same, as sqlglot calls it
+    shown_url: str  # without secrets
+    name: str  # its kind, by SQLAlchemy's name
+    dialect: str  # the same, by sqlglot's name; "" if it has none
     schema: Schema
     links: tuple[tuple[str, str], ...]  # pairs of tables that a foreign key joins
-    quoted: frozenset[str]  # names that must stand in quotes
+    quoted: frozenset[str]  # names that need quotes
     unreadable: dict[str, str]  # tables and views that cannot be described, and why
 
 
@@ -55,30 +43,30 @@ def reflect(connection: sqlalchemy.Connection) -> Reflected:
     """Tables and views of the default schema. Raises UserError if there are none, and the driver's own errors."""
     url, name = connection.engine.url, connection.engine.url.get_backend_name()
     inspector = sqlalchemy.inspect(connection)
-    internal = {table for (table,) in connection.exec_driver_sql(INTERNAL[name])} if name in INTERNAL else set()
+    kind = kind_of(name)
+    internal = {table for (table,) in connection.exec_driver_sql(kind.internal)} if kind.internal else set()
     schema, links, unreadable = _describe(inspector, internal)
     if not schema.tables:
         lost = "".join(f"; {table}: {why}" for table, why in unreadable.items())
-        others = [schema for (schema,) in connection.exec_driver_sql(ELSEWHERE[name])] if name in ELSEWHERE else []
+        others = [schema for (schema,) in connection.exec_driver_sql(kind.elsewhere)] if kind.elsewhere else []
         if others:
             lost += (
                 f"; the schemas {', '.join(others)} have some: ALTER ROLE ... SET search_path makes one of them "
                 f"the default"
             )
-        raise UserError(f"DATABASE (--database) {shown(url)}: there is no table in it that this user may read{lost}")
+        raise UserError(f"DATABASE (--database) {shown(url)}: it has no table that this user may read{lost}")
     _check_case(schema, f"DATABASE (--database) {shown(url)}")
     preparer = connection.dialect.identifier_preparer
 
     def needs_quotes(word: str) -> bool:
-        word = word.lower() if name in IGNORES_CASE else word
+        word = word.lower() if kind.ignores_case else word
         return preparer.quote(word) != word
 
     names = {name for table in schema.tables for name in (table.name, *(column.name for column in table.columns))}
-    dialect = PARSED_AS.get(name, name)
     return Reflected(
         shown(url),
         name,
-        dialect if Dialect.get(dialect) else "",
+        kind.dialect if Dialect.get(kind.dialect) else "",
         schema,
         tuple(links),
         frozenset(filter(needs_quotes, names)),
@@ -94,7 +82,7 @@ def _describe(inspector: Inspector, internal: set[str]) -> tuple[Schema, list[tu
         try:
             columns |= {name: found for (_, name), found in inspector.get_multi_columns(kind=kind).items()}
             keys |= {name: found for (_, name), found in inspector.get_multi_foreign_keys(kind=kind).items()}
-        except exc.SQLAlchemyError:  # such as a view of a table that is gone; it must not hide the others
+        except exc.SQLAlchemyError:  # such as a view of a dropped table; it must not hide the others
             for name in names():
                 try:
                     columns[name], keys[name] = inspector.get_columns(name), inspector.get_foreign_keys(name)
@@ -112,7 +100,7 @@ def _describe(inspector: Inspector, internal: set[str]) -> tuple[Schema, list[tu
 
 
 def _check_case(schema: Schema, where: str) -> None:
-    """Raises UserError for names that a model, whose SQL has no case, cannot tell apart."""
+    """Raises UserError for names that differ only in letter case, which a model's SQL does not distinguish."""
     for what, names in (
         ("tables", [table.name for table in schema.tables]),
         *((f"columns of {table.name}", [column.name for column in table.columns]) for table in schema.tables),
@@ -121,8 +109,8 @@ def _check_case(schema: Schema, where: str) -> None:
         for name in names:
             if (other := seen.setdefault(name.lower(), name)) != name:
                 raise UserError(
-                    f"{where}: the {what} {other!r} and {name!r} differ in upper and lower case alone, and a model "
-                    f"does not tell them apart; take a role that may read one of them, or a view with other names"
+                    f"{where}: the {what} {other!r} and {name!r} differ only in letter case, which a model does "
+                    f"not distinguish; use a role that may read one of them, or a view with other names"
                 )
 
 

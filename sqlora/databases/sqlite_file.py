@@ -1,4 +1,4 @@
-"""An SQLite file opened for reading alone: its folder stays as it was, and its full-text and R-tree tables can be
+"""An SQLite file opened for reading only: its folder does not change, and its full-text and R-tree tables can be
 read.
 """
 
@@ -16,26 +16,26 @@ MODULES = re.compile(r"\bUSING\s+[\"`\[]?(fts[345]|rtree|rtree_i32|geopoly)\b", 
 
 
 class SqliteFile(sqlite3.Connection):
-    """A connection that creates nothing beside the file.
+    """A connection that creates no other file.
 
-    A file in WAL mode that no program has open is read as one that does not change, since SQLite would make its -wal
-    and -shm files anew, or, in a folder that may not be written to, fail; `has_changed` tells whether it did change all
-    the same.
+    A file in WAL mode that no program has open is read as immutable, since SQLite would otherwise create its -wal and
+    -shm files, or fail in a read-only folder; `has_changed` says whether it has changed all the same.
     """
 
     path: Path
     before: object = None
 
     def has_changed(self) -> bool:
+        """Whether the file has changed since it was opened as immutable."""
         return self.before is not None and self.before != _state(self.path)
 
     def connect_modules(self) -> None:
-        """Full-text and R-tree tables make themselves ready, which takes statements that a query may not run."""
+        """Lets full-text and R-tree tables initialise themselves, with statements that a query may not run."""
         for name, sql in self.execute(
             "SELECT name, sql FROM sqlite_master WHERE sql LIKE 'CREATE VIRTUAL%'"
         ).fetchall():
             if MODULES.search(sql):
-                with contextlib.suppress(sqlite3.Error):  # of one that is damaged; a query tells of it
+                with contextlib.suppress(sqlite3.Error):  # a damaged one; a query reports it
                     self.execute('SELECT 1 FROM "{}" LIMIT 0'.format(name.replace('"', '""'))).close()
 
 

@@ -1,4 +1,4 @@
-"""Cells of live databases as values that every format can show, or as the text that the database has for them."""
+"""Cells of live databases as values that every format can show, or as the database's own text for them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,21 @@ if TYPE_CHECKING:
     import psycopg
     import pymysql
 
-NUMBERS = ("bool", "int2", "int4", "int8", "float4", "float8", "numeric", "oid", "bytea")  # what psycopg reads as it is
+NUMBERS = (
+    "bool",
+    "int2",
+    "int4",
+    "int8",
+    "float4",
+    "float8",
+    "numeric",
+    "oid",
+    "bytea",
+)  # types that psycopg reads well
 
 
 def plain(value: object) -> Value:
-    """A cell as a number, a text or None; bytes in hexadecimal digits, and the text of a number that a float cannot
-    hold.
-    """
+    """A cell as a number, a text or None; bytes become hexadecimal digits, a number that no float can hold its text."""
     if value is None or isinstance(value, int | str) or (isinstance(value, float) and math.isfinite(value)):
         return value
     if isinstance(value, decimal.Decimal):
@@ -39,11 +47,11 @@ def _number(value: decimal.Decimal) -> Value:
 
 
 def read_postgresql(connection: psycopg.Connection) -> None:
-    """All but numbers comes as text: Python has no infinite date, no year 20000 or 44 BC, and no time of 24:00."""
+    """Reads everything but numbers as text: Python has no infinite date, no year 20000 or 44 BC, and no time 24:00."""
     from psycopg.adapt import Loader
 
     class Text(Loader):
-        def load(self, data: bytes) -> str:
+        def load(self, data: bytes | bytearray | memoryview) -> str:
             return bytes(data).decode("utf-8", "replace")
 
     for kind in connection.adapters.types:
@@ -51,11 +59,11 @@ def read_postgresql(connection: psycopg.Connection) -> None:
             connection.adapters.register_loader(kind.oid, Text)
         if kind.array_oid:
             connection.adapters.register_loader(kind.array_oid, Text)
-    connection.adapters.register_loader(0, Text)  # of types that the database has of its own
+    connection.adapters.register_loader(0, Text)  # for user-defined types
 
 
 def read_mysql(connection: pymysql.Connection) -> None:
-    """All but numbers comes as text: Python has no date of 0000-00-00, and a TIME of 838 hours is no time of a day."""
+    """Reads everything but numbers as text: Python has no date 0000-00-00, and a TIME may have 838 hours."""
     from pymysql.constants import FIELD_TYPE as KIND
 
     integers = (KIND.TINY, KIND.SHORT, KIND.LONG, KIND.LONGLONG, KIND.INT24, KIND.YEAR)

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import cast
 
 from rich.console import Console
 
@@ -19,6 +20,7 @@ from sqlora.system.errors import UserError, exit_on_user_error
 
 
 def _read_predictions(path: Path) -> list[dict]:
+    """The rows of the file. Raises UserError for a row without context, answer or prediction."""
     where = str(path)
     if not is_file(path, where):
         raise UserError(f"{where}: no such file; name a {', '.join(SUFFIXES)} file")
@@ -33,13 +35,14 @@ def _read_predictions(path: Path) -> list[dict]:
         if not all(isinstance(record[key], str) for key in ("context", "answer")):
             raise UserError(f"{where}: row {number}: context and answer must be texts")
         if not isinstance(record["prediction"], str | None):
-            raise UserError(f"{where}: row {number}: its prediction must be a text, or null where there is none")
+            raise UserError(f"{where}: row {number}: prediction must be a text, or null if there is none")
     if not records:
         raise UserError(f"{where}: there is no row in it")
-    return records
+    return cast(list[dict], records)
 
 
 def main() -> None:
+    """The command. Exits with 1 if some answers could not be scored, by a bug in SQLoRA."""
     parser = argparse.ArgumentParser(prog="python -m sqlora.evaluation", description=__doc__.splitlines()[0])
     parser.add_argument("predictions", metavar="PREDICTIONS.jsonl", help="rows of context, answer and prediction")
     parser.add_argument("--json", metavar="OUT", help="write the metrics and every row's verdict there")
@@ -52,13 +55,12 @@ def main() -> None:
                 {"PREDICTIONS.jsonl": predictions}, outputs.File("--json", out, outputs.VERDICTS)
             )
         verdicts = score(_read_predictions(predictions))
-        found = compute_metrics(verdicts)
+        counted = compute_metrics(verdicts)
         if out:
-            text = json.dumps(
-                {"metrics": found, "rows": [verdict.as_dict() for verdict in verdicts]}, ensure_ascii=False
-            )
+            report = {"metrics": counted, "rows": [verdict.as_dict() for verdict in verdicts]}
+            text = json.dumps(report, ensure_ascii=False)
             replace_file(out, lambda partial: partial.write_text(text + "\n", encoding="utf-8", errors="replace"))
-        Console().print(card({predictions.stem: found}))
+        Console().print(card({predictions.stem: counted}))
         if failed := failures(verdicts):
             sys.exit(f"error: {failed}")  # with status 1
 

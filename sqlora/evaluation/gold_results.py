@@ -1,4 +1,4 @@
-"""What answers a question: which results a query allows on a database, and whether another result is one of them.
+"""The results that a gold query allows on a database, and whether another result is one of them.
 
 Rows are compared as bags. Their order counts where the query's own top level has ORDER BY, and rows that tie there may
 come in any order; LIMIT through a tie, or without ORDER BY, may take any of the rows that it has to choose among.
@@ -10,7 +10,7 @@ import itertools
 import math
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sqlglot import exp
@@ -21,13 +21,13 @@ from sqlora.sql.sandbox import Database, QueryResult, Value
 
 ResultRow = tuple[Value, ...]
 RELATIVE_TOLERANCE = 1e-6
-# What a row's place in storage may decide, beside bare columns and inner LIMITs.
+# expressions whose value may depend on the order of storage, like bare columns and inner LIMITs
 PLACE_DEPENDENT = (exp.GroupConcat, exp.Window)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Any `count` of the rows, in any order, stand next in a result."""
+    """Any `count` of the rows, in any order, come next in a result."""
 
     rows: list[ResultRow]
     count: int
@@ -59,14 +59,14 @@ class Allowed:
 
 
 class Gold:
-    """A right query, made ready to say on a database what it allows."""
+    """A gold query, prepared to compute which results it allows on a database."""
 
-    def __init__(self, query: exp.Expr) -> None:
+    def __init__(self, query: exp.Query) -> None:
         self.sql = to_sqlite(query)
         bounds = {name: _constant(query.args[name]) for name in ("limit", "offset") if query.args.get(name) is not None}
         self._limit, self._offset = bounds.get("limit"), max(0, bounds.get("offset") or 0)
-        self._keys: list[int] = []  # where ORDER BY's values stand in a row, from its end
-        self._hidden = 0  # values at the end of a row that are only there to see its ties
+        self._keys: list[int] = []  # positions of ORDER BY's values in a row, from its end
+        self._hidden = 0  # values at the end of a row that only serve to find ties
         order = query.args.get("order")
         whole = query.copy()
         if self._limit is not None:
@@ -81,39 +81,36 @@ class Gold:
         self._probes = [
             to_sqlite(probe) for select in query.find_all(exp.Select) if (probe := _probe(select)) is not None
         ]
-        # Whether the order in which rows are stored may decide the answer on some database.
-        self.may_be_undetermined = self._is_literal or _may_hang_on_storage(query)
+        # Whether the order in which rows are stored may decide the result on some database.
+        self.may_be_undetermined = self._is_literal or _may_depend_on_storage(query)
 
     def allowed(self, database: Database, deadline: float = 2.0) -> Allowed:
-        """Raises SqlError as `Database.run` does."""
+        """The results that are right on this database. Raises SqlError as `Database.run` does."""
         rows = database.run(self._whole, deadline).rows
         if self._is_literal:
             return Allowed([Choice([row], 1) for row in rows])
         groups = [rows] if rows else []
         if self._is_ordered:
-            groups = [
-                list(group) for _, group in itertools.groupby(rows, lambda row: [row[place] for place in self._keys])
-            ]
+            groups = [list(group) for _, group in itertools.groupby(rows, lambda row: [row[key] for key in self._keys])]
         if self._hidden:
             groups = [[row[: -self._hidden] for row in group] for group in groups]
         start, end = self._offset, math.inf if self._limit is None or self._limit < 0 else self._offset + self._limit
-        choices, place = [], 0
+        choices, row_index = [], 0
         for group in groups:
-            taken = min(place + len(group), end) - max(place, start)
+            taken = min(row_index + len(group), end) - max(row_index, start)
             if taken > 0:
                 choices.append(Choice(group, int(taken)))
-            place += len(group)
+            row_index += len(group)
         return Allowed(choices)
 
     def result(self, database: Database) -> QueryResult:
+        """The rows that SQLite returns, one of the results that are right."""
         return database.run(self.sql)
 
     def is_determined(self, database: Database, allowed: Allowed, rows: Rows) -> bool:
-        """Whether the answer on a database of these rows is the same in whatever order they are stored, as far as is
-        seen.
+        """Whether the result does not depend on the order in which these rows are stored, as far as can be seen.
 
-        No group may hold two values of a column beside GROUP BY, and the answers on two reordered copies must be the
-        same.
+        No group may hold two values of a column outside GROUP BY, and reordered copies must give the same result.
         """
         if not self.may_be_undetermined:
             return True
@@ -121,12 +118,12 @@ class Gold:
             try:
                 if database.run(probe).rows:
                     return False
-            except SqlError:  # a subquery that reads an outer row, and so cannot run alone
+            except SqlError:  # a correlated subquery, which cannot run alone
                 continue
         return all(allowed.equals(self.allowed(copy)) for copy in _reordered(database, rows))
 
-    def _expose_keys(self, query: exp.Expr) -> bool:
-        """Appends ORDER BY's expressions to the outputs where that changes no row, and finds them there."""
+    def _expose_keys(self, query: exp.Query) -> bool:
+        """Appends ORDER BY's expressions to the outputs where that changes no row, and records their positions."""
         keys = [ordered.this for ordered in query.args["order"].expressions]
         outputs = [selected.unalias() for selected in query.selects]
         names = [selected.alias_or_name.lower() for selected in query.selects]
@@ -135,27 +132,27 @@ class Gold:
             return False
         for key in keys:
             name = key.name.lower() if isinstance(key, exp.Column) and not key.table else None
-            place = None
+            column_index = None
             if (
                 isinstance(key, exp.Literal)
                 and not key.is_string
                 and isinstance(ordinal := numeric_value(key.name), int)
             ):
-                if not 1 <= ordinal <= len(outputs):  # which SQLite refuses when it is run
+                if not 1 <= ordinal <= len(outputs):  # SQLite refuses it when it runs
                     return False
-                place = ordinal - 1
+                column_index = ordinal - 1
             elif name in names and isinstance(query.selects[names.index(name)], exp.Alias | exp.Column):
-                place = names.index(name)
+                column_index = names.index(name)
             elif key in outputs:
-                place = outputs.index(key)
-            if is_plain:
-                shown = outputs[place] if place is not None and not query.is_star else key
+                column_index = outputs.index(key)
+            if isinstance(query, exp.Select) and is_plain:
+                shown = outputs[column_index] if column_index is not None and not query.is_star else key
                 query.select(shown.copy(), copy=False)
                 self._hidden += 1
-            elif place is None:
+            elif column_index is None:
                 return False
             else:
-                self._keys.append(place)
+                self._keys.append(column_index)
         if is_plain:
             self._keys = [-number for number in range(1, self._hidden + 1)]
         return True
@@ -170,10 +167,10 @@ def _is_within(rows: list[ResultRow], among: list[ResultRow]) -> bool:
         return True
     spare = list((right - left).elements())
     for row in missing.elements():
-        found = next((place for place, other in enumerate(spare) if _are_close(row, other)), None)
-        if found is None:
+        close = next((row_index for row_index, other in enumerate(spare) if _are_close(row, other)), None)
+        if close is None:
             return False
-        spare.pop(found)
+        spare.pop(close)
     return True
 
 
@@ -200,25 +197,26 @@ def _constant(node: exp.Expr | None) -> int | None:
 
 def _reordered(database: Database, rows: Rows) -> Iterator[Database]:
     rng = random.Random(0)
-    # Turned round and turned by half: a tie of three whose ends are alike still shows.
-    for reorder in (
+    # Reversed and rotated by half: a tie of three rows with equal ends is still found.
+    orders: tuple[Callable[[list], list], ...] = (
         lambda stored: stored[::-1],
         lambda stored: stored[len(stored) // 2 :] + stored[: len(stored) // 2],
         lambda stored: rng.sample(stored, len(stored)),
-    ):
+    )
+    for reorder in orders:
         with Database(database.schema, {table: reorder(stored) for table, stored in rows.items()}) as copy:
             yield copy
 
 
 def _probe(select: exp.Select) -> exp.Select | None:
-    """A query for the groups in which a column beside GROUP BY has more than one value, if the SELECT has such
-    columns.
+    """A query for groups in which a column outside GROUP BY has several values; None if the SELECT has no such
+    column.
     """
     group, aggregates = select.args.get("group"), list(select.find_all(exp.AggFunc))
-    # SQLite takes the others from the row of the one MIN or MAX.
+    # With one MIN or MAX, SQLite takes the other columns from its row.
     if group is None or (len(aggregates) == 1 and isinstance(aggregates[0], exp.Min | exp.Max)):
         return None
-    columns = _beside_group(select)
+    columns = _outside_group(select)
     if not columns:
         return None
     probe = select.copy()
@@ -229,8 +227,8 @@ def _probe(select: exp.Select) -> exp.Select | None:
     return probe.having(" OR ".join(mixed), dialect="sqlite", copy=False)
 
 
-def _beside_group(select: exp.Select) -> set[str]:
-    """The columns, as SQLite's text, that are read outside aggregates and that GROUP BY lacks."""
+def _outside_group(select: exp.Select) -> set[str]:
+    """The columns, as SQLite's text, that are read outside aggregates and are not in GROUP BY."""
     group = select.args.get("group")
     keys = [key for key in group.expressions if isinstance(key, exp.Column)] if group is not None else []
     aliases = {selected.alias.lower() for selected in select.selects if selected.alias}
@@ -238,24 +236,24 @@ def _beside_group(select: exp.Select) -> set[str]:
     for part in (*select.selects, select.args.get("having"), select.args.get("order")):
         for column in part.find_all(exp.Column) if part is not None else ():
             is_output = not column.table and column.name.lower() in aliases and isinstance(part, exp.Having | exp.Order)
-            is_key = any(_may_be_one(column, key) for key in keys)
+            is_key = any(_may_be_same(column, key) for key in keys)
             if not is_key and not is_output and column.find_ancestor(exp.AggFunc, exp.Query) is select:
                 found.add(column.sql("sqlite"))
     return found
 
 
-def _may_be_one(column: exp.Column, other: exp.Column) -> bool:
+def _may_be_same(column: exp.Column, other: exp.Column) -> bool:
     tables = {table.lower() for table in (column.table, other.table) if table}
     return column.name.lower() == other.name.lower() and len(tables) < 2
 
 
-def _may_hang_on_storage(query: exp.Expr) -> bool:
+def _may_depend_on_storage(query: exp.Expr) -> bool:
     if any(limit.parent is not query for limit in query.find_all(exp.Limit)) or query.find(*PLACE_DEPENDENT):
         return True
     for select in query.find_all(exp.Select):
         group = select.args.get("group")
         if group is None and not any(node.find_ancestor(exp.Query) is select for node in select.find_all(exp.AggFunc)):
             continue
-        if _beside_group(select) or select.is_star:
+        if _outside_group(select) or select.is_star:
             return True
     return False

@@ -1,9 +1,4 @@
-"""Does a predicted query give the right rows? Judged by running it and the gold on synthetic databases.
-
-    python -m sqlora.evaluation PREDICTIONS.jsonl [--json OUT]
-
-PREDICTIONS.jsonl has one object a line: context (CREATE TABLE text), answer (the gold SQL), prediction (SQL, or null).
-"""
+"""Does a predicted query return the right rows? Judged by running it and the gold on synthetic databases."""
 
 from __future__ import annotations
 
@@ -11,6 +6,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from sqlglot import exp
 
@@ -35,9 +31,9 @@ from sqlora.system.process_pool import LOST, spread
 AnsweredRow = dict[str, str | None]
 
 DATABASES = 20  # for each row
-ATTEMPTS = 80  # databases made at most; some are passed over
-MOST_EMPTY = 8  # databases taken on which the gold gives nothing, as long as there are attempts to spare
-LEAST_DATABASES = 10  # on which a gold must be determined whose answer may hang on the order in which rows are stored
+ATTEMPTS = 80  # databases that are made at most; some are skipped
+MOST_EMPTY = 8  # databases on which the gold returns nothing, as long as there are attempts left
+LEAST_DATABASES = 10  # on which the result of a gold that may depend on the order of storage must be determined
 PREDICTION_COLUMNS = ("context", "answer", "prediction")
 PLAIN_TYPES = (int, str, type(None))
 
@@ -45,7 +41,9 @@ PLAIN_TYPES = (int, str, type(None))
 def score(rows: list[dict], prediction_key: str = "prediction", workers: int | None = None) -> list[Verdict]:
     """One verdict for each row of context, answer and `prediction_key` (SQL or None), in order.
 
-    Runs on `workers` processes, all cores by default; a verdict depends on its row alone.
+    Runs on `workers` processes, by default all cores; a verdict depends only on its row.
+
+        score([{"context": "CREATE TABLE t (a INTEGER)", "answer": "SELECT a FROM t", "prediction": "SELECT 1"}])
     """
     triples = [(row["context"], row["answer"], row.get(prediction_key)) for row in rows]
     return list(spread(judge_prediction, triples, workers, lost=Verdict("error", f"scoring failed: {LOST}")))
@@ -54,53 +52,53 @@ def score(rows: list[dict], prediction_key: str = "prediction", workers: int | N
 def judge_answers(answers: list[AnsweredRow], execute: bool) -> list[Judgement]:
     """The verdicts on base and adapter of each answer (question, context, answer, base, adapter), in order.
 
-    With `execute` they are `score`'s; otherwise they tell whether the SQL's normal form is the expected one's.
+    With `execute` they are those of `score`; otherwise they say whether the SQL has the gold's normal form.
     """
     known = [
-        (i, who) for i, row in enumerate(answers) for who in VARIANTS if None not in (row.get("answer"), row.get(who))
+        (i, variant)
+        for i, row in enumerate(answers)
+        for variant in VARIANTS
+        if None not in (row.get("answer"), row.get(variant))
     ]
     if execute:
-        verdicts = score([answers[i] | {"prediction": answers[i][who]} for i, who in known])
+        verdicts = score([answers[i] | {"prediction": answers[i][variant]} for i, variant in known])
     else:
-        same = [exact_match(answers[i][who], answers[i]["answer"]) for i, who in known]
+        same = [exact_match(answers[i][variant], answers[i]["answer"]) for i, variant in known]
         verdicts = [Verdict("match" if exact else "mismatch", exact=exact, executed=False) for exact in same]
     judged: list[Judgement] = [{} for _ in answers]
-    for (i, who), verdict in zip(known, verdicts, strict=True):
-        judged[i][who] = verdict
+    for (i, variant), verdict in zip(known, verdicts, strict=True):
+        judged[i][variant] = verdict
     return judged
 
 
 def evaluation_report(answers: list[AnsweredRow], judged: list[Judgement]) -> dict:
-    """What JSON tells: metrics of base and adapter, their comparison where there are both, and every row's verdicts."""
-    found = verdicts_by_variant(judged)
-    report = {"metrics": {who: compute_metrics(verdicts) for who, verdicts in found.items()}}
-    if len(found) == len(VARIANTS):
-        report["adapter_against_base"] = compare_scores(*found.values())
-    return report | {
-        "rows": [
-            row | {"verdicts": {who: verdict.as_dict() for who, verdict in judgement.items()}}
-            for row, judgement in zip(answers, judged, strict=True)
-        ]
-    }
+    """The content of evaluation.json: metrics of base and adapter, their comparison, and every row's verdicts."""
+    by_variant = verdicts_by_variant(judged)
+    report = {"metrics": {variant: compute_metrics(verdicts) for variant, verdicts in by_variant.items()}}
+    if len(by_variant) == len(VARIANTS):
+        report["adapter_against_base"] = compare_scores(*by_variant.values())
+    rows = [
+        dict(row) | {"verdicts": {variant: verdict.as_dict() for variant, verdict in judgement.items()}}
+        for row, judgement in zip(answers, judged, strict=True)
+    ]
+    return {**report, "rows": rows}
 
 
 def judge_prediction(context: str, answer: str, prediction: str | None) -> Verdict:
-    """The verdict on one prediction; see Verdict. Nothing that a prediction or a gold holds raises.
+    """The verdict on one prediction. Never raises, whatever the texts hold.
 
-    match: allowed by the gold on 20 databases; mismatch: not on one, which is told; invalid: no query that runs;
-    unscorable: the gold does not run, or its answer hangs on the order in which rows are stored; error: scoring itself
-    failed.
+    match: allowed by the gold on 20 databases; mismatch: not on one, which the verdict has; invalid: not a query that
+    runs; unscorable: the gold does not run, or its result depends on the order in which rows are stored; error: scoring
+    itself failed.
     """
     try:
         return _judge(context, answer, prediction)
-    except Exception as error:  # a fault of our own, or of a library's, costs one verdict and not the run
+    except Exception as error:  # a bug, ours or a library's, costs one verdict and not the run
         return Verdict("error", f"scoring failed: {error_with_location(error)}")
 
 
 def failures(verdicts: Iterable[Verdict]) -> str:
-    """How many verdicts scoring itself failed to give, and why the first of them, in one line; empty if there are
-    none.
-    """
+    """A line with the number of answers for which scoring itself failed, and the first reason; "" if there are none."""
     reasons = [verdict.why for verdict in verdicts if verdict.verdict == "error"]
     return f"{len(reasons):,} answers are not scored; the first: {reasons[0]}" if reasons else ""
 
@@ -108,7 +106,7 @@ def failures(verdicts: Iterable[Verdict]) -> str:
 def _judge(context: str, answer: str, prediction: str | None) -> Verdict:
     for name, text in (("context", context), ("gold", answer)):
         if not isinstance(text, str):
-            return Verdict("unscorable", f"{name}: it is no text but {text!r:.80}", "syntax")
+            return Verdict("unscorable", f"{name}: it is not a text but {text!r:.80}", "syntax")
     if not isinstance(prediction, str):
         prediction = None
     exact = exact_match(prediction, answer)
@@ -119,8 +117,9 @@ def _judge(context: str, answer: str, prediction: str | None) -> Verdict:
         gold = Gold(gold_query)
     except SqlError as error:
         return Verdict("unscorable", f"gold: {error}", error.kind, exact)
-    facts = {"exact": exact, "kinds": query_kinds(gold_query), "completed": _added(schema, completed)}
-    queries, predicted, outcome = [gold_query], "", None
+    facts = Verdict("match", exact=exact, kinds=query_kinds(gold_query), completed=_added(schema, completed))
+    queries: list[exp.Expr] = [gold_query]
+    predicted, outcome = "", None
     if not exact:
         try:
             query, predicted = prepare(prediction or "", completed)
@@ -140,24 +139,27 @@ def _judge(context: str, answer: str, prediction: str | None) -> Verdict:
                     continue
                 taken += 1
                 empty += allowed.is_empty
-                if exact:  # the same SQL gives the same rows, if it runs
+                if exact:  # the same SQL returns the same rows, if it runs
                     gold.result(database)
                 else:
                     outcome = outcome or _try(predicted, gold, allowed, database, completed, rows)
         except SqlError as error:
-            return Verdict("unscorable", f"gold: {error}", error.kind, **facts)
+            return replace(facts, verdict="unscorable", why=f"gold: {error}", fault=error.kind)
         if taken == DATABASES or (outcome and taken > empty and taken >= needed):
             break
     if taken < needed:
-        return Verdict("unscorable", "gold: its answer depends on the order in which rows are stored", None, **facts)
-    found = outcome or Verdict("match")
-    return Verdict(found.verdict, found.why, found.fault, non_empty=taken > empty, difference=found.difference, **facts)
+        why = "gold: its answer depends on the order in which rows are stored"
+        return replace(facts, verdict="unscorable", why=why)
+    facts = replace(facts, non_empty=taken > empty)
+    if outcome is None:
+        return facts
+    return replace(facts, verdict=outcome.verdict, why=outcome.why, fault=outcome.fault, difference=outcome.difference)
 
 
 def _try(
     predicted: str, gold: Gold, allowed: Allowed, database: Database, schema: Schema, rows: Rows
 ) -> Verdict | None:
-    """What one database tells against a prediction, if anything."""
+    """The verdict that one database gives against a prediction, if any."""
     try:
         result = database.run(predicted)
     except SqlError as error:
@@ -165,7 +167,7 @@ def _try(
     if allowed.accepts(result.rows):
         return None
     expected = gold.result(database)
-    shown = {
+    shown: dict[str, dict[str, list]] = {
         table.name: {"columns": [column.name for column in table.columns], "rows": _plain(rows[table.name])}
         for table in schema.tables
     }
@@ -175,18 +177,18 @@ def _try(
 
 def _explain(expected: QueryResult, predicted: QueryResult) -> str:
     if len(expected.columns) != len(predicted.columns):
-        return f"{len(expected.columns)} columns are expected and {len(predicted.columns)} given"
+        return f"it returns {len(predicted.columns)} columns instead of {len(expected.columns)}"
     if len(expected.rows) != len(predicted.rows):
-        return f"on a synthetic database {len(expected.rows)} rows are expected and {len(predicted.rows)} given"
+        return f"on a synthetic database it returns {len(predicted.rows)} rows instead of {len(expected.rows)}"
     if Counter(expected.rows) == Counter(predicted.rows):
-        return "on a synthetic database the rows are right and their order is not"
-    return "on a synthetic database other rows are given"
+        return "on a synthetic database it returns the right rows in the wrong order"
+    return "on a synthetic database it returns other rows"
 
 
 def complete_schema(schema: Schema, query: exp.Expr) -> Schema:
-    """The schema with the columns that the gold names by their table and the context left out.
+    """The schema with the columns that the gold names with their table and the context lacks.
 
-    `T2.nationality` leaves no doubt where the column belongs; a bare name in a join would be a guess, and is not added.
+    `T2.nationality` says where the column belongs; a bare name in a join would be a guess, and is not added.
     """
     added: dict[str, dict[str, Column]] = {}
     for column in query.find_all(exp.Column):
@@ -223,7 +225,7 @@ def _added(schema: Schema, completed: Schema) -> tuple[str, ...]:
 
 
 def _plain(rows: list[tuple[Value, ...]]) -> list[tuple[Value, ...]]:
-    """Rows of what JSON can say."""
+    """The rows with values that JSON can hold."""
     return [
         tuple(
             value

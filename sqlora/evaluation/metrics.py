@@ -1,4 +1,4 @@
-"""Verdicts counted: shares with their intervals, by kind of query, and an adapter against its base."""
+"""Metrics over verdicts: shares with intervals, by kind of query, and the comparison of an adapter with its base."""
 
 from __future__ import annotations
 
@@ -35,9 +35,7 @@ Z_95 = 1.959963984540054  # the normal distribution's 97.5 % point
 
 @dataclass(frozen=True)
 class Difference:
-    """A database on which two queries differ, {table: {"columns": [...], "rows": [...]}}, and the rows that each
-    gives.
-    """
+    """A database on which two queries differ, {table: {"columns": [...], "rows": [...]}}, and the rows of each."""
 
     database: dict[str, dict[str, list]]
     expected: list[tuple[Value, ...]]
@@ -46,12 +44,12 @@ class Difference:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found of one prediction.
+    """The verdict on one prediction.
 
-    verdict: match, mismatch, invalid, timeout, unscorable or error (scoring itself failed); why: one line, empty for a
-    match. fault: the SqlError's kind, where there is one; exact: equal in normal form; kinds: of the gold, see KINDS.
-    non_empty: whether the gold gives a row on any of the databases; completed: columns, "table.column", that the gold
-    names and the context lacks, and that were added to it; executed: whether the queries were run, or their texts
+    verdict: match, mismatch, invalid, timeout, unscorable or error (scoring itself failed). why: one line, empty for a
+    match. fault: the SqlError's kind, if there is one. exact: equal in normal form. kinds: of the gold, see
+    QUERY_KINDS. non_empty: whether the gold returns a row on any database. completed: columns, "table.column", that the
+    gold names, the context lacks, and that were added to it. executed: whether the queries were run, or their texts
     compared.
     """
 
@@ -67,35 +65,37 @@ class Verdict:
 
     @property
     def is_right(self) -> bool | None:
-        """None where it cannot be told."""
+        """Whether it is a match; None where that is not known."""
         return None if self.verdict in UNSCORED else self.verdict == "match"
 
     def as_dict(self) -> dict:
+        """The fields, as JSON has them."""
         return asdict(self)
 
 
-Judgement = dict[str, Verdict]  # of base and adapter, each where it gave SQL and the gold is known
+Judgement = dict[str, Verdict]  # of base and adapter, where each wrote SQL and the gold is known
 
 
 def verdicts_by_variant(judged: Sequence[Judgement]) -> dict[str, list[Verdict]]:
-    """The verdicts on base and on adapter, in the order of the rows; on neither where there are none."""
-    verdicts = {who: [judgement[who] for judgement in judged if who in judgement] for who in VARIANTS}
-    return {who: found for who, found in verdicts.items() if found}
+    """The verdicts on base and adapter, in the order of the rows; a variant without verdicts is left out."""
+    verdicts = {variant: [row[variant] for row in judged if variant in row] for variant in VARIANTS}
+    return {variant: of_variant for variant, of_variant in verdicts.items() if of_variant}
 
 
 def query_kinds(query: exp.Expr) -> tuple[str, ...]:
+    """The QUERY_KINDS that the query belongs to."""
     return tuple(kind for kind, fits in QUERY_KINDS.items() if fits(query))
 
 
 def wilson(count: int, of: int) -> tuple[float, float]:
-    """The 95 % score interval of a share (Wilson 1927, JASA 22:209); (0, 1) of nothing."""
+    """The 95 % score interval of a share (Wilson 1927, JASA 22:209); (0, 1) for none at all."""
     if not of:
         return 0.0, 1.0
     share, squared = count / of, Z_95**2
     middle = share + squared / (2 * of)
     reach = Z_95 * math.sqrt(share * (1 - share) / of + squared / (4 * of**2))
     low, high = ((middle + side * reach) / (1 + squared / of) for side in (-1, 1))
-    # Exactly so at the ends, where rounding would leave a trace.
+    # Exact at the ends, without rounding errors.
     return (0.0 if count == 0 else low), (1.0 if count == of else high)
 
 
@@ -107,10 +107,11 @@ def mcnemar(only_one: int, only_other: int) -> float:
 
 
 def compute_metrics(verdicts: Sequence[Verdict]) -> dict:
-    """Counts and shares of one model's verdicts; the card.
+    """Counts and shares of one model's verdicts.
 
-    Each share is {"count", "of", "share" (None of nothing), "low", "high"}. exact_match, unscorable and error are of
-    all rows, the others of the scorable ones. A query that ran out of time gave no answer and counts as not valid.
+    Each share is {"count", "of", "share" (None if of is 0), "low", "high"}. exact_match, unscorable and error are
+    shares of all rows, the others of the scorable ones. A query that ran out of time gave no answer and counts as not
+    valid.
     """
     scorable = [verdict for verdict in verdicts if verdict.verdict not in UNSCORED]
     reasons: dict[str, int] = {}
@@ -137,14 +138,14 @@ def compute_metrics(verdicts: Sequence[Verdict]) -> dict:
 
 
 def compare_scores(base: Sequence[Verdict], adapter: Sequence[Verdict]) -> dict:
-    """The adapter against its base on the rows that are scorable for both, in the same order.
+    """Compares an adapter with its base on the rows that are scorable for both; the verdicts are in the same order.
 
-    Keys: n, both, only_base, only_adapter, neither, difference (of the shares that match, adapter less base), p_value.
+    Keys: n, both, only_base, only_adapter, neither, difference (adapter's share of matches minus the base's), p_value.
     """
     pairs = [
-        (_is_match(one), _is_match(two))
-        for one, two in zip(base, adapter, strict=True)
-        if not {one.verdict, two.verdict} & set(UNSCORED)
+        (_is_match(of_base), _is_match(of_adapter))
+        for of_base, of_adapter in zip(base, adapter, strict=True)
+        if not {of_base.verdict, of_adapter.verdict} & set(UNSCORED)
     ]
     only_base, only_adapter = pairs.count((True, False)), pairs.count((False, True))
     return {
@@ -158,15 +159,15 @@ def compare_scores(base: Sequence[Verdict], adapter: Sequence[Verdict]) -> dict:
     }
 
 
-def card(found: dict[str, dict]) -> Table:
-    """A table for the terminal: a column for each model's metrics, under its name."""
-    table = Table("", *found, title="share in %, with its 95 % interval")
-    table.add_row("rows", *(f"{one['n']:,}" for one in found.values()))
+def card(metrics: dict[str, dict]) -> Table:
+    """A table for the terminal, with a column for each model's metrics."""
+    table = Table("", *metrics, title="share in %, with its 95 % interval")
+    table.add_row("rows", *(f"{of_model['n']:,}" for of_model in metrics.values()))
     for key, label in SHARES.items():
-        table.add_row(label, *(format_share(one[key]) for one in found.values()))
+        table.add_row(label, *(format_share(of_model[key]) for of_model in metrics.values()))
     table.add_section()
     for kind in QUERY_KINDS:
-        table.add_row(f"match, {kind}", *(format_share(one["by_kind"][kind]) for one in found.values()))
+        table.add_row(f"match, {kind}", *(format_share(of_model["by_kind"][kind]) for of_model in metrics.values()))
     return table
 
 
@@ -181,7 +182,7 @@ def _share(verdicts: Sequence[Verdict], fits: Callable[[Verdict], bool]) -> dict
 
 
 def format_share(share: dict, unit: str = "") -> str:
-    """A share in %, with its interval and its counts."""
+    """A share in %, with its interval and counts."""
     if not share["of"]:
         return "–"
     value, low, high = (100 * share[key] for key in ("share", "low", "high"))

@@ -1,8 +1,7 @@
-"""Small made-up databases on which queries that mean different things give different answers.
+"""Small synthetic databases on which queries with different meanings return different rows.
 
-Their values come from the queries themselves: each constant, its neighbours (n-1, n, n+1; other case, prefix, texts
-that just match a LIKE pattern and that just do not), few enough others that values repeat and joins hit, and some
-NULLs.
+Their values come from the queries: each constant, its neighbours (n-1, n, n+1; other case, prefix, texts that just
+match a LIKE pattern and that just miss it), so few others that values repeat and joins find rows, and some NULLs.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from sqlora.sql.sandbox import Value
 from sqlora.sql.schema import Schema, Table
 
 Rows = dict[str, list[tuple[Value, ...]]]
+Functions = dict[tuple[str, tuple[Value, ...]], Value]  # the value of a dependent column by its name and its group
 
 SIZES = (2, 3, 4, 5, 6, 8, 10, 12, 16, 24)  # rows of a table; the smallest first, so that a difference is easy to read
 LARGEST = {1: 40, 2: 24, 3: 12}  # by the number of tables, so that a join without a condition stays small
@@ -36,9 +36,7 @@ ARITHMETIC = (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Mod, exp.Neg, exp.Sum, exp
 
 @dataclass
 class _Domain:
-    """What the queries say of columns that are compared with each other, or have one name, and so share their
-    values.
-    """
+    """What the queries say about columns that share their values: they are compared, or have one name."""
 
     constants: list[Literal] = field(default_factory=list)
     types: set[str] = field(default_factory=set)
@@ -111,7 +109,7 @@ class Synthesiser:
             pools[root] = _Pool(domain, places, rng)
         # Half of the databases keep a group's other columns the same within a group, as a query that names them
         # expects.
-        functions: dict[tuple[str, Value], Value] | None = {} if self._dependent and number % 4 else None
+        functions: Functions | None = {} if self._dependent and number % 4 else None
         return {
             table.name: self._fill(table, max(1, size + rng.randint(-1, 2)), pools, nulls, functions)
             for table in tables
@@ -123,7 +121,7 @@ class Synthesiser:
         size: int,
         pools: dict[str, _Pool],
         nulls: float,
-        functions: dict[tuple[str, Value], Value] | None,
+        functions: Functions | None,
     ) -> list[tuple[Value, ...]]:
         rng = self._random
         names = [column.name.lower() for column in table.columns]
@@ -177,6 +175,7 @@ class Synthesiser:
 
     def _join_domains(self, query: exp.Expr) -> None:
         for node in query.find_all(exp.Predicate, exp.In, exp.SetOperation):
+            pairs: list[tuple[exp.Expr | None, exp.Expr | None]]
             if isinstance(node, exp.SetOperation):
                 pairs = list(zip(_selected(node.left), _selected(node.right), strict=False))
             elif isinstance(node, exp.In) and node.args.get("query"):
@@ -184,9 +183,9 @@ class Synthesiser:
             else:
                 pairs = [(node.this, node.args.get("expression"))]
             for left, right in pairs:
-                one, other = _column_in(left), _column_in(right)
-                if one and other:
-                    self._parents[self._root(one)] = self._root(other)
+                name, compared = _column_in(left), _column_in(right)
+                if name and compared:
+                    self._parents[self._root(name)] = self._root(compared)
 
     def _study(self, query: exp.Expr) -> None:
         for constant in literals(query):
@@ -200,8 +199,9 @@ class Synthesiser:
             for column in node.find_all(exp.Column):
                 self._domain(column.name).is_numeric = True
         for node in query.find_all(exp.EQ, exp.In):
-            if (column := _column_in(node.this)) and _column_in(node.args.get("expression") or node.args.get("query")):
-                self._domain(column).is_key = True
+            name = _column_in(node.this)
+            if name and _column_in(node.args.get("expression") or node.args.get("query")):
+                self._domain(name).is_key = True
         for group in query.find_all(exp.Group):
             grouped = {name for key in group.expressions if (name := _column_in(key))}
             for name in grouped:
@@ -221,9 +221,10 @@ class _Pool:
         self._others = [_spare(kind, number) for number in range(start, start + places)]
         if kind in ("integer", "real") and self._near and not domain.is_key:
             middle = rng.choice(self._near)[0]
-            if not isinstance(middle, str):
-                others = (middle + other - places // 2 for other in self._others)
-                self._others = [other for other in others if isinstance(other, float) or fits(other)] or [middle]
+            if isinstance(middle, int | float):
+                numbers = [other for other in self._others if isinstance(other, int | float)]
+                around = (middle + number - places // 2 for number in numbers)
+                self._others = [number for number in around if isinstance(number, float) or fits(number)] or [middle]
 
     def near(self) -> Value:
         """Mostly a constant itself or what meets its condition, else a neighbour."""
@@ -262,8 +263,8 @@ def _bare_columns(query: exp.Expr | None) -> set[str]:
 
 
 def _selected(query: exp.Expr) -> list[exp.Expr]:
-    query = query.unnest() if isinstance(query, exp.Subquery) else query
-    return query.selects if isinstance(query, exp.Query) else []
+    inner = query.unnest() if isinstance(query, exp.Subquery) else query
+    return list(inner.selects) if isinstance(inner, exp.Query) else []
 
 
 def _column_in(node: exp.Expr | None) -> str | None:
@@ -300,12 +301,12 @@ def _neighbours(constant: Literal, kind: str) -> Iterator[Value]:
         yield from (near for near in (number, number - 1, number + 1) if isinstance(near, float) or fits(near))
         if kind == "real" or isinstance(number, float):
             yield from (number - 0.5, number + 0.5)
-    elif ISO_DATE.match(value) and (day := _date(value)):
+    elif isinstance(value, str) and ISO_DATE.match(value) and (day := _date(value)):
         yield value
         yield from (
             value.replace(value[:10], (day + datetime.timedelta(days)).isoformat()) for days in (-1, 1, -366, 366)
         )
-    else:
+    elif isinstance(value, str):
         yield from dict.fromkeys((value, value.swapcase(), value[:-1], value + "s", "a" + value))
 
 

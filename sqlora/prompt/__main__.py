@@ -6,9 +6,7 @@ from sqlora.prompt.template import build_prompt
 
 
 def main() -> None:
-    """Prints the prompts that generate.py would give the model, each as a JSON string: a shell would eat the last line
-    break.
-    """
+    """Prints the prompts of generate.py, each as a JSON string: a shell would remove the last line break."""
     from sqlora.data.dataset import load_samples
     from sqlora.settings.command_line import load_settings
 

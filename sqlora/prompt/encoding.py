@@ -1,4 +1,4 @@
-"""The one prompt, tokenisation and stop contract, used in training and in generation alike.
+"""The prompt, tokenisation and stop contract, the same in training and generation.
 
 A prompt is an instruction, the question, the schema, and an open response:
 
@@ -12,27 +12,25 @@ A prompt is an instruction, the question, the schema, and an open response:
 
     ### Response:
 
-PROMPT_ORDER schema_first puts the context before the input, so that all questions on one schema begin alike.
+PROMPT_ORDER schema_first puts the context before the input, so that all questions on one schema share their beginning.
 
-Token ids are `[BOS] + prompt + SQL + [EOS]`. The prompt and the SQL are tokenised apart, so that the ids that the
-model is asked to continue in generation are exactly those that it was trained to continue.
-
-`python -m sqlora.prompt` prints prompts for other programs, see docs/serving.md.
+Token ids are `[BOS] + prompt + SQL + [EOS]`. Prompt and SQL are tokenised separately, so that generation continues
+exactly the ids that training did.
 """
 
 from sqlora.prompt.template import DEFAULT_ORDER, build_prompt
 from sqlora.system.errors import UserError
 
-# What the round trip of a tokenizer is tried on: SQL with quotes, operators, digits, line breaks and accents.
+# The text that a tokenizer must return unchanged: SQL with quotes, operators, digits, line breaks and accents.
 PROBE = "SELECT T1.naïve_name, COUNT(*) FROM Table_1 AS T1\nWHERE a >= 10.50 AND b <> 'it''s  2' ORDER BY \"x y\" DESC"
 
 
 class TokenizerError(UserError):
-    """The tokenizer cannot carry SQL to the model and back."""
+    """The tokenizer does not encode SQL without loss."""
 
 
 def encode_prompts(tokenizer, rows: list[dict[str, str]], order: str = DEFAULT_ORDER) -> list[list[int]]:
-    """Token ids of each row's prompt: BOS once, where the tokenizer has one, and no EOS."""
+    """Token ids of each row's prompt: BOS once, if the tokenizer has one, and no EOS."""
     bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     return [
         bos + ids for ids in _encode(tokenizer, [build_prompt(row["question"], row["context"], order) for row in rows])
@@ -40,7 +38,7 @@ def encode_prompts(tokenizer, rows: list[dict[str, str]], order: str = DEFAULT_O
 
 
 def encode_answers(tokenizer, queries: list[str]) -> list[list[int]]:
-    """Token ids of each SQL query, closed by EOS."""
+    """Token ids of each SQL query, with EOS at the end."""
     return [[*ids, tokenizer.eos_token_id] for ids in _encode(tokenizer, [sql.strip() for sql in queries])]
 
 
@@ -50,12 +48,12 @@ def encode_prompt(tokenizer, question: str, context: str) -> list[int]:
 
 
 def encode_answer(tokenizer, sql: str) -> list[int]:
-    """Token ids of one SQL query, closed by EOS."""
+    """Token ids of one SQL query, with EOS at the end."""
     return encode_answers(tokenizer, [sql])[0]
 
 
 def _encode(tokenizer, texts: list[str]) -> list[list[int]]:
-    if not texts:  # which tokenizers do not take
+    if not texts:  # tokenizers do not accept an empty list
         return []
     # split_special_tokens: text that spells a special token, such as "</s>", stays text.
     return tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
@@ -67,22 +65,22 @@ def decode_answer(tokenizer, ids) -> str:
 
 
 def check_tokenizer(tokenizer) -> None:
-    """Raises TokenizerError unless BOS and EOS stand once and SQL comes back as it went in."""
+    """Raises TokenizerError unless a row has BOS and EOS once and SQL is returned unchanged."""
     if tokenizer.eos_token_id is None:
         raise TokenizerError(
             "the tokenizer has no EOS token, so generation would never stop; add eos_token to its tokenizer_config.json"
         )
     ids = encode_prompt(tokenizer, "How many?", "CREATE TABLE t (a INTEGER)") + encode_answer(tokenizer, PROBE)
-    most = 2 if tokenizer.bos_token_id == tokenizer.eos_token_id else 1  # one token plays both parts, as in GPT-2
+    most = 2 if tokenizer.bos_token_id == tokenizer.eos_token_id else 1  # one token is both, as in GPT-2
     for name, token in (("BOS", tokenizer.bos_token_id), ("EOS", tokenizer.eos_token_id)):
         if token is not None and ids.count(token) > most:
             raise TokenizerError(
                 f"the tokenizer puts {name} into a row {ids.count(token)} times instead of {most}; "
-                f"this tokenizer cannot be used as it is"
+                f"this tokenizer cannot be used"
             )
     back = decode_answer(tokenizer, encode_answer(tokenizer, PROBE))
     if back != PROBE:
         raise TokenizerError(
-            f"the tokenizer does not give SQL back as it went in: {PROBE!r} became {back!r}; "
+            f"the tokenizer does not return SQL unchanged: {PROBE!r} became {back!r}; "
             f"use a base model with its own tokenizer files"
         )

@@ -17,8 +17,8 @@ DEFAULT_ORDER = "question_first"
 def build_prompt(question: str, context: str, order: str = DEFAULT_ORDER) -> str:
     """The text that the model continues with SQL.
 
-    Runs of blanks in the context become one: indentation says nothing, costs tokens, and tokenizers that transformers
-    reads from a tokenizer.model split it otherwise than sentencepiece does.
+    Runs of blanks in the context become one: indentation has no meaning and costs tokens, and tokenizers that
+    transformers reads from a tokenizer.model split it differently than sentencepiece does.
     """
     context = re.sub(r"[ \t]+", " ", context.strip())
     return TEMPLATES[order].format(instruction=INSTRUCTION, question=question.strip(), context=context)

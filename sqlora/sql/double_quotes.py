@@ -25,10 +25,9 @@ VALUE_COMPARISONS = (
 
 
 def resolve_double_quotes(query: exp.Expr, sql: str, schema: Schema, ctes: dict[str, exp.CTE]) -> None:
-    """Turns "x" of the query, parsed from `sql`, into the string 'x' where no column in scope is called x and a value
-    suits.
+    """Turns "x" into the string 'x' where no column in scope is called x and a value fits, in place.
 
-    It works in place. `ctes` are the query's, by their lower-case names.
+    The query was parsed from `sql`; `ctes` are its CTEs by their lower-case names.
     """
     unknown = {
         id(column): column
@@ -44,13 +43,15 @@ def resolve_double_quotes(query: exp.Expr, sql: str, schema: Schema, ctes: dict[
 
 
 def _scopes(node: exp.Expr) -> Iterator[exp.Query]:
-    while node := node.parent:
-        if isinstance(node, exp.Query):
-            yield node
+    parent = node.parent
+    while parent:
+        if isinstance(parent, exp.Query):
+            yield parent
+        parent = parent.parent
 
 
-def _names(query: exp.Expr, schema: Schema, ctes: dict[str, exp.CTE]) -> set[str]:
-    """Names of columns, in lower case, that a query's sources have, and the names of its own outputs."""
+def _names(query: exp.Query, schema: Schema, ctes: dict[str, exp.CTE]) -> set[str]:
+    """The names, in lower case, of the columns of a query's sources and of its own outputs."""
     names = {name.lower() for name in query.named_selects}
     if not isinstance(query, exp.Select):
         return names
@@ -59,13 +60,13 @@ def _names(query: exp.Expr, schema: Schema, ctes: dict[str, exp.CTE]) -> set[str
     for source in [origin.this, *joins] if origin else joins:
         names.update(name.lower() for name in source.alias_column_names)
         if isinstance(source, exp.Table) and source.name.lower() not in ctes:
-            table = schema.table(source.name)
-            names.update(column.name.lower() for column in table.columns if table)
+            if table := schema.table(source.name):
+                names.update(column.name.lower() for column in table.columns)
             continue
-        cte = ctes.get(source.name.lower()) if isinstance(source, exp.Table) else source
+        cte = ctes[source.name.lower()] if isinstance(source, exp.Table) else source
         names.update(name.lower() for name in cte.alias_column_names)
         inner = cte.this
-        # A CTE may read itself, and its names are then those of its first part.
+        # A recursive CTE has the names of its first part.
         while isinstance(inner, exp.SetOperation):
             inner = inner.this
         if inner is not query and isinstance(inner, exp.Query):
@@ -74,12 +75,14 @@ def _names(query: exp.Expr, schema: Schema, ctes: dict[str, exp.CTE]) -> set[str
 
 
 def _suits_value(column: exp.Column, unknown: dict[int, exp.Column]) -> bool:
-    child, parent = column, column.parent
+    """Whether the syntax around the column allows a string there."""
+    child: exp.Expr = column
+    parent = column.parent
     while isinstance(parent, exp.Paren | exp.Tuple):
         child, parent = parent, parent.parent
     if isinstance(parent, VALUE_COMPARISONS):
         others = [side for side in parent.iter_expressions() if side is not child]
-        # Compared with a column, an aggregate or a query: "x" = 'y' has no column at all, so its x was meant to be one.
+        # Compared with a column, an aggregate or a query: "x" = 'y' has no other column, so x was meant to be one.
         return any(
             isinstance(node, exp.Column | exp.AggFunc | exp.Query) and id(node) not in unknown
             for side in others

@@ -1,4 +1,4 @@
-"""How long the texts of a query can grow, and how much work a row of it can be, told from its tree before it is run.
+"""Upper bounds for a query, from its syntax tree: how long its texts can grow, and how much work a row can be.
 
 A server looks whether it is late between rows, and not amid a function: MariaDB 10.11 goes on for half an hour with a
 REPLACE over 16 MB after it was killed, PostgreSQL 15 with the numerics or the position of one text in another. So every
@@ -39,7 +39,7 @@ DIGITS_A_UNIT = 4  # products of digits of PostgreSQL's numerics
 MOVES_A_UNIT = 3  # bytes that MariaDB's REPLACE moves, for each place, to make room
 
 PATTERNS = (exp.Like, exp.ILike, exp.Glob, exp.SimilarTo, exp.RegexpLike)
-SEARCHES = {  # what looks for one text in another, in time of the product of both: the arguments that it does so with
+SEARCHES: dict[type, tuple[str, str]] = {  # functions that search a text in another, in time of the product of both
     exp.Replace: ("this", "expression"),
     exp.StrPosition: ("this", "substr"),
     exp.SplitPart: ("this", "delimiter"),
@@ -60,9 +60,7 @@ EXPONENT = re.compile(r"\s*[-+]?[\d.]+e[-+]?(\d+)\s*", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Size:
-    """Of an expression: bytes of its text at most, the same if cells have SHORT_CELL, and units of work for one row of
-    it.
-    """
+    """Bounds for an expression: bytes of its text, the same for cells of SHORT_CELL, and units of work for a row."""
 
     length: int
     short: int
@@ -70,11 +68,11 @@ class Size:
 
 
 class Lengths:
-    """Sizes of the expressions of one query."""
+    """Computes the sizes of the expressions of one query."""
 
     def __init__(self, scopes: Scopes, known: set[type], longest: int = 0, most_work: int = MOST_WORK) -> None:
-        """`known` are the functions whose growth is told here; others give a text of `longest` bytes, else the server's
-        limit.
+        """`known` are the functions whose growth is bounded here; others give a text of `longest` bytes, or the
+        server's limit.
         """
         self.scopes = scopes
         self.dialect = scopes.dialect
@@ -193,7 +191,7 @@ class Lengths:
     def _digits(self, lengths: list[int]) -> list[int]:
         return [TEXT_COLUMN if length > self.digits else length for length in lengths]  # no text that long is a number
 
-    def _searched(self, node: exp.Expr, lengths: list[int], of: Callable[[str], int], length: int) -> int:
+    def _searched(self, node: exp.Expr, lengths: list[int], of: Callable[..., int], length: int) -> int:
         """The work beyond reading each argument once."""
         if isinstance(node, PRODUCTS):
             return max(length, *self._digits(lengths)) ** 2 // DIGITS_A_UNIT
@@ -208,7 +206,7 @@ class Lengths:
 
 
 def _literal(text: str, as_number: bool = False) -> int:
-    """Bytes of a constant; or its digits, which 9e5000 has more of than characters. `as_number`: its value, up to
+    """Bytes of a constant, or its digits, of which 9e5000 has more than characters; `as_number` its value up to
     10**9.
     """
     if as_number:

@@ -1,6 +1,4 @@
-"""SQL as text: the normal form in which two queries are compared, schemas read from CREATE TABLE text, and queries over
-them.
-"""
+"""SQL text: the normal form in which queries are compared, schemas parsed from CREATE TABLE text, and queries."""
 
 from __future__ import annotations
 
@@ -10,6 +8,7 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 from typing import Literal as OneOf
 
 import sqlglot
@@ -21,7 +20,7 @@ from sqlglot.tokens import TokenType
 from sqlora.sql.double_quotes import VALUE_COMPARISONS, resolve_double_quotes
 from sqlora.sql.schema import Column, Schema, Table
 
-# sqlglot warns of statements that it keeps as they are; here they are passed over or refused.
+# sqlglot warns of statements that it does not parse; here they are ignored or refused.
 logging.getLogger("sqlglot").setLevel(logging.ERROR)
 
 ErrorKind = OneOf[
@@ -36,8 +35,8 @@ ErrorKind = OneOf[
     "too large",
     "other",
 ]
-MAX_CHARACTERS = 10_000  # of a query; longer ones are no answers but loops of a model
-MAX_SCHEMA_CHARACTERS = 200_000  # of a context: thousands of tables, and seconds to read them
+MAX_CHARACTERS = 10_000  # of a query; longer ones are a model that repeats itself
+MAX_SCHEMA_CHARACTERS = 200_000  # of a context: thousands of tables, which take seconds to parse
 DIALECTS = ("sqlite", "mysql", "postgres", "tsql", "oracle", "snowflake", "bigquery", "")
 TYPES = {  # a column's type, as the families of sqlglot's types spell it
     "integer": {*exp.DataType.INTEGER_TYPES, *(exp.DataType.Type[f"{size}SERIAL"] for size in ("", "SMALL", "BIG"))},
@@ -64,19 +63,19 @@ WRITES = (
 
 
 class SqlError(ValueError):
-    """SQL that cannot be read or run; `kind` says of what sort the fault is, the message tells it in one line."""
+    """SQL that cannot be parsed or run; `kind` is the kind of fault, the message describes it in one line."""
 
     def __init__(self, kind: ErrorKind, message: str) -> None:
         super().__init__(" ".join(message.split()))
         self.kind = kind
 
     def __reduce__(self):
-        return type(self), (self.kind, str(self))  # else it could not come back from a worker process
+        return type(self), (self.kind, str(self))  # for pickle, to return from a worker process
 
 
 @dataclass(frozen=True)
 class Literal:
-    """A constant of a query and the name, in lower case, of the column that it is compared with, where there is one."""
+    """A constant of a query, and the lower-case name of the column that it is compared with, if any."""
 
     value: str | int | float
     column: str | None
@@ -84,21 +83,24 @@ class Literal:
 
 
 class _Backticks(SQLite):
-    # SQLite takes an unknown "x" for a string but an unknown `x` for what it is, a column that is not there.
+    # SQLite takes an unknown "x" for a string, but an unknown `x` for what it is: a missing column.
     class Tokenizer(SQLite.Tokenizer):
-        IDENTIFIERS: list = ["`", '"', ("[", "]")]  # noqa: RUF012, as sqlglot has it
+        IDENTIFIERS: ClassVar = ["`", '"', ("[", "]")]
 
-    class Generator(SQLite.Generator):
+    class Generator(SQLite.Generator):  # type: ignore[misc, valid-type] # sqlglot assigns it at run time
         def cast_sql(self, expression: exp.Cast, safe_prefix: str | None = None) -> str:
-            """As it was written: sqlglot makes DATE(x) of CAST(x AS DATE), which SQLite takes for a number."""
+            """As written: sqlglot turns CAST(x AS DATE), a number to SQLite, into DATE(x)."""
             return generator.Generator.cast_sql(self, expression, safe_prefix)
 
 
 def normalise_sql(sql: str) -> str:
-    """One spelling for queries that differ in layout alone: case outside quotes, white space, comments, `!=`, last ";".
+    """One spelling for queries that differ only in layout: case outside quotes, white space, comments, `!=`, last ";".
 
-    Quoted text stays as it is, and "x" stays apart from 'x'. Never raises: text that is no SQL has its white space
-    collapsed and is otherwise left alone, since nothing tells its quotes from the rest.
+    Quoted text stays as it is, and "x" differs from 'x'. Never raises: in text that is not SQL only white space is
+    collapsed.
+
+    >>> normalise_sql("SELECT  Name FROM t WHERE a != 'X';")
+    "select name from t where a <> 'X'"
     """
     try:
         # SQLite's quotes are every dialect's: '', "", `` and [].
@@ -111,16 +113,16 @@ def normalise_sql(sql: str) -> str:
 
 
 def exact_match(prediction: str | None, answer: str | None) -> bool:
-    """Whether both are there and have the same normal form."""
+    """Whether both exist and have the same normal form."""
     return prediction is not None and answer is not None and normalise_sql(prediction) == normalise_sql(answer)
 
 
 @functools.lru_cache(maxsize=4096)
 def parse_schema(context: str) -> Schema:
-    """The tables of CREATE TABLE text in any common dialect; other statements are passed over.
+    """The tables of CREATE TABLE text in any common dialect; other statements are ignored.
 
-    CREATE TABLEs of one table, whatever the letter case, are merged: every column once, a number's type before text.
-    Raises SqlError("schema") if no dialect reads the text or it creates no table with a column, "too large" above
+    Several CREATE TABLEs of one table, in any letter case, are merged: every column once, numeric types before text.
+    Raises SqlError("schema") if no dialect can parse the text or it creates no table with a column, "too large" above
     MAX_SCHEMA_CHARACTERS.
     """
     if len(context) > MAX_SCHEMA_CHARACTERS:
@@ -129,7 +131,7 @@ def parse_schema(context: str) -> Schema:
     tables: dict[str, tuple[str, dict[str, Column]]] = {}
     merged: dict[str, str] = {}
     for statement in statements:
-        if not _definitions(statement):
+        if statement is None or not _definitions(statement):
             continue
         name = statement.this.this.name
         if name.lower() in tables:
@@ -145,18 +147,19 @@ def parse_schema(context: str) -> Schema:
     )
 
 
-def parse_query(sql: str, schema: Schema) -> exp.Expr:
+def parse_query(sql: str, schema: Schema) -> exp.Query:
     """One read-only statement over the schema's tables, in SQLite's dialect.
 
-    "x" becomes the string 'x' where no column in scope is called x and the place suits a value: compared with a column,
-    or in a function or CASE. Elsewhere it stays a name, and fails as an unknown column when it is run. Names of columns
-    are otherwise left to SQLite. Raises SqlError.
+    "x" becomes the string 'x' where no column in scope is called x and a value fits: compared with a column, or in a
+    function or CASE. Elsewhere it stays a name, and fails as an unknown column when it runs. Column names are otherwise
+    left to SQLite. Raises SqlError.
     """
     if len(sql) > MAX_CHARACTERS:
         raise SqlError("too large", f"the query has {len(sql):,} characters, more than {MAX_CHARACTERS:,}")
     try:
-        # What is empty, or a comment after the last ";", is no statement.
-        statements = [one for one in _read(sqlglot.parse, sql, "sqlite") if one and not isinstance(one, exp.Semicolon)]
+        # An empty statement, or a comment after the last ";", does not count.
+        parsed = _read(sqlglot.parse, sql, "sqlite")
+        statements = [statement for statement in parsed if statement and not isinstance(statement, exp.Semicolon)]
         if len(statements) > 1:
             raise SqlError("several statements", f"there are {len(statements)} statements; one is run")
         if not statements:
@@ -181,9 +184,7 @@ def parse_query(sql: str, schema: Schema) -> exp.Expr:
 
 
 def to_sqlite(expression: exp.Expr) -> str:
-    """A parsed query as SQLite's text, in which no name can pass for a string. Raises SqlError for what SQLite
-    lacks.
-    """
+    """A parsed query as text for SQLite, in which no name can be taken for a string. Raises SqlError."""
     try:
         return expression.sql(dialect=_Backticks, comments=False)
     except RecursionError:
@@ -193,7 +194,7 @@ def to_sqlite(expression: exp.Expr) -> str:
 
 
 def literals(expression: exp.Expr) -> list[Literal]:
-    """Every constant of the query, the outer ones first; a minus sign belongs to its number."""
+    """Every constant of the query, outer ones first; a minus sign belongs to its number."""
     return [_literal(node) for node in expression.find_all(exp.Literal)]
 
 
@@ -201,7 +202,8 @@ def _literal(node: exp.Literal) -> Literal:
     value: str | int | float = node.name if node.is_string else numeric_value(node.name)
     if isinstance(node.parent, exp.Neg) and not isinstance(value, str):
         value = -value
-    child, parent = node, node.parent
+    child: exp.Expr = node
+    parent = node.parent
     while parent is not None and not isinstance(parent, VALUE_COMPARISONS) and not isinstance(parent, exp.Query):
         child, parent = parent, parent.parent
     if parent is None or not isinstance(parent, VALUE_COMPARISONS):
@@ -218,9 +220,7 @@ def _literal(node: exp.Literal) -> Literal:
 
 
 def _read(function: Callable, text: str, dialect: str) -> list:
-    """What sqlglot's tokenize or parse makes of a text; of its errors, which can be of any kind, a SqlglotError or
-    SqlError.
-    """
+    """Calls sqlglot's tokenize or parse. Its errors, of any type, are raised as SqlglotError or SqlError."""
     try:
         return function(text, read=dialect)
     except SqlglotError:
@@ -232,9 +232,9 @@ def _read(function: Callable, text: str, dialect: str) -> list:
 
 
 def numeric_value(text: str) -> int | float | str:
-    """The value that SQLite gives a numeric literal: `01` is 1, and what 64 bits do not hold is a float.
+    """The value of a numeric literal in SQLite: `01` is 1, and an integer of more than 64 bits is a float.
 
-    Text that is no number to SQLite (another dialect's spelling) stays text.
+    Text that is not a number in SQLite (another dialect's spelling) stays text.
     """
     with contextlib.suppress(ValueError):
         value = int(text, 16 if text[:2].lower() == "0x" else 10)
@@ -247,7 +247,7 @@ def numeric_value(text: str) -> int | float | str:
 
 
 def fits(value: int) -> bool:
-    """Whether SQLite stores it as an integer."""
+    """Whether SQLite stores the value as an integer."""
     return -(2**63) <= value < 2**63
 
 
@@ -262,7 +262,7 @@ def _parse_any_dialect(context: str) -> list[exp.Expr | None]:
     raise SqlError("schema", f"no dialect reads a CREATE TABLE in {_shorten(context)!r}")
 
 
-def _definitions(statement: exp.Expr | None) -> list[exp.Expr]:
+def _definitions(statement: exp.Expr | None) -> list[exp.ColumnDef | exp.Identifier]:
     if not isinstance(statement, exp.Create) or statement.kind != "TABLE" or not isinstance(statement.this, exp.Schema):
         return []
     return [part for part in statement.this.expressions if isinstance(part, exp.ColumnDef | exp.Identifier)]
@@ -274,8 +274,9 @@ def _column_type(definition: exp.ColumnDef | exp.Identifier) -> str:
     return next((name for name, family in TYPES.items() if kind in family), "text")
 
 
-def error_in_one_line(error: SqlglotError) -> str:
-    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # sqlglot underlines the place for a terminal
+def error_in_one_line(error: Exception) -> str:
+    """The first line of sqlglot's error, without its underlining."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     return text.splitlines()[0]
 
 
@@ -285,7 +286,7 @@ def _shorten(text: str) -> str:
 
 
 def _spell(token, sql: str) -> str:
-    # As written, not token.text: that has lost the quotes, and with them what tells N'x', 'x' and x apart.
+    # As written: token.text has no quotes, by which N'x', 'x' and x differ.
     written = sql[token.start : token.end + 1]
     if token.token_type == TokenType.IDENTIFIER or "'" in written:
         return written

@@ -11,7 +11,7 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from sqlora.sql.lengths import Lengths
-from sqlora.sql.parsing import MAX_CHARACTERS, SqlError, error_in_one_line
+from sqlora.sql.parsing import MAX_CHARACTERS, ErrorKind, SqlError, error_in_one_line
 from sqlora.sql.schema import Schema
 from sqlora.sql.scopes import Scopes
 
@@ -70,24 +70,25 @@ FUNCTIONS = {  # that sqlglot has no name of its own for
 
 
 def check(sql: str, dialect: str, schema: Schema) -> exp.Query:
-    """The query in `sql`, in sqlglot's `dialect`. Raises SqlError for what is not one plain SELECT over the schema's
+    """Parses `sql` in sqlglot's `dialect`. Raises SqlError for anything but one plain SELECT over the schema's
     tables.
     """
     if len(sql) > MAX_CHARACTERS:
         raise SqlError("too large", f"the query has {len(sql):,} characters, more than {MAX_CHARACTERS:,}")
     try:
-        statements = [one for one in sqlglot.parse(sql, read=dialect) if one and not isinstance(one, exp.Semicolon)]
+        parsed = sqlglot.parse(sql, read=dialect)
+        statements = [statement for statement in parsed if statement and not isinstance(statement, exp.Semicolon)]
         nodes = [node for statement in statements for node in statement.walk()]
     except RecursionError:
         raise SqlError("too large", "the query is nested too deeply") from None
     except (SqlglotError, ValueError) as error:
         raise SqlError("syntax", error_in_one_line(error)) from None
     if len(statements) != 1:
-        kind = "several statements" if statements else "syntax"
-        raise SqlError(kind, f"there are {len(statements)} statements; one is run")
+        kind: ErrorKind = "several statements" if statements else "syntax"
+        raise SqlError(kind, f"there are {len(statements)} statements; only one is run")
     query = statements[0]
     if not isinstance(query, exp.Query):
-        raise SqlError("not read only", "the statement is no SELECT")
+        raise SqlError("not read only", "the statement is not a SELECT")
     for node in nodes:
         _check_node(node)
     _check_names(nodes, query, Scopes(dialect, schema))
@@ -95,10 +96,10 @@ def check(sql: str, dialect: str, schema: Schema) -> exp.Query:
 
 
 def write(query: exp.Query, dialect: str, most_rows: int | None = None) -> str:
-    """The query's text in `dialect`, with a limit of `most_rows` rows where it sets none, or a higher one, itself.
+    """The query's text in `dialect`, limited to `most_rows` rows where its own limit is higher or missing.
 
-    It is spelled anew from the tree that was checked: a comment, or quotes that the database reads otherwise, cannot
-    hold what the parser took for nothing, as MySQL's /*! INTO OUTFILE ... */ does.
+    It is generated from the tree that was checked, so that nothing is hidden from the parser in comments, such as
+    MySQL's /*! INTO OUTFILE ... */, or in quotes that the database reads differently.
     """
     if most_rows is not None:
         limit = query.args.get("limit")
@@ -113,7 +114,7 @@ def write(query: exp.Query, dialect: str, most_rows: int | None = None) -> str:
 
 
 def _check_names(nodes: list[exp.Expr], query: exp.Query, scopes: Scopes) -> None:
-    """Tables and columns are known ones, and nothing grows without end."""
+    """Raises SqlError unless all tables and columns are known, and nothing grows without bounds."""
     if sum(isinstance(node, exp.Table) for node in nodes) > MOST_TABLES:
         raise SqlError("too large", f"the query reads more than {MOST_TABLES} tables")
     try:

@@ -1,4 +1,4 @@
-"""A place to run SQL that nobody has read: an in-memory SQLite database that can be read and not be harmed."""
+"""A sandbox for untrusted SQL: an in-memory SQLite database that can be read but not changed."""
 
 from __future__ import annotations
 
@@ -77,10 +77,13 @@ class QueryResult:
 
 
 class Database:
-    """An in-memory SQLite database of a schema, with `rows` of its tables: {table: [one value a column, ...]}.
+    """An in-memory SQLite database of a schema, with `rows` {table: [a tuple with a value per column, ...]}.
 
-    Nothing but reads of its own tables is authorised, for as long as it is open. One thread, one query at a time.
-    Raises SqlError("schema") if SQLite refuses a table or a value, "too large" if they need more than HEAP_BYTES.
+    It authorises nothing but reads of its own tables. One thread, one query at a time. Raises SqlError("schema") if
+    SQLite refuses a table or a value, "too large" if they need more than HEAP_BYTES.
+
+        with Database(parse_schema("CREATE TABLE t (a INTEGER)"), {"t": [(1,), (2,)]}) as database:
+            database.run("SELECT SUM(a) FROM t").rows    # [(3,)]
     """
 
     def __init__(self, schema: Schema, rows: Mapping[str, Sequence[tuple[Value, ...]]] | None = None) -> None:
@@ -97,7 +100,7 @@ class Database:
                 self._connection.execute(f"CREATE TABLE {_quote(table.name)} ({columns})")
                 self._columns[table.name] = len(table.columns)
             self.fill(rows or {})
-        # a name or value with half a surrogate, a number too large
+        # a name or value with a lone surrogate, a number too large
         except (sqlite3.Error, ValueError, OverflowError) as error:
             self._connection.close()
             raise SqlError("schema", str(error)) from None
@@ -107,7 +110,7 @@ class Database:
         restrict(self._connection, self._is_late)
 
     def fill(self, rows: Mapping[str, Sequence[tuple[Value, ...]]]) -> None:
-        """Adds rows, {table: [one value a column, ...]}."""
+        """Adds rows, {table: [a tuple with a value per column, ...]}."""
         self._connection.execute("BEGIN")
         for table, values in rows.items():
             places = ", ".join("?" * self._columns[table])
@@ -115,17 +118,16 @@ class Database:
         self._connection.execute("COMMIT")
 
     def run(self, query: str, deadline: float = 2.0, max_rows: int = 10_000) -> QueryResult:
-        """The query's columns and rows. Raises SqlError: "timeout" after `deadline` seconds, "too large" above
-        `max_rows`.
+        """The query's columns and rows.
 
-        In SQLite's own text a double-quoted name that is no column is a string; `sql.parse_query` and `sql.to_sqlite`
-        mend that.
+        Raises SqlError: "timeout" after `deadline` seconds, "too large" above `max_rows`. SQLite takes a double-quoted
+        name that is not a column for a string; `parse_query` and `to_sqlite` in parsing.py prevent that.
         """
         self._ends = time.monotonic() + deadline
         try:
             cursor = self._connection.execute(query)
             if cursor.description is None:
-                raise SqlError("not read only" if query.strip() else "syntax", "the statement is no SELECT")
+                raise SqlError("not read only" if query.strip() else "syntax", "the statement is not a SELECT")
             rows = _fetch(cursor, max_rows)
             columns = tuple(name for name, *_ in cursor.description)
             cursor.close()

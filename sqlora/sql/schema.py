@@ -1,13 +1,13 @@
-"""What a database looks like to a query: its tables and their columns, and how their names are spelled."""
+"""The schema of a database: its tables and columns, and the spelling of their names."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-SPELLING = {"text": "VARCHAR"}  # in DDL; every other type is spelled as it is called
+SPELLING = {"text": "VARCHAR"}  # in DDL; every other type has its own name
 PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# names that SQLite, or most other databases, take for a word of the language unless they are quoted
+# names that SQLite or most other databases take for keywords unless they are quoted
 RESERVED = frozenset(
     "ADD ALL ALTER AND AS BETWEEN BY CASE CHECK COLLATE COMMIT CONSTRAINT CREATE CROSS DEFAULT DELETE DESC DISTINCT "
     "DROP ELSE "
@@ -33,14 +33,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Schema:
-    """Tables by their first CREATE TABLE; `merged` names those that were created more than once."""
+    """Tables in the order of their first CREATE TABLE; `merged` has the names of those created more than once."""
 
     tables: tuple[Table, ...]
     merged: tuple[str, ...] = ()
 
     def ddl(self) -> str:
-        """CREATE TABLE text, one statement a table, in the style of sql-create-context; names are quoted only at
-        need.
+        """CREATE TABLE text, a statement per table, in the style of sql-create-context; names are quoted where
+        needed.
         """
         return "; ".join(
             f"CREATE TABLE {quote_name(table.name)} ("

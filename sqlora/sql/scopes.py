@@ -1,6 +1,4 @@
-"""What the names of a query stand for, as the database finds them: tables, CTEs, and columns with what is behind
-them.
-"""
+"""Name resolution in a query, as a database does it: tables, CTEs, and columns with their origins."""
 
 from __future__ import annotations
 
@@ -47,7 +45,7 @@ class Scopes:
         there.
         """
         if not isinstance(node.this, exp.Identifier):
-            raise SqlError("not read only", "a function in the place of a table is no part of a plain SELECT")
+            raise SqlError("not read only", "a table function is not part of a plain SELECT")
         if node.db or node.catalog:
             raise SqlError(
                 "no such table", f"{node.sql()}: only tables of the default schema are read; write {node.name}"
@@ -95,7 +93,7 @@ class Scopes:
         return [pair for item in ([origin.this] if origin else []) + joined for pair in self._named(item)]
 
     def columns(self, node: exp.Expr | Table) -> list[Output]:
-        """Of a query, or of what stands in FROM."""
+        """The columns of a query, or of an item of FROM."""
         if isinstance(node, Table):
             return [Output(self._known(column.name), (column,)) for column in node.columns]
         if id(node) not in self._done:
@@ -175,12 +173,12 @@ class Scopes:
             yield from self._named(join.this)
 
     def _around(self, node: exp.Expr) -> Iterator[tuple[exp.Query, exp.Expr]]:
-        """The queries whose tables can be seen from a node, the inner ones first, each with its part that the node is
-        in.
+        """The queries whose tables are visible from a node, inner ones first, each with its part that holds the node.
 
-        A query in FROM sees nothing of the FROM that it stands in, nor does a CTE of the query that it belongs to.
+        A query in FROM does not see that FROM, and a CTE does not see the query that it belongs to.
         """
-        below, child, hidden = None, node, False
+        below: exp.Expr | None = None
+        child, hidden = node, False
         while (parent := child.parent) is not None:
             is_query = isinstance(child, exp.Values) or (isinstance(child, exp.Subquery) and child.this is below)
             if is_query and not _is_join(child) and (isinstance(parent, exp.From | exp.Join) or _is_join(parent)):
@@ -192,15 +190,15 @@ class Scopes:
             below, child = child, parent
 
     def _ctes(self, node: exp.Expr) -> Iterator[exp.CTE]:
-        """Those that can be seen from a node, the nearest first: without RECURSIVE a CTE sees the ones before it
-        alone.
-        """
-        inside, child = None, node
+        """The CTEs that are visible from a node, the nearest first; without RECURSIVE a CTE sees only earlier ones."""
+        inside: exp.CTE | None = None
+        child = node
         while (parent := child.parent) is not None:
             inside = child if isinstance(child, exp.CTE) else inside
             if (stated := parent.args.get("with_")) is not None:
                 known = stated.expressions
-                if child is stated and not stated.args.get("recursive") and self.dialect != "sqlite":
+                sees_earlier = child is stated and not stated.args.get("recursive") and self.dialect != "sqlite"
+                if inside is not None and sees_earlier:
                     known = known[: inside.index]
                 yield from known
             child = parent
@@ -215,7 +213,7 @@ class Scopes:
 
 
 def _is_join(item: exp.Expr) -> bool:
-    """Whether it is a join in brackets, which has no columns of its own."""
+    """Whether it is a join in parentheses, which has no columns itself."""
     return isinstance(item, exp.Subquery | exp.Paren) and (
         not isinstance(item.this, exp.Query)
         or bool(item.this.args.get("joins") and not isinstance(item.this, exp.Select))

@@ -25,7 +25,9 @@ LONGEST = 64_000_000  # bytes of a JSON description; ours have a few thousand
 def seal(
     folder: Path, fingerprint: Mapping[str, object], status: str, metrics: Mapping[str, object]
 ) -> dict[str, object]:
-    """Writes sqlora.json, which makes `folder` whole, and returns it. `status` is CHECKPOINT, FINISHED or INTERRUPTED."""
+    """Writes sqlora.json, which makes `folder` whole, and returns it. `status` is CHECKPOINT, FINISHED or
+    INTERRUPTED.
+    """
     hashes = {file.name: file_hash(file) for file in sorted(folder.iterdir()) if file.name != FINGERPRINT}
     sealed = dict(fingerprint) | {
         "status": status,

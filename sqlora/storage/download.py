@@ -27,7 +27,8 @@ def fetch(
     revision: str | None = None,
     offline: bool = False,
 ) -> Path:
-    """Downloads the files of a "model" or "dataset" repository that match `allow` and not `ignore`; returns their folder.
+    """Downloads the files of a "model" or "dataset" repository that match `allow` and not `ignore`; returns their
+    folder.
 
     huggingface_hub resumes a broken download, but accepts any bytes of the right number. Here each file is checked once
     against the hub's hash; a wrong one is deleted and downloaded again. Raises UserError, beginning with `where`, if
@@ -158,7 +159,9 @@ def _delete_damaged(kind: str, repo: str, folder: Path, names: list[str], offlin
 
 
 def _hub_hashes(kind: str, repo: str, folder: Path, names: list[str], offline: bool) -> dict[str, str]:
-    """The hub's hash of each file: a SHA-256 of 64 digits or a git id of 40; offline only for files whose link has it."""
+    """The hub's hash of each file: a SHA-256 of 64 digits or a git id of 40; offline only for files whose link has
+    it.
+    """
     from huggingface_hub import HfApi
 
     # A file of the cache is a link to its content, whose name is the hash.

@@ -26,8 +26,10 @@ def list_files(kind: str, repo: str) -> list[str] | None:
         return [file.rfilename for file in info.siblings]
     except (errors.RepositoryNotFoundError, errors.HFValidationError):
         raise
-    except (*download.network_errors(), errors.OfflineModeIsEnabled, ValueError, KeyError, TypeError):
-        return None  # the last three: the server that answers is not a hub
+    except (errors.OfflineModeIsEnabled, ValueError, KeyError, TypeError):  # the last three: the server is not a hub
+        return None
+    except download.network_errors():
+        return None
 
 
 def files_hash(files: list[Path], more: bytes) -> str:

@@ -1,8 +1,8 @@
 """The check, before any work, that a command writes over nothing but SQLoRA's own files.
 
-A command calls `check_outputs_are_ours` with its inputs and outputs. Refused with one line are an output that is an input, that
-is in an input folder, or that holds something other than what will be written there; a folder with other files; and two outputs
-that overlap. Our files are recognised by their content, not by their names.
+A command calls `check_outputs_are_ours` with its inputs and outputs. Refused with one line are an output that is an
+input, that is in an input folder, or that holds something other than what will be written there; a folder with other
+files; and two outputs that overlap. Our files are recognised by their content, not by their names.
 """
 
 from __future__ import annotations
@@ -122,7 +122,9 @@ class Folder:
         return not entry or any(fnmatch(entry.lower(), name.lower()) for name in (*self.files, *self.patterns))
 
     def check(self) -> None:
-        """Raises UserError if the folder holds files of others, or if something is in the way of what will be written."""
+        """Raises UserError if the folder holds files of others, or if something is in the way of what will be
+        written.
+        """
         where = f"{self.name} is {str(self.path)!r}"
         if self.new:
             if os.path.lexists(self.path) and (not self.path.is_dir() or any(self.path.iterdir())):
@@ -236,7 +238,9 @@ def _first_row(file: Path) -> object:
 
 
 def _not_ours(folder: Path, depth: int = DEEPEST) -> Path | None:
-    """The first entry that SQLoRA did not write, in a folder that holds no run, nor only runs and answers; else None."""
+    """The first entry that SQLoRA did not write, in a folder that holds no run, nor only runs and answers; else
+    None.
+    """
     if _has_run(folder):
         return None
     for entry in sorted(folder.iterdir()):

@@ -266,7 +266,7 @@ def test_an_interrupt_keeps_yesterdays_file_and_the_answers_so_far(many, tmp_pat
 
     with monkeypatch.context() as patch:
         patch.setattr(Journal, "add", interrupted)
-        with pytest.raises(Interrupted, match="interrupted after 12 answers; to go on"):
+        with pytest.raises(Interrupted, match="interrupted after 12 answers. Resume with"):
             many()
     assert (tmp_path / "out.jsonl").read_text() == yesterday
     monkeypatch.setattr(

@@ -147,7 +147,7 @@ def test_a_tokenizer_that_loses_text_is_refused(normalizer):
     encoding.check_tokenizer(lossless)
     if isinstance(normalizer, normalizers.StripAccents):
         normalizer = normalizers.Sequence([normalizers.NFD(), normalizer])
-    with pytest.raises(encoding.TokenizerError, match="does not give SQL back"):
+    with pytest.raises(encoding.TokenizerError, match="does not return SQL unchanged"):
         encoding.check_tokenizer(byte_level(normalizer, eos_token="</s>"))
 
 

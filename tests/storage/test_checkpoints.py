@@ -110,7 +110,7 @@ def test_a_fingerprint_that_is_no_object_is_one_line(tmp_path, content):
 def test_a_fingerprint_that_is_no_file_is_one_line(tmp_path, kind):
     file = tmp_path / checkpoints.FINGERPRINT
     os.mkfifo(file) if kind == "pipe" else file.symlink_to("/dev/zero")
-    with pytest.raises(UserError, match="no ordinary file"):
+    with pytest.raises(UserError, match="not a regular file"):
         checkpoints.read_fingerprint(tmp_path)
 
 

@@ -153,7 +153,7 @@ def test_nor_by_a_link(here, capsys, link):
         (answers, ("--output", "q.txt"), "holds something other"),
         (answers, (*ASKED, "--output", "README.md"), "holds something other"),
         (answers, (*TALKED, "--save-feedback", "mine.jsonl"), "holds something other"),
-        (answers, ("--output", "/dev/null"), "no file"),
+        (answers, ("--output", "/dev/null"), "not a file"),
         (answers, ("--output", "theirs"), "is a folder; name a file"),
         (answers, ("--checkpoint-dir", "theirs"), "such as 'thesis.txt'"),
         (trains, ("--checkpoint-dir", "theirs"), "such as 'thesis.txt'"),
@@ -278,7 +278,7 @@ def test_a_run_of_ours_with_something_in_the_way(here, capsys, flag, name):
         way.rmdir()
     if name in ("README.md", "before_after.html"):
         write(f"run/{name}", MINE)
-        assert f"{name} in it is there and holds" in refusal(trains, (flag, "run"), capsys)
+        assert f"{name} in it exists and holds" in refusal(trains, (flag, "run"), capsys)
 
 
 @pytest.mark.parametrize(
