@@ -151,7 +151,7 @@ def ways(bench: Bench, number: int, few: int, batch: int) -> dict:
         bench.time(
             name,
             number,
-            writer.most_slots // writer.way.width,
+            writer.most_slots // writer.strategy.width,
             lambda: bench.ours(writer, min(number, 64)),
             lambda: bench.ours(writer, number),
         )

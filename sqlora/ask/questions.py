@@ -1,10 +1,8 @@
-"""Questions to a live database: the tables that a model is shown, the SQL that the database takes, the rows that it
-gives.
-"""
+"""Questions to a live database: the tables that the model sees, SQL that the database accepts, and its rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +29,7 @@ from sqlora.system import distributed
 from sqlora.system.console import console, note, plain, print_csv, print_facts, print_json, progress_bar
 from sqlora.system.errors import UserError
 
-WRITER = "database"  # whose queries a journal keeps, as it does those of base and adapter to TEST_DATA
+WRITER = "database"  # the journal's name for these queries, as base and adapter are for those to TEST_DATA
 SHOWN_ROWS = 50
 SHOWN_CHARACTERS = 500  # of a cell, in a table
 COLUMN_WIDTH = 6  # characters that a column of a table needs at least
@@ -39,7 +37,7 @@ COLUMN_WIDTH = 6  # characters that a column of a table needs at least
 
 @dataclass(frozen=True)
 class Asked:
-    """A question, the tables that the model is shown for it, and their text."""
+    """A question, the tables that the model sees for it, and their CREATE TABLE text."""
 
     question: str
     shown: Schema
@@ -48,9 +46,9 @@ class Asked:
 
 @dataclass(frozen=True)
 class LiveAnswer:
-    """A question's SQL in the database's dialect, or as the model wrote it where it has a `fault`.
+    """A question's SQL in the database's dialect, or as the model wrote it if it has a `fault`.
 
-    `context` is what the model saw, `left_out` the tables that did not fit, `passed_over` candidates with their faults.
+    `context` is what the model saw, `left_out` the tables that did not fit, `rejected` candidates with their faults.
     """
 
     question: str
@@ -58,11 +56,15 @@ class LiveAnswer:
     sql: str
     fault: str | None
     left_out: tuple[str, ...]
-    passed_over: tuple[tuple[str, str], ...]
+    rejected: tuple[tuple[str, str], ...]
 
 
 class Asker:
-    """A model and a live database; `tables` is what the model is shown, or may be shown where all do not fit."""
+    """A model and a live database; `tables` is what the model sees, or is chosen from if not all of it fits.
+
+    asker = Asker(live, model, tokenizer, settings)
+    (answer,) = asker.ask(["How many albums are there?"])
+    """
 
     def __init__(self, live: LiveDatabase, model, tokenizer, settings: Settings) -> None:
         self.live = live
@@ -73,36 +75,35 @@ class Asker:
         self.see(settings.TABLES)
 
     def see(self, names: list[str]) -> None:
-        """From now on the model is shown these tables, or with none all. Raises UserError for one that is not there."""
+        """Shows the model these tables from now on, or all. Raises UserError for a table that does not exist."""
         self.is_picked = bool(names)
         self.tables = pick_tables(self.live.schema, names) if names else self.live.schema
         self.linker = Linker(self.tables, self.live.reflected.links, self._count)
 
     def ask(self, questions: list[str]) -> list[LiveAnswer]:
-        """An answer to each. All prompts go through the model together, so that a schema that they share does so
-        once.
-        """
+        """An answer to each question. All prompts are answered in one batch, which computes a shared schema once."""
         return self.answer(self.asked(questions))
 
     def asked(self, questions: list[str]) -> list[Asked]:
-        """What the model is shown for each question."""
+        """Each question with the tables that the model sees for it."""
         return [Asked(question, schema, schema.ddl()) for question in questions for schema in [self._choose(question)]]
 
-    def answer(self, asked: list[Asked], kept: Journal | None = None) -> list[LiveAnswer]:
-        """The same for what the model is shown; queries that are `kept` from an earlier run are not written again."""
-        rows = [{"question": one.question, "context": one.context} for one in asked]
-        written = {i: kept.found[WRITER, i] for i in range(len(rows)) if (WRITER, i) in kept.found} if kept else {}
+    def answer(self, asked: list[Asked], journal: Journal | None = None) -> list[LiveAnswer]:
+        """An answer to each of `asked`; queries that the journal has from an earlier run are not written again."""
+        rows = [{"question": question.question, "context": question.context} for question in asked]
+        found = journal.written if journal else {}
+        written = {i: found[WRITER, i] for i in range(len(rows)) if (WRITER, i) in found}
         missing = [i for i in range(len(rows)) if i not in written]
         with progress_bar() as bar:
             task = bar.add_task("writing SQL", total=len(rows), completed=len(written))
 
-            def ended(place: int, candidates: list[Candidate]) -> None:
-                if kept:
-                    kept.add(WRITER, missing[place], candidates)
+            def ended(row_index: int, candidates: list[Candidate]) -> None:
+                if journal:
+                    journal.add(WRITER, missing[row_index], candidates)
                 bar.advance(task)
 
             written |= zip(missing, self.writer.candidates([rows[i] for i in missing], ended, missing), strict=True)
-        return [self._answer(one, written[i]) for i, one in enumerate(asked)]
+        return [self._answer(question, written[i]) for i, question in enumerate(asked)]
 
     def _choose(self, question: str) -> Schema:
         if self.is_picked:
@@ -119,7 +120,7 @@ class Asker:
         ]
 
     def _answer(self, asked: Asked, candidates: list[Candidate]) -> LiveAnswer:
-        """The candidate with most votes among those that the database would take, or the likeliest with its fault."""
+        """The candidate with most votes among those that the database accepts, or the likeliest with its fault."""
         texts: dict[str, str] = {}
         faults: dict[str, str] = {}
         for sql in dict.fromkeys(candidate.sql for candidate in candidates):
@@ -128,13 +129,13 @@ class Asker:
             except SqlError as error:
                 faults[sql] = str(error)
         left_out = tuple(table.name for table in self.tables.tables if asked.shown.table(table.name) is None)
-        taken = [candidate for candidate in candidates if candidate.sql in texts]
-        best = taken[self_consistency.vote(asked.context, taken) or 0].sql if taken else candidates[0].sql
+        accepted = [candidate for candidate in candidates if candidate.sql in texts]
+        best = accepted[self_consistency.vote(asked.context, accepted) or 0].sql if accepted else candidates[0].sql
         fault = faults.pop(best, None)
         return LiveAnswer(asked.question, asked.context, texts.get(best, best), fault, left_out, tuple(faults.items()))
 
     def _check(self, sql: str) -> str:
-        """A candidate in the database's dialect. Raises SqlError, which names a table or column that is not there."""
+        """A candidate in the database's dialect. Raises SqlError, with the name of a missing table or column."""
         schema, found = self.live.schema, self.live.reflected
         query, text = sandbox.prepare(sql, schema)
         if found.dialect != "sqlite":
@@ -144,7 +145,7 @@ class Asker:
 
 
 def connect(settings: Settings) -> LiveDatabase:
-    """The database that DATABASE names, and a few words about it. Raises UserError."""
+    """Opens DATABASE, and prints what it is. Raises UserError."""
     if not (settings.QUESTION or settings.QUESTIONS or settings.INTERACTIVE):
         raise UserError(
             "DATABASE (--database) is given without a question; add --question, --questions FILE or --interactive"
@@ -152,7 +153,7 @@ def connect(settings: Settings) -> LiveDatabase:
     if distributed.is_distributed():
         raise UserError("DATABASE (--database) is answered by one process; start generate.py without a launcher")
     if settings.FORMAT != "table":
-        console.stderr = True  # what is printed beside the rows must not stand among them
+        console.stderr = True  # so that only rows are on standard output
     live = open_database(settings.DATABASE, settings.QUERY_SECONDS)
     found = live.reflected
     if settings.EXECUTE and not live.runs:
@@ -177,7 +178,7 @@ def load_questions(settings: Settings) -> list[dataset.Example]:
     if kind(path) != ".txt":
         return dataset.load_rows(settings.QUESTIONS, "QUESTIONS (--questions)", ("question",))
     if not is_file(path, where):
-        raise UserError(f"{where}: no such file; name a .txt file with a question a line, or a file of rows")
+        raise UserError(f"{where}: no such file; name a .txt file with a question per line, or a file of rows")
     lines = read_text(path, where).split("\n")
     rows = [{"question": line.strip()} for line in lines if line.strip()]
     if not rows:
@@ -186,28 +187,30 @@ def load_questions(settings: Settings) -> list[dataset.Example]:
 
 
 def answer_questions(
-    asker: Asker, rows: list[dataset.Example], settings: Settings, keep: Callable[[list[tuple[str, str]]], Journal]
+    asker: Asker,
+    rows: list[dataset.Example],
+    settings: Settings,
+    open_journal: Callable[[list[tuple[str, str]]], Journal],
 ) -> None:
-    """Answers each row's question on standard output, and in OUTPUT, which is written first.
+    """Answers each row's question in OUTPUT, which is written first, and on standard output.
 
-    The Journal that `keep` opens keeps the queries as they are written. Raises UserError if no question could be
-    answered.
+    The journal keeps the queries as they are written. Raises UserError if no question could be answered.
     """
     asked = asker.asked([row["question"] for row in rows])
-    with keep([(one.question, one.context) for one in asked]) as kept:
-        answers = asker.answer(asked, kept)
-        records = (_record(asker, answer, settings) for answer in answers)
+    with open_journal([(question.question, question.context) for question in asked]) as journal:
+        answers = asker.answer(asked, journal)
+        records: Iterable[dict[str, Any]] = (_record(asker, answer, settings) for answer in answers)
         if settings.OUTPUT:
-            records = list(records)
-            dataset.write_rows(Path(settings.OUTPUT), records)
+            records = written = list(records)
+            dataset.write_rows(Path(settings.OUTPUT), written)
         faults = []
         for answer, record in zip(answers, records, strict=True):
             _show(answer, record, settings)
             faults += [record] if "fault" in record else []
-    kept.remove()
+    journal.remove()
     if len(faults) == len(rows):
         raise UserError(
-            f"no SQL that the database takes: {faults[0]['fault']}: {faults[0]['sql']}; ask in other words, or write "
+            f"the database accepted none of the queries: {faults[0]['fault']}: {faults[0]['sql']}; rephrase, or write "
             f"several queries with NUM_CANDIDATES (--num-candidates)"
         )
 
@@ -239,21 +242,21 @@ def _show(answer: LiveAnswer, record: dict[str, Any], settings: Settings) -> Non
 
 
 def print_answer(answer: LiveAnswer) -> None:
-    """The SQL, its fault, and what the model could not see or wrote in vain."""
+    """Prints the SQL, its fault, the rejected candidates, and the tables that the model did not see."""
     console.print(plain(f"  {answer.sql or '(nothing)'}", "cyan"), soft_wrap=True)
-    for sql, fault in answer.passed_over:
-        console.print(plain(f"  passed over: {fault}: {sql}", "dim"), soft_wrap=True)
+    for sql, fault in answer.rejected:
+        console.print(plain(f"  rejected: {fault}: {sql}", "dim"), soft_wrap=True)
     if answer.fault:
-        console.print(plain(f"  it does not fit the database: {answer.fault}", "red"), soft_wrap=True)
+        console.print(plain(f"  the database does not accept it: {answer.fault}", "red"), soft_wrap=True)
     if answer.left_out:
         note(
-            f"the whole schema does not fit into the prompt; left out are {len(answer.left_out):,} tables: "
-            f"{few(answer.left_out)}; TABLES (--tables) chooses"
+            f"the whole schema does not fit into the prompt; {len(answer.left_out):,} tables were left out: "
+            f"{few(answer.left_out)}; choose with TABLES (--tables)"
         )
 
 
 def print_rows(result: QueryResult, more: bool, form: str) -> None:
-    """A result as `form`, a value of FORMAT, says; json is left to the caller, who knows more of it."""
+    """Prints a result in the format `form`, a value of FORMAT; json is printed by the caller, with the question."""
     count = len(result.rows)
     cut = f"there are more than {count:,} rows; the others were not fetched"
     if form == "csv":
@@ -275,7 +278,7 @@ def print_rows(result: QueryResult, more: bool, form: str) -> None:
     if any(len(str(value)) > SHOWN_CHARACTERS for row in result.rows[:SHOWN_ROWS] for value in row[:columns]):
         rest += f"; the first {SHOWN_CHARACTERS:,} characters of a cell"
     if ";" in rest:
-        rest += "; FORMAT (--format) csv and json have all"
+        rest += "; FORMAT (--format) csv and json show everything"
     console.print(plain(f"{rest}; {cut}" if more else rest, "dim"))
 
 

@@ -1,6 +1,4 @@
-"""Which tables of a large schema a model is shown for a question: those that share words with it, and what links
-them.
-"""
+"""Schema linking: the tables of a large schema that a model sees for a question, by the words that they share."""
 
 from __future__ import annotations
 
@@ -41,8 +39,8 @@ def pick_tables(schema: Schema, names: list[str]) -> Schema:
             known = [table.name for table in schema.tables]
             lower = {table.lower(): table for table in known}
             near = difflib.get_close_matches(name.lower(), lower, n=1)
-            told = f"did you mean {lower[near[0]]}?" if near else f"it has {few(known, 20)}"
-            raise UserError(f"TABLES (--tables) names {name!r}, which the database does not have; {told}")
+            hint = f"did you mean {lower[near[0]]}?" if near else f"it has {few(known, 20)}"
+            raise UserError(f"TABLES (--tables) names {name!r}, which the database does not have; {hint}")
     wanted = {name.lower() for name in names}
     return Schema(tuple(table for table in schema.tables if table.name.lower() in wanted))
 
@@ -59,30 +57,30 @@ class Linker:
     ) -> None:
         self.schema = schema
         self.tables = {table.name: table for table in schema.tables}
-        # With its separator: in the middle of a text a table has one or two tokens less at most.
+        # With the separator: within a text a table has at most one or two tokens less.
         self.sizes = dict(
             zip(self.tables, count([f"; {Schema((table,)).ddl()}" for table in schema.tables]), strict=True)
         )
         self.neighbours: dict[str, list[str]] = {name: [] for name in self.tables}
-        for one, other in links:
-            if one in self.tables and other in self.tables and one != other:
-                self.neighbours[one].append(other)
-                self.neighbours[other].append(one)
+        for table, referred in links:
+            if table in self.tables and referred in self.tables and table != referred:
+                self.neighbours[table].append(referred)
+                self.neighbours[referred].append(table)
         self.index = bm25s.BM25()
         self.index.index([_document(table) for table in schema.tables], show_progress=False)
 
-    def choose(self, question: str, tokens: int) -> Schema:
-        """The tables that suit the question best and have no more than `tokens` tokens together, in the schema's order.
+    def choose(self, question: str, tokens: float) -> Schema:
+        """The most relevant tables that have at most `tokens` tokens together, in the schema's order.
 
-        A table comes with those that join it to the ones that are there already. Raises UserError if none fits.
+        A table comes with those that join it to tables chosen before. Raises UserError if none fits.
         """
         if sum(self.sizes.values()) <= tokens:
             return self.schema
         chosen: list[str] = []
         for name in self.rank(question):
             for added in (self._path(name, chosen), [name]):
-                new = [one for one in added if one not in chosen]
-                if sum(self.sizes[one] for one in chosen + new) <= tokens:
+                new = [table for table in added if table not in chosen]
+                if sum(self.sizes[table] for table in chosen + new) <= tokens:
                     chosen += new
                     break
         if not chosen:
@@ -93,10 +91,9 @@ class Linker:
         return Schema(tuple(table for table in self.schema.tables if table.name in chosen))
 
     def rank(self, question: str) -> list[str]:
-        """The tables that share words with the question, the best first, and what is linked with them; all if none
-        does.
+        """The tables that share words with the question, best first, and the tables linked to them; all if none does.
 
-        The others would only distract: a model has learned from schemas of a few tables.
+        Others would only distract: the model has learned from schemas of a few tables.
         """
         known = self.index.vocab_dict
         asked = [word for word in words(question) if word in known]
@@ -109,22 +106,16 @@ class Linker:
         return list(dict.fromkeys([*order, *linked])) or list(self.tables)
 
     def _path(self, name: str, chosen: list[str]) -> list[str]:
-        """The tables of the shortest way from `name` to one of the chosen, both ends included; `name` alone if there is
-        none.
-        """
-        before: dict[str, str | None] = {name: None}
+        """The tables of the shortest path from `name` to one of the chosen, both ends included; else only `name`."""
+        paths: dict[str, list[str]] = {name: [name]}
         queue = deque([name])
         while queue and chosen:
-            here = queue.popleft()
-            if here in chosen:
-                path = []
-                while here is not None:
-                    path.append(here)
-                    here = before[here]
-                return path
-            for neighbour in self.neighbours[here]:
-                if neighbour not in before:
-                    before[neighbour] = here
+            table = queue.popleft()
+            if table in chosen:
+                return paths[table][::-1]
+            for neighbour in self.neighbours[table]:
+                if neighbour not in paths:
+                    paths[neighbour] = [*paths[table], neighbour]
                     queue.append(neighbour)
         return [name]
 

@@ -1,4 +1,4 @@
-"""The prompt of --interactive: ask a live database, see the SQL, run it, correct it, ask further."""
+"""The prompt of --interactive: ask a live database, see the SQL, run it, correct it, ask again."""
 
 from __future__ import annotations
 
@@ -25,25 +25,27 @@ from sqlora.system.errors import UserError
 
 HISTORY = Path("~/.sqlora_history")
 HELP = {
-    "\\tables": "the tables; \\tables a,b shows the model only these, \\tables all every one again",
-    "\\schema": "the CREATE TABLE text of what the model may see; \\schema a of one table",
-    "\\refine": "the question before, with more to it: \\refine only those from Canada; alone, to be edited",
-    "\\edit": "correct the SQL before, and run it",
-    "\\help": "this",
-    "\\q": "the end, as Ctrl-D",
+    "\\tables": "list the tables; \\tables a,b shows the model only these, \\tables all every table again",
+    "\\schema": "print the CREATE TABLE text that the model sees; \\schema a for one table",
+    "\\refine": "refine the previous question: \\refine only those from Canada. Without text: edit it",
+    "\\edit": "correct the previous SQL, and run it",
+    "\\help": "list the commands",
+    "\\q": "quit, as Ctrl-D does",
 }
 
 
 def talk(asker: Asker, settings: Settings) -> None:
-    """Questions, one after the other, until \\q or the end of the input. Raises UserError where there is no
-    terminal.
-    """
+    """Asks for questions and answers them until \\q or the end of the input. Raises UserError without a terminal."""
     if not sys.stdin.isatty():
-        raise UserError("INTERACTIVE (--interactive) needs a terminal; --questions FILE asks what stands in a file")
+        raise UserError(
+            "INTERACTIVE (--interactive) needs a terminal; --questions FILE reads the questions from a file"
+        )
     Shell(asker, settings).loop()
 
 
 class Shell:
+    """The state of a session: the last answer, the tables that the model sees, the file of corrections."""
+
     def __init__(self, asker: Asker, settings: Settings) -> None:
         self.asker = asker
         self.settings = settings
@@ -54,7 +56,7 @@ class Shell:
             for table in asker.live.schema.tables
             for name in (table.name, *(column.name for column in table.columns))
         }
-        # Tab completes names and commands; quoted are those that hold more than letters.
+        # Tab completes names and commands; names that need quotes come with them.
         completer = WordCompleter(
             [*HELP, *sorted(map(quote_name, names))], ignore_case=True, pattern=re.compile(r"\\?\w+|\\")
         )
@@ -65,13 +67,14 @@ class Shell:
         self.confirmation: PromptSession = PromptSession()
 
     def loop(self) -> None:
-        console.print(plain("ask in plain words; \\help lists the commands, \\q ends", "dim"))
+        """Reads questions and commands until the end."""
+        console.print(plain("ask a question in plain English; \\help lists the commands, \\q quits", "dim"))
         default = ""
         while True:
             try:
-                # What was pasted over several lines is one question.
+                # Several pasted lines are one question.
                 line = " ".join(_whole(self.questions.prompt("question> ", default=default)).split())
-            except KeyboardInterrupt:  # the line is thrown away
+            except KeyboardInterrupt:  # discards the line
                 default = ""
                 continue
             except EOFError:
@@ -80,14 +83,14 @@ class Shell:
             if line == "\\q":
                 return
             try:
-                default = self._obey(line) if line.startswith("\\") else self._ask(line) if line else ""
+                default = self._execute(line) if line.startswith("\\") else self._ask(line) if line else ""
             except (SqlError, UserError) as error:
                 console.print(plain(f"error: {error}", "red"), soft_wrap=True)
             except KeyboardInterrupt:
                 console.print(plain("stopped", "dim"))
 
-    def _obey(self, line: str) -> str:
-        """Does what a command says; gives the text that the next prompt starts with."""
+    def _execute(self, line: str) -> str:
+        """Executes a command; returns the text that the next prompt starts with."""
         command, _, rest = line.partition(" ")
         rest = rest.strip()
         if command == "\\refine" and self.last:
@@ -98,7 +101,7 @@ class Shell:
         if command == "\\edit" and self.last:
             self._edit(self.last)
         elif command in ("\\refine", "\\edit"):
-            raise UserError(f"{command} needs a question before it")
+            raise UserError(f"{command} needs a previous question")
         elif command == "\\tables":
             self._tables(rest)
         elif command == "\\schema":
@@ -107,7 +110,7 @@ class Shell:
             for name, about in HELP.items():
                 console.print(plain(f"  {name:<9} {about}"), soft_wrap=True)
         else:
-            raise UserError(f"{command} is no command; \\help lists them")
+            raise UserError(f"{command} is not a command; \\help lists them")
         return ""
 
     def _ask(self, question: str) -> str:
@@ -118,21 +121,21 @@ class Shell:
         return ""
 
     def _offer(self, answer: LiveAnswer) -> None:
-        """Runs an answer once the user has agreed to it; one that does not fit can only be corrected."""
+        """Runs an answer after the user has agreed; one that the database refuses can only be corrected."""
         if self.settings.EXECUTE and not answer.fault:
             return self._run(answer.sql)
         asked = "edit it? [y/N] " if answer.fault else "run it? [Y/n/e(dit)] "
         try:
-            said = self.confirmation.prompt(asked).strip().lower()
+            reply = self.confirmation.prompt(asked).strip().lower()
         except (EOFError, KeyboardInterrupt):
-            said = "n"
-        if said.startswith("e") or (answer.fault and said.startswith("y")):
+            reply = "n"
+        if reply.startswith("e") or (answer.fault and reply.startswith("y")):
             self._edit(answer)
-        elif not answer.fault and said in ("", "y", "yes"):
+        elif not answer.fault and reply in ("", "y", "yes"):
             self._run(answer.sql)
 
     def _edit(self, answer: LiveAnswer) -> None:
-        """What the user makes of the SQL is checked as the model's is, run, and kept as feedback where it differs."""
+        """Lets the user correct the SQL, checks and runs it, and keeps it as feedback if it differs."""
         try:
             sql = _whole(self.sql.prompt("sql> ", default=answer.sql)).strip().rstrip(";")
         except (EOFError, KeyboardInterrupt):
@@ -144,7 +147,7 @@ class Shell:
         if self.asker.live.runs:
             self._run(sql)
         if self.feedback and sql != answer.sql:
-            self._keep(answer, sql)
+            self._keep(answer, sql, self.feedback)
 
     def _run(self, sql: str) -> None:
         result, more = self.asker.live.run(sql)
@@ -152,11 +155,10 @@ class Shell:
         if self.settings.FORMAT == "json":
             print_json({"sql": sql, "columns": result.columns, "rows": result.rows, "more": more})
 
-    def _keep(self, answer: LiveAnswer, sql: str) -> None:
-        """Adds a correction to SAVE_FEEDBACK: the SQL as rows for fine-tuning have it, over a schema that holds its
-        tables.
+    def _keep(self, answer: LiveAnswer, sql: str, file: Path) -> None:
+        """Adds a correction to the file as a training row, over a schema with its tables.
 
-        It takes the place of an earlier one for the same question.
+        It replaces an earlier correction for the same question.
         """
         live = self.asker.live
         written = dialect.to_training_form(sql, live.reflected.dialect)
@@ -168,13 +170,12 @@ class Shell:
         try:
             sandbox.prepare(written, Schema(tables))
         except SqlError as error:
-            note(f"kept for fine-tuning, where CHECK_DATA may drop it, since SQLite does not take it: {error}")
-        # As bytes, and not by splitlines, which a U+2028 in a question would break: what is not replaced stays as it
-        # is.
-        lines = [line for line in self.feedback.read_bytes().split(b"\n") if line.strip() and not _asks(line, row)]
+            note(f"saved for fine-tuning, where CHECK_DATA may drop it, since SQLite does not accept it: {error}")
+        # As bytes, and not by splitlines, which would split at a U+2028 in a question: other lines do not change.
+        lines = [line for line in file.read_bytes().split(b"\n") if line.strip() and not _asks(line, row)]
         lines.append(json.dumps(row, ensure_ascii=False).encode())
-        replace_file(self.feedback, lambda partial: partial.write_bytes(b"\n".join(lines) + b"\n"))
-        console.print(plain(f"kept in {self.feedback}", "dim"))
+        replace_file(file, lambda partial: partial.write_bytes(b"\n".join(lines) + b"\n"))
+        console.print(plain(f"saved in {file}", "dim"))
 
     def _tables(self, names: str) -> None:
         if names:
@@ -183,7 +184,9 @@ class Shell:
             mark = " " if self.asker.tables.table(table.name) else "-"
             console.print(plain(f" {mark} {table.name} ({', '.join(column.name for column in table.columns)})"))
         if self.asker.is_picked:
-            console.print(plain(" - the model is not shown; \\tables all shows it everything", "dim"))
+            console.print(
+                plain("tables marked - are hidden from the model; \\tables all shows every table again", "dim")
+            )
 
     def _schema(self, name: str) -> None:
         schema = self.asker.tables
@@ -197,15 +200,15 @@ class Shell:
 
 
 def _whole(text: str) -> str:
-    """Text from the terminal, in which bytes that are not UTF-8 are read as Latin-1."""
+    """Text from the terminal, with bytes that are not UTF-8 read as Latin-1."""
     return re.sub("[\udc80-\udcff]", lambda byte: chr(ord(byte[0]) - 0xDC00), text)
 
 
 def _asks(line: bytes, row: dataset.Example) -> bool:
-    """Whether a line of SAVE_FEEDBACK asks what `row` asks, of the same tables."""
+    """Whether a line of SAVE_FEEDBACK has the question and the tables of `row`."""
     try:
-        kept = json.loads(line)
-        return all(kept[name] == row[name] for name in ("question", "context"))
+        saved = json.loads(line)
+        return all(saved[name] == row[name] for name in ("question", "context"))
     except (ValueError, KeyError, TypeError, RecursionError):
         return False
 
@@ -216,12 +219,14 @@ class _History(FileHistory):
 
 
 def _open_history() -> History:
-    """Kept from one session to the next, readable to the user alone; or not at all where the file cannot be written."""
+    """A history that lasts from session to session, readable only by the user; in memory if the file is not
+    writable.
+    """
     try:
         path = HISTORY.expanduser()
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         return _History(path)
-    except (OSError, RuntimeError):  # it is a folder, say; or there is no home folder
+    except (OSError, RuntimeError):  # such as a folder of that name, or no home folder
         return InMemoryHistory()
 
 

@@ -1,4 +1,4 @@
-"""`python -m sqlora.data`: what is wrong with a dataset, told, and mended where it can be."""
+"""`python -m sqlora.data`: reports what is wrong with a dataset, and repairs what can be repaired."""
 
 from __future__ import annotations
 
@@ -24,32 +24,36 @@ EXAMPLES = 3
 @click.command("python -m sqlora.data")
 @click.argument("rows", metavar="FILE_OR_HUB_ID")
 @click.option(
-    "--fix", metavar="OUT.jsonl", help="write the repaired rows there, and the others beside it, with their reasons"
+    "--fix", metavar="OUT.jsonl", help="write the repaired rows there, and the others to a second file with reasons"
 )
 @click.option("--tokenizer", metavar="FOLDER", help="count the rows that are longer than MAX_LENGTH of its tokens")
 def command(rows: str, fix: str | None, tokenizer: str | None) -> None:
-    """Runs every gold of a dataset on the schema of its context, and tells what is wrong with which rows."""
+    """Runs every expected query of a dataset on the schema of its context, and reports what is wrong with which
+    rows.
+    """
     rows = expand(rows, "FILE_OR_HUB_ID")
     tokenizer = tokenizer and expand(tokenizer, "--tokenizer")
     if fix:
         fix = expand(fix, "--fix")
         if Path(fix).suffix != ".jsonl" or Path(fix).is_dir():
             raise UserError(f"--fix is {fix!r}; it must be a .jsonl file, such as fixed.jsonl")
-        reads = {"the rows that are read": rows} | ({"--tokenizer": tokenizer} if tokenizer else {})
+        inputs: dict[str, Path | str] = {"the input rows": rows}
+        if tokenizer:
+            inputs["--tokenizer"] = tokenizer
         outputs.check_outputs_are_ours(
-            reads,
+            inputs,
             outputs.File("--fix", Path(fix), outputs.TRAINING_ROWS),
             outputs.File("--fix's file of dropped rows", _rest(fix), outputs.DROPPED_ROWS),
         )
-    found = dataset.load_rows(rows, "FILE_OR_HUB_ID")
-    findings = inspect_rows(found)
+    examples = dataset.load_rows(rows, "FILE_OR_HUB_ID")
+    findings = inspect_rows(examples)
     if tokenizer:
-        findings = _find_long(found, findings, tokenizer)
-    _print_findings(found, findings)
+        findings = _find_long(examples, findings, tokenizer)
+    _print_findings(examples, findings)
     if fix:
-        checked = apply_findings(found, findings, "fix")
+        checked = apply_findings(examples, findings, "fix")
         dataset.write_rows(Path(fix), checked.rows)
-        reasons = ((row, finding.fatal("fix"), finding) for row, finding in zip(found, findings, strict=True))
+        reasons = ((row, finding.fatal("fix"), finding) for row, finding in zip(examples, findings, strict=True))
         dataset.write_rows(
             _rest(fix), [row | {"reason": reason, "why": f.faults[reason]} for row, reason, f in reasons if reason]
         )
@@ -66,7 +70,7 @@ def _rest(fix: str) -> Path:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line; exits with 2 for what the user can mend."""
+    """The command; exits with 2 for errors that the user can fix."""
     run_command(command, arguments)
 
 

@@ -1,4 +1,4 @@
-"""Rows of question, context and answer: from a file or the hub, checked, split, and tokenised."""
+"""Rows of question, context and answer, from a file, a folder or the hub."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import hashlib
 import json
 import re
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from sqlora.data.hub_dataset import read_dataset
 from sqlora.data.row_files import SUFFIXES, check_columns, is_file, read_records, read_text
@@ -14,19 +16,24 @@ from sqlora.settings.settings import Settings
 from sqlora.storage.atomic import replace_file
 from sqlora.system.errors import UserError
 
-Example = dict[str, str]  # those of EXTRA_DATA have a whole number beside the texts: weight
+Example = dict[
+    str, Any
+]  # question, context and answer, each a text; rows of EXTRA_DATA also have weight, a whole number
 COLUMNS = ("question", "context", "answer")
 
 
 def load_rows(path: str, setting: str, columns: tuple[str, ...] = COLUMNS) -> list[Example]:
     """Rows of a file (json array, jsonl, csv, parquet), of a folder of such files, or of a hub dataset's train split.
 
-    Every row has the `columns`, each a non-empty text; an "answer" that is not asked for is kept where it is known.
-    Raises UserError, naming `setting`, for a file that is missing, empty or malformed and for a row that lacks text.
+    Every row has the `columns`, each a non-empty text, and an "answer" if it is known. Raises UserError, with the name
+    of `setting`, for a file that is missing, empty or malformed, and for a row that lacks a text.
+
+        load_rows("b-mc2/sql-create-context", "DATA_PATH (--data-path)")
     """
     where = f"{setting} ({path})"
     file = Path(path)
     check = check_row
+    records: Iterable[object]
     if is_file(file, where):
         records = read_records(file, columns, where)
     elif file.is_dir() or looks_like_hub_id(path):
@@ -42,7 +49,7 @@ def load_rows(path: str, setting: str, columns: tuple[str, ...] = COLUMNS) -> li
 def load_training_rows(settings: Settings) -> list[Example]:
     """The rows of DATA_PATH and, before them, those of EXTRA_DATA with EXTRA_WEIGHT as their "weight".
 
-    They come first so that it is they that stay where a row stands twice. Raises UserError as `load_rows` does.
+    They come first, so that of duplicates they are the ones that stay. Raises UserError as `load_rows` does.
     """
     extra = load_rows(settings.EXTRA_DATA, "EXTRA_DATA (--extra-data)") if settings.EXTRA_DATA else []
     rows = load_rows(settings.DATA_PATH, "DATA_PATH (--data-path)")
@@ -50,10 +57,10 @@ def load_training_rows(settings: Settings) -> list[Example]:
 
 
 def load_samples(settings: Settings) -> list[Example]:
-    """The rows to answer: QUESTION with CONTEXT, or else those of TEST_DATA, with their answers where known.
+    """The rows to answer: QUESTION with CONTEXT, or those of TEST_DATA, with their answers where known.
 
-    Raises UserError as `load_rows` does, for a CONTEXT that names a .sql file which cannot be read, and if EVALUATE
-    asks for what no row has: the answer.
+    Raises UserError as `load_rows` does, for a CONTEXT whose .sql file cannot be read, and for EVALUATE if no row has
+    an answer.
     """
     if not settings.QUESTION:
         rows = load_rows(settings.TEST_DATA, "TEST_DATA (--test-data)", ("question", "context"))
@@ -67,13 +74,13 @@ def load_samples(settings: Settings) -> list[Example]:
     if context.lower().endswith(".sql"):
         where = f"CONTEXT (--context) ({context})"
         if not is_file(context, where):
-            raise UserError(f"{where}: no such file; name a .sql file that is there, or give CREATE TABLE text")
+            raise UserError(f"{where}: no such file; name an existing .sql file, or give CREATE TABLE text")
         context = read_text(Path(context), where)
     return [{"question": settings.QUESTION, "context": context}]
 
 
 def write_rows(path: Path, rows: list[dict]) -> None:
-    """One JSON object a line, in UTF-8; whole, or the file stays as it was."""
+    """Writes one JSON object per line, in UTF-8; the file is written whole, or stays as it was."""
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     replace_file(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
@@ -87,13 +94,12 @@ def data_hash(rows: list[Example]) -> str:
 
 
 def looks_like_hub_id(path: str) -> bool:
+    """Whether it can be a hub id such as owner/name, and not a path."""
     return path.count("/") <= 1 and not path.lower().endswith(SUFFIXES) and path[0] not in "./~\\"
 
 
 def check_row(record: object, number: int, columns: tuple[str, ...], where: str) -> Example:
-    """The columns of a record. Raises UserError, which tells the row's number, if one is not there or is no whole
-    text.
-    """
+    """The columns of a record. Raises UserError, with the row's number, if one is missing or not a text."""
     if not isinstance(record, dict):
         raise UserError(f"{where}: row {number} is a {type(record).__name__}, not an object with {', '.join(columns)}")
     check_columns(list(record), columns, f"{where}: row {number}")
@@ -101,19 +107,21 @@ def check_row(record: object, number: int, columns: tuple[str, ...], where: str)
         value = record[column]
         if not isinstance(value, str) or not value.strip():
             raise UserError(f"{where}: row {number}: {column} is {value!r}; it must be a text that is not empty")
-    kept = {column: record[column] for column in columns}
+    row = {column: record[column] for column in columns}
     if isinstance(record.get("answer"), str) and record["answer"].strip():
-        kept["answer"] = record["answer"]
-    for column, value in kept.items():
-        if re.search("[\ud800-\udfff]", value):  # JSON can spell it; no file, terminal or tokenizer takes it
+        row["answer"] = record["answer"]
+    for column, value in row.items():
+        if re.search("[\ud800-\udfff]", value):  # valid in JSON, but not in files, terminals or tokenizers
             raise UserError(
-                f"{where}: row {number}: {column} is {value!r}, which holds half of a surrogate pair; mend the text"
+                f"{where}: row {number}: {column} is {value!r}, which holds half of a surrogate pair; correct the text"
             )
-    return kept
+    return row
 
 
 def check_row_of_many(record: object, number: int, columns: tuple[str, ...], where: str) -> Example:
-    """The same for a row of several files, which is shown, since its number does not tell in which it is."""
+    """As `check_row` for a row of several files; the error shows the row, since its number does not say in which
+    file.
+    """
     try:
         return check_row(record, number, columns, where)
     except UserError as error:
@@ -121,4 +129,5 @@ def check_row_of_many(record: object, number: int, columns: tuple[str, ...], whe
 
 
 def shortened(record: object) -> str:
+    """The record as text of at most 300 characters."""
     return textwrap.shorten(repr(record), 300, placeholder=" …")

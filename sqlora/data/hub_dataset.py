@@ -1,4 +1,4 @@
-"""A folder of row files or a dataset on the hub, read by the library datasets."""
+"""Folders of row files, and datasets on the hub, read by the library datasets."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import contextlib
 import glob
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from sqlora.storage import download, hub
 from sqlora.system.errors import MENDABLE, UserError
 
-DESCRIPTIONS = ("README.md", ".huggingface.yaml")  # of a hub dataset: which files are its data
+DESCRIPTIONS = ("README.md", ".huggingface.yaml")  # files of a hub dataset that say which files are its data
 
 
 def read_dataset(name: str, where: str) -> Iterable[object]:
+    """The records of the train split of a folder or a hub dataset. Raises UserError, beginning with `where`."""
     with readable(where):
         builder = dataset_builder(name, where)
         _fetch_data_files(builder.config.data_files or {}, where)
@@ -22,9 +24,7 @@ def read_dataset(name: str, where: str) -> Iterable[object]:
 
 
 def dataset_builder(name: str, where: str):
-    """The reader of a folder or a hub dataset, in the library datasets; without the hub, of what stands in its
-    cache.
-    """
+    """The library's builder for a folder or a hub dataset; without the hub, for what is in its cache."""
     import datasets
     import huggingface_hub
 
@@ -42,7 +42,7 @@ def dataset_builder(name: str, where: str):
 
 
 def train_split(splits: dict, where: str):
-    """Raises UserError if there is none."""
+    """The train split. Raises UserError if there is none."""
     if "train" not in splits:
         raise UserError(
             f"{where}: it has no train split, only {', '.join(splits)}; save the split as .jsonl and name the file"
@@ -52,7 +52,7 @@ def train_split(splits: dict, where: str):
 
 @contextlib.contextmanager
 def readable(where: str) -> Iterator[None]:
-    """What datasets raises while it reads, as a UserError that begins with `where`."""
+    """Raises what datasets raises while it reads as a UserError that begins with `where`."""
     import datasets
     from huggingface_hub import utils as errors
 
@@ -70,27 +70,25 @@ def readable(where: str) -> Iterator[None]:
         raise
     except download.network_errors() as error:
         raise UserError(
-            f"{where}: it is not in the cache, and the hub is out of reach ({type(error).__name__}); {hub.WAYS_OUT}"
+            f"{where}: it is not in the cache, and the hub cannot be reached ({type(error).__name__}); {hub.WAYS_OUT}"
         ) from None
-    except Exception as error:  # of what kind ever: its readers' own errors come through, and are about the files
+    except Exception as error:  # errors of any type, which its readers raise about the files
         cause = error.__cause__ or error
         if getattr(cause, "errno", None) in MENDABLE:
             raise cause from None
         raise UserError(
-            f"{where}: datasets cannot read it: {type(cause).__name__}: {cause}; mend it (of a single .jsonl or .csv "
-            f"file, python -m sqlora.data FILE tells the line)"
+            f"{where}: datasets cannot read it: {type(cause).__name__}: {cause}; correct it (for a single .jsonl or "
+            f".csv file, python -m sqlora.data FILE reports the line)"
         ) from None
 
 
 def _fetch_data_files(data_files: dict[str, list[str]], where: str) -> None:
-    """The files of a hub dataset that datasets is about to read, into the cache in which it looks for them, and
-    checked.
-    """
+    """Downloads the files of a hub dataset that datasets is about to read into its cache, and checks them."""
     from huggingface_hub import HfFileSystem
 
     files: dict[tuple[str, str], list[str]] = {}
     for url in (url for urls in data_files.values() for url in urls if url.startswith("hf://datasets/")):
-        file = HfFileSystem().resolve_path(url)
+        file: Any = HfFileSystem().resolve_path(url)
         files.setdefault((file.repo_id, file.revision), []).append(glob.escape(file.path_in_repo))
     for (repo, revision), names in files.items():
         download.fetch(where, "dataset", repo, names, revision=revision)

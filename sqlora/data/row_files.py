@@ -1,4 +1,4 @@
-"""The records of one file of rows, whatever stands in it: read, or refused in a line that names the place."""
+"""The records of one file of rows: read, or refused with the line at fault, whatever the file holds."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def kind(path: str | Path) -> str:
 
 
 def read_text(file: Path, where: str) -> str:
-    """UTF-8, with or without a byte order mark; every line ends in a line feed. Raises UserError."""
+    """The text of a UTF-8 file, without a byte order mark, with line feeds as line ends. Raises UserError."""
     try:
         data = file.read_bytes()
     except OSError as error:
@@ -51,7 +51,7 @@ def read_text(file: Path, where: str) -> str:
 
 
 def read_records(file: Path, columns: tuple[str, ...], where: str) -> list[object]:
-    """What stands in a .json, .jsonl, .csv or .parquet file; of a parquet file only `columns` are read.
+    """The records of a .json, .jsonl, .csv or .parquet file; of a parquet file only `columns` are read.
 
     Raises UserError for a file that is malformed, lacks one of `columns` in its header, or has one of them twice.
     "answer" is read where it is there.
@@ -116,17 +116,17 @@ def _parse_line(line: str, where: str, number: int) -> object:
 
 def _malformed(error: Exception, where: str, line: int | None = None) -> UserError:
     """Of what JSON does not allow, is nested too deeply, has a key twice, or is a number of thousands of digits."""
-    place = where
+    location = where
     if line:
-        place += f": line {line + error.lineno - 1 if isinstance(error, json.JSONDecodeError) else line}"
-    return UserError(f"{place}: malformed JSON: {getattr(error, 'msg', error)}")
+        location += f": line {line + error.lineno - 1 if isinstance(error, json.JSONDecodeError) else line}"
+    return UserError(f"{location}: malformed JSON: {getattr(error, 'msg', error)}")
 
 
 def _without_double_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     record = dict(pairs)
     if len(record) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice in one object")
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} occurs twice in one object")
     return record
 
 

@@ -1,4 +1,4 @@
-"""Which rows train and which do not: the validation split, and what overlaps a test file."""
+"""The validation split, and the rows that overlap a test file."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from sqlora.system.errors import UserError
 Tie = tuple[str, ...]  # its kind, and what two rows must not share
 TABLE_OR_SQL = "table or SQL"
 COMMENT = re.compile(r"--|/\*|\{#")
-PLACEHOLDER = re.compile(r"table(_name)?(_?\d{1,3})?", re.IGNORECASE)  # names of tables that say nothing
+PLACEHOLDER = re.compile(r"table(_name)?(_?\d{1,3})?", re.IGNORECASE)  # table names without meaning
 
 
 def hold_out(rows: list[Example], settings: Settings) -> tuple[list[Example], dict[str, int]]:
-    """The rows that share no table, SQL or question with the file HOLDOUT, and how many others there are for each
-    reason.
+    """The rows that share no table, SQL or question with the file HOLDOUT, and the number of others for each reason.
 
     A row with several reasons counts for the first. Raises UserError as `load_rows` does, and if no row is left.
     """
@@ -38,26 +37,24 @@ def hold_out(rows: list[Example], settings: Settings) -> tuple[list[Example], di
 
 
 def tested_ties(settings: Settings) -> set[Tie]:
-    """What no training row may share with the file HOLDOUT: nothing, if there is none. Raises UserError as `load_rows`
-    does.
-    """
+    """What no training row may share with the file HOLDOUT; empty without one. Raises UserError as `load_rows` does."""
     if not settings.HOLDOUT:
         return set()
     tests = load_rows(settings.HOLDOUT, "HOLDOUT (--holdout)", ("question", "context"))
     return {tie for row in tests for tie in _all_ties(row)}
 
 
-def validation_ties(rows: list[Example], apart: str) -> set[Tie]:
-    """What no training row may share with validation `rows` that split_rows has kept `apart`."""
-    return {tie for row in rows for tie in (_ties(row) if apart == TABLE_OR_SQL else _ties(row)[-1:])}
+def validation_ties(rows: list[Example], separated_by: str) -> set[Tie]:
+    """What no training row may share with validation `rows` that split_rows has `separated_by` tables or SQL."""
+    return {tie for row in rows for tie in (_ties(row) if separated_by == TABLE_OR_SQL else _ties(row)[-1:])}
 
 
 class Reserved:
-    """Ties that no training row may have. Most rows have none, which their text tells without being parsed."""
+    """Ties that no training row may have. Most rows have none, which their text shows without parsing."""
 
     def __init__(self, ties: set[Tie]):
         self.ties = ties
-        # Names are whole in a context's text, but for quotes: their longest part is looked for.
+        # A name is unbroken in a context's text, except for quotes: its longest part is searched.
         self.words = {
             max((word for name in tie[1:] for word in re.findall(r"[a-z0-9_]+", name.lower())), key=len, default="")
             for tie in ties
@@ -87,26 +84,31 @@ def split_rows(rows: list[Example], validation_rows: int, seed: int) -> tuple[li
     """(training rows, validation rows, what they do not share), drawn by `seed`.
 
     Rows that share a table or their normalised SQL, or are linked by rows that do, form a group and stay together. A
-    table is known by its name, since a context may show only the columns that its query needs; placeholders such as
-    table_name_12, which stand for thousands of unrelated tables, by their columns. Groups are drawn as long as they fit
-    into `validation_rows`, and then the smallest that fills it. Those with a row of EXTRA_DATA always train, and the
-    largest too: common names tie most rows of a many-database set. Where the others have too few rows, as with one
-    database of the user's own, or are so large that training would lose a fifth of the data to them, as with two, no
-    more than the SQL is kept apart. Raises UserError if that is not possible either.
+    table is identified by its name, since a context may show only the columns that its query needs; a placeholder such
+    as table_name_12, which is the name of thousands of unrelated tables, by its columns. Groups are drawn while they
+    fit into `validation_rows`, and then the smallest that fills it. Groups with an EXTRA_DATA row always train, and so
+    does the largest group: common table names join most rows of a multi-database dataset into one. If the other groups
+    have too few rows, as with a single database, or are so large that training would lose a fifth of the data, as with
+    two, rows are separated only by their SQL. Raises UserError if that is not possible either.
     """
     most = max(2 * validation_rows, len(rows) // 5)
     drawn: list[tuple[set[int], str]] = []
-    for told, ties in ((TABLE_OR_SQL, _ties), ("SQL", lambda row: _ties(row)[-1:])):
+    kinds: tuple[tuple[str, Callable[[Example], list[Tie]]], ...] = (
+        (TABLE_OR_SQL, _ties),
+        ("SQL", lambda row: _ties(row)[-1:]),
+    )
+    for separated_by, ties in kinds:
         groups = _groups(rows, ties)
         groups.remove(max(groups, key=len))
         groups = [group for group in groups if not any("weight" in rows[i] for i in group)]
         if sum(map(len, groups)) >= validation_rows:
-            drawn.append((_draw(groups, validation_rows, seed), told))
+            drawn.append((_draw(groups, validation_rows, seed), separated_by))
             if len(drawn[-1][0]) <= most:
                 break
     if drawn:
-        held_out, told = min(drawn, key=lambda one: len(one[0]))
-        return [row for i, row in enumerate(rows) if i not in held_out], [rows[i] for i in sorted(held_out)], told
+        held_out, separated_by = min(drawn, key=lambda rows_and_kind: len(rows_and_kind[0]))
+        train = [row for i, row in enumerate(rows) if i not in held_out]
+        return train, [rows[i] for i in sorted(held_out)], separated_by
     raise UserError(
         f"VALIDATION_ROWS (--validation-rows) is {validation_rows}, and the data has {len(rows)} rows, of which "
         f"{sum(map(len, groups))} can be held out; lower it, or add rows"
@@ -120,12 +122,14 @@ def _draw(groups: list[list[int]], wanted: int, seed: int) -> set[int]:
         if len(held_out) + len(group) <= wanted:
             held_out.update(group)
     if len(held_out) < wanted:
-        held_out.update(min((group for group in groups if group[0] not in held_out), key=len))
+        held_out.update(
+            min((group for group in groups if group[0] not in held_out), key=lambda group: len(list(group)))
+        )
     return held_out
 
 
 def _groups(rows: list[Example], ties: Callable[[Example], list[Tie]]) -> list[list[int]]:
-    """The numbers of the rows, those that are linked by their ties together."""
+    """The indices of the rows, grouped by their ties, directly or through other rows."""
     parents = list(range(len(rows)))
 
     def root(i: int) -> int:
@@ -144,7 +148,7 @@ def _groups(rows: list[Example], ties: Callable[[Example], list[Tie]]) -> list[l
 
 
 def _ties(row: Example) -> list[Tie]:
-    """What a row must not share with rows of the other side: its tables, or else its context's text; and its SQL."""
+    """What a row must not share with the other split: its tables, or else its context's text, and last its SQL."""
     try:
         tables = parsing.parse_schema(row["context"]).tables
         ties: list[Tie] = [

@@ -1,6 +1,6 @@
-"""Lint: do the golds of a dataset run on their own schemas? What does not is counted, repaired or dropped.
+"""The data check: do the expected queries of a dataset run on their schemas? Others are counted, repaired or dropped.
 
-A gold that names a column which its context lacks teaches a model to invent columns.
+A gold that uses a column missing from its context teaches the model to invent columns.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sqlora.system.console import progress_bar
 from sqlora.system.errors import UserError, error_with_location
 from sqlora.system.process_pool import spread
 
-BROKEN = {  # golds that cannot be kept, by the kind of SqlError
+BROKEN = {  # golds that cannot be used, by the kind of SqlError
     "schema": "context cannot be read",
     "no such table": "table not in the context",
     "no such column": "column not in the context",
@@ -48,16 +48,16 @@ FINDINGS = (*dict.fromkeys(BROKEN.values()), DUPLICATE, TOO_LONG, MERGED, QUOTES
 DROPPED = {
     "off": set(),
     "warn": set(),
-    # What teaches to make up names. Other golds that fail here may be right in the dialect of their database.
+    # Golds that teach to invent names. Others that fail here may be right in their database's dialect.
     "drop": {BROKEN["no such table"], BROKEN["no such column"]},
     "fix": {*BROKEN.values(), DUPLICATE, TOO_LONG},
 }
 
 DEADLINE = 0.5  # seconds for a gold, on empty tables
-ROWS_PER_TASK = 1000  # pairs of context and gold that a process takes at a time
+ROWS_PER_TASK = 1000  # pairs of context and gold that a worker takes at a time
 TYPED_COMPARISONS = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Between, exp.In)
-# The parser takes most of the time, and SQLite alone tells whether a SELECT runs; but it takes an unknown "x" for a
-# string, and says nothing of a number that is compared with text.
+# Parsing takes most of the time, and SQLite says whether a SELECT runs; but it takes an unknown "x" for a string, and
+# does not report a number that is compared with text.
 NEEDS_PARSING = re.compile(
     r'\A(?!\s*(select|with)\b)|"|[=<>(,]\s{0,9}-?\.?\d|\d\s{0,9}[<>=]|\bbetween\b', re.IGNORECASE
 )
@@ -65,7 +65,7 @@ NEEDS_PARSING = re.compile(
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong with a row, {finding: why}, and its context and answer where they can be repaired."""
+    """What is wrong with a row, {finding: why}, and its repaired context and answer, if they can be repaired."""
 
     faults: dict[str, str] = field(default_factory=dict)
     context: str | None = None
@@ -78,7 +78,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Checked:
-    """The rows that are left, how many have each finding, how many were dropped for each, and how many repaired."""
+    """The remaining rows, the number with each finding, the number dropped for each, and the number repaired."""
 
     rows: list[Example]
     counts: dict[str, int]
@@ -86,30 +86,31 @@ class Checked:
     repaired: int = 0
 
     def __str__(self) -> str:
-        told = f"{sum(self.dropped.values()):,} rows dropped, {self.repaired:,} repaired"
-        return told + "".join(f"; {name}: {count:,}" for name, count in self.counts.items())
+        summary = f"{sum(self.dropped.values()):,} rows dropped, {self.repaired:,} repaired"
+        return summary + "".join(f"; {name}: {count:,}" for name, count in self.counts.items())
 
 
 def check_rows(rows: list[Example], settings: Settings) -> Checked:
-    """The rows as CHECK_DATA has them: all (off, warn), without golds that make up names (drop), or repaired (fix).
+    """The rows that CHECK_DATA keeps: all (off, warn), those whose golds invent no names (drop), or repaired ones
+    (fix).
 
-    What was found is kept in CHECKPOINT_DIR/.lint under the hash of the data. Raises UserError if no row is left.
+    The findings are cached in CHECKPOINT_DIR/.lint under the hash of the data. Raises UserError if no row is left.
     """
     if settings.CHECK_DATA == "off":
         return Checked(rows, {}, {})
     cache = Path(settings.CHECKPOINT_DIR, ".lint", f"{dataset.data_hash(rows)}-{_rules()}.json")
     try:
-        found = {row: Finding(*finding) for row, *finding in json.loads(cache.read_text(encoding="utf-8"))}
-        findings = [found.get(row, Finding()) for row in range(len(rows))]
-    except (OSError, ValueError, TypeError):  # not there yet, or damaged
+        cached = {row: Finding(*finding) for row, *finding in json.loads(cache.read_text(encoding="utf-8"))}
+        findings = [cached.get(row, Finding()) for row in range(len(rows))]
+    except (OSError, ValueError, TypeError):  # missing or damaged
         findings = inspect_rows(rows)
-        found = [(row, f.faults, f.context, f.answer) for row, f in enumerate(findings) if f.faults]
+        text = json.dumps([(row, f.faults, f.context, f.answer) for row, f in enumerate(findings) if f.faults])
         cache.parent.mkdir(parents=True, exist_ok=True)
-        atomic.replace_file(cache, lambda partial: partial.write_text(json.dumps(found), encoding="utf-8"))
+        atomic.replace_file(cache, lambda partial: partial.write_text(text, encoding="utf-8"))
     checked = apply_findings(rows, findings, settings.CHECK_DATA)
     if not checked.rows:
         raise UserError(
-            f"CHECK_DATA (--check-data) is {settings.CHECK_DATA!r}, and it dropped every row ({checked}); mend the "
+            f"CHECK_DATA (--check-data) is {settings.CHECK_DATA!r}, and it dropped every row ({checked}); correct the "
             f"data, or set CHECK_DATA to warn"
         )
     return checked
@@ -117,7 +118,9 @@ def check_rows(rows: list[Example], settings: Settings) -> Checked:
 
 def apply_findings(rows: list[Example], findings: list[Finding], mode: str) -> Checked:
     """Drops and repairs rows as `mode`, a value of CHECK_DATA, says."""
-    kept, dropped, repaired = [], Counter(), 0
+    kept: list[Example] = []
+    dropped: Counter[str] = Counter()
+    repaired = 0
     for row, finding in zip(rows, findings, strict=True):
         if reason := finding.fatal(mode):
             dropped[reason] += 1
@@ -131,9 +134,9 @@ def apply_findings(rows: list[Example], findings: list[Finding], mode: str) -> C
 
 
 def inspect_rows(rows: list[Example]) -> list[Finding]:
-    """One finding a row, from several processes where the rows are many.
+    """One finding per row, computed in several processes if there are many rows.
 
-    They are spawned, so a script that calls this must do so under `if __name__ == "__main__"`.
+    They are spawned, so a script must call this under `if __name__ == "__main__"`.
     """
     pairs = sorted({(row["context"], row["answer"]) for row in rows})
     chunks = [pairs[start : start + ROWS_PER_TASK] for start in range(0, len(pairs), ROWS_PER_TASK)]
@@ -144,11 +147,11 @@ def inspect_rows(rows: list[Example]) -> list[Finding]:
             for part in parts:
                 results += part
                 bar.update(task, completed=len(results))
-    found = dict(zip(pairs, results, strict=True))
+    by_pair = dict(zip(pairs, results, strict=True))
     seen: dict[tuple[str, ...], int] = {}
     findings = []
     for number, row in enumerate(rows, start=1):
-        finding = found[row["context"], row["answer"]]
+        finding = by_pair[row["context"], row["answer"]]
         # Once repaired, rows that differ in their quotes are the same.
         texts = (row["question"], finding.context or row["context"], finding.answer or row["answer"])
         first = seen.setdefault(tuple(" ".join(text.split()) for text in texts), number)
@@ -158,7 +161,7 @@ def inspect_rows(rows: list[Example]) -> list[Finding]:
 
 
 def inspect_few(rows: list[Example]) -> list[Finding]:
-    """One finding a row, in this process; whether rows stand twice is not looked at."""
+    """One finding per row, in this process, without looking for duplicates."""
     pairs = sorted({(row["context"], row["answer"]) for row in rows})
     found = dict(zip(pairs, _inspect_chunk(pairs), strict=True))
     return [found[row["context"], row["answer"]] for row in rows]

@@ -1,7 +1,7 @@
 """Data larger than memory: rows that are read while they are trained on, shuffled within a buffer.
 
 The library datasets reads and shuffles: the order of the files, up to ten of them at a time, and within SHUFFLE_BUFFER
-rows. The order hangs on the run's seed and the epoch alone, so a place in it is a number of rows.
+rows. The order depends only on the run's seed and the epoch, so a position in it is a number of rows.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import glob
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -28,9 +28,7 @@ READERS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parque
 ROWS_PER_READ = 256  # rows that are checked and tokenised at a time
 SHOWN = 3  # rows that cannot be used, as examples
 
-StreamPosition = tuple[
-    int, int, int
-]  # an epoch, the rows read in it before a chunk, and the rows that this chunk has given
+StreamPosition = tuple[int, int, int]  # an epoch, the rows read in it before a chunk, the rows yielded of that chunk
 
 
 class Source:
@@ -67,13 +65,13 @@ class Source:
         self.dataset = hub_dataset.train_split(splits, self.where).shuffle(settings.SEED, buffer_size=self.most)
 
     def records(self, epoch: int = 0) -> Iterator[object]:
-        """What is read in an epoch. Raises UserError."""
+        """The records of an epoch. Raises UserError."""
         self.dataset.set_epoch(epoch)
         with hub_dataset.readable(self.where):
             yield from self.dataset
 
     def first_rows(self) -> list[Example]:
-        """The first SHUFFLE_BUFFER rows, by which the others are judged. Raises UserError for one that lacks a text."""
+        """The first SHUFFLE_BUFFER rows, which are checked and split. Raises UserError for one that lacks a text."""
         records = enumerate(itertools.islice(self.records(), self.most), start=1)
         rows = [dataset.check_row_of_many(record, number, dataset.COLUMNS, self.where) for number, record in records]
         if not rows:
@@ -81,34 +79,31 @@ class Source:
         return rows
 
     def hash(self, rows: list[Example]) -> str:
-        """Sixteen hexadecimal digits over the first rows and each file: its hub commit and name, or its name, size and
-        ends.
-        """
+        """Sixteen hexadecimal digits over the first rows and each file: its hub commit and name, or as `files_hash`."""
         remote = [file for file in self.files if "://" in file]
         local = [Path(file) for file in self.files if "://" not in file]
         return hub.files_hash(local, f"{dataset.data_hash(rows)} {remote}".encode())
 
 
 class Stream(IterableDataset):
-    """Rows for training without an end, epoch after epoch: dicts of `input_ids`, `labels` and the `place` after the
-    row.
+    """Endless rows for training, epoch after epoch: dicts of `input_ids`, `labels` and `place`, the position after it.
 
-    What `lint` finds is dropped or repaired as CHECK_DATA says. Left out and counted are rows that lack a text, that
-    are longer than MAX_LENGTH, and that share with a row of `validation` what `apart` says they must not, or anything
-    with HOLDOUT.
+    Rows are dropped or repaired as CHECK_DATA says. Left out and counted are rows that lack a text, that are longer
+    than MAX_LENGTH, that share with a validation row what splits are `separated_by`, or anything with HOLDOUT.
     """
 
-    def __init__(self, source: Source, validation: list[Example], apart: str, tokenizer, settings: Settings):
+    def __init__(self, source: Source, validation: list[Example], separated_by: str, tokenizer, settings: Settings):
         self.source = source
         self.tokenizer = tokenizer
         self.settings = settings
-        self.reserved = split.Reserved(split.tested_ties(settings) | split.validation_ties(validation, apart))
-        self.place: StreamPosition = (0, 0, 0)
+        self.reserved = split.Reserved(split.tested_ties(settings) | split.validation_ties(validation, separated_by))
+        self.position: StreamPosition = (0, 0, 0)
         self.counts: Counter = Counter()
 
-    def go_on(self, place: StreamPosition) -> None:
-        """The next iteration begins where a run was."""
-        self.place = tuple(place)
+    def resume(self, position: Sequence[int]) -> None:
+        """Lets the next iteration begin at a position that a run has reached."""
+        epoch, read, given = position
+        self.position = (epoch, read, given)
 
     def loader(self, arguments, collate: Callable[[list[dict]], dict]) -> DataLoader:
         """Its batches on the device of a Trainer's `arguments`."""
@@ -131,8 +126,8 @@ class Stream(IterableDataset):
         )
 
     def __iter__(self) -> Iterator[dict]:
-        """Raises UserError if a whole epoch gives no row, or if the data cannot be read any more."""
-        epoch, read, given = self.place
+        """Raises UserError if a whole epoch yields no row, or if the data can no longer be read."""
+        epoch, read, given = self.position
         while True:
             whole, found = read == 0, False
             records = self.source.records(epoch)

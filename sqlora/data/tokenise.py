@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from sqlora.data.dataset import Example
 from sqlora.prompt import encoding
@@ -25,17 +25,20 @@ class Tokenised:
 
 @dataclass(frozen=True)
 class TokenisedSplits:
+    """The training rows and the validation rows as token ids."""
+
     train: Tokenised
     validation: Tokenised
 
-    def with_training(self, rows: Iterable[dict]) -> TokenisedSplits:
-        """The same validation rows, and other training rows: those of a stream."""
+    def with_training(self, rows: Any) -> TokenisedSplits:
+        """The same validation rows with other training rows, those of a stream."""
         return TokenisedSplits(Tokenised(rows, self.train.too_long), self.validation)
 
 
 def tokenise_splits(train: list[Example], validation: list[Example], tokenizer, settings: Settings) -> TokenisedSplits:
-    """Both splits, tokenised, a row of weight n standing n times in training. Raises UserError if no row is short
-    enough.
+    """Both splits as token ids, with n copies of a training row of weight n.
+
+    Raises UserError if all rows of a split are too long.
     """
     weighted = [row for row in train for _ in range(row.get("weight", 1))]
     splits = TokenisedSplits(

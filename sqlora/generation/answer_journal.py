@@ -1,4 +1,4 @@
-"""Answers kept on the disk as they are written, so that generate.py, cut off, goes on with those that are missing."""
+"""The answer journal: answers are stored as they are written, so that an interrupted generate.py can be resumed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sqlora.system import console, distributed
 from sqlora.system.errors import Interrupted, UserError
 
 FOLDER = ".answers"  # in CHECKPOINT_DIR
-# Settings that say what is answered. Others, such as the size of a batch, may change where a run goes on.
+# Settings that decide what is answered. Others, such as the batch size, may change when a run is resumed.
 DECIDING = (
     "LOW_BIT",
     "DTYPE",
@@ -32,50 +32,51 @@ DECIDING = (
 
 
 class Journal:
-    """`found` has the candidates of each asker, base or adapter, to each row. Within it an interrupt tells how to go
-    on.
+    """`written[variant, row]` are the candidates written so far, by base or adapter.
 
-    Each of several processes writes a file of its own, and reads those of all. `seconds` is the time to the last
-    answer.
+    As a context manager it turns Ctrl-C into a message that says how to resume. In a distributed run each process
+    writes its own file, and reads those of all. `seconds` is the time to the last answer.
     """
 
     def __init__(self, folder: Path, key: str, resume: bool = False):
-        """Takes up what is in `folder` under `key` if `resume` asks for it, and else sets it aside.
+        """Reads the answers under `key` in `folder` if `resume` is set, and otherwise moves them away.
 
-        Raises UserError if there is nothing to take up.
+        Raises UserError if there are none to resume with.
         """
         self.folder, self.key = folder, key
-        self.found: dict[tuple[str, int], list[Candidate]] = {}
+        self.written: dict[tuple[str, int], list[Candidate]] = {}
         self.seconds = 0.0
         rank, world = distributed.rank_and_world()
         files = sorted(folder.glob(f"{key}.*.jsonl")) if resume else []
         if resume and not files and distributed.is_main_process():
             raise UserError(
                 f"RESUME (--resume) is set, and {folder} has no answers of this model to these questions with these "
-                f"settings; begin without --resume"
+                f"settings; start without --resume"
             )
         for file in files:
             self._read(file)
-        self.before = len(self.found)
+        self.before = len(self.written)
         folder.mkdir(parents=True, exist_ok=True)
         if not resume:
             self._set_aside(rank, world)
         self.file = (folder / f"{key}.{rank}.jsonl").open("a", encoding="utf-8")
-        self.file.write("\n")  # the last line may be half written
+        self.file.write("\n")  # the last line may be incomplete
 
     def _set_aside(self, rank: int, world: int) -> None:
-        """Keeps what an earlier run wrote to this process's file; a process that is alone has the files of all."""
+        """Moves the answers of an earlier run away from this process's file, or from all files in a run of one
+        process.
+        """
         files = self.folder.glob(f"{self.key}.{'*' if world == 1 else rank}.jsonl")
         outputs.set_aside(
-            self.folder, [file for file in files if file.read_bytes().strip()], "answers that an earlier run kept"
+            self.folder, [file for file in files if file.read_bytes().strip()], "the answers of an earlier run"
         )
 
     def _read(self, file: Path) -> None:
         for line in file.read_bytes().split(b"\n"):  # not splitlines: a question or a query may hold U+2028
             try:
-                asker, row, written = json.loads(line)
-                self.found[asker, row] = [Candidate(sql, weight) for sql, weight in written]
-            except (ValueError, TypeError):  # cut off while it was written
+                variant, row, written = json.loads(line)
+                self.written[variant, row] = [Candidate(sql, weight) for sql, weight in written]
+            except (ValueError, TypeError):  # interrupted while it was written
                 continue
 
     def __enter__(self) -> Journal:
@@ -86,24 +87,24 @@ class Journal:
         self.file.close()
         if isinstance(error, KeyboardInterrupt):
             raise Interrupted(
-                getattr(error, "number", signal.SIGINT), console.resume_hint(f"after {len(self.found):,} answers")
+                getattr(error, "number", signal.SIGINT), console.resume_hint(f"after {len(self.written):,} answers")
             ) from error
 
-    def add(self, asker: str, row: int, written: list[Candidate]) -> None:
-        self.found[asker, row] = written
-        self.file.write(json.dumps([asker, row, written]) + "\n")
+    def add(self, variant: str, row: int, written: list[Candidate]) -> None:
+        self.written[variant, row] = written
+        self.file.write(json.dumps([variant, row, written]) + "\n")
         self.file.flush()
         self.seconds = time.perf_counter() - self.start
 
     def pace(self) -> str:
-        """How many answers this run wrote, and how fast."""
-        written = len(self.found) - self.before
+        """The number of answers that this run wrote, and the speed."""
+        written = len(self.written) - self.before
         return f"{written:,} in {self.seconds:.1f} s" + (
-            f", {written / self.seconds:.1f} a second" if self.seconds else ""
+            f", {written / self.seconds:.1f} per second" if self.seconds else ""
         )
 
     def remove(self) -> None:
-        """All is answered, and kept elsewhere. What other runs keep stays."""
+        """Removes the files when all answers are stored elsewhere. Those of other runs stay."""
         for file in self.folder.glob(f"{self.key}.*.jsonl"):
             file.unlink(missing_ok=True)
 

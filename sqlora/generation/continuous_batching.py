@@ -20,33 +20,35 @@ from sqlora.system.errors import UserError
 
 MOST_SLOTS = {"cpu": 64, "cuda": 512, "xpu": 512}  # beyond which a batch is hardly faster
 CACHE_SHARE = 0.8  # of the free memory that slots may take; the rest is for the passes that fill them
-ROOM_STEP, ROOM_STEP_ALONE = 64, 512  # places by which the room of slots grows, so that the next prompts find room too
-LEAST_ROOM = 8  # places beyond a prompt, since rows that are filled are padded
-# places are refilled once a part of them, one in so many, is free: a pass for one row costs as much as a step
-REFILL = 8
+ROOM_STEP, ROOM_STEP_ALONE = 64, 512  # tokens by which slots grow, so that the next prompts fit too
+LEAST_ROOM = 8  # tokens beyond a prompt, since prefilled rows are padded
+REFILL = 8  # refill once 1/REFILL of the slots are free: prefilling one row costs as much as a decode step
 COMPILE_FROM = 20_000  # answers; compiling takes as long as it saves on about as many
-WORTH = 8  # tokens that prompts must share for it to be worth a pass of its own
+WORTH = 8  # tokens that prompts must share for a separate forward pass to pay
 
 
 class BatchWriter:
-    """A model and what it needs to go on writing, kept from one call to the next. `eos`, or any of them, ends an
-    answer.
+    """Answers prompts by continuous batching; the cache and graphs are reused by the next call.
+
+    `eos` is the token that ends an answer, or several.
+
+        BatchWriter(model, settings, eos).write(prompts, lambda index, answers: print(index, answers))
     """
 
     def __init__(self, model, settings: Settings, eos: int | Collection[int]):
         self.model = model
         self.settings = settings
         ends = {eos} if isinstance(eos, int) else frozenset(eos)
-        self.way = (Beams if settings.NUM_BEAMS > 1 else Samples)(settings, ends)
-        self.most_slots = settings.GENERATION_BATCH_SIZE * self.way.width or MOST_SLOTS[model.device.type]
+        self.strategy = (Beams if settings.NUM_BEAMS > 1 else Samples)(settings, ends)
+        self.most_slots = settings.GENERATION_BATCH_SIZE * self.strategy.width or MOST_SLOTS[model.device.type]
         self.decoder: Decoder | None = None
-        self.compiled = settings.COMPILE == "off"  # or need not be
+        self.compiled = settings.COMPILE == "off"  # or will not be
 
     @torch.inference_mode()
     def write(self, prompts: list[list[int]], ended: Ended) -> None:
-        """Calls `ended` with a prompt's index and its answers, the likeliest first, as soon as they are written.
+        """Calls `ended` with a prompt's index and its answers, likeliest first, as soon as they are complete.
 
-        Raises UserError if the memory does not hold one row.
+        Raises UserError if not even one row fits into memory.
         """
         self.model.eval()
         shared = shared_length(prompts)
@@ -56,27 +58,27 @@ class BatchWriter:
         with slot_attention(self.model):
             if not self.compiled and (self.settings.COMPILE == "on" or self._compiling_pays(len(prompts))):
                 self.compiled = True
-                compile_layers(self.model, self.way.width)
+                compile_layers(self.model, self.strategy.width)
             while queue:
-                # One question at a time: the next ones find slots of the same room, and the graph of a step.
+                # For one question at a time: the next one finds slots of the same size, and the graph of a step.
                 room = self._room(prompts[queue[0]], beside, ROOM_STEP if len(prompts) > 1 else ROOM_STEP_ALONE)
                 groups = self._fitting(room)
-                # Where slots for the longest are too dear for all, it goes first with those that need nearly as much.
-                alike = (
+                # If slots for the longest prompt are too large for all, it is answered first, with similar ones.
+                similar = (
                     len(queue)
                     if groups >= min(len(queue), self._wanted())
                     else sum(self._room(prompts[i], beside) > room // 2 for i in queue)
                 )
-                band = deque(queue.popleft() for _ in range(alike))
+                band = deque(queue.popleft() for _ in range(similar))
                 while band:
                     groups = min(groups, len(band))
                     self._write(band, prompts, shared, groups, room, ended)
-                    groups = max(1, groups // 2)  # if there is a next time, memory ran out
+                    groups = max(1, groups // 2)  # there is a next time only if memory ran out
 
     def _write(
         self, band: deque[int], prompts: list[list[int]], shared: int, groups: int, room: int, ended: Ended
     ) -> None:
-        """Answers `band`; rows stay in it where the memory does not hold so many groups."""
+        """Answers `band`; if so many groups do not fit into memory, unanswered rows stay in it."""
         active: dict[int, tuple[int, SampledAnswers | BeamAnswers]] = {}
         try:
             decoder = self._decoder(groups, room)
@@ -84,8 +86,8 @@ class BatchWriter:
             while band or active:
                 free = [group for group in range(decoder.groups) if group not in active]
                 if band and (not active or len(free) * REFILL >= decoder.groups):
-                    taken = [(group, band[place]) for place, group in enumerate(free[: len(band)])]
-                    rows = [(i, self.way.begin(prompts[i])) for _, i in taken]
+                    taken = list(zip(free, band, strict=False))
+                    rows = [(i, self.strategy.begin(prompts[i])) for _, i in taken]
                     logits = decoder.fill([group for group, _ in taken], [prompts[i] for i, _ in rows])
                     for (group, _), row in zip(taken, rows, strict=True):
                         active[group] = row
@@ -106,24 +108,25 @@ class BatchWriter:
             return
         except torch.OutOfMemoryError:
             pass
-        # Not where the error is caught, since it holds on to what was computed.
-        self.decoder = decoder = None
+        # Not where the error is caught, since it references what was computed.
+        self.decoder = None
+        del decoder
         band.extendleft(sorted((i for i, _ in active.values()), key=lambda i: len(prompts[i])))
         if groups == 1:
             raise UserError(
-                f"a prompt of {len(prompts[band[0]])} tokens does not fit into the device's memory beside the model; "
+                f"a prompt of {len(prompts[band[0]])} tokens does not fit into the device's memory with the model; "
                 f"set LOW_BIT (--low-bit) to nf4, or shorten the context"
             )
         if self.model.device.type != "cpu":
             torch.accelerator.empty_cache()
-        self.most_slots = groups // 2 * self.way.width
+        self.most_slots = groups // 2 * self.strategy.width
         note(f"{groups} rows at a time did not fit into the memory; from here on at most {groups // 2}")
 
     def _choose(self, decoder: Decoder, active: dict, groups: list[int], logits: torch.Tensor, ended: Ended) -> None:
-        """Takes the next tokens of these groups, and lets those go that are done. `logits` [groups, 1 or width,
+        """Chooses the next tokens of these groups and frees finished ones. `logits`: [groups, 1 or width,
         vocabulary].
         """
-        self.way.choose(logits, [active[group][1] for group in groups])
+        self.strategy.choose(logits, [active[group][1] for group in groups])
         sources: dict[int, int] = {}
         for group in groups:
             number, row = active[group]
@@ -139,22 +142,21 @@ class BatchWriter:
         decoder.move(sources)
 
     def _compiling_pays(self, rows: int) -> bool:
-        return rows * self.way.width >= COMPILE_FROM and self.model.device.type != "cpu" and has_triton()
+        return rows * self.strategy.width >= COMPILE_FROM and self.model.device.type != "cpu" and has_triton()
 
     def _decoder(self, groups: int, room: int) -> Decoder:
-        old = self.decoder
-        if old is None or old.groups != groups or old.room < room:
-            self.decoder = old = None  # before the next takes memory
-            self.decoder = Decoder(self.model, groups, self.way.width, room)
+        if self.decoder is None or self.decoder.groups != groups or self.decoder.room < room:
+            self.decoder = None  # before the next one allocates memory
+            self.decoder = Decoder(self.model, groups, self.strategy.width, room)
         return self.decoder
 
     def _room(self, prompt: list[int], beside: int, step: int = ROOM_STEP) -> int:
-        """Places that a slot needs for a prompt, of which `beside` tokens stand beside the slots, and its answer."""
+        """Tokens that a slot needs for a prompt, of which `beside` are stored outside the slots, and its answer."""
         need = len(prompt) - beside + max(self.settings.MAX_NEW_TOKENS, LEAST_ROOM)
         return need + -need % step
 
     def _wanted(self) -> int:
-        return max(1, self.most_slots // self.way.width)
+        return max(1, self.most_slots // self.strategy.width)
 
     def _fitting(self, room: int) -> int:
         """Groups of slots of this room that the free memory holds, but no more than are wanted."""
@@ -164,19 +166,19 @@ class BatchWriter:
         free = available_memory(self.model.device.type)
         if self.decoder:  # which gives way to the next
             free += self.decoder.cache.bytes()
-        group = self.way.width * (
+        group = self.strategy.width * (
             slot_bytes(self.model.config, room, weight.device, weight.dtype) + 4 * weight.shape[0] * 4
         )
         return max(1, min(self._wanted(), int(CACHE_SHARE * free / group)))
 
 
 def shared_length(prompts: list[list[int]]) -> int:
-    """How many tokens all prompts begin with alike, at least one less than the shortest has; 0 where it is not worth
+    """The number of tokens that all prompts share, at least one less than the shortest has; 0 if it does not pay
     it.
     """
     if len(prompts) < 2:
         return 0
     first, last = min(prompts), max(prompts)  # in the order of a dictionary: what these two share, all between them do
-    alike = next((i for i, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
-    length = min(alike, min(map(len, prompts)) - 1)
+    equal = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    length = min(equal, min(map(len, prompts)) - 1)
     return length if length >= WORTH else 0

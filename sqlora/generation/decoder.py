@@ -1,10 +1,11 @@
-"""A model that writes many rows at once: prompts into slots, then a token for every slot at a time."""
+"""The step engine of continuous batching: prefill prompts into slots, then decode a token for every slot at a time."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import time
+from typing import Any
 
 import torch
 
@@ -14,48 +15,52 @@ from sqlora.model.merging import base_of
 from sqlora.system.console import note
 from sqlora.system.errors import one_line
 
-WINDOW_STEP = 64  # places by which the window grows that attention reads where it does not know the lengths
+WINDOW_STEP = 64  # tokens by which attention's window grows where the kernel does not read the lengths
 FILL_TOKENS = {"cpu": 2_048}  # most tokens of a pass that fills slots
 FILL_TOKENS_ELSEWHERE = 16_384
 WARM_UPS = 2  # of what is captured in a graph
 
 
 class Decoder:
-    """`groups` rows, each in `width` slots beside each other, that hold `room` tokens.
+    """Decodes `groups` rows, each in `width` adjacent slots of `room` tokens.
 
-    On CUDA and XPU a step is captured as a graph once and replayed after, since launching its kernels takes the CPU
-    longer than the device needs for them.
+    On CUDA and XPU a step is captured as a graph once and then replayed, since launching its kernels takes longer than
+    running them.
+
+        decoder.keep_prefix(prefix); logits = decoder.fill([0, 1], prompts); decoder.tokens = ...; decoder.step()
     """
 
     def __init__(self, model, groups: int, width: int, room: int):
         self.model = model
         self.base = base_of(model)
-        self.device, self.dtype = model.device, self.base.get_input_embeddings().weight.dtype
+        self.device: torch.device = model.device
+        self.dtype: torch.dtype = self.base.get_input_embeddings().weight.dtype
         self.width, self.room = width, room
         self.cache = SlotCache(self.base.config, groups * width, room, self.dtype, self.device)
-        self.tokens = [0] * groups * width  # that each slot is fed next
-        self.lengths = [0] * groups * width  # tokens in each slot; 0 for one that is free
-        self.starts = [0] * groups * width  # of them the prompt
+        self.tokens = [0] * groups * width  # the token that each slot is fed next
+        self.lengths = [0] * groups * width  # tokens in each slot; 0 if it is free
+        self.starts = [0] * groups * width  # tokens of its prompt
         self.prefix: list[int] = []
-        self.beside = 0  # tokens of the prefix that stand beside the slots
+        self.beside = 0  # tokens of the prefix that are stored outside the slots
         self.graphs_work = self.device.type != "cpu"
         self._renew()
 
     @property
     def groups(self) -> int:
+        """The number of rows that it decodes at a time."""
         return len(self.tokens) // self.width
 
     def _renew(self) -> None:
         slots = len(self.tokens)
         self.fed, self.places = (torch.zeros(slots, dtype=torch.int64, device=self.device) for _ in range(2))
-        self.graphs: dict[int | None, tuple[object, torch.Tensor]] = {}
+        self.graphs: dict[int | None, tuple[Any, torch.Tensor]] = {}
 
     @torch.inference_mode()
     def keep_prefix(self, ids: list[int]) -> None:
         """What all prompts begin with from now on."""
         if ids == self.prefix:
             return
-        self.prefix, self.beside = ids, len(ids) if self.cache.apart else 0
+        self.prefix, self.beside = ids, len(ids) if self.cache.prefix_apart else 0
         self.graphs = {}
         self.cache.forget_prefix()
         if ids:
@@ -109,7 +114,7 @@ class Decoder:
         self.fed.copy_(torch.tensor(self.tokens))
         self.places.copy_(torch.tensor(self.lengths))
         longest = max(self.lengths) + 1
-        window = None if self.cache.apart else min(self.room, longest + -longest % WINDOW_STEP)
+        window = None if self.cache.prefix_apart else min(self.room, longest + -longest % WINDOW_STEP)
         self.lengths = [length + 1 if length else 0 for length in self.lengths]
         if not self.graphs_work:
             return self._append(window)
@@ -120,8 +125,8 @@ class Decoder:
                 if isinstance(error, torch.OutOfMemoryError):
                     raise
                 note(
-                    f"steps are not captured as graphs, since that does not work here "
-                    f"({str(error).splitlines()[0][:200]})"
+                    f"decode steps are not captured as graphs, which does not work here "
+                    f"({str(error).splitlines()[0][:200]}): generation will be slower"
                 )
                 self.graphs_work = False
                 return self._append(window)
@@ -129,9 +134,9 @@ class Decoder:
         graph.replay()
         return logits
 
-    def _capture(self, window: int | None) -> tuple[object, torch.Tensor]:
-        """The graph of a step, and the tensor that its replay fills. The warm-ups write what the replay will write
-        again.
+    def _capture(self, window: int | None) -> tuple[Any, torch.Tensor]:
+        """The graph of a step, and the tensor that its replay fills. The replay writes again what the warm-ups
+        wrote.
         """
         module = torch.get_device_module(self.device.type)
         side = module.Stream()
@@ -151,7 +156,7 @@ class Decoder:
             input_ids=self.fed[:, None],
             lengths=self.places,
             position_ids=self.places[:, None] + self.beside,
-            reads_lengths=self.cache.apart,
+            reads_lengths=self.cache.prefix_apart,
         )
 
     def _logits(self, now: ForwardStep, **inputs) -> torch.Tensor:
@@ -162,9 +167,10 @@ class Decoder:
 
     @contextlib.contextmanager
     def _caches_given(self):
-        """Within it each layer of the model gets its own layer of the cache, and none has to look for it by number, for
-        which the
-        compiler would make each a program of its own."""
+        """Hands each decoder layer its own layer of the cache.
+
+        Indexing by layer number would make torch.compile specialise for every layer.
+        """
         layers = zip(self.base.get_decoder().layers, self.cache.layers, strict=True)
         hooks = [
             layer.register_forward_pre_hook(functools.partial(_give, own), with_kwargs=True) for layer, own in layers
@@ -191,7 +197,7 @@ class Decoder:
             hook.remove()
 
     def move(self, sources: dict[int, int]) -> None:
-        """Slots, the keys of `sources`, go on from where the slots that are its values are; they have the same
+        """Lets slots, the keys of `sources`, continue from the slots that are its values; they have the same
         prompt.
         """
         moved = {slot: source for slot, source in sources.items() if slot != source}
@@ -206,7 +212,7 @@ class Decoder:
             self.tokens[slot] = self.lengths[slot] = 0
 
     def keep_groups(self, groups: list[int]) -> None:
-        """Only these go on, numbered anew in this order; a step is the faster for it."""
+        """Keeps only these groups, renumbered in this order, which makes a step faster."""
         slots = [group * self.width + column for group in groups for column in range(self.width)]
         for part in (self.tokens, self.lengths, self.starts):
             part[:] = [part[slot] for slot in slots]
@@ -229,7 +235,7 @@ def compile_layers(model, width: int) -> None:
     try:
         for layer in layers:
             layer.forward = torch.compile(layer.forward, dynamic=True)
-        # Of sizes that no model has: the compiler takes two that are equal for one.
+        # Sizes that no model has: the compiler takes two equal sizes for one.
         trial = Decoder(model, 5, width, WINDOW_STEP)
         trial.graphs_work = False
         prefix = [1, 2, 3, 4, 5, 6, 7]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -19,19 +20,19 @@ from sqlora.system.console import note
 from sqlora.system.errors import one_line
 
 ATTENTION = "sqlora_slots"
-KERNEL_SINCE = (8, 0)  # compute capability of the first NVIDIA GPUs whose shared memory holds the tiles of slot_kernel
+KERNEL_SINCE = (8, 0)  # compute capability of the first NVIDIA GPUs whose shared memory holds the kernel's tiles
 KERNEL_HEAD_MOST = 128  # size of heads up to which they do
-TRIED = 16  # slots and places of a try: numbers for which the kernel is compiled as for larger ones
+TRIED = 16  # slots and tokens of a trial, for which the kernel is compiled as for larger numbers
 KEEP, FILL, APPEND = "keep", "fill", "append"
 
 
 @dataclass
 class ForwardStep:
-    """What a forward pass is for, the same for all layers.
+    """What a forward pass does with the cache, the same for all layers.
 
-    KEEP: its one row is the prefix. FILL: its rows follow the prefix, padded on the right, and row i goes to each of
-    `slots` [i], int64 [rows, copies]. APPEND: it has a token for each slot, which goes to place `lengths`, int64
-    [slots]; attention looks at places before `window` alone, or at all with None.
+    KEEP: its one row is the prefix. FILL: its rows follow the prefix, padded on the right, and row i is stored in each
+    of `slots` [i], int64 [rows, copies]. APPEND: it has a token for each slot, stored at position `lengths`, int64
+    [slots]; attention sees only positions before `window`, or all with None.
     """
 
     kind: str = KEEP
@@ -42,19 +43,20 @@ class ForwardStep:
 
 @dataclass
 class Layer:
-    """A decoder layer's `keys` and `values`, [slots, room, key heads, head size], and its prefix's, [1, key heads,
-    tokens, head
-    size]. It is that layer's past_key_values."""
+    """A decoder layer's part of the cache, its past_key_values.
+
+    `keys` and `values`: [slots, room, key heads, head size]; those of the prefix: [1, key heads, tokens, head size].
+    """
 
     keys: torch.Tensor
     values: torch.Tensor
-    every: torch.Tensor  # the slots' numbers
+    every: torch.Tensor  # the slots' indices
     now: ForwardStep
-    apart: bool  # the prefix stands beside the slots
+    prefix_apart: bool  # whether the prefix is stored once, outside the slots
     prefix: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def update(self, keys: torch.Tensor, values: torch.Tensor, *_):
-        """Takes what the layer computed, [rows, key heads, length, head size], and gives what its queries attend to."""
+        """Stores what the layer computed, [rows, key heads, length, head size]; returns what its queries attend to."""
         keys, values = keys.to(self.keys.dtype), values.to(self.values.dtype)
         if self.now.kind == KEEP:
             self.prefix = keys, values
@@ -62,31 +64,31 @@ class Layer:
         if self.now.kind == APPEND:
             self.keys[self.every, self.now.lengths] = keys[:, :, 0]
             self.values[self.every, self.now.lengths] = values[:, :, 0]
-            first = self.prefix if self.apart and self.prefix else (None, None)
+            first = self.prefix if self.prefix_apart and self.prefix else (None, None)
             keys, values = self.keys, self.values
             if self.now.window is not None:
                 keys, values = keys[:, : self.now.window], values[:, : self.now.window]
             return (keys, first[0]), (values, first[1])
         seen = keys, values
         if self.prefix:
-            seen = tuple(
-                torch.cat([first.expand(len(own), -1, -1, -1), own], dim=2)
-                for first, own in zip(self.prefix, (keys, values), strict=True)
-            )
-        kept = (keys, values) if self.apart else seen
+            prefix_keys, prefix_values = (states.expand(len(keys), -1, -1, -1) for states in self.prefix)
+            seen = torch.cat([prefix_keys, keys], dim=2), torch.cat([prefix_values, values], dim=2)
+        stored = (keys, values) if self.prefix_apart else seen
+        assert self.now.slots is not None
         for slots in self.now.slots.unbind(dim=1):
-            self.keys[slots, : kept[0].shape[2]] = kept[0].transpose(1, 2)
-            self.values[slots, : kept[1].shape[2]] = kept[1].transpose(1, 2)
+            self.keys[slots, : stored[0].shape[2]] = stored[0].transpose(1, 2)
+            self.values[slots, : stored[1].shape[2]] = stored[1].transpose(1, 2)
         return seen
 
 
 @dataclass
 class SlotCache:
-    """The layers' keys and values, for `slots` rows of at most `room` tokens, of a Llama-like model of configuration
-    `config`.
+    """A slotted KV cache: keys and values of all layers, for `slots` sequences of at most `room` tokens each.
+
+    `config` is the configuration of a Llama-like model.
     """
 
-    config: object
+    config: Any
     slots: int
     room: int
     dtype: torch.dtype
@@ -95,38 +97,40 @@ class SlotCache:
 
     def __post_init__(self) -> None:
         heads, size = shape_of_keys(self.config)
-        self.apart = reads_lengths(self.device, self.dtype, size)
+        self.prefix_apart = reads_lengths(self.device, self.dtype, size)
         dtype = cache_type(self.device, self.dtype)
         shape, every = (self.slots, self.room, heads, size), torch.arange(self.slots, device=self.device)
-        # Zeros, since what is not written yet is multiplied with a weight of zero.
+        # Zeros, since what is not stored yet is multiplied by zero.
         empty = [
             [torch.zeros(shape, dtype=dtype, device=self.device) for _ in range(2)]
             for _ in range(self.config.num_hidden_layers)
         ]
-        self.layers = [Layer(keys, values, every, self.now, self.apart) for keys, values in empty]
+        self.layers = [Layer(keys, values, every, self.now, self.prefix_apart) for keys, values in empty]
 
     def bytes(self) -> int:
+        """Bytes of all keys and values."""
         return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.layers)
 
     def forget_prefix(self) -> None:
+        """Removes the prefix."""
         for layer in self.layers:
             layer.prefix = None
 
     def move(self, targets: torch.Tensor, sources: torch.Tensor, start: int, end: int) -> None:
-        """Slots `targets` get what `sources` have from place `start` to `end`; both are int64 [moved]."""
+        """Copies positions `start` to `end` of the slots `sources` to the slots `targets`; both int64 [moved]."""
         for layer in self.layers:
             for states in (layer.keys, layer.values):
                 states[targets, start:end] = states[sources, start:end]
 
     def keep_slots(self, slots: torch.Tensor) -> None:
-        """Only these slots, int64 [kept], stay, numbered anew in this order."""
+        """Keeps only these slots, int64 [kept], renumbered in this order."""
         for layer in self.layers:
             layer.every = layer.every[: len(slots)]
             layer.keys, layer.values = layer.keys[slots], layer.values[slots]
 
 
 def shape_of_keys(config) -> tuple[int, int]:
-    """How many heads the keys of a Llama-like model have, and of what size."""
+    """The number of key heads of a Llama-like model, and their size."""
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     return heads, getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
@@ -145,7 +149,7 @@ def slot_bytes(config, room: int, device: torch.device, dtype: torch.dtype) -> i
 def reads_lengths(device: torch.device, dtype: torch.dtype, head_size: int) -> bool:
     """Whether attention over slots reads no more of each than its row's length: sqlora.slot_kernel on NVIDIA's GPUs.
 
-    Elsewhere all slots are read up to one window, and what is beyond a row is masked.
+    Elsewhere all slots are read up to one window, and what is beyond a row's length is masked.
     """
     if (
         device.type != "cuda"
@@ -187,8 +191,8 @@ def slot_attention(
     """Attention in the form that transformers calls.
 
     With `lengths`, int64 [slots], there is one query for each slot, [slots, heads, 1, size], and `key` and `value` are
-    each a slot layer's and its prefix's, or None; `reads_lengths` is what the function of that name gives. Without, it
-    is SDPA.
+    each a slot layer's and its prefix's, or None; `reads_lengths` is the result of the function of that name. Without,
+    it is SDPA.
     """
     dtype = query.dtype
     if lengths is None:
@@ -203,7 +207,7 @@ def slot_attention(
 
         first = (None, None) if first_key is None else (first_key[0], first_value[0])
         return attend_slots(query[:, :, 0], key, value, lengths, *first, scaling)[:, None], None
-    # Queries that share a head of keys stand where several queries of a row would: the keys need not be repeated.
+    # Queries that share a key head take the positions of several queries of a row, so that keys are not repeated.
     query = query.to(key.dtype).unflatten(1, (heads, -1))[:, :, :, 0]
     mask = torch.arange(window, device=key.device) <= lengths[:, None]
     output = torch.nn.functional.scaled_dot_product_attention(

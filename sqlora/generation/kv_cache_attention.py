@@ -130,7 +130,7 @@ def attend_slots(
         "num_warps": WARPS,
         "num_stages": STAGES,
     }
-    if first_keys is not None:
+    if first_keys is not None and first_values is not None:
         shared, sums = torch.empty_like(output), output.new_empty((slots, heads), dtype=torch.float32)
         rows, first = (
             max(1, SHARED_TILE // group),

@@ -1,4 +1,4 @@
-"""The best of several candidates: the query whose answers most of the others give too."""
+"""Self-consistency: the candidate whose result most other candidates agree with."""
 
 from __future__ import annotations
 
@@ -30,31 +30,30 @@ def choose_consistent(contexts: list[str], candidates: list[list[Candidate]]) ->
     failed = [found for found in votes if isinstance(found, str)]
     if failed:
         note(
-            f"voting failed for {len(failed):,} of {len(votes):,} questions, whose likeliest query is taken: "
+            f"voting failed for {len(failed):,} of {len(votes):,} questions, which get their likeliest query: "
             f"{failed[0]}"
         )
     return [
-        written[found if isinstance(found, int) else 0].sql for written, found in zip(candidates, votes, strict=True)
+        written[winner if isinstance(winner, int) else 0].sql for written, winner in zip(candidates, votes, strict=True)
     ]
 
 
 def _safe_vote(context: str, candidates: list[Candidate]) -> int | str | None:
     try:
         return vote(context, candidates)
-    except Exception as error:  # a fault of our own, or of a library's, costs one vote and not the run
+    except Exception as error:  # a bug, ours or a library's, costs one vote and not the run
         return error_with_location(error)
 
 
 def vote(context: str, candidates: list[Candidate]) -> int | None:
-    """The index of the candidate whose answers have most weight behind them, on synthetic databases made from all of
-    them.
+    """The index of the candidate whose results have most weight, on synthetic databases made from all candidates.
 
-    Those that do not parse or run are left out. Ties go to the earlier candidate. None if no candidate runs.
+    Candidates that do not parse or run are left out. Ties go to the earlier candidate. None if no candidate runs.
     Self-consistency (Wang et al. 2022, arXiv:2203.11171), by execution.
     """
-    weights: Counter = Counter()
+    weights: dict[str, float] = {}
     for sql, weight in candidates:
-        weights[sql] += weight
+        weights[sql] = weights.get(sql, 0.0) + weight
     queries, texts = {}, {}
     try:
         schema = parse_schema(context)
@@ -73,15 +72,15 @@ def vote(context: str, candidates: list[Candidate]) -> int | None:
         with Database(schema, rows) as database:
             for candidate in list(answers):
                 try:
-                    found = [tuple(map(_rounded, row)) for row in database.run(texts[candidate]).rows]
+                    result = [tuple(map(_rounded, row)) for row in database.run(texts[candidate]).rows]
                 except SqlError:
                     del answers[candidate]
                     continue
                 is_ordered = queries[candidate].args.get("order")
-                answers[candidate].append(tuple(found) if is_ordered else frozenset(Counter(found).items()))
-    votes: Counter = Counter()
-    for candidate, found in answers.items():
-        votes[tuple(found)] += weights[candidate]
+                answers[candidate].append(tuple(result) if is_ordered else frozenset(Counter(result).items()))
+    votes: dict[tuple, float] = {}
+    for candidate, results in answers.items():
+        votes[tuple(results)] = votes.get(tuple(results), 0.0) + weights[candidate]
     order = list(dict.fromkeys(sql for sql, _ in candidates if sql in answers))
     best = max(order, key=lambda sql: votes[tuple(answers[sql])], default=None)
     return None if best is None else [sql for sql, _ in candidates].index(best)

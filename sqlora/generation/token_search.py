@@ -1,4 +1,4 @@
-"""Which tokens come next: the likeliest one, samples, or beams; the answers of one row in the making."""
+"""Token search: greedy, sampling and beam search, and the unfinished answers of one row."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch.nn.utils.rnn import pad_sequence
 from sqlora.settings.settings import Settings
 
 Written = tuple[list[int], float]  # an answer's ids, without EOS, and its weight in a vote
-Beam = tuple[float, int, list[int]]  # the sum of its log-probabilities, the slot that it goes on from, its ids
+Beam = tuple[float, int, list[int]]  # the sum of its log-probabilities, the slot that it continues, its ids
 NONE = -1  # no token
-Ended = Callable[[int, list[Written]], None]  # is told a prompt's index and its answers, the likeliest first
+Ended = Callable[[int, list[Written]], None]  # is called with a prompt's index and its answers, likeliest first
 
 
 def penalised(scores: torch.Tensor, rows: list[SampledAnswers] | list[BeamAnswers], penalty: float) -> torch.Tensor:
@@ -38,7 +38,7 @@ def penalised(scores: torch.Tensor, rows: list[SampledAnswers] | list[BeamAnswer
 class Samples:
     """The likeliest tokens in the first of `width` answers to each row, tokens drawn at TEMPERATURE in the others.
 
-    What is drawn hangs on SEED and the row's prompt alone, whatever other rows are answered with it.
+    Samples depend only on SEED and the row's prompt, whatever other rows are answered with it.
     """
 
     def __init__(self, settings: Settings, eos: Collection[int]):
@@ -60,7 +60,8 @@ class Samples:
             for row, token in zip(rows, logits[:, 0].argmax(dim=-1).tolist(), strict=True):
                 row.take([token], [0.0])
             return
-        chances = torch.stack([row.chances[row.length] for row in rows]).to(logits.device, logits.dtype)
+        drawn_for = [row.chances[row.length] for row in rows if row.chances is not None]
+        chances = torch.stack(drawn_for).to(logits.device, logits.dtype)
         likelihoods = logits.log_softmax(dim=-1).expand(-1, self.width, -1)
         sums = (likelihoods[:, 1:] / self.temperature).softmax(dim=-1).cumsum(dim=-1)
         drawn = torch.searchsorted(sums, chances[:, :, None] * sums[:, :, -1:], right=True)[:, :, 0]
@@ -71,9 +72,9 @@ class Samples:
 
 
 class SampledAnswers:
-    """`width` answers to one row, each on its own."""
+    """`width` independent answers to one row."""
 
-    parents = None  # each slot goes on with its own answer
+    parents = None  # each slot continues its own answer
 
     def __init__(self, prompt: list[int], width: int, eos: Collection[int], most: int, chances: torch.Tensor | None):
         self.prompt = torch.tensor(prompt)
@@ -88,7 +89,7 @@ class SampledAnswers:
         return not any(self.going)
 
     def tokens(self) -> list[int]:
-        """What each slot is fed next."""
+        """The token that each slot is fed next."""
         return [answer[-1] if answer else 0 for answer in self.answers]
 
     def take(self, tokens: list[int], scores: list[float]) -> None:
@@ -102,7 +103,7 @@ class SampledAnswers:
             self.going[i] = token not in self.eos and self.length < self.most
 
     def written(self) -> list[Written]:
-        """The greedy answer, then the samples, the likeliest first. However likely, each is one vote."""
+        """The greedy answer, then the samples, likeliest first. However likely, each is one vote."""
         order = [0, *sorted(range(1, len(self.answers)), key=lambda i: -self.scores[i])]
         return [(self.answers[i], 1.0) for i in order]
 
@@ -123,22 +124,22 @@ class Beams:
         likelihoods = penalised(logits.log_softmax(dim=-1), rows, self.penalty)
         if logits.shape[1] > 1:
             likelihoods = likelihoods + torch.tensor([row.scores for row in rows], device=logits.device)[:, :, None]
-        # So many that enough are left where all of the best end, each by every EOS.
+        # Enough candidates even if each of the best ends with every EOS.
         vocabulary, flat = logits.shape[-1], likelihoods.flatten(1)
         scores, indices = flat.topk(min((1 + len(self.eos)) * self.width, flat.shape[1]))
-        for row, best, places in zip(rows, scores.tolist(), indices.tolist(), strict=True):
-            row.take([(score, *divmod(place, vocabulary)) for score, place in zip(best, places, strict=True)])
+        for row, best, flat_indices in zip(rows, scores.tolist(), indices.tolist(), strict=True):
+            row.take([(score, *divmod(index, vocabulary)) for score, index in zip(best, flat_indices, strict=True)])
 
 
 class BeamAnswers:
-    """The beams of one row, and the best answers that have ended, each with its score for each token, EOS counted."""
+    """The beams of one row, and its best finished answers, each with its score per token, EOS included."""
 
     def __init__(self, prompt: list[int], width: int, kept: int, eos: Collection[int], most: int):
         self.prompt = torch.tensor(prompt)
         self.width, self.kept, self.eos, self.most = width, kept, eos, most
         self.answers: list[list[int]] = [[] for _ in range(width)]
         self.scores = [0.0] * width
-        self.parents = list(range(width))  # the slot that each beam goes on from
+        self.parents = list(range(width))  # the slot that each beam continues
         self.ended: list[tuple[float, list[int], float]] = []  # score for each token, ids, sum
         self.length = 0
         self.done = False

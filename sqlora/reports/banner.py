@@ -1,4 +1,4 @@
-"""What the scripts tell of a run: its settings, rows and form before it, what it came to after."""
+"""What the scripts print about a run: its settings, rows and packing before it, its results after it."""
 
 from __future__ import annotations
 
@@ -69,7 +69,12 @@ def print_generation(settings: Settings, device: Device, rows: int) -> None:
 
 
 def print_rows(
-    read: int, checked: Checked, overlaps: dict[str, int], apart: str, splits: TokenisedSplits, settings: Settings
+    read: int,
+    checked: Checked,
+    overlaps: dict[str, int],
+    separated_by: str,
+    splits: TokenisedSplits,
+    settings: Settings,
 ) -> None:
     """How many rows there are, and what became of them."""
     train, validation = splits.train, splits.validation
@@ -77,7 +82,7 @@ def print_rows(
     print_facts(
         {
             "rows": f"{first}{read:,} read, {len(train.rows):,} for training, {len(validation.rows):,} for validation",
-            "validation": f"no {apart} of the training rows",
+            "validation": f"shares no {separated_by} with the training rows",
             "data check": "off" if settings.CHECK_DATA == "off" else f"{settings.CHECK_DATA}: {checked}",
             "rows dropped": f"{train.too_long + validation.too_long:,} longer than {settings.MAX_LENGTH} tokens",
         }
@@ -85,10 +90,10 @@ def print_rows(
     if settings.HOLDOUT:
         reasons = ", ".join(f"{count:,} with a {kind} of it" for kind, count in overlaps.items()) or "none overlaps"
         print_facts({"held out": f"{sum(overlaps.values()):,} rows for {settings.HOLDOUT}: {reasons}"})
-    if apart == "SQL":
+    if separated_by == "SQL":
         note(
-            "too many rows share their tables for a split by table, so validation rows ask of tables that are trained "
-            "on"
+            "most rows share tables, so the validation set could not be separated by table: it asks about tables seen "
+            "in training"
         )
 
 
@@ -130,7 +135,7 @@ def print_end(metrics: dict[str, float], status: str, folder: Path, curve: Path)
 
 
 def print_weights(quantisation: str) -> None:
-    """How the base's weights stand in memory."""
+    """Prints how the base's weights are stored in memory."""
     print_facts({"base weights": quantisation})
 
 

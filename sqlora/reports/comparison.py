@@ -1,7 +1,7 @@
-"""What a run shows to a person: the loss curve, and the answers in the terminal.
+"""The answers of base and adapter in the terminal, and evaluation.json.
 
-An answer is a dict of question, context, answer (the expected SQL), base and adapter (their SQL), each text, or None
-where it is not known. Beside it stand the verdicts on base and adapter; see evaluation.judge_answers.
+An answer is a dict of question, context, answer (the expected SQL), base and adapter (their SQL), each a text, or None
+where it is not known; its verdicts are those of judge.judge_answers.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ def format_comparison(found: dict) -> str:
 
 
 def print_card(judged: list[Judgement], console: Console) -> None:
-    """The shares of base and adapter beside each other."""
+    """Prints the shares of base and adapter side by side."""
     console.print(card({who: compute_metrics(verdicts) for who, verdicts in verdicts_by_variant(judged).items()}))
 
 
 def write_evaluation(path: Path, answers: list[AnsweredRow], judged: list[Judgement]) -> None:
-    """What evaluation.evaluation_report tells, as JSON."""
+    """Writes judge.evaluation_report as JSON."""
     text = json.dumps(evaluation_report(answers, judged), ensure_ascii=False)
     replace_file(path, lambda partial: partial.write_text(text + "\n", encoding="utf-8", errors="replace"))
 

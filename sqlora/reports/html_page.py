@@ -68,9 +68,9 @@ def write_page(
         for kind, (label, _) in PAGE_FILTERS.items()
         if executed or kind not in ("differs", "unscorable")
     ]
-    told = [f"<dt>{html.escape(name)}</dt><dd>{html.escape(str(fact))}</dd>" for name, fact in facts.items()]
+    listed = [f"<dt>{html.escape(name)}</dt><dd>{html.escape(str(fact))}</dd>" for name, fact in facts.items()]
     parts = {
-        "FACTS": "".join(told),
+        "FACTS": "".join(listed),
         "CURVE": picture,
         "CARD": _card(judged) if executed else "",
         "BUTTONS": "\n".join(buttons) if any(judged) else "",
@@ -79,7 +79,7 @@ def write_page(
     }
     template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
     # In one go: a question may spell a placeholder.
-    text = re.sub(r"{{(\w+)}}", lambda place: parts[place[1]], template)
+    text = re.sub(r"{{(\w+)}}", lambda name: parts[name[1]], template)
     replace_file(path, lambda partial: partial.write_text(text, encoding="utf-8", errors="replace"))
 
 
@@ -90,7 +90,7 @@ def _kinds(judgement: Judgement) -> list[str]:
 
 
 def _card(judged: list[Judgement]) -> str:
-    """The shares, and those that match by kind of query, of base and adapter beside each other."""
+    """The shares of base and adapter side by side, also of matches by kind of query."""
     found = {who: compute_metrics(verdicts) for who, verdicts in verdicts_by_variant(judged).items()}
     shares = {label: [one[key] for one in found.values()] for key, label in SHARES.items()}
     shares |= {f"match, {kind}": [one["by_kind"][kind] for one in found.values()] for kind in QUERY_KINDS}
@@ -121,22 +121,22 @@ def _mark(verdict: Verdict | None) -> str:
         return ""
     if verdict.is_right:
         return f'<b class="right">✓ {"as expected" if verdict.exact else "the same rows"}</b>'
-    told = {
+    words = {
         "mismatch": "✗ other rows" if verdict.executed else "✗ differs",
         "invalid": "✗ does not run",
         "timeout": "✗ takes too long",
         "unscorable": "not scorable",
         "error": "not scored",
     }
-    return f'<b class="{"" if verdict.is_right is None else "wrong"}">{told[verdict.verdict]}</b>'
+    return f'<b class="{"" if verdict.is_right is None else "wrong"}">{words[verdict.verdict]}</b>'
 
 
 def _reason(verdict: Verdict | None) -> str:
     """Why an answer is not right, and the database that shows it."""
     if verdict is None or not verdict.why:
         return ""
-    told = f'<p class="why">{html.escape(verdict.why)}</p>'
-    return told + _difference(verdict.difference) if verdict.difference else told
+    reason = f'<p class="why">{html.escape(verdict.why)}</p>'
+    return reason + _difference(verdict.difference) if verdict.difference else reason
 
 
 def _difference(difference: Difference) -> str:
@@ -149,7 +149,7 @@ def _difference(difference: Difference) -> str:
         for name, table in difference.database.items()
     )
     return (
-        f"<details><summary>A database that tells them apart</summary><div "
+        f"<details><summary>A database on which they differ</summary><div "
         f'class="wide">{results}{tables}</div></details>'
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sqlora.storage.atomic import replace_file
 
-BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#555555"  # of Okabe and Ito: apart for every kind of colour vision
+BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#555555"  # Okabe and Ito: distinct for every kind of colour vision
 
 
 def plot_loss_curve(metrics_path: Path, png_path: Path, title: str) -> None:

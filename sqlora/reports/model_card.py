@@ -17,7 +17,7 @@ PRIVATE = {"QUESTION", "CONTEXT", "QUESTIONS", "DATABASE", "TABLES", "OUTPUT", "
 def write_model_card(folder: Path, fingerprint: dict) -> None:
     """README.md for the adapter in `folder`, from its fingerprint (see adapter.py), of which any part may be missing.
 
-    Of a local path, the last part alone is told.
+    Of a local path only the last part is shown.
     """
     _, revision, on_hub, name = _base(fingerprint)
     order = (fingerprint.get("settings") or {}).get("PROMPT_ORDER", template.DEFAULT_ORDER)
@@ -75,7 +75,7 @@ def _base(fingerprint: dict) -> tuple[str | None, str | None, bool, str]:
     """The base model's id and revision, whether the hub has it, and the name to show."""
     base, settings = (fingerprint.get(key) or {} for key in ("base_model", "settings"))
     base_id, revision = base.get("id") or settings.get("BASE_MODEL"), base.get("revision")
-    name = re.sub(r"[^\w ./+@-]", "-", public_name(str(base_id or "unknown")))  # it stands in code and commands, too
+    name = re.sub(r"[^\w ./+@-]", "-", public_name(str(base_id or "unknown")))  # it is also part of code and commands
     return base_id, revision, _is_hub_id(base_id, revision), " ".join(name.split())
 
 

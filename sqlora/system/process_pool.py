@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
@@ -27,7 +27,7 @@ def spread(
     least: int = WORTH_A_POOL,
     chunk: int = CHUNK,
     lost: object = RAISE,
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """Yields what `function` returns for each call's arguments, in order, from `workers` processes; by default all
     cores.
 

@@ -109,7 +109,7 @@ class SavingTrainer(Trainer):
         self.unlogged = [tuple(one) for one in progress["unlogged"]]
         self.rows_seen, self.seconds_before = progress["rows_seen"], progress["seconds"]
         if isinstance(self.train_dataset, Stream):
-            self.train_dataset.go_on(progress["place"])
+            self.train_dataset.resume(progress["place"])
         # The same passes give the same rounding.
         self.most_tokens = self.settings.MAX_TOKENS_PER_PASS or progress["most_tokens"]
 

@@ -261,7 +261,7 @@ def test_an_interrupt_keeps_yesterdays_file_and_the_answers_so_far(many, tmp_pat
 
     def interrupted(self, *arguments):
         add(self, *arguments)
-        if len(self.found) == 12:
+        if len(self.written) == 12:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -150,7 +150,7 @@ def test_a_stream_goes_on_at_any_row(folder, make_stream, after):
     straight, _ = make_stream(folder, *flags)
     rows = list(itertools.islice(straight, after + 30))
     second, _ = make_stream(folder, *flags)
-    second.go_on(json.loads(json.dumps(rows[after - 1]["place"])))
+    second.resume(json.loads(json.dumps(rows[after - 1]["place"])))
     assert list(itertools.islice(second, 30)) == rows[after:]
     assert second.counts["read"] < 600, "what was passed over was checked again"
 

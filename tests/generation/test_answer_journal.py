@@ -34,11 +34,11 @@ def test_what_was_written_is_found(tmp_path):
     with file.open("a") as stream:
         stream.write('["base", 4, [["SELECT')  # a killed process's last line
     with Journal(tmp_path, "key", resume=True) as second:
-        assert second.found == first.found
+        assert second.written == first.written
         second.add("base", 5, [Candidate("SELECT 5")])
     assert second.pace().startswith("1 in ")  # of its own
     with Journal(tmp_path, "key", resume=True) as third:
-        assert third.found == first.found | {("base", 5): [Candidate("SELECT 5")]}
+        assert third.written == first.written | {("base", 5): [Candidate("SELECT 5")]}
     with pytest.raises(UserError, match="--resume.*no answers"):
         Journal(tmp_path, "other", resume=True)
 
@@ -49,12 +49,12 @@ def test_a_fresh_start_sets_aside_what_was_kept(tmp_path, capsys):
             first.add("base", number, [Candidate("SELECT 1")])
     assert "answers that an earlier run kept" in capsys.readouterr().out
     with Journal(tmp_path, "key") as third:
-        assert third.found == {}
+        assert third.written == {}
     aside = sorted((tmp_path / "earlier").rglob("key.0.jsonl"))
     assert [json.loads(file.read_text().strip())[1] for file in aside] == [0, 1]
     aside[0].rename(tmp_path / "key.0.jsonl")
     with Journal(tmp_path, "key", resume=True) as back:
-        assert list(back.found) == [("base", 0)]
+        assert list(back.written) == [("base", 0)]
     back.remove()
     assert len(list((tmp_path / "earlier").rglob("*.jsonl"))) == 1
 
@@ -66,7 +66,7 @@ def test_lines_end_where_they_end(tmp_path):
     with (tmp_path / "key.0.jsonl").open("ab") as stream:
         stream.write(b'["base", 1, [["caf\xe9", 1.0]]]\n')  # damaged
     with Journal(tmp_path, "key", resume=True) as again:
-        assert again.found == {("base", 0): [Candidate(odd)]}
+        assert again.written == {("base", 0): [Candidate(odd)]}
 
 
 def test_what_other_runs_keep_stays(tmp_path):

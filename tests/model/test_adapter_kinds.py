@@ -116,8 +116,8 @@ def test_the_base_answers_before_an_adapter_that_changes_it(
     folder, settings = make(lora(**LORA[name])), make_settings("--low-bit", "none")
     tokenizer = loading.load_tokenizer(base_models.find_base_model(str(qwen2_folder)))
     kept = SimpleNamespace(found={}, add=lambda who, place, written: kept.found.update({(who, place): written}))
-    put_on = functools.partial(adapter.load_adapter, folder=folder)
-    answers = answer_writer.answer_rows(load(), tokenizer, ROWS, settings, kept, put_on)
+    add_adapter = functools.partial(adapter.load_adapter, folder=folder)
+    answers = answer_writer.answer_rows(load(), tokenizer, ROWS, settings, kept, add_adapter)
     alone = answer_writer.SqlWriter(plain(), tokenizer, settings).write(ROWS)
     with_it = answer_writer.SqlWriter(peft.PeftModel.from_pretrained(plain(), folder), tokenizer, settings).write(ROWS)
     assert [row["base"] for row in answers] == alone
