@@ -71,7 +71,7 @@ def main(settings: Settings) -> None:
         stream = rows.stream(tokenizer, settings)
         splits = tokenised.with_training(stream) if stream else tokenised
         trainer = sql_trainer.SqlTrainer(model, settings, device, base, fingerprint, splits, packing)
-        with signals.graceful(console.note) as trainer.stop:
+        with signals.graceful(console.note) as trainer.stopping.stop:
             trainer.train(checkpoint)
 
             # 5. Save: the adapter with its card, and the loss curve.
@@ -93,7 +93,8 @@ def main(settings: Settings) -> None:
     if stream:
         console.print_facts({"stream": stream})
     if trainer.interrupted:
-        raise Interrupted(trainer.stopped_by, console.resume_hint(f"after step {trainer.state.global_step}"))
+        stopped_by = trainer.stopping.stopped_by
+        raise Interrupted(stopped_by, console.resume_hint(f"after step {trainer.state.global_step}"))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a Trainer writes of a run, and takes up again: checkpoints, of which the best stays, whole or not at all."""
+"""The checkpoints of a run: written whole or not at all, the best of them kept, and read again by --resume."""
 
 from __future__ import annotations
 
@@ -6,121 +6,112 @@ import json
 import math
 import shutil
 import tempfile
-import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from transformers.trainer import TRAINER_STATE_NAME
 
-from sqlora.data.streaming import Stream
 from sqlora.model import adapter
-from sqlora.model.transformers_compat import Trainer, rotate_checkpoints
+from sqlora.model.base_models import BaseModel
+from sqlora.model.transformers_compat import rotate_checkpoints
 from sqlora.storage import atomic, checkpoints
 from sqlora.system import distributed
 from sqlora.system.errors import UserError
 
-PROGRESS = "progress.json"  # in a checkpoint: what of the run's state Trainer does not keep
-# as Trainer calls the random numbers' state of its one process; those of others have their rank in it
-RNG = "rng_state.pth"
+PROGRESS = "progress.json"  # in a checkpoint: the state of the run that Trainer does not save
+RNG = "rng_state.pth"  # Trainer's file for the state of the random numbers; those of other ranks have it in their name
 
 
-class SavingTrainer(Trainer):
-    """The part of SqlTrainer (training.py) that writes and reads checkpoints. Of several processes the first writes."""
+class CheckpointWriter:
+    """Writes and reads the checkpoints of a Trainer; in a distributed run the main process writes.
 
-    def _determine_best_metric(self, metrics, trial) -> bool:
-        # An evaluation between two checkpoints cannot be the best that is kept, even if an interrupt adds a checkpoint
-        # there.
-        step = self.state.global_step
-        regular = step % self.args.save_steps == 0 or step >= self.state.max_steps
-        return regular and super()._determine_best_metric(metrics, trial)
+    `base` and `fingerprint` go into each sqlora.json; at most `limit` checkpoints are kept, the best among them.
+    """
 
-    def _load_best_model(self) -> None:
-        if not self.interrupted and distributed.is_main_process():  # an interrupted run's adapter is the one so far
-            super()._load_best_model()
+    def __init__(self, base: BaseModel, fingerprint: Mapping[str, object], limit: int) -> None:
+        self.base = base
+        self.fingerprint = fingerprint
+        self.limit = limit
 
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        adapter.write_adapter(
-            self.accelerator.unwrap_model(self.model), Path(output_dir or self.args.output_dir), self.base
-        )
+    def write_adapter(self, trainer, folder: Path) -> None:
+        """Writes the adapter's weights and configuration."""
+        adapter.write_adapter(trainer.accelerator.unwrap_model(trainer.model), folder, self.base)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
-        adapter.resume_adapter(self.accelerator.unwrap_model(self.model), Path(resume_from_checkpoint))
+    def read_adapter(self, trainer, folder: Path) -> None:
+        """Loads the weights of a checkpoint into the trainer's adapter."""
+        adapter.resume_adapter(trainer.accelerator.unwrap_model(trainer.model), folder)
 
-    def _save_checkpoint(self, model, trial) -> None:
-        start = time.perf_counter()
-        self.run_log.flush()
-        step = self.state.global_step
-        if not all(parameter.isfinite().all() for parameter in self.model.parameters() if parameter.requires_grad):
+    def save(self, trainer, progress: Callable[[], Mapping[str, object]], metrics: Callable[[], Mapping]) -> None:
+        """Writes a checkpoint of the trainer's step, with its `progress` and the `metrics` so far.
+
+        Raises UserError if a weight is not finite, or if the disk is full or the like.
+        """
+        step = trainer.state.global_step
+        if not all(parameter.isfinite().all() for parameter in trainer.model.parameters() if parameter.requires_grad):
             raise bad_loss("adapter's weight", math.nan, step)
-        folder = self._checkpoint(step)
-        if step == self.state.best_global_step:
-            self.state.best_model_checkpoint = str(folder)
+        folder = folder_of(trainer, step)
+        if step == trainer.state.best_global_step:
+            trainer.state.best_model_checkpoint = str(folder)
         with atomic.writing(folder):
-            states = self._gather_rng_states()
-        if distributed.is_main_process():
-            self._write_checkpoint(folder, states)
-        self.seconds_aside += time.perf_counter() - start
+            states = self._gather_rng_states(trainer)
+        if states is not None:
+            self._write(trainer, folder, states, progress, metrics)
 
-    def _write_checkpoint(self, folder: Path, rng_states: list[bytes]) -> None:
+    def load_rng_state(self, trainer, checkpoint: str | None, load: Callable[[str | None], None]) -> None:
+        """Restores this rank's random numbers; `load` is Trainer's function for the file of the main process."""
+        rank = distributed.rank_info().rank
+        if checkpoint is None or rank == 0:
+            load(checkpoint)
+        elif (own := Path(checkpoint, _rng_name(rank))).is_file():  # the run may have had fewer processes
+            with _scratch(trainer) as folder:
+                shutil.copy(own, Path(folder, RNG))
+                load(folder)
+
+    def _write(
+        self,
+        trainer,
+        folder: Path,
+        rng_states: list[bytes],
+        progress: Callable[[], Mapping[str, object]],
+        metrics: Callable[[], Mapping],
+    ) -> None:
         with atomic.new_folder(folder) as partial:
-            self.save_model(str(partial), _internal_call=True)
-            self._save_optimizer_and_scheduler(str(partial))
-            self._save_scaler(str(partial))
+            trainer.save_model(str(partial), _internal_call=True)
+            trainer._save_optimizer_and_scheduler(str(partial))
+            trainer._save_scaler(str(partial))
             for rank, state in enumerate(rng_states):
                 (partial / _rng_name(rank)).write_bytes(state)
-            self.state.save_to_json(str(partial / TRAINER_STATE_NAME))
-            progress = {
-                "unlogged": self.unlogged,
-                "rows_seen": self.rows_seen,
-                "seconds": self.run_log.seconds(),
-                "most_tokens": self.most_tokens,
-                "place": self.place,
-            }
-            (partial / PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
-            checkpoints.seal(partial, self.fingerprint, checkpoints.CHECKPOINT, self.run_log.metrics())
+            trainer.state.save_to_json(str(partial / TRAINER_STATE_NAME))
+            (partial / PROGRESS).write_text(json.dumps(progress()), encoding="utf-8")
+            checkpoints.seal(partial, self.fingerprint, checkpoints.CHECKPOINT, metrics())
         rotate_checkpoints(
             output_dir=str(folder.parent),
-            save_total_limit=self.settings.SAVE_TOTAL_LIMIT,
-            best_model_checkpoint=self.state.best_model_checkpoint,
+            save_total_limit=self.limit,
+            best_model_checkpoint=trainer.state.best_model_checkpoint,
             use_mtime=True,
         )
 
-    def _gather_rng_states(self) -> list[bytes] | None:
-        """The files in which Trainer keeps the state of the random numbers, one for each process; in the first
-        alone.
-        """
-        with self._scratch() as folder:
-            self._save_rng_state(folder)
+    def _gather_rng_states(self, trainer) -> list[bytes] | None:
+        """The files in which Trainer saves the random numbers, one per process; None in other than the main process."""
+        with _scratch(trainer) as folder:
+            trainer._save_rng_state(folder)
             return distributed.gather_bytes(Path(folder, RNG).read_bytes())
 
-    def _load_rng_state(self, checkpoint: str | None) -> None:
-        rank = distributed.rank_info().rank
-        if checkpoint is None or rank == 0:
-            super()._load_rng_state(checkpoint)
-        elif (own := Path(checkpoint, _rng_name(rank))).is_file():  # the run may have had fewer processes
-            with self._scratch() as folder:
-                shutil.copy(own, Path(folder, RNG))
-                super()._load_rng_state(folder)
 
-    def _scratch(self) -> tempfile.TemporaryDirectory:
-        """A folder for a moment, where the checkpoints go: the system's own for such may be full, or small."""
-        return tempfile.TemporaryDirectory(dir=self.args.output_dir, prefix=atomic.PARTIAL)
+def folder_of(trainer, step: int) -> Path:
+    """The folder of the checkpoint after `step`."""
+    return Path(trainer.args.output_dir) / f"{checkpoints.PREFIX}{step}"
 
-    def _take_up(self, progress: dict) -> None:
-        self.unlogged = [tuple(one) for one in progress["unlogged"]]
-        self.rows_seen, self.seconds_before = progress["rows_seen"], progress["seconds"]
-        if isinstance(self.train_dataset, Stream):
-            self.train_dataset.resume(progress["place"])
-        # The same passes give the same rounding.
-        self.most_tokens = self.settings.MAX_TOKENS_PER_PASS or progress["most_tokens"]
 
-    def _init_training_state(self, *arguments) -> tuple[int, int]:
-        places = super()._init_training_state(*arguments)
-        if self.state.best_global_step and (best := self._checkpoint(self.state.best_global_step)).is_dir():
-            self.state.best_model_checkpoint = str(best)  # wherever the run's folder was before
-        return places
+def read_progress(checkpoint: Path) -> dict[str, Any]:
+    """What `progress` was when the checkpoint was written."""
+    return json.loads((checkpoint / PROGRESS).read_text(encoding="utf-8"))
 
-    def _checkpoint(self, step: int) -> Path:
-        return Path(self.args.output_dir) / f"{checkpoints.PREFIX}{step}"
+
+def _scratch(trainer) -> tempfile.TemporaryDirectory[str]:
+    """A temporary folder next to the checkpoints: the system's own may be full, or small."""
+    return tempfile.TemporaryDirectory(dir=trainer.args.output_dir, prefix=atomic.PARTIAL)
 
 
 def _rng_name(rank: int) -> str:
@@ -128,7 +119,8 @@ def _rng_name(rank: int) -> str:
 
 
 def bad_loss(name: str, value: float, step: int) -> UserError:
+    """The error for a loss, or another number, that is not finite."""
     return UserError(
-        f"the {name} is {value} at step {step}; nothing of it was saved: lower LEARNING_RATE (--learning-rate), "
-        f"lengthen WARMUP_STEPS (--warmup-steps), or set DTYPE (--dtype) to float32"
+        f"the {name} is {value} at step {step}; it was not saved: lower LEARNING_RATE (--learning-rate), lengthen "
+        f"WARMUP_STEPS (--warmup-steps), or set DTYPE (--dtype) to float32"
     )

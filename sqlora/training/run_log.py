@@ -1,6 +1,4 @@
-"""What a run tells while it trains: a progress bar, a line for each logged step, and the same as JSON in
-metrics.jsonl.
-"""
+"""The log of a run: a progress bar, a line for each logged step, and the same as JSON in metrics.jsonl."""
 
 from __future__ import annotations
 
@@ -12,8 +10,8 @@ from transformers import TrainerCallback
 
 from sqlora.model.device import Device, peak_memory
 from sqlora.storage.atomic import replace_file, writing
-from sqlora.system import distributed, signals
-from sqlora.system.console import console, note, progress_bar
+from sqlora.system import distributed
+from sqlora.system.console import console, progress_bar
 
 
 class RunLog(TrainerCallback):
@@ -32,7 +30,7 @@ class RunLog(TrainerCallback):
         return self.last | self.entry
 
     def seconds(self) -> float:
-        """Spent so far in training itself, before an interrupt too."""
+        """Seconds spent in training itself, including those before an interrupt."""
         return time.perf_counter() - self.started - self.trainer.seconds_aside
 
     def on_train_begin(self, args, state, control, **_) -> None:
@@ -43,9 +41,9 @@ class RunLog(TrainerCallback):
         self.bar = self.progress.add_task("training", total=state.max_steps, completed=state.global_step)
         if not distributed.is_main_process():
             return
-        goes_on = state.global_step and self.path.is_file()  # a checkpoint may have been copied without it
-        lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] if goes_on else []
-        # What was logged after the checkpoint from which the run goes on is trained again.
+        resumes = state.global_step and self.path.is_file()  # a checkpoint may have been copied without it
+        lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] if resumes else []
+        # Steps that were logged after the checkpoint are trained again.
         kept = "".join(line + "\n" for line in lines if _step(line) <= state.global_step)
         replace_file(self.path, lambda partial: partial.write_text(kept, encoding="utf-8"))
 
@@ -54,16 +52,6 @@ class RunLog(TrainerCallback):
 
     def on_step_end(self, args, state, control, **_) -> None:
         self.progress.update(self.bar, completed=state.global_step)
-        signal = distributed.all_reduce_max(self.trainer.stop.signal)
-        if state.global_step >= state.max_steps:
-            control.should_log = control.should_evaluate = control.should_save = True
-        elif signal:
-            if not self.trainer.stop.signal:  # it came in another process
-                note(signals.announcement(signal))
-            self.trainer.stopped_by = signal
-            control.should_save = control.should_training_stop = True
-        if control.should_log or control.should_evaluate or control.should_save:
-            self.trainer.check_losses()
 
     def on_log(self, args, state, control, logs=None, **_) -> None:
         self.entry["step"] = state.global_step
@@ -86,7 +74,7 @@ class RunLog(TrainerCallback):
             self.last["best_eval_loss"] = state.best_metric
 
     def flush(self) -> None:
-        """Writes what was logged of the last step; before its checkpoint is written, which it must not be without."""
+        """Writes the entry of the last step; called before its checkpoint is written, which must not be without it."""
         if "loss" not in self.entry and "eval_loss" not in self.entry:
             return
         if distributed.is_main_process():
@@ -98,7 +86,7 @@ class RunLog(TrainerCallback):
 
 
 def _step(line: str) -> float:
-    """Of a line of metrics.jsonl; infinite for one that a killed run left half written."""
+    """The step of a line of metrics.jsonl; infinite for an incomplete line of a killed run."""
     try:
         return json.loads(line)["step"]
     except (ValueError, KeyError, TypeError):

@@ -159,7 +159,7 @@ def test_an_interrupted_run_ends_as_a_straight_one(folder, make_trainer, make_st
     class Interrupt(TrainerCallback):
         def on_step_begin(self, args, state, control, **_):
             if state.global_step == 2:
-                trainer.stop.signal = signal.SIGINT
+                trainer.stopping.stop.signal = signal.SIGINT
 
     weights = []
     for name, parts in (("straight", 1), ("broken", 2)):

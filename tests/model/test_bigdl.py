@@ -205,7 +205,7 @@ def test_accumulated_batches_train_as_one(tiny):
         trainer = make_trainer(tiny(*flags), rows=40)
         assert trainer.args.per_device_train_batch_size == 8
         inputs = trainer.collate(trainer.train_dataset[:8])
-        assert len(inputs["passes"]) == number
+        assert len(inputs["batches"]) == number
         loss = trainer.training_step(trainer.model, inputs)
         found.append(
             {"loss": loss}

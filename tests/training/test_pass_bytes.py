@@ -107,7 +107,7 @@ def test_few_rows_are_enough(make_settings):
 
 def test_a_pass_shrinks_where_other_processes_take_the_memory(make_trainer, monkeypatch):
     trainer = make_trainer()
-    room = trainer.room
+    room = trainer.budget
     room.a_pass = PassBytes(1e6, 1e5)
     assert room.shrunk(10_000) == 10_000
     monkeypatch.setattr(device, "free_memory", lambda kind: 1e8)  # 10,000 tokens need 1.001e9
@@ -119,7 +119,7 @@ def test_a_pass_shrinks_where_other_processes_take_the_memory(make_trainer, monk
 
 def test_a_run_goes_on_in_smaller_passes(make_trainer, monkeypatch, capsys):
     trainer = make_trainer("--max-steps", "2", "--warmup-steps", "0", "--eval-steps", "2", "--save-steps", "2")
-    trainer.room.a_pass = PassBytes(0.0, 1e5)
+    trainer.budget.a_pass = PassBytes(0.0, 1e5)
     monkeypatch.setattr(device, "free_memory", lambda kind: 8e7)
     trainer.train()
     assert "other processes have taken memory" in capsys.readouterr().out
