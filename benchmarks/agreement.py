@@ -38,7 +38,7 @@ def main() -> None:
         sizes = dict(SHAPES[arguments.shape])
         rope = {"rope_type": "default", "rope_theta": sizes.pop("rope_theta", 1e4)}
         torch.set_default_dtype(torch.bfloat16)
-        with torch.device(chosen.place):
+        with torch.device(chosen.torch_device):
             LlamaForCausalLM(LlamaConfig(**sizes, rope_parameters=rope)).save_pretrained(folder)
         torch.set_default_dtype(torch.float32)
         base = base_models.BaseModel(Path(folder), folder, None, "")

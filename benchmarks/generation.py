@@ -51,7 +51,7 @@ class Bench:
     def copy_rate(self) -> float:
         """Bytes/s, read and written."""
         size = 1 << 28 if self.device.type == "cpu" else 1 << 32
-        source = self.torch.empty(size, dtype=self.torch.uint8, device=self.device.place)
+        source = self.torch.empty(size, dtype=self.torch.uint8, device=self.device.torch_device)
         target = self.torch.empty_like(source)
         best = float("inf")
         for _ in range(4):

@@ -123,7 +123,7 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         config.save_pretrained(folder)
         base = BaseModel(Path(folder), "x", None, "")
-        with torch.device(device.place):
+        with torch.device(device.torch_device):
             torch.set_default_dtype(device.dtype)
             model = LlamaForCausalLM(config)
             torch.set_default_dtype(torch.float32)

@@ -50,7 +50,7 @@ def main() -> None:
 
     def step() -> None:
         for one in packed_batches.make_batches(rows, form.name, 10**9):
-            inputs = {key: tensor.to(chosen.place) for key, tensor in one.items()}
+            inputs = {key: tensor.to(chosen.torch_device) for key, tensor in one.items()}
             with torch.autocast(chosen.type, dtype=chosen.dtype):
                 loss = packed_loss.loss_sum(model, inputs, model.get_base_model())
             (loss / packed_batches.count_targets(rows)).backward()

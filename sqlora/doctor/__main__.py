@@ -51,7 +51,7 @@ def examine(settings: Settings) -> Iterator[CheckResult]:
         yield failed_check("chosen device", error)
         return
     dtype = str(chosen.dtype).removeprefix("torch.")
-    yield CheckResult("chosen device", OK, f"{chosen.place} ({chosen.reason}), {dtype} ({chosen.dtype_reason})")
+    yield CheckResult("chosen device", OK, f"{chosen.torch_device} ({chosen.reason}), {dtype} ({chosen.dtype_reason})")
     yield from examine_numbers(chosen, settings)
 
     with tempfile.TemporaryDirectory() as scratch:

@@ -66,7 +66,7 @@ def matrix_products(device: Device, shapes: tuple[tuple[int, int, int], ...]) ->
         errors = {}
         for rows, inputs, outputs in shapes:
             tensors = random_tensors(device.dtype, (rows, inputs), (outputs, inputs), (outputs,))
-            got = torch.nn.functional.linear(*(tensor.to(device.place) for tensor in tensors))
+            got = torch.nn.functional.linear(*(tensor.to(device.torch_device) for tensor in tensors))
             want = torch.nn.functional.linear(*(tensor.double() for tensor in tensors))
             errors[f"{rows} x {inputs} x {outputs}"] = error_of(got, want, device.dtype, inputs)
         return errors
@@ -87,10 +87,10 @@ def attention(device: Device, masked: bool, head_sizes: tuple[int, ...]) -> Chec
         for size in head_sizes:
             *inputs, gradient = random_tensors(device.dtype, *[(1, 2, len(ends), size)] * 4)
             here = [on_device(tensor, device) for tensor in inputs]
-            keywords = {"attn_mask": mask.to(device.place)} if masked else {"is_causal": True}
+            keywords = {"attn_mask": mask.to(device.torch_device)} if masked else {"is_causal": True}
             got = torch.nn.functional.scaled_dot_product_attention(*here, **keywords)
             kernels[size] = kernel_of(got)
-            got.backward(gradient.to(device.place))
+            got.backward(gradient.to(device.torch_device))
             there = [tensor.double().requires_grad_() for tensor in inputs]
             want = attention_by_definition(*there, mask)
             want.backward(gradient.double())
@@ -123,7 +123,7 @@ def slot_attention(device: Device) -> CheckResult:
     """
     from sqlora.generation import kv_cache  # which BACKEND bigdl's transformers cannot
 
-    place, rows, ways = torch.device(device.place), len(SLOT_LENGTHS), set()
+    place, rows, ways = torch.device(device.torch_device), len(SLOT_LENGTHS), set()
     lengths, places = torch.tensor(SLOT_LENGTHS), torch.arange(-SLOT_PREFIX, max(SLOT_LENGTHS) + 1)
 
     def measure() -> dict[str, Error]:
@@ -204,7 +204,7 @@ def four_bit_product(device: Device, low_bit: str) -> CheckResult:
         for rows in (1, 8, 40):
             (x,) = random_tensors(device.dtype, (rows, INPUTS))
             with torch.no_grad():
-                got = layer.eval()(x.to(device.place))
+                got = layer.eval()(x.to(device.torch_device))
             errors["one row" if rows == 1 else f"{rows} rows"] = error_of(
                 got, x.double() @ weight.T, device.dtype, INPUTS
             )
@@ -229,11 +229,11 @@ def gradient_after_evaluation(device: Device, low_bit: str) -> CheckResult:
             here = on_device(x, device)
             output = layer.train()(here)
             if output.requires_grad:
-                output.backward(gradient.to(device.place))
+                output.backward(gradient.to(device.torch_device))
             got = torch.zeros_like(x) if here.grad is None else here.grad
             errors[when] = error_of(got, gradient.double() @ weight, device.dtype, OUTPUTS)
             with torch.no_grad():
-                layer.eval()(x.to(device.place))
+                layer.eval()(x.to(device.torch_device))
         return errors
 
     name = f"4-bit gradient, {dtype_name(device.dtype)}"
@@ -253,7 +253,7 @@ def four_bit_layer(device: Device, low_bit: str) -> tuple[torch.nn.Module, torch
     with torch.random.fork_rng(devices=[]):  # a new layer draws weights
         layer = Linear4bit(INPUTS, OUTPUTS, bias=False, compute_dtype=device.dtype, quant_type=low_bit)
     layer.weight = Params4bit(weight, requires_grad=False, quant_type=low_bit, module=layer)
-    return layer.to(device.place), weight
+    return layer.to(device.torch_device), weight
 
 
 def _weight_back(layer: torch.nn.Module) -> torch.Tensor:
@@ -275,7 +275,7 @@ def packed_pass(device: Device, form: plan.PackingPlan) -> CheckResult:
         nonlocal used
         model = _small_llama(device.dtype)
         exact = copy.deepcopy(model).double()
-        model.to(device.place)
+        model.to(device.torch_device)
         used = plan.prepare_model(model, form, device)
         got = _loss_and_gradient(model, used.name, device)
         want = _loss_and_gradient(exact, "off", replace(device, type="cpu", dtype=torch.float64))
@@ -321,7 +321,7 @@ def _small_llama(dtype: torch.dtype) -> torch.nn.Module:
 
 def _loss_and_gradient(model: torch.nn.Module, form: str, device: Device) -> tuple[torch.Tensor, torch.Tensor]:
     (inputs,) = packed_batches.make_batches(_branching_rows(), form, 10_000)
-    inputs = {name: tensor.to(device.place) for name, tensor in inputs.items()}
+    inputs = {name: tensor.to(device.torch_device) for name, tensor in inputs.items()}
     with torch.autocast(device.type, dtype=device.dtype, enabled=device.dtype in (torch.bfloat16, torch.float16)):
         loss = packed_loss.loss_sum(model, inputs, model.get_base_model())
     loss.backward()

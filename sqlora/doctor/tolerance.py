@@ -65,7 +65,7 @@ def random_tensors(dtype: torch.dtype, *shapes: tuple[int, ...]) -> list[torch.T
 
 def on_device(tensor: torch.Tensor, device: Device) -> torch.Tensor:
     """The tensor on the device, to take a gradient."""
-    return tensor.detach().to(device.place).requires_grad_()
+    return tensor.detach().to(device.torch_device).requires_grad_()
 
 
 def dtype_name(dtype: torch.dtype) -> str:

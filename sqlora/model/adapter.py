@@ -1,4 +1,4 @@
-"""Adapters on disk: written, found, and checked against the base, the prompt and the tokenizer they belong to."""
+"""Adapters on disk: written, found, loaded, and checked against their base model, prompt and tokenizer."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ LIBRARIES = (
 
 
 def make_fingerprint(base: BaseModel, tokenizer, settings: Settings, data: dict[str, object]) -> dict[str, object]:
-    """What an adapter belongs to and came from. `data` has the training data's id, hash and number of rows."""
+    """What identifies an adapter and its origin. `data` has the training data's id, hash and number of rows."""
     return {
         "base_model": {"id": base.id, "revision": base.revision, "content": base.content},
         "prompt": template.prompt_hash(settings.PROMPT_ORDER),
         "tokenizer": tokenizer_hash(tokenizer),
-        "quantisation": settings.LOW_BIT,  # and once the base is loaded, what is in memory: see quantised.in_memory
+        "quantisation": settings.LOW_BIT,  # replaced by quantised.in_memory once the base is loaded
         "settings": settings.as_dict(),
         "versions": {name: importlib.metadata.version(name) for name in LIBRARIES if _is_installed(name)},
         "data": data,
@@ -68,18 +68,19 @@ def tokenizer_hash(tokenizer) -> str:
 
 
 def write_adapter(model: PeftModel, folder: Path, base: BaseModel) -> None:
-    """The adapter's weights and configuration, without a fingerprint, into `folder`."""
-    # PEFT's own search of the hub for a changed vocabulary is not needed: the embeddings are never trained.
+    """Writes the adapter's weights and configuration, without a fingerprint, to `folder`."""
+    # PEFT need not search the hub for a changed vocabulary: the embeddings are never trained.
     model.peft_config["default"].base_model_name_or_path = base.id
-    model.save_pretrained(folder, save_embedding_layers=False, safe_serialization=True)
-    (folder / "README.md").unlink()  # a template of PEFT's; model_card.py writes the card
+    model.save_pretrained(str(folder), save_embedding_layers=False, safe_serialization=True)
+    (folder / "README.md").unlink()  # PEFT's template; model_card.py writes the card
 
 
 def find_adapter(settings: Settings) -> Path | None:
-    """The folder that LORA_CHECKPOINT names; for "latest" the newest whole one of the run's checkpoints and the
-    finished adapter, or None if there is none yet. Raises UserError if the named folder is no adapter, or MODEL asks
-    for one in
-    vain."""
+    """The folder that LORA_CHECKPOINT names; "latest" is the newest whole checkpoint or finished adapter.
+
+    None if there is none yet. Raises UserError if the named folder is not an adapter, or if MODEL is adapter and there
+    is none.
+    """
     if settings.LORA_CHECKPOINT != "latest":
         folder = Path(settings.LORA_CHECKPOINT)
         if not (folder / WEIGHTS).is_file():
@@ -101,10 +102,10 @@ def find_adapter(settings: Settings) -> Path | None:
 
 
 def check_adapter(folder: Path, base: BaseModel, tokenizer, order: str) -> dict | None:
-    """The adapter's fingerprint, or None for an adapter of another make, which has none to check.
+    """The adapter's fingerprint, or None for an adapter of other software, which has none.
 
-    `order` is PROMPT_ORDER. Raises UserError if the adapter belongs to another base, prompt or tokenizer, naming the
-    difference, is damaged, or of a kind that is not run here.
+    `order` is PROMPT_ORDER. Raises UserError if the adapter belongs to another base, prompt or tokenizer, with the
+    difference, is damaged, or of a kind that SQLoRA does not run.
     """
     adapter_kinds.read_kind(folder)
     if not (folder / FINGERPRINT).exists():
@@ -114,8 +115,8 @@ def check_adapter(folder: Path, base: BaseModel, tokenizer, order: str) -> dict 
     for name in (WEIGHTS, CONFIGURATION):
         if described.get(name) != file_hash(folder / name):
             raise UserError(
-                f"{folder}: {name} is not the one that {FINGERPRINT} describes; the adapter is damaged or half "
-                f"replaced: name another --lora-checkpoint, or train again"
+                f"{folder}: {name} does not match {FINGERPRINT}; the adapter is damaged or partly replaced: name "
+                f"another --lora-checkpoint, or train again"
             )
     trained, here = fingerprint["base_model"], {"id": base.id, "revision": base.revision, "content": base.content}
     if trained.get("content") != base.content:
@@ -139,31 +140,30 @@ def check_adapter(folder: Path, base: BaseModel, tokenizer, order: str) -> dict 
 
 
 def load_adapter(model, folder: Path) -> PeftModel:
-    """The base with the adapter of `folder`, from safetensors alone.
+    """The base with the adapter of `folder`, read from safetensors only.
 
-    Raises UserError for a kind that is not run here (adapter_kinds.py), and if it does not fit the base, in whole or in
-    part.
+    Raises UserError for a kind that SQLoRA does not run (adapter_kinds.py), and if any part does not fit the base.
     """
     kind = adapter_kinds.read_kind(folder)
     adapter_kinds.check_quantised(kind, quantised.in_memory(model) != quantised.NONE)
     adapter_kinds.check_patterns(kind, [name for name, _ in (*model.named_modules(), *model.named_parameters())])
     with torch.random.fork_rng(devices=[]), _loading(folder):
-        torch.manual_seed(0)  # PiSSA may draw numbers to take the base's weights apart: each time the same
+        torch.manual_seed(0)  # PiSSA may decompose the base's weights with random numbers: the same every time
         wrapped = loading.load_adapter(model, folder)
     _fill(wrapped, folder, trainable=False)
     return wrapped
 
 
 def changes_base(folder: Path) -> bool:
-    """Whether the base is another one while the adapter is on it, even switched off: then it has to answer before.
+    """Whether the adapter changes the base itself, even when switched off: then the base must answer first.
 
-    Raises UserError for a kind that is not run here.
+    Raises UserError for a kind that SQLoRA does not run.
     """
     return adapter_kinds.read_kind(folder).changes_base
 
 
 def resume_adapter(model: PeftModel, folder: Path) -> None:
-    """The weights of a checkpoint of the run's own adapter. Raises UserError if they are of another one."""
+    """Loads the weights of a checkpoint of the run's adapter. Raises UserError if they are another adapter's."""
     there = _comparable(adapter_kinds.read_kind(folder).config)
     here = _comparable(model.peft_config["default"].to_dict())
     if other := [
@@ -171,7 +171,7 @@ def resume_adapter(model: PeftModel, folder: Path) -> None:
     ]:
         raise UserError(
             f"{folder}: {CONFIGURATION} is not that of this run's adapter, whose {other[0]} is {here[other[0]]}, not "
-            f"{there[other[0]]}; delete it, and resume from the one before, or begin anew without --resume"
+            f"{there[other[0]]}; delete it, and resume from the previous one, or start anew without --resume"
         )
     _fill(model, folder, trainable=True)
 
@@ -181,15 +181,13 @@ def _comparable(config: dict) -> dict:
 
 
 def _fill(model: PeftModel, folder: Path, trainable: bool) -> None:
-    """Reads the adapter's weights, of which PEFT passes over those that do not fit; here a UserError counts and names
-    them.
-    """
+    """Loads the adapter's weights. PEFT ignores those that do not fit; here a UserError counts and names them."""
     with _loading(folder):
         result = model.load_adapter(str(folder), "default", is_trainable=trainable)
     missing = [name for name in result.missing_keys if "default" in name.split(".")]
     for names, fault in (
-        (result.unexpected_keys, "have no place in this base"),
-        (missing, "are missing, which this base needs"),
+        (result.unexpected_keys, "do not exist in this base"),
+        (missing, "are missing, and this base needs them"),
     ):
         if names:
             raise _misfit(folder, names, fault)
@@ -209,7 +207,7 @@ def _misfit(folder: Path, names: list[str], fault: str) -> UserError:
 
 @contextlib.contextmanager
 def _loading(folder: Path) -> Iterator[None]:
-    """What PEFT raises within it, as a UserError: a configuration that is wrong makes it raise errors of any kind."""
+    """Raises PEFT's errors, which can be of any type for a wrong configuration, as UserError."""
     try:
         yield
     except torch.OutOfMemoryError:

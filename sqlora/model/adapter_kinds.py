@@ -1,9 +1,8 @@
-"""What an adapter of somebody else's may be: adapter_config.json read with care, and the kinds that are run as PEFT
-runs them.
+"""The kinds of adapters that SQLoRA runs as PEFT does, and the check of any adapter_config.json.
 
-A kind is run if each layer's change depends on its own token alone, for prompts share their prefixes here
-(batching.py), and if its weights are all in its file. tests/model/test_adapter_kinds.py compares each kind
-with PEFT's own loading on an untouched base.
+A kind is run if each layer's change depends only on its own token, since prompts share their prefixes in generation,
+and if all its weights are in its file. tests/model/test_adapter_kinds.py compares each kind with PEFT's own loading on
+an untouched base.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from peft import PEFT_TYPE_TO_CONFIG_MAPPING
+from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftType
 from safetensors import SafetensorError, safe_open
 
 from sqlora.model.transformers_compat import LEGACY
@@ -42,8 +41,8 @@ ANYWHERE = {
     "SHIRA",
     "HIRA",
 }
-UNQUANTISED = {"LOHA", "LOKR", "HRA", "DELORA", "PSOFT"}  # which compute with the base's own numbers
-# Of LoRA's settings, which other than their default are run; a setting that PEFT itself does not know is not.
+UNQUANTISED = {"LOHA", "LOKR", "HRA", "DELORA", "PSOFT"}  # they compute with the base's own weights
+# LoRA's settings that may differ from their default; one that PEFT does not know is refused.
 SETTINGS = {
     "peft_type",
     "task_type",
@@ -85,12 +84,12 @@ SHAPING = SETTINGS - {
     "inference_mode",
     "runtime_config",
     "lora_dropout",
-}  # what makes an adapter another one
-# of init_lora_weights; others take from the base
+}  # settings that make it another adapter
+# values of init_lora_weights that leave the base as it is
 HARMLESS_STARTS = (True, False, None, "gaussian", "eva", "orthogonal", "mica")
 PATTERNS = ("target_modules", "exclude_modules", "target_parameters", "layers_pattern", "rank_pattern", "alpha_pattern")
 PATTERN_SECONDS = 5
-# As PEFT uses them: one that names layers on whole names, a key of rank_pattern on the end of one.
+# As PEFT uses them: patterns for layers match whole names, keys of rank_pattern the end of one.
 TRY_PATTERNS = """
 import json, re, sys
 patterns, names = json.load(sys.stdin)
@@ -103,9 +102,7 @@ for pattern in patterns:
 
 @dataclasses.dataclass(frozen=True)
 class AdapterKind:
-    """What `folder` holds. `changes_base`: with the adapter on it, the base's own weights are others, also while it is
-    off.
-    """
+    """The adapter in `folder`. `changes_base`: it changes the base's own weights, even when it is switched off."""
 
     folder: Path
     config: dict
@@ -117,9 +114,7 @@ class AdapterKind:
 
 
 def read_kind(folder: Path) -> AdapterKind:
-    """The adapter in `folder`, nothing of it loaded. Raises UserError for one that SQLoRA does not run, which says
-    why.
-    """
+    """The kind of the adapter in `folder`, without loading it. Raises UserError, with the reason, if it is not run."""
     try:
         config = read_object(folder / CONFIGURATION, "name another --lora-checkpoint")
     except OSError as error:
@@ -133,7 +128,7 @@ def read_kind(folder: Path) -> AdapterKind:
     largest = max((number for shape in shapes.values() for number in shape), default=0)
     if wide := [rank for rank in _ranks(config) if rank > largest]:
         raise UserError(
-            f"{folder}: {CONFIGURATION} asks for the rank {wide[0]}, and no tensor in {WEIGHTS} is so large; the two "
+            f"{folder}: {CONFIGURATION} has the rank {wide[0]}, and no tensor in {WEIGHTS} is so large; the two "
             f"do not belong together: name another --lora-checkpoint"
         )
     start, bias = config.get("init_lora_weights"), config.get("bias", "none")
@@ -146,10 +141,9 @@ def read_kind(folder: Path) -> AdapterKind:
 
 
 def check_patterns(kind: AdapterKind, names: Iterable[str]) -> None:
-    """Raises UserError if a regular expression of the adapter takes more than PATTERN_SECONDS on the base's `names`, or
-    is none.
+    """Raises UserError if a regular expression of the adapter is invalid, or takes over PATTERN_SECONDS on `names`.
 
-    They are tried in a process of its own, since Python's cannot be stopped.
+    They are tried on the base's module names in another process, since Python cannot stop a regular expression.
     """
     patterns = []
     for setting in PATTERNS:
@@ -177,12 +171,12 @@ def check_patterns(kind: AdapterKind, names: Iterable[str]) -> None:
         return
     raise UserError(
         f"{kind.folder}: {CONFIGURATION} names its layers by a regular expression that cannot be used, {patterns}: "
-        f"{fault}; write the layers' names in its place, or name another --lora-checkpoint"
+        f"{fault}; list the layers' names instead, or name another --lora-checkpoint"
     )
 
 
 def check_quantised(kind: AdapterKind, quantised: bool) -> None:
-    """Raises UserError if the adapter computes with the base's own numbers, and the base has low-bit ones."""
+    """Raises UserError if the adapter computes with the base's own weights, and these are quantised."""
     start = kind.config.get("init_lora_weights")
     needs = (
         f"of the kind {kind.name}"
@@ -195,13 +189,13 @@ def check_quantised(kind: AdapterKind, quantised: bool) -> None:
     )
     if quantised and needs:
         raise UserError(
-            f"{kind.folder}: an adapter {needs}, goes on an unquantised base alone; set LOW_BIT (--low-bit) to none, "
+            f"{kind.folder}: an adapter {needs}, needs an unquantised base; set LOW_BIT (--low-bit) to none, "
             f"or name another --lora-checkpoint"
         )
 
 
 def _beyond(config: dict) -> str | None:
-    """What of the adapter is not run here, as the end of a sentence that begins with "this adapter"."""
+    """Why the adapter is not run, as the end of a sentence that begins with "this adapter"; None if it is."""
     name, task = config.get("peft_type"), config.get("task_type")
     kinds = {str(getattr(known, "value", known)) for known in PEFT_TYPE_TO_CONFIG_MAPPING} & (ANYWHERE | UNQUANTISED)
     if not isinstance(name, str) or name not in kinds:
@@ -210,12 +204,12 @@ def _beyond(config: dict) -> str | None:
         return f"was made for {task!r}, not for a causal language model"
     if str(start := config.get("init_lora_weights")).startswith("pissa_niter"):
         return (
-            f"took the base's weights apart with random numbers ({start}), which no loading does alike again: PEFT's "
-            f"save_pretrained(path_initial_model_for_weight_conversion=...) makes it an ordinary one"
+            f"decomposed the base's weights with random numbers ({start}), which cannot be repeated: PEFT's "
+            f"save_pretrained(path_initial_model_for_weight_conversion=...) converts it to an ordinary one"
         )
-    if LEGACY:  # bigdl.py asks what its peft knows
+    if LEGACY:  # bigdl.py checks what its peft knows
         return None
-    known = {field.name: _default(field) for field in dataclasses.fields(PEFT_TYPE_TO_CONFIG_MAPPING[name])}
+    known = {field.name: _default(field) for field in dataclasses.fields(PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(name)])}
     odd = [
         key
         for key, value in config.items()
@@ -245,7 +239,7 @@ def _shapes(weights: Path) -> dict[str, list[int]]:
 
 
 def _of_base(name: str, config: dict) -> bool:
-    """Whether a tensor of the file is one of the base's own, such as embeddings that were given further rows."""
+    """Whether a tensor of the file belongs to the base, such as embeddings with additional rows."""
     parts = name.split(".")
     saved = config.get("modules_to_save")
     return (

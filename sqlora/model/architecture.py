@@ -1,6 +1,7 @@
-"""What a model's configuration says of how its rows may go through it: how long they may be, what each token sees,
-where an
-answer ends. Nothing is loaded for it."""
+"""What differs between model families, from a model's configuration: row length, attention, rotary embeddings, EOS.
+
+A further family that is packed and decoded with a KV cache is a line in KNOWN_MODELS.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from transformers.pytorch_utils import Conv1D
 
 from sqlora.system.errors import UserError
 
-# Whose attention is what passes.py and slots.py compute, once their windows and ropes allow it; the tests prove it.
+# Families whose attention training/packing and generation/kv_cache.py compute, unless a window or a rope prevents it;
+# tests/training/test_agreement.py compares each with plain transformers.
 KNOWN_MODELS = (
     "llama",
     "mistral",
@@ -29,27 +31,25 @@ KNOWN_MODELS = (
     "helium",
     "cohere",
 )
-# names of the longest row: of most models, MPT, RWKV
+# names of the longest row's length in a configuration: of most models, MPT, RWKV
 LENGTHS = ("max_position_embeddings", "max_seq_len", "context_length")
-CHANGING_ROPES = ("dynamic", "longrope")  # whose frequencies transformers computes from the longest row of a batch
+CHANGING_ROPES = ("dynamic", "longrope")  # their frequencies depend on the longest row of a batch
 
 
 def longest_row(config) -> float:
-    """Tokens that the model sees at most; infinite for a model whose positions have no end (Bloom, Mamba)."""
-    found = (getattr(config, name, None) for name in LENGTHS)
-    return next((length for length in found if length), float("inf"))
+    """The most tokens that the model sees; infinite for a model without a limit (Bloom, Mamba)."""
+    lengths = (getattr(config, name, None) for name in LENGTHS)
+    return next((length for length in lengths if length), float("inf"))
 
 
 def why_inexact(config, longest: int) -> str | None:
-    """What keeps rows of at most `longest` tokens from sharing what they begin with, or from going on in slots; None if
-    nothing
-    does."""
+    """Why rows of at most `longest` tokens cannot share prefixes or a KV cache exactly; None if they can."""
     if config.model_type not in KNOWN_MODELS:
         return f"a {config.model_type} model is not known to pack exactly"
     if getattr(config, "attn_logit_softcapping", None):
         return "the model caps its attention's scores"
     if getattr(config, "use_bidirectional_attention", False):
-        return "the model's tokens see what stands right of them"
+        return "the model's tokens attend to tokens on their right"
     if rope := next(_changing_ropes(config), None):
         return f"the model's rotary embeddings change with the length of a row ({rope[0]})"
     window = narrowest_window(config)
@@ -59,20 +59,20 @@ def why_inexact(config, longest: int) -> str | None:
 
 
 def own_dropout(config) -> str | None:
-    """The name of a dropout that the base model itself has in training, beside the adapter's."""
-    other = ("classifier", "summary")  # heads that are not there
+    """The name of a dropout that the base model itself has in training, besides the adapter's; None if it has none."""
+    unused = ("classifier", "summary")  # heads that the model does not have
     return next(
         (
             name
             for name, value in config.to_dict().items()
-            if "drop" in name and not name.startswith(other) and isinstance(value, float) and value > 0
+            if "drop" in name and not name.startswith(unused) and isinstance(value, float) and value > 0
         ),
         None,
     )
 
 
 def narrowest_window(config) -> int | None:
-    """Tokens, itself among them, that a token sees in the layer that sees fewest; None where all see all before it."""
+    """The tokens, including itself, that a token sees in the layer with the smallest window; None without windows."""
     window = getattr(config, "sliding_window", None)
     kinds = getattr(config, "layer_types", None)
     slides = any("full" not in kind for kind in kinds) if kinds else getattr(config, "use_sliding_window", True)
@@ -80,16 +80,12 @@ def narrowest_window(config) -> int | None:
 
 
 def goes_alone(config, longest: int) -> bool:
-    """Whether each row of up to `longest` tokens must go through by itself: a longer one beside it would change its
-    rope.
-    """
+    """Whether rows of up to `longest` tokens must be computed one at a time, since a longer one changes their rope."""
     return any(longest > length for _, length in _changing_ropes(config))
 
 
 def _changing_ropes(config) -> Iterator[tuple[str, float]]:
-    """The kind of each rope whose frequencies change with the length of rows, and the length up to which they do
-    not.
-    """
+    """The kind of each rope whose frequencies change with the row's length, and the length up to which they do not."""
     ropes = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
     for rope in (ropes, *ropes.values()):  # one, or one for each kind of layer
         kind = (rope.get("rope_type") or rope.get("type")) if isinstance(rope, dict) else None
@@ -98,7 +94,7 @@ def _changing_ropes(config) -> Iterator[tuple[str, float]]:
 
 
 def adaptable_layers(model) -> list[str]:
-    """The names of the model's linear layers, which may have an adapter: all but the output layer."""
+    """The names of the linear layers that can have an adapter: all but the output layer."""
     return sorted(
         {
             name.rsplit(".", 1)[-1]
@@ -109,7 +105,7 @@ def adaptable_layers(model) -> list[str]:
 
 
 def end_tokens(model, tokenizer) -> set[int]:
-    """The tokens of which any ends an answer: the tokenizer's EOS, and all that the model's two configurations name."""
+    """The tokens that end an answer: the tokenizer's EOS, and those of the model's two configurations."""
     named = [
         tokenizer.eos_token_id,
         *(
@@ -117,7 +113,7 @@ def end_tokens(model, tokenizer) -> set[int]:
             for config in (model.config, getattr(model, "generation_config", None))
         ),
     ]
-    listed = [token for one in named for token in (one if isinstance(one, Iterable) else [one])]
+    listed = [token for tokens in named for token in (tokens if isinstance(tokens, Iterable) else [tokens])]
     known = model.get_input_embeddings().num_embeddings
     return {token for token in listed if token is not None and 0 <= token < known}
 
@@ -125,13 +121,13 @@ def end_tokens(model, tokenizer) -> set[int]:
 def check_tokens(model, tokenizer) -> None:
     """Raises UserError if text can become a token for which the model has no embedding.
 
-    Special tokens do not count, which text never becomes (prompt.py), but for BOS and EOS.
+    Special tokens do not count, except BOS and EOS: text never becomes one (prompt/encoding.py).
     """
     special = set(tokenizer.all_special_ids) - {tokenizer.bos_token_id, tokenizer.eos_token_id}
     highest = max((token for token in tokenizer.get_vocab().values() if token not in special), default=0)
     known = model.get_input_embeddings().num_embeddings
     if highest >= known:
         raise UserError(
-            f"BASE_MODEL (--base-model): its tokenizer has tokens up to {highest:,}, and the model embeddings for "
-            f"{known:,} alone; use the tokenizer files that the model was trained with"
+            f"BASE_MODEL (--base-model): its tokenizer has tokens up to {highest:,}, and the model has embeddings for "
+            f"only {known:,}; use the tokenizer files that the model was trained with"
         )

@@ -7,15 +7,11 @@ BACKENDS below, and its name in settings/kinds.py.
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from sqlora.model.transformers_compat import LEGACY
-
-if LEGACY:
-    from sqlora.model import bigdl as _module
-else:
-    from sqlora.model import bitsandbytes as _module
 
 if TYPE_CHECKING:
     import torch
@@ -58,4 +54,5 @@ class Backend(Protocol):
     def load_adapter(self, model: PreTrainedModel, folder: Path) -> PeftModel: ...
 
 
-backend: Backend = _module
+BACKENDS = {True: "bigdl", False: "bitsandbytes"}  # modules next to this one, by LEGACY
+backend: Backend = cast(Backend, importlib.import_module(f"sqlora.model.{BACKENDS[LEGACY]}"))

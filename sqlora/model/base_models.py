@@ -75,18 +75,17 @@ def _download(repo: str) -> Path:
             f"BASE_MODEL (--base-model) is {repo!r}, and neither a folder nor a public model on the hub has this "
             f"name; correct it, or log in with `hf auth login` if it is private"
         ) from None
-    except (FileNotFoundError, *download.network_errors()) as error:
+    except (FileNotFoundError, *download.network_errors()) as error:  # type: ignore[misc] # exceptions, whatever mypy says
         raise UserError(
-            f"BASE_MODEL (--base-model) is {repo!r}, which is not wholly in the cache, and the hub is out of reach "
+            f"BASE_MODEL (--base-model) is {repo!r}, which is not complete in the cache, and the hub cannot be reached "
             f"({type(error).__name__}); {WAYS_OUT}"
         ) from None
 
 
 def _content_hash(folder: Path) -> str:
-    """Sixteen hexadecimal digits over config.json and each weight file's name, size and ends.
+    """Sixteen hexadecimal digits over config.json and each weight file's name, size, beginning and end.
 
-    The ends hold a safetensors file's header and its last weights; to read all of 13 GB would take longer than loading
-    it.
+    They hold a safetensors file's header and its last weights; reading all of 13 GB would take longer than loading it.
     """
     weights = sorted(path for pattern in WEIGHTS for path in folder.glob(pattern))
     return files_hash(weights, (folder / "config.json").read_bytes())

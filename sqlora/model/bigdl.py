@@ -14,6 +14,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 import transformers
@@ -118,7 +119,7 @@ def check_low_bit(low_bit: str, kind: str) -> None:
     elif low_bit in ("nf4", "fp4"):
         why = "which the library refuses there"
     else:
-        why = "whose losses the library makes NaN there without a word"
+        why = "for which the library silently produces NaN losses on this device"
     raise UserError(
         f"LOW_BIT (--low-bit) is {low_bit!r}, and BACKEND is bigdl on {kind}, {why}; set it to "
         f"{' or '.join(LOW_BITS_OF[kind])}"
@@ -185,10 +186,10 @@ def load_config(folder: Path) -> PretrainedConfig:
     """config.json, of today too. Raises ValueError for what this transformers would read over."""
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except KeyError as kind:
-        raise ValueError(f"transformers {transformers.__version__} does not know models of the type {kind}") from None
+    except KeyError as unknown:
+        raise ValueError(f"transformers {transformers.__version__} does not know the model type {unknown}") from None
     rope = getattr(config, "rope_parameters", None) or {}
-    if rope:  # transformers 5's name for what stood apart
+    if rope:  # transformers 5's name for what were two settings
         config.rope_theta = rope.get("rope_theta", 10000.0)
         kind = rope.get("rope_type", "default")
         if kind not in ("default", "linear", "dynamic"):
@@ -197,7 +198,7 @@ def load_config(folder: Path) -> PretrainedConfig:
     size = getattr(config, "head_dim", None)
     if size and size * config.num_attention_heads != config.hidden_size:
         raise ValueError(
-            f"its heads have {size} numbers each, and BACKEND bigdl takes hidden_size / num_attention_heads alone"
+            f"its heads have {size} numbers each, and BACKEND bigdl supports only hidden_size / num_attention_heads"
         )
     return config
 
@@ -209,7 +210,8 @@ def load_model(base: BaseModel, settings: Settings, device: Device) -> tuple[Pre
     class Reporting(AutoModelForCausalLM):
         @classmethod
         def from_pretrained(cls, *arguments, **keywords):
-            model, report = AutoModelForCausalLM.from_pretrained(*arguments, output_loading_info=True, **keywords)
+            loader: Any = AutoModelForCausalLM
+            model, report = loader.from_pretrained(*arguments, output_loading_info=True, **keywords)
             missing.update(report["missing_keys"])
             return model
 
@@ -220,16 +222,17 @@ def load_model(base: BaseModel, settings: Settings, device: Device) -> tuple[Pre
         )
     else:
         loader = importlib.import_module(package() + ".transformers").AutoModelForCausalLM
-        model = type("Loader", (loader,), {"HF_Model": Reporting}).from_pretrained(
+        reporting: Any = type("Loader", (loader,), {"HF_Model": Reporting})
+        model = reporting.from_pretrained(
             str(folder),
             config=config,
             load_in_low_bit=settings.LOW_BIT,
-            optimize_model=False,  # which is for generation alone
+            optimize_model=False,  # for generation only
             modules_to_not_convert=["lm_head"],
             torch_dtype=torch.float32 if device.type == "cpu" else device.dtype,  # what is not converted
             trust_remote_code=False,
         )
-    return model.to(device.place), missing
+    return model.to(device.torch_device), missing
 
 
 def finish_loading(model: PreTrainedModel, base: BaseModel, training: bool) -> None:
@@ -248,7 +251,8 @@ def rounding(model: PreTrainedModel) -> torch.dtype:
     on a server's CPU, they do not.
     """
     low_bit = any(hasattr(module, "qtype") for module in model.modules())
-    return torch.bfloat16 if low_bit else model.get_input_embeddings().weight.dtype
+    dtype: torch.dtype = model.get_input_embeddings().weight.dtype  # type: ignore[assignment]
+    return torch.bfloat16 if low_bit else dtype
 
 
 def wrap(model, lora, settings: Settings) -> PeftModel:

@@ -5,6 +5,7 @@ backend.py.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -56,14 +57,16 @@ def load_model(base: BaseModel, settings: Settings, device: Device) -> tuple[Pre
     """The model, and the names of the weights that its files lack."""
     config = load_config(base.folder)
     own = quantised.prepare(config, base.id, device)
-    again = own in quantised.MADE_PLAIN and settings.LOW_BIT != quantised.NONE  # plain weights may not fit the device
+    # Dequantised weights may not fit into the device's memory: they are quantised again on the CPU.
+    again = own in quantised.DEQUANTISED and settings.LOW_BIT != quantised.NONE
     how = {} if own else {"quantization_config": quantised.bits(settings.LOW_BIT, device)}
+    loader: Any = AutoModelForCausalLM
     with sharding.while_loading(device):
-        model, report = AutoModelForCausalLM.from_pretrained(
+        model, report = loader.from_pretrained(
             base.folder,
             config=config,
             dtype=device.dtype,
-            device_map={"": "cpu" if again else device.place},
+            device_map={"": "cpu" if again else device.torch_device},
             output_loading_info=True,
             trust_remote_code=False,
             **how,
@@ -90,7 +93,8 @@ def weights_in_memory(model: PreTrainedModel, settings: Settings) -> str:
 
 def rounding(model: PreTrainedModel) -> torch.dtype:
     """The type to whose precision the model's linear layers compute."""
-    return model.get_input_embeddings().weight.dtype
+    dtype: torch.dtype = model.get_input_embeddings().weight.dtype  # type: ignore[assignment]
+    return dtype
 
 
 def wrap(model: PreTrainedModel, lora: LoraConfig, settings: Settings) -> PeftModel:

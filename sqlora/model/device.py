@@ -18,7 +18,7 @@ from sqlora.system.errors import UserError
 LENGTH_STEP = 8  # lengths of padded rows, which matrix units like
 
 
-UNKNOWN_FREE = 4e9  # bytes, where a device does not tell its free memory
+UNKNOWN_FREE = 4e9  # bytes, for a device that does not report its free memory
 PREFERENCE = ("xpu", "cuda", "cpu")
 # A matrix product is compiled for each shape, and oneDNN keeps 1024 of them, and torch's ideep above it as many again:
 # passes are of many lengths, and memory grows by a megabyte with each.
@@ -39,7 +39,7 @@ class Device:
     dtype_reason: str
 
     @property
-    def place(self) -> str:
+    def torch_device(self) -> str:
         """The device as torch and `device_map` name it, such as "xpu:0"."""
         return "cpu" if self.type == "cpu" else f"{self.type}:{torch.get_device_module(self.type).current_device()}"
 
@@ -70,12 +70,11 @@ def choose_device(wanted: str, dtype: str) -> Device:
 
 
 def give_memory_back(always: bool) -> None:
-    """Whether glibc gives blocks back to the system as soon as they are freed, or keeps them in a heap, which gets full
-    of holes.
+    """Sets whether glibc returns blocks to the system as soon as they are freed, or keeps them in a fragmented heap.
 
-    On two cores of a Xeon a pass of SmolLM2's shape (ten layers, all-linear, float32, 1,058 tokens) took 1.23 GB with
-    such a heap and 0.84 without, in the same time; but small blocks cost time: the demo trains at half the speed
-    without.
+    On two cores of a Xeon a forward and backward pass of SmolLM2's shape (ten layers, all-linear, float32, 1,058
+    tokens) took 1.23 GB with such a heap and 0.84 GB without, in the same time; but returning small blocks costs time:
+    the demo trains at half the speed without a heap.
     """
     if allocator := getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None:
         allocator(M_MMAP_THRESHOLD, SMALL_BLOCK if always else LARGE_BLOCK)
@@ -112,7 +111,7 @@ def _best_dtype(kind: str) -> tuple[torch.dtype, str]:
 
 
 def free_memory(kind: str) -> int | None:
-    """Bytes that a run may still take, or None where neither the driver nor torch can tell."""
+    """Bytes that a run may still allocate, or None if neither the driver nor torch reports it."""
     if kind == "cpu":
         import psutil
 
@@ -121,7 +120,7 @@ def free_memory(kind: str) -> int | None:
     try:
         reusable = module.memory_reserved() - module.memory_allocated()  # kept by torch, and free
         return module.mem_get_info()[0] + reusable
-    except (RuntimeError, AttributeError):  # some drivers of Intel GPUs do not tell what is free
+    except (RuntimeError, AttributeError):  # some drivers of Intel GPUs do not report free memory
         pass
     try:
         return module.get_device_properties().total_memory - module.memory_allocated()
@@ -130,7 +129,7 @@ def free_memory(kind: str) -> int | None:
 
 
 def _left_in_group() -> float:
-    """Bytes that this process's control groups (version 2; of a container or a service) let it take; infinite without a
+    """Bytes that this process's control groups (version 2, of a container or service) leave it; infinite without a
     limit.
     """
     left = float("inf")
@@ -149,7 +148,7 @@ def _left_in_group() -> float:
 
 
 def available_memory(kind: str) -> float:
-    """Bytes of it for this process, whose host's processes share a CPU's; UNKNOWN_FREE where nobody can tell."""
+    """Bytes for this process; the processes of a host share a CPU's memory. UNKNOWN_FREE if it is not reported."""
     free = free_memory(kind)
     if free is None:
         return UNKNOWN_FREE
@@ -157,7 +156,7 @@ def available_memory(kind: str) -> float:
 
 
 def peak_memory(kind: str) -> int:
-    """Most bytes held so far: allocated on the device, or resident in this process on a CPU."""
+    """The most bytes held so far: allocated on the device, or resident in this process on a CPU."""
     if kind != "cpu":
         return torch.get_device_module(kind).max_memory_allocated()
     import psutil

@@ -6,6 +6,7 @@ What the backends have in common is here; what each does otherwise is in a modul
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -41,7 +42,7 @@ def choose_device(settings: Settings) -> Device:
 
 
 def load_tokenizer(base: BaseModel):
-    """The base model's tokenizer. Raises UserError if it has none, or one that does not carry SQL there and back."""
+    """The base model's tokenizer. Raises UserError if it has none, or one that does not encode SQL without loss."""
     try:
         tokenizer = backend.load_tokenizer(base.folder)
     except (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError, RecursionError) as error:
@@ -106,7 +107,7 @@ def _unusable(base: BaseModel, fault: str, error: Exception) -> UserError:
     name = f"BASE_MODEL (--base-model) is {base.id!r}"
     if "trust_remote_code" in str(error):
         return UserError(
-            f"{name}, which needs code of its own, and SQLoRA runs no code that comes with a model; name a model of "
+            f"{name}, which needs its own code, and SQLoRA runs no code that comes with a model; name a model of "
             f"a kind that transformers has"
         )
     return UserError(f"{name}, and {fault}: {error}")
@@ -118,9 +119,7 @@ def weights_in_memory(model: PreTrainedModel, settings: Settings) -> str:
 
 
 def wrap_with_adapter(model: PreTrainedModel, settings: Settings) -> PeftModel:
-    """A fresh LoRA adapter around the base, in float32. Raises UserError for LORA_TARGETS that the model cannot
-    have.
-    """
+    """Wraps the base with a fresh LoRA adapter, in float32. Raises UserError for LORA_TARGETS that the model lacks."""
     targets: list[str] | str = settings.LORA_TARGETS
     there = architecture.adaptable_layers(model)
     if targets == ["all-linear"] and model.config.model_type in MAMBAS:
@@ -131,10 +130,11 @@ def wrap_with_adapter(model: PreTrainedModel, settings: Settings) -> PeftModel:
         raise UserError(
             f"LORA_TARGETS (--lora-targets) names {', '.join(absent)}, which the model lacks; it has {', '.join(there)}"
         )
-    torch.manual_seed(settings.SEED)  # which the adapter's first weights are drawn with
+    torch.manual_seed(settings.SEED)  # for the adapter's initial weights
+    alpha: Any = settings.LORA_ALPHA  # PEFT declares an int, and computes with any number
     lora = LoraConfig(
         r=settings.LORA_R,
-        lora_alpha=settings.LORA_ALPHA,
+        lora_alpha=alpha,
         lora_dropout=settings.LORA_DROPOUT,
         target_modules=targets,
         task_type="CAUSAL_LM",
@@ -144,7 +144,7 @@ def wrap_with_adapter(model: PreTrainedModel, settings: Settings) -> PeftModel:
     except ValueError as error:
         raise UserError(
             f"LORA_TARGETS (--lora-targets) is {', '.join(settings.LORA_TARGETS)}, and LORA_DROPOUT (--lora-dropout) "
-            f"{settings.LORA_DROPOUT}, which this model cannot be given: {error}; name some of "
+            f"{settings.LORA_DROPOUT}, which this model does not support: {error}; name some of "
             f"{', '.join(there)}"
         ) from error
 

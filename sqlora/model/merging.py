@@ -1,10 +1,9 @@
-"""Low-bit weights made plain again, and an adapter folded into plain weights: what is left is an ordinary transformers
-model.
-"""
+"""Dequantising low-bit weights, and merging an adapter into them: the result is an ordinary transformers model."""
 
 from __future__ import annotations
 
 import copy
+from typing import Any, cast
 
 import torch
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
@@ -18,13 +17,12 @@ FLAGS = ("is_quantized", "is_loaded_in_4bit", "is_loaded_in_8bit", "quantization
 
 def base_of(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
     """The causal language model itself, whether or not an adapter is wrapped around it."""
-    return model.get_base_model() if isinstance(model, PeftModel) else model
+    return cast(PreTrainedModel, model.get_base_model() if isinstance(model, PeftModel) else model)
 
 
 @torch.no_grad()
 def dequantise(model: PreTrainedModel | PeftModel, dtype: torch.dtype) -> None:
-    """Makes `model` plain, in place: each layer of bitsandbytes a torch.nn.Linear with the weights that it computed
-    with.
+    """Replaces each layer of bitsandbytes by a torch.nn.Linear with the weights that it computed with, in place.
 
     Layers are taken one at a time and their low-bit weights freed, so the peak is the plain model and one layer. They
     get `dtype`, and so does the rest of the base, but not its buffers: a rope's frequencies are float32. An adapter
@@ -36,7 +34,7 @@ def dequantise(model: PreTrainedModel | PeftModel, dtype: torch.dtype) -> None:
         for name, layer in list(parent.named_children()):
             if isinstance(layer, Linear4bit | Linear8bitLt):
                 setattr(parent, name, _plain(layer, dtype))
-                layer.weight = None  # which points back at its layer: the two would wait for the garbage collector
+                del layer.weight  # it references its layer: the two would wait for the garbage collector
     for name, parameter in model.named_parameters():
         if parameter.is_floating_point() and not any(part.startswith("lora_") for part in name.split(".")):
             parameter.data = parameter.data.to(dtype)
@@ -50,7 +48,7 @@ def dequantise(model: PreTrainedModel | PeftModel, dtype: torch.dtype) -> None:
 
 
 def merge_adapter(model: PeftModel) -> PreTrainedModel:
-    """The base of `model` with the adapter added to its weights, in place: `model` itself is of no use afterwards.
+    """The base of `model` with the adapter added to its weights, in place: `model` cannot be used afterwards.
 
     The sum is computed in float32 where the adapter is float32, and rounded once to the base's type. 4-bit layers must
     have been unpacked. Raises UserError if the adapter cannot be folded in, or a weight would not be finite.
@@ -61,7 +59,7 @@ def merge_adapter(model: PeftModel) -> PreTrainedModel:
         config.init_lora_weights = True
     weights = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
     base = model.unload()
-    # Wrapped anew: what PEFT puts around a 4-bit layer would look for 4-bit weights to fold into.
+    # Wrapped again: PEFT's wrapper of a 4-bit layer would look for 4-bit weights to merge into.
     model = PeftModel(base, config, adapter_name=name)
     set_peft_model_state_dict(model, weights, adapter_name=name)
     try:
@@ -69,11 +67,11 @@ def merge_adapter(model: PeftModel) -> PreTrainedModel:
     except (ValueError, NotImplementedError, RuntimeError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
-        raise UserError(f"this adapter cannot be folded into its base: {error}; use it unfolded") from error
+        raise UserError(f"this adapter cannot be merged into its base: {error}; use it without merging") from error
     if broken := [name for name, weight in merged.named_parameters() if not weight.isfinite().all()]:
         raise UserError(
-            f"with the adapter folded in, {len(broken)} weights are not finite, first {broken[0]}; the adapter is "
-            f"broken, or the type too narrow for it: use bfloat16 or float32"
+            f"with the adapter merged, {len(broken)} weights are not finite, first {broken[0]}; the adapter is "
+            f"damaged, or the type has too small a range for it: use bfloat16 or float32"
         )
     merged.requires_grad_(False)
     return merged.eval()
@@ -83,8 +81,9 @@ def _plain(layer, dtype: torch.dtype) -> torch.nn.Linear:
     """A torch.nn.Linear that computes what the bitsandbytes layer did, in `dtype`."""
     from bitsandbytes.nn import Linear8bitLt
 
-    if isinstance(layer, Linear8bitLt):  # a scale for each row (Dettmers et al. 2022, section 2.1)
-        scales = layer.weight.SCB if layer.weight.SCB is not None else layer.state.SCB
+    if isinstance(layer, Linear8bitLt):  # a scale per row (Dettmers et al. 2022, section 2.1)
+        quantised: Any = layer
+        scales = quantised.weight.SCB if quantised.weight.SCB is not None else quantised.state.SCB
         weight = (layer.weight.data * (scales / 127)[:, None]).to(dtype)
     else:
         weight = _dequantised(layer.weight).to(dtype)
@@ -102,7 +101,7 @@ def _dequantised(weight) -> torch.Tensor:
     packed, state = weight.data, weight.quant_state
     # repacked at its first forward, see bitsandbytes.keep_4bit_unpacked
     if getattr(state, "packing_format_for_cpu", False):
-        state.original_nested = False  # or the inverse would quantise the blocks' scales again, with a further loss
+        state.original_nested = False  # or the inverse would quantise the blocks' scales again, and lose precision
         packed, state = _convert_weight_packed_for_cpu_inverse(packed, state)
         state.absmax = state.absmax.T.reshape(-1).float()
     return dequantize_4bit(packed, state)

@@ -1,14 +1,13 @@
-"""Bases whose files are quantised already: made plain as they are read, taken as they are, or refused; and what is in
-memory.
+"""Base models whose files are already quantised: dequantised as they are read, used as they are, or refused.
 
-Scales that are passed over leave weights that are wrong by their factor, and no library says so: they are looked for
-here.
+Scales that a library ignores leave weights that are wrong by their factor, without an error: they are checked here.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
+from typing import Any, cast
 
 import torch
 from transformers import BitsAndBytesConfig, PretrainedConfig, PreTrainedModel
@@ -18,7 +17,7 @@ from sqlora.system import distributed
 from sqlora.system.errors import UserError
 
 NONE = "none"
-MADE_PLAIN = ("fp8", "mxfp8", "mxfp4", "compressed-tensors")  # by transformers, while it reads them (dequantize=True)
+DEQUANTISED = ("fp8", "mxfp8", "mxfp4", "compressed-tensors")  # by transformers as it reads them (dequantize=True)
 OF_ACTIVATIONS = (
     "input_scale",
     "activation_scale",
@@ -28,12 +27,12 @@ OF_ACTIVATIONS = (
     "v_scale",
     "q_scale",
 )
-TOLD_FROM = 0.05  # of the weights; a smaller part is not spoken of
-ORIGINAL = "name the model that it was made from, whose weights are not quantised"
+SHOWN_FROM = 0.05  # share of the weights from which a type is shown
+ORIGINAL = "name the original model, whose weights are not quantised"
 
 
 def bits(low_bit: str, device: Device) -> BitsAndBytesConfig | None:
-    """How bitsandbytes is to quantise a base, for a LOW_BIT of its own."""
+    """The configuration with which bitsandbytes quantises a base; None for LOW_BIT none."""
     if low_bit == NONE:
         return None
     return BitsAndBytesConfig(
@@ -45,10 +44,9 @@ def bits(low_bit: str, device: Device) -> BitsAndBytesConfig | None:
 
 
 def prepare(config: PretrainedConfig, name: str, device: Device) -> str | None:
-    """Has `config` say how the files of the base `name` are to be read, and returns how they are quantised; None if
-    they are not.
+    """Sets in `config` how the files of the base `name` are read, and returns how they are quantised, or None.
 
-    Raises UserError for what can be neither made plain nor taken as it is.
+    Raises UserError for files that can neither be dequantised nor used as they are.
     """
     found = getattr(config, "quantization_config", None) or getattr(
         config.get_text_config(), "quantization_config", None
@@ -58,15 +56,15 @@ def prepare(config: PretrainedConfig, name: str, device: Device) -> str | None:
     described = found if isinstance(found, dict) else found.to_dict()
     own = described.get("load_in_4bit") or described.get("load_in_8bit")
     method = "bitsandbytes" if own else str(described.get("quant_method"))
-    if method not in (*MADE_PLAIN, "bitsandbytes"):
+    if method not in (*DEQUANTISED, "bitsandbytes"):
         raise UserError(
             f"BASE_MODEL (--base-model) is {name!r}, whose weights are quantised by {method}, which SQLoRA cannot "
-            f"make plain; {ORIGINAL}"
+            f"dequantise; {ORIGINAL}"
         )
     if distributed.rank_info().sharded:
         raise UserError(
             f"BASE_MODEL (--base-model) is {name!r}, whose weights are quantised already ({method}), and such a base "
-            f"is not spread over processes; launch without FSDP, or {ORIGINAL}"
+            f"cannot be sharded; launch without FSDP, or {ORIGINAL}"
         )
     how = {"bnb_4bit_compute_dtype": str(device.dtype).removeprefix("torch.")} if own else {"dequantize": True}
     config.quantization_config = described | how
@@ -74,9 +72,7 @@ def prepare(config: PretrainedConfig, name: str, device: Device) -> str | None:
 
 
 def quantise(model: PreTrainedModel, low_bit: str, device: Device) -> None:
-    """Makes the linear layers of a plain model low-bit ones, in place and on the device, as transformers does while it
-    reads.
-    """
+    """Quantises the linear layers of a model, in place and on the device, as transformers does while it reads."""
     from bitsandbytes.nn import Linear4bit, Params4bit
     from transformers.quantizers.base import get_keys_to_not_convert
 
@@ -93,20 +89,21 @@ def quantise(model: PreTrainedModel, low_bit: str, device: Device) -> None:
             quant_type=low_bit,
             device="meta",
         )
-        small.weight = Params4bit(
+        quantised_weight: Any = Params4bit(
             layer.weight.data, requires_grad=False, compress_statistics=True, quant_type=low_bit, module=small
-        ).to(device.place)
+        )
+        small.weight = quantised_weight.to(device.torch_device)
         small.bias = layer.bias
         parent, _, last = name.rpartition(".")
         setattr(model.get_submodule(parent), last, small)
-        layer.weight = None
-    model.to(device.place)
-    model.is_loaded_in_4bit = True  # by which PEFT knows
+        del layer.weight
+    cast(torch.nn.Module, model).to(device.torch_device)
+    model.is_loaded_in_4bit = True  # type: ignore[assignment] # PEFT looks for it
 
 
 def set_dtype(model: PreTrainedModel, dtype: torch.dtype) -> None:
-    """Gives weights that libraries left in another type the compute type: those made plain, a mixture's experts."""
-    if distributed.rank_info().sharded:  # whose low-bit weights stand as floats that they are not (sharding.py)
+    """Converts weights that libraries left in another type to the compute type, such as a mixture's experts."""
+    if distributed.rank_info().sharded:  # its low-bit weights look like floats (sharding.py)
         return
     kept = set(model._keep_in_fp32_modules or ()) | set(getattr(model, "_keep_in_fp32_modules_strict", None) or ())
     for name, weight in model.named_parameters():
@@ -115,7 +112,7 @@ def set_dtype(model: PreTrainedModel, dtype: torch.dtype) -> None:
 
 
 def check_scales(model: PreTrainedModel, unread: list[str], name: str) -> None:
-    """Raises UserError if a tensor of the files has no place in the model, and belongs to one of its linear layers.
+    """Raises UserError if the model does not read a tensor that belongs to one of its linear layers.
 
     It is a scale, or a quantised weight under another name.
     """
@@ -124,14 +121,14 @@ def check_scales(model: PreTrainedModel, unread: list[str], name: str) -> None:
     if lost:
         raise UserError(
             f"BASE_MODEL (--base-model) is {name!r}, whose weights seem quantised in a way that its config.json "
-            f"does not tell: {len(lost)} tensors beside its linear layers' weights would not be read, such as "
+            f"does not state: {len(lost)} tensors of its linear layers would not be read, such as "
             f"{min(lost)}; {ORIGINAL}"
         )
 
 
 def check_finite(model: PreTrainedModel, name: str) -> None:
-    """Raises UserError if a weight is NaN or infinite, or a low-bit weight's scale is. One pass over the numbers."""
-    if distributed.rank_info().sharded:  # where no process has all of a weight
+    """Raises UserError if a weight, or a low-bit weight's scale, is NaN or infinite."""
+    if distributed.rank_info().sharded:  # no process has all of a weight
         return
     broken = [
         key
@@ -154,11 +151,9 @@ def _floats(weight: torch.Tensor) -> list[torch.Tensor]:
 
 
 def in_memory(model) -> str:
-    """How the base's weights stand in memory: "nf4", "fp4", "int8" or "none"; if not all are alike, each with its
-    share.
+    """How the base's weights are stored in memory: "nf4", "fp4", "int8" or "none"; if they differ, each with its share.
 
-    Counted over the numbers of all the base's matrices but the embeddings and the output layer, a mixture's experts
-    among them.
+    Counted over the numbers of all matrices except the embeddings and the output layer, including a mixture's experts.
     """
     ends = [end for end in (model.get_input_embeddings(), model.get_output_embeddings()) if end is not None]
     aside = {id(weight) for end in ends for weight in end.parameters()}
@@ -170,7 +165,7 @@ def in_memory(model) -> str:
                 state = getattr(weight, "quant_state", None) or getattr(module, "quant_state", None)
                 counts[_kind(weight)] += math.prod(state.shape) if state else weight.numel()
     total = sum(counts.values())
-    kinds = {kind: count / total for kind, count in counts.most_common() if count >= TOLD_FROM * total}
+    kinds = {kind: count / total for kind, count in counts.most_common() if count >= SHOWN_FROM * total}
     if len(kinds) > 1:
         return ", ".join(f"{kind} ({share:.0%})" for kind, share in kinds.items())
     kind = next(iter(kinds), NONE)

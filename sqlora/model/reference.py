@@ -1,7 +1,7 @@
-"""A model as transformers defines it, which training/agreement.py and generation/agreement.py compare ours with.
+"""A model as transformers defines it: the reference of training/agreement.py and generation/agreement.py.
 
-Every run begins with this comparison: a model of a kind that was never tried may do something to its logits, masks or
-positions that is not known here.
+Every run begins with a comparison, since a model family that was never tried may treat its logits, masks or positions
+in ways that SQLoRA does not know.
 """
 
 from __future__ import annotations
@@ -18,14 +18,12 @@ from sqlora.system.errors import UserError, one_line
 
 @contextlib.contextmanager
 def faults_in_one_line(model, done: str, remedy: str) -> Iterator[None]:
-    """What the model's own code raises, in one line: which of transformers' models work, and with what, is not known
-    here.
-    """
+    """Raises errors of the model's own code as UserError: not every model of transformers works with every setting."""
     try:
         yield
     except torch.OutOfMemoryError:
         raise UserError(
-            "a row of a short trial does not fit into the device's memory beside the model; set LOW_BIT (--low-bit) "
+            "a row of a short trial does not fit into the device's memory with the model; set LOW_BIT (--low-bit) "
             "to nf4, or take a smaller BASE_MODEL (--base-model)"
         ) from None
     except UserError:
@@ -39,7 +37,7 @@ def faults_in_one_line(model, done: str, remedy: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def reference_model(model) -> Iterator[None]:
-    """Within it the model is as transformers has it by definition."""
+    """Runs the model as transformers defines it: eager attention, nothing compiled."""
     if not backend.TAKES_ATTENTION:
         yield
         return

@@ -1,9 +1,8 @@
-"""A base that does not fit one card, spread over the processes by FSDP2: each keeps its part of every decoder layer's
-weights.
+"""A base sharded over the processes by FSDP2: each keeps its part of every decoder layer's weights.
 
-A layer's weights are gathered while it computes, in the forward and again in the backward pass, and given up after it.
-Only the linear layers' frozen weights are spread, 4-bit ones as the bytes that they are; embeddings, norms and what
-4-bit weights are scaled by stand in every process, as the adapter does, which so trains, is saved and resumed as ever.
+A layer's weights are gathered while it computes, in the forward and again in the backward pass, and freed after it.
+Only the frozen weights of linear layers are sharded, 4-bit ones as bytes. Embeddings, norms, the scales of 4-bit
+weights and the adapter are in every process, so that the adapter is trained, saved and resumed as in a single process.
 """
 
 from __future__ import annotations
@@ -26,10 +25,9 @@ QUANTISED = ("compress_statistics", "quant_type")
 
 @contextlib.contextmanager
 def while_loading(device: Device) -> Iterator[None]:
-    """Within it transformers spreads each decoder layer as soon as its weights are there, so that no process ever has
-    them all.
+    """Lets transformers shard each decoder layer as soon as it is loaded, so that no process ever has all weights.
 
-    In a run that is not sharded it does nothing.
+    Does nothing in a run that is not sharded.
     """
     if not distributed.rank_info().sharded:
         yield
@@ -46,9 +44,9 @@ def while_loading(device: Device) -> Iterator[None]:
         if layer is not None and not any(parameter.is_meta for parameter in layer.parameters()):
             _shard(layer, mesh)
 
-    core_model_loading.set_param_for_module = put_and_shard
-    modeling_utils.caching_allocator_warmup = lambda *_, **__: None  # it takes room for the whole model
-    os.environ[NO_READING_AHEAD] = "1"  # which would fill the device with layers that are not spread yet
+    core_model_loading.set_param_for_module = put_and_shard  # type: ignore[assignment] # with any further arguments
+    modeling_utils.caching_allocator_warmup = lambda *_, **__: None  # it allocates memory for the whole model
+    os.environ[NO_READING_AHEAD] = "1"  # it would fill the device with layers that are not sharded yet
     try:
         yield
     finally:
@@ -57,7 +55,7 @@ def while_loading(device: Device) -> Iterator[None]:
 
 
 def tie_layers(model, device: Device) -> None:
-    """Has the layers of a sharded run's base fetched ahead, one while another computes."""
+    """Lets FSDP prefetch the layers of a sharded base, one while another computes."""
     if distributed.rank_info().sharded:
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
@@ -82,29 +80,27 @@ def _shard(layer: nn.Module, mesh) -> None:
     from torch.distributed.fsdp import fully_shard
 
     linear = [module for module in layer.modules() if isinstance(module, nn.Linear)]
-    facts = []  # what is looked for in a weight: by transformers, which would else draw it anew, and by PEFT
+    facts = []  # attributes of a weight that transformers (else it initialises it again) and PEFT look for
     for module in linear:
         described = vars(module.weight)
         facts.append({"_is_hf_initialized": True, **{name: described[name] for name in QUANTISED if name in described}})
         if "quant_state" in described:
             module.quant_state = described["quant_state"]
-            module.forward = MethodType(_forward_4bit, module)
+            module.forward = MethodType(_forward_4bit, module)  # type: ignore[method-assign]
         module.weight = nn.Parameter(_as_floats(module.weight.data), requires_grad=False)
-    spread = {module.weight for module in linear}
-    fully_shard(layer, mesh=mesh, ignored_params={one for one in layer.parameters() if one not in spread})
+    sharded = {module.weight for module in linear}
+    fully_shard(layer, mesh=mesh, ignored_params={weight for weight in layer.parameters() if weight not in sharded})
     for module, known in zip(linear, facts, strict=True):
         vars(module.weight).update(known)
 
 
 def _as_floats(weight: torch.Tensor) -> torch.Tensor:
-    """Bytes two at a time as numbers that they are not, [bytes / 2, 1], since FSDP2 refuses integers in torch 2.11;
-    floats as
-    they are."""
+    """Bytes reinterpreted as bfloat16, [bytes / 2, 1], since FSDP2 refuses integers in torch 2.11; floats unchanged."""
     return weight.view(-1, 2).view(torch.bfloat16) if weight.dtype == torch.uint8 else weight
 
 
 def _forward_4bit(module, inputs):
-    """Linear4bit's own forward would put a weight of its kind in the place of the gathered one, at every call."""
+    """Replaces Linear4bit's forward, which would wrap the gathered weight again at every call."""
     from bitsandbytes import matmul_4bit
 
     bias = None if module.bias is None else module.bias.to(module.compute_dtype)

@@ -39,7 +39,7 @@ def test_auto_takes_xpu_then_cuda_then_cpu(monkeypatch, there, chosen, reason):
     found = device.choose_device("auto", "auto")
     assert found.type == chosen
     assert reason in found.reason
-    assert found.place == ("cpu" if chosen == "cpu" else f"{chosen}:0")
+    assert found.torch_device == ("cpu" if chosen == "cpu" else f"{chosen}:0")
 
 
 def test_a_named_device_is_taken_though_a_preferred_one_is_there(monkeypatch):

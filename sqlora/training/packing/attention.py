@@ -1,6 +1,4 @@
-"""Attention over packed rows: a tree of shared prefixes (FlexAttention), or one prefix that several rows share
-(SDPA).
-"""
+"""Attention over packed rows: a tree of shared prefixes (FlexAttention), or one prefix of several rows (SDPA)."""
 
 from __future__ import annotations
 
@@ -27,7 +25,7 @@ def tree_attention(module, query, key, value, attention_mask, scaling=None, **_)
         block_mask=attention_mask,
         scale=scaling,
         enable_gqa=query.shape[1] != key.shape[1],
-        # A tree fills its blocks; kernels for any length would not see it, and take 1.4 times as long (H200).
+        # A tree fills its blocks; kernels for any length do not know it, and take 1.4 times as long (H200).
         kernel_options={"IS_DIVISIBLE": True},
     )
     return output.transpose(1, 2).contiguous(), None
@@ -42,7 +40,7 @@ def prefix_attention(module, query, key, value, attention_mask, scaling=None, **
     length, seen = attention_mask.shape[-2:]
     prefix, dtype = seen - length, value.dtype
     on_cpu = value.device.type == "cpu"
-    if on_cpu and dtype == torch.bfloat16:  # whose backward pass takes twice as long as float32's there
+    if on_cpu and dtype == torch.bfloat16:  # its backward pass takes twice as long as float32's there
         query, key, value = query.float(), key.float(), value.float()
 
     def by_row(states):  # [1, heads, P + R * S, size] -> [1, heads, P, size] and [R, heads, S, size]
@@ -56,7 +54,7 @@ def prefix_attention(module, query, key, value, attention_mask, scaling=None, **
         for shared, own in ((key_shared, key_own), (value_shared, value_own))
     )
     attend = torch.nn.functional.scaled_dot_product_attention
-    # which would go back to bfloat16
+    # without autocast, which would convert to bfloat16 again
     with torch.autocast("cpu", enabled=False) if on_cpu else contextlib.nullcontext():
         output = (
             attend(query_own, keys, values, attn_mask=attention_mask, scale=scaling).transpose(1, 2).flatten(0, 1)[None]
@@ -68,7 +66,7 @@ def prefix_attention(module, query, key, value, attention_mask, scaling=None, **
 
 
 def _compiled_flex():
-    """Uncompiled it would make the [length, length] scores that it is there to avoid."""
+    """FlexAttention, compiled: uncompiled it would compute the [length, length] scores that it is meant to avoid."""
     global _flex
     if _flex is None:
         from torch.nn.attention.flex_attention import flex_attention

@@ -7,10 +7,10 @@ In the tree every token prefix that rows share stands once. Its nodes stand in p
 and node q sees node k iff `k <= q < ends[k]`, where ends[k] is where k's subtree ends. One vector so gives causality,
 keeps rows apart, and shares what they share.
 
-A pass is a dict of int64 tensors: `input_ids` [1 or rows, length]; but for padded rows `position_ids` [1, length]; for
-a tree `ends` [length]; for a prefix of P tokens with rests of S tokens `attention_mask`, bool [1, 1, S, P + S].
-`places` [targets] says which of the flattened tokens predict; `targets` [targets] the tokens; and `weights` [targets],
-float32, how many rows want this token there.
+A PackedBatch is a dict of int64 tensors: `input_ids` [1 or rows, length]; except for padded rows `position_ids` [1,
+length]; for a tree `ends` [length]; for a prefix of P tokens with remainders of S tokens `attention_mask`, bool [1, 1,
+S, P + S]. `places` [targets] has the indices of the flattened tokens that predict, `targets` [targets] the predicted
+tokens, and `weights` [targets], float32, the number of rows with this target there.
 """
 
 from __future__ import annotations
@@ -26,26 +26,29 @@ from sqlora.model.device import LENGTH_STEP
 
 TokenisedExample = dict[str, list[int]]
 PackedBatch = dict[str, torch.Tensor]
-FORMS = ("tree", "prefix", "off")  # that PACKING may ask for
-BLOCK = 128  # lengths of trees are padded up to a multiple of it, the block of FlexAttention's masks
+FORMS = ("tree", "prefix", "off")  # values of PACKING
+BLOCK = 128  # trees are padded to a multiple of it, the block size of FlexAttention's masks
 
 
 def make_batches(rows: list[TokenisedExample], form: str, most_tokens: int) -> list[PackedBatch]:
-    """The passes of a micro-batch in one of FORMS, each of at most `most_tokens` tokens, but at least of one row; or
-    "alone",
-    each row by itself without padding."""
+    """Packs the rows of a micro-batch in one of FORMS, in batches of at most `most_tokens` tokens, or of a single row.
+
+    The form "alone" has each row in a batch without padding.
+
+        make_batches([{"input_ids": [1, 5, 6, 2], "labels": [-100, -100, 6, 2]}, ...], "tree", 16_384)
+    """
     rows = sorted(rows, key=lambda row: row["input_ids"] if form == "tree" else len(row["input_ids"]))
-    build: Callable[[list[TokenisedExample]], PackedBatch] = {
+    builders: dict[str, Callable[[list[TokenisedExample]], PackedBatch]] = {
         "tree": build_tree,
         "prefix": build_prefix,
         "off": build_padded,
         "alone": functools.partial(build_padded, step=1),
-    }[form]
-    return [build(part) for part in _split(rows, form, most_tokens)]
+    }
+    return [builders[form](part) for part in _split(rows, form, most_tokens)]
 
 
 def count_targets(rows: list[TokenisedExample]) -> int:
-    """Tokens that are predicted; the first of a row never is."""
+    """The number of predicted tokens; the first token of a row never is one."""
     return sum(label != IGNORED_LABEL for row in rows for label in row["labels"][1:])
 
 
@@ -54,24 +57,24 @@ def build_tree(rows: list[TokenisedExample]) -> PackedBatch:
     ids: list[int] = []
     positions: list[int] = []
     ends: list[int] = []
-    path: list[int] = []  # where the tokens of the last row stand
+    path: list[int] = []  # indices of the last row's tokens
     before: list[int] = []
     wanted: Counter = Counter()
     for row in rows:
         tokens = row["input_ids"]
         shared = _shared(before, tokens)
-        for place in path[shared:]:
-            ends[place] = len(ids)
+        for token_index in path[shared:]:
+            ends[token_index] = len(ids)
         path = [*path[:shared], *range(len(ids), len(ids) + len(tokens) - shared)]
         ids += tokens[shared:]
         positions += range(shared, len(tokens))
         ends += [0] * (len(tokens) - shared)
         wanted.update(_targets(row, path))
         before = tokens
-    for place in path:
-        ends[place] = len(ids)
+    for token_index in path:
+        ends[token_index] = len(ids)
     padding = -len(ids) % BLOCK
-    # A padded place sees itself alone: a row of the mask without any would give NaN.
+    # A padding token sees only itself: an empty row of the mask would give NaN.
     ends += range(len(ids) + 1, len(ids) + padding + 1)
     return {
         "input_ids": torch.tensor([ids + [0] * padding]),
@@ -81,13 +84,13 @@ def build_tree(rows: list[TokenisedExample]) -> PackedBatch:
 
 
 def build_prefix(rows: list[TokenisedExample]) -> PackedBatch:
-    """The P tokens that all rows share, once, and after them the rest of each row, padded on the right to S tokens.
+    """The P tokens that all rows share, once, and then the remainder of each row, padded on the right to S tokens.
 
-    The mask tells what the S tokens of any row see of the prefix and of themselves. A row has at least one token of its
-    own.
+    The mask says what the S tokens of any row see of the prefix and of themselves. A row has at least one token of its
+    own after the prefix.
     """
     first, last = min(row["input_ids"] for row in rows), max(row["input_ids"] for row in rows)
-    # What the first and the last in order share, all between them share too.
+    # What the first and the last in order share, all between them share.
     shared = min(_shared(first, last), *(len(row["input_ids"]) - 1 for row in rows))
     length = _padded_length(rows, shared)
     ids, positions = first[:shared], [*range(shared)]
@@ -106,9 +109,7 @@ def build_prefix(rows: list[TokenisedExample]) -> PackedBatch:
 
 
 def build_padded(rows: list[TokenisedExample], step: int = LENGTH_STEP) -> PackedBatch:
-    """Rows padded on the right, to a multiple of `step`. They need no mask: a causal model's tokens never see what
-    stands right
-    of them."""
+    """Rows padded on the right, to a multiple of `step`, without a mask: causal attention never sees the padding."""
     length = _padded_length(rows, step=step)
     wanted: Counter = Counter()
     for number, row in enumerate(rows):
@@ -119,15 +120,15 @@ def build_padded(rows: list[TokenisedExample], step: int = LENGTH_STEP) -> Packe
 
 def tree_mask(ends: torch.Tensor) -> torch.Tensor:
     """Which key (last dimension) each query sees: bool [1, 1, length, length]."""
-    place = torch.arange(len(ends), device=ends.device)
-    return ((place <= place[:, None]) & (place[:, None] < ends))[None, None]
+    index = torch.arange(len(ends), device=ends.device)
+    return ((index <= index[:, None]) & (index[:, None] < ends))[None, None]
 
 
 def tree_block_mask(ends: torch.Tensor):
-    """The same for FlexAttention, from the ends alone: no [length, length] tensor is made.
+    """The same mask for FlexAttention, computed from the ends without a [length, length] tensor.
 
-    Below the diagonal a block of queries from q sees something of a block of keys iff one of the keys' ends is beyond
-    q, and all of it iff none ends before the last query.
+    Below the diagonal a block of queries from q on sees part of a block of keys iff one of the keys' ends is beyond q,
+    and all of it iff none ends before the last query.
     """
     from torch.nn.attention.flex_attention import BlockMask
 
@@ -167,12 +168,12 @@ def _split(rows: list[TokenisedExample], form: str, most_tokens: int) -> list[li
     return parts
 
 
-def _shared(one: list[int], other: list[int]) -> int:
-    """How many tokens the two have in common from the start."""
-    for i, (left, right) in enumerate(zip(one, other, strict=False)):
+def _shared(first: list[int], second: list[int]) -> int:
+    """The length of the common prefix."""
+    for i, (left, right) in enumerate(zip(first, second, strict=False)):
         if left != right:
             return i
-    return min(len(one), len(other))
+    return min(len(first), len(second))
 
 
 def _padded_length(rows: list[TokenisedExample], shared: int = 0, step: int = LENGTH_STEP) -> int:
@@ -180,14 +181,14 @@ def _padded_length(rows: list[TokenisedExample], shared: int = 0, step: int = LE
     return longest + -longest % step
 
 
-def _targets(row: TokenisedExample, places: list[int] | range) -> list[tuple[int, int]]:
-    return [(places[i], label) for i, label in enumerate(row["labels"][1:]) if label != IGNORED_LABEL]
+def _targets(row: TokenisedExample, token_indices: list[int] | range) -> list[tuple[int, int]]:
+    return [(token_indices[i], label) for i, label in enumerate(row["labels"][1:]) if label != IGNORED_LABEL]
 
 
 def _tensors(wanted: Counter) -> PackedBatch:
-    places, targets = zip(*wanted, strict=True) if wanted else ((), ())
+    token_indices, targets = zip(*wanted, strict=True) if wanted else ((), ())
     return {
-        "places": torch.tensor(places, dtype=torch.int64),
+        "places": torch.tensor(token_indices, dtype=torch.int64),
         "targets": torch.tensor(targets, dtype=torch.int64),
         "weights": torch.tensor(list(wanted.values()), dtype=torch.float32),
     }

@@ -1,10 +1,11 @@
-"""How the rows of a run are packed and whether layers are compiled: chosen for the model and device, and tried."""
+"""The packing plan of a run: how rows are packed and whether layers are compiled, chosen for the model and tried."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -20,9 +21,9 @@ from sqlora.system.errors import UserError, one_line
 from sqlora.training.packing import packed_batches, packed_loss
 from sqlora.training.packing.attention import PREFIX_ATTENTION, TREE_ATTENTION
 
-# tokens of a trial's two rows, and of what they share: a tree of several blocks, as in training
+# tokens of a trial's two rows, and of their shared prefix: a tree of several blocks, as in training
 LONG_TRIAL = (300, 276, 248)
-SHORT_TRIAL = (44, 36, 20)  # where nothing is compiled, so that the trial takes less memory than a row of training
+SHORT_TRIAL = (44, 36, 20)  # without compilation, so that the trial takes less memory than a training row
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,9 @@ class PackingPlan:
 
 
 def choose_plan(config, settings: Settings, device: Device) -> PackingPlan:
-    """What PACKING and COMPILE come to for a model's `config` on this device.
+    """What PACKING and COMPILE resolve to for a model's `config` on this device.
 
-    Raises UserError where PACKING asks for a form that would not be exact.
+    Raises UserError if PACKING asks for a form that would not be exact.
     """
     if not backend.TAKES_ATTENTION:
         for name, asked in (
@@ -47,7 +48,7 @@ def choose_plan(config, settings: Settings, device: Device) -> PackingPlan:
         ):
             if asked:
                 note(f"{name} is {getattr(settings, name)}, which BACKEND {backend.NAME} cannot do, so it is off")
-        return PackingPlan("off", _unfit(config, settings.MAX_LENGTH), False, "nor a compiled form")
+        return PackingPlan("off", f"BACKEND {backend.NAME} cannot pack", False, "it cannot compile")
     triton = device.type != "cpu" and has_triton()
     name, reason = settings.PACKING, "as PACKING asks"
     unfit = _unfit(config, settings.MAX_LENGTH)
@@ -62,24 +63,22 @@ def choose_plan(config, settings: Settings, device: Device) -> PackingPlan:
     if settings.COMPILE != "auto":
         return PackingPlan(name, reason, settings.COMPILE == "on", "as COMPILE asks")
     if distributed.rank_info().sharded:
-        return PackingPlan(name, reason, False, "the base is spread over processes")
+        return PackingPlan(name, reason, False, "the base is sharded over processes")
     return PackingPlan(name, reason, triton, "Triton is here" if triton else "no Triton here")
 
 
 def _unfit(config, longest: int) -> str | None:
-    """What keeps a model's rows from being packed."""
-    if not backend.TAKES_ATTENTION:
-        return f"BACKEND {backend.NAME} has no attention for it"
+    """Why this model cannot be packed, or None. Sliding windows and dropout in the model would give wrong results."""
     if dropout := architecture.own_dropout(config):
-        return f"the model has a dropout of its own ({dropout.replace('_', ' ')})"
+        return f"the model itself has dropout ({dropout.replace('_', ' ')})"
     return architecture.why_inexact(config, longest)
 
 
 def prepare_model(model, form: PackingPlan, device: Device) -> PackingPlan:
-    """Makes the model ready for passes of this form, tries it, and returns the form that works.
+    """Prepares the model for this plan, tries it, and returns the plan that works.
 
-    Where the compiler fails the layers stay as they were, and where FlexAttention fails too the form is prefix; a note
-    says so.
+    If the compiler fails the layers are not compiled, and if FlexAttention fails too the form is prefix; a note says
+    so.
     """
     if not backend.TAKES_ATTENTION:
         return form
@@ -87,13 +86,13 @@ def prepare_model(model, form: PackingPlan, device: Device) -> PackingPlan:
     if device.dtype != torch.float32:
         for module in model.modules():
             if isinstance(module, BaseTunerLayer):
-                # autocast takes care of it, without a float32 copy of every input
-                module.cast_input_dtype_enabled = False
+                # autocast does it, without a float32 copy of every input
+                setattr(module, "cast_input_dtype_enabled", False)  # noqa: B010 (PEFT does not declare it)
     # On a CPU a tree has a dense mask, which any attention takes.
     attention = {"tree": "sdpa" if device.type == "cpu" else TREE_ATTENTION, "prefix": PREFIX_ATTENTION}.get(form.name)
     if attention:
         base.set_attn_implementation(attention)
-    layers = getattr(base.get_decoder(), "layers", None)
+    layers: Any = getattr(base.get_decoder(), "layers", None)
     if form.compiled and layers is None:
         note(f"the layers are not compiled: a {base.config.model_type} model has them elsewhere")
         form = replace(form, compiled=False)
@@ -104,17 +103,17 @@ def prepare_model(model, form: PackingPlan, device: Device) -> PackingPlan:
         if fault := _fault(model, form):
             for layer, forward in zip(layers, plain, strict=True):
                 layer.forward = forward
-            note(f"the layers are not compiled, since torch.compile does not work here ({fault})")
+            note(f"torch.compile does not work here ({fault}), so the layers are not compiled: training will be slower")
             form = replace(form, compiled=False)
     if attention == TREE_ATTENTION and not form.compiled and (fault := _fault(model, form)):
-        note(f"PACKING is prefix, since FlexAttention does not work here ({fault})")
+        note(f"FlexAttention does not work here ({fault}), so PACKING is prefix: training will be slower")
         base.set_attn_implementation(PREFIX_ATTENTION)
         form = replace(form, name="prefix")
     return form
 
 
 def _fault(model, form: PackingPlan) -> str | None:
-    """What goes wrong when a small pass is tried, in one line."""
+    """The error of a small trial in one line; None if it works."""
     try:
         with state_kept(model):
             trial_loss(model, form)
@@ -126,22 +125,21 @@ def _fault(model, form: PackingPlan) -> str | None:
 
 
 def trial_loss(model, form: PackingPlan) -> torch.Tensor:
-    """The loss summed over the targets of two made-up rows, in a forward and a backward pass, whose gradients stay."""
+    """The loss summed over the targets of two made-up rows, after a forward and backward pass; the gradients stay."""
     total = torch.zeros((), device=model.device)
-    for one in packed_batches.make_batches(trial_rows(model, form), form.name, 10_000):
-        loss = packed_loss.loss_sum(
-            model, {key: tensor.to(model.device) for key, tensor in one.items()}, model.get_base_model()
-        )
+    for batch in packed_batches.make_batches(trial_rows(model, form), form.name, 10_000):
+        inputs = {key: tensor.to(model.device) for key, tensor in batch.items()}
+        loss = packed_loss.loss_sum(model, inputs, model.get_base_model())
         loss.backward()
         total = total + loss.detach()
     return total
 
 
 def trial_rows(model, form: PackingPlan) -> list[packed_batches.TokenisedExample]:
-    """Two rows that share a beginning, as long as the model sees at most."""
+    """Two made-up rows that share a prefix, no longer than the model sees."""
     most = architecture.longest_row(model.config)
     lengths = LONG_TRIAL if form.compiled or form.name == "tree" else SHORT_TRIAL
-    first, second, shared = (min(length, most) for length in lengths)
+    first, second, shared = (int(min(length, most)) for length in lengths)
     known = model.get_input_embeddings().num_embeddings
     rows = [
         [token % known for token in tokens]
@@ -152,7 +150,7 @@ def trial_rows(model, form: PackingPlan) -> list[packed_batches.TokenisedExample
 
 @contextlib.contextmanager
 def state_kept(model, training: bool = True) -> Iterator[None]:
-    """A trial leaves no gradient and draws no random number."""
+    """Keeps a trial from leaving gradients and from using the run's random numbers."""
     was_training, base_dtype = model.training, model.get_input_embeddings().weight.dtype
     devices = [] if model.device.type == "cpu" else [model.device.index or 0]
     with torch.random.fork_rng(devices, device_type=model.device.type if devices else "cuda"):
