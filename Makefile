@@ -23,6 +23,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.tested
 	$(BIN)/python -m ruff check --quiet .
 	$(BIN)/python -m ruff format --quiet --check .
+	$(BIN)/python -m mypy
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
 
 test-slow: $(VENV)/.tested

@@ -1,4 +1,4 @@
-"""`python -m sqlora.doctor`: is this machine able to do it, and are its numbers right?"""
+"""`python -m sqlora.doctor`: can this machine do what the settings ask, and are its numbers right?"""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sqlora.system.errors import UserError, run_command
 if TYPE_CHECKING:
     from sqlora.model.device import Device
 
-ABOUT = """Tell whether this machine can do what the settings ask, and whether its numbers are right.
+ABOUT = """Check whether this machine can do what the settings ask, and whether its numbers are right.
 
 \b
 python -m sqlora.doctor          a line for each check: ok, slow, or WRONG, with the remedy
@@ -34,7 +34,7 @@ STYLES = {OK: "green", SLOW: "yellow", WRONG: "bold red"}
 
 
 def examine(settings: Settings) -> Iterator[CheckResult]:
-    """What all checks find, each as soon as it is known."""
+    """Runs the checks, and yields each result as soon as it is known."""
     from sqlora.doctor import environment
 
     for check in (environment.versions, environment.libraries):
@@ -79,7 +79,7 @@ def examine_numbers(chosen: Device, settings: Settings) -> Iterator[CheckResult]
         yield numerics.matrix_products(replace(chosen, dtype=dtype), numerics.LARGE_SHAPES)
     for masked in (False, True):
         yield numerics.attention(chosen, masked, numerics.HEAD_SIZES)
-    if settings.BACKEND == "bigdl":  # which has weights of its own, and no packing
+    if settings.BACKEND == "bigdl":  # it has its own weights, and no packing
         return
     yield numerics.slot_attention(chosen)
     if settings.LOW_BIT != "none":
@@ -137,7 +137,8 @@ def _print(result: CheckResult) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line; exits with 1 if anything is WRONG, and with 2 for a wrong setting."""
-    sys.exit(run_command(command, arguments))
+    status = run_command(command, arguments)
+    sys.exit(status if isinstance(status, int) else 0)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,4 @@
-"""What a run finds here: versions, devices, bitsandbytes' library, the base model and room for it in memory and on the
-disk.
-"""
+"""The environment of a run: versions, devices, bitsandbytes' library, the base model, memory and disk."""
 
 from __future__ import annotations
 
@@ -54,7 +52,7 @@ def versions(backend: str) -> CheckResult:
 
 
 def libraries(backend: str) -> CheckResult:
-    """Whether the compiled ones load, which a wrong driver or a missing system library prevents."""
+    """Whether the compiled libraries load, which a wrong driver or a missing system library prevents."""
     names = ("torch", "transformers", "peft", *(["bitsandbytes"] if backend == "bitsandbytes" else []))
     for name in names:
         try:
@@ -82,7 +80,7 @@ def devices() -> Iterator[CheckResult]:
             name, about = f"device {kind}:{number}", f"{module.get_device_name(number)}, {_number_types(kind)}"
             try:
                 free, total = module.mem_get_info(number)
-            except (RuntimeError, AttributeError) as error:  # some drivers of Intel GPUs do not tell what is free
+            except (RuntimeError, AttributeError) as error:  # some drivers of Intel GPUs do not report free memory
                 yield CheckResult(
                     name,
                     SLOW,
@@ -120,7 +118,7 @@ def native_library(kind: str) -> CheckResult:
         try:
             cextension.get_native_library()
             why = lib.error_msg
-        except Exception as error:  # what was wrong when bitsandbytes was imported, which it did not tell
+        except Exception as error:  # what went wrong when bitsandbytes was imported, which it did not report
             why = one_line(error)
         if kind == "cuda":
             return CheckResult(name, WRONG, f"not loaded ({why}), and CUDA has no fallback", remedy)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -27,18 +28,16 @@ WORST_CODE = 1.02  # double quantisation of the scales adds a thousandth to the 
 VOCABULARY = 256
 UPDATE = "update torch and the device's driver"
 TRITON = "install Triton, which comes with torch on Linux, and a C compiler; update the driver"
-DEPTH = 5  # a small model's gradient may be off by so many times as much as one product
+DEPTH = 5  # the error of a small model's gradient, as a multiple of a single product's
 
 
 def quick(device: Device, settings: Settings) -> None:
-    """What finetune.py tries before it begins, in a second or two. Raises UserError if anything that it uses is
-    WRONG.
-    """
+    """The checks at the start of finetune.py, in a second or two. Raises UserError if anything it uses is WRONG."""
     for result in _quick(device, settings):
         if result.status == WRONG:
             raise UserError(
                 f"{device.name} computes wrong: {result.name}, {result.detail}; {result.remedy} "
-                f"(python -m sqlora.doctor tells more)"
+                f"(python -m sqlora.doctor reports more)"
             )
 
 
@@ -52,7 +51,7 @@ def _quick(device: Device, settings: Settings) -> Iterator[CheckResult]:
 
 
 def four_bit(device: Device, low_bit: str) -> Iterator[CheckResult]:
-    """All that quantised weights need."""
+    """The checks of quantised weights."""
     if low_bit != "none":
         yield round_trip(device, low_bit)
         yield four_bit_product(device, low_bit)
@@ -60,7 +59,7 @@ def four_bit(device: Device, low_bit: str) -> Iterator[CheckResult]:
 
 
 def matrix_products(device: Device, shapes: tuple[tuple[int, int, int], ...]) -> CheckResult:
-    """Linear layers of these rows, inputs and outputs, in the device's compute type."""
+    """Linear layers with these numbers of rows, inputs and outputs, in the device's compute type."""
 
     def measure() -> dict[str, Error]:
         errors = {}
@@ -75,7 +74,7 @@ def matrix_products(device: Device, shapes: tuple[tuple[int, int, int], ...]) ->
 
 
 def attention(device: Device, masked: bool, head_sizes: tuple[int, ...]) -> CheckResult:
-    """SDPA forward and backward: with the dense mask of a prefix tree, or causal without a mask; and which kernel
+    """SDPA forward and backward, with the dense mask of a prefix tree or causal without a mask, and which kernel
     ran.
     """
     ends = packed_batches.build_tree(_branching_rows())["ends"]
@@ -87,16 +86,18 @@ def attention(device: Device, masked: bool, head_sizes: tuple[int, ...]) -> Chec
         for size in head_sizes:
             *inputs, gradient = random_tensors(device.dtype, *[(1, 2, len(ends), size)] * 4)
             here = [on_device(tensor, device) for tensor in inputs]
-            keywords = {"attn_mask": mask.to(device.torch_device)} if masked else {"is_causal": True}
-            got = torch.nn.functional.scaled_dot_product_attention(*here, **keywords)
+            dense = mask.to(device.torch_device) if masked else None
+            got = torch.nn.functional.scaled_dot_product_attention(
+                here[0], here[1], here[2], attn_mask=dense, is_causal=not masked
+            )
             kernels[size] = kernel_of(got)
             got.backward(gradient.to(device.torch_device))
             there = [tensor.double().requires_grad_() for tensor in inputs]
-            want = attention_by_definition(*there, mask)
+            want = attention_by_definition(there[0], there[1], there[2], mask)
             want.backward(gradient.double())
-            pairs = [(got, want.detach()), *((one.grad, other.grad) for one, other in zip(here, there, strict=True))]
-            for name, (one, other) in zip(("output", "dQ", "dK", "dV"), pairs, strict=True):
-                errors[f"{name}, heads of {size}"] = error_of(one, other, device.dtype, len(ends))
+            pairs = [(got, want.detach()), *((_grad(a), _grad(b)) for a, b in zip(here, there, strict=True))]
+            for name, (computed, exact) in zip(("output", "dQ", "dK", "dV"), pairs, strict=True):
+                errors[f"{name}, heads of {size}"] = error_of(computed, exact, device.dtype, len(ends))
         return errors
 
     kind, remedy = ("masked", "PACKING (--packing) off needs no mask") if masked else ("causal", UPDATE)
@@ -113,18 +114,18 @@ def attention(device: Device, masked: bool, head_sizes: tuple[int, ...]) -> Chec
         else "torch 2.11 or newer has a flash kernel for training on XPU, in bfloat16 and float16"
     )
     return CheckResult(
-        result.name, SLOW, f"{detail}; all scores are kept, [length, length], for heads of {', '.join(slow)}", remedy
+        result.name, SLOW, f"{detail}; all scores are stored, [length, length], for heads of {', '.join(slow)}", remedy
     )
 
 
 def slot_attention(device: Device) -> CheckResult:
-    """generate.py's: a query a row over keys of unlike lengths, and, where its kernel runs, over a prefix that all rows
-    share.
+    """Attention of generate.py: a query per row over keys of different lengths, and over a shared prefix with its
+    kernel.
     """
-    from sqlora.generation import kv_cache  # which BACKEND bigdl's transformers cannot
+    from sqlora.generation import kv_cache  # which BACKEND bigdl's transformers cannot import
 
-    place, rows, ways = torch.device(device.torch_device), len(SLOT_LENGTHS), set()
-    lengths, places = torch.tensor(SLOT_LENGTHS), torch.arange(-SLOT_PREFIX, max(SLOT_LENGTHS) + 1)
+    target, rows, kernels = torch.device(device.torch_device), len(SLOT_LENGTHS), set()
+    lengths, positions = torch.tensor(SLOT_LENGTHS), torch.arange(-SLOT_PREFIX, max(SLOT_LENGTHS) + 1)
 
     def measure() -> dict[str, Error]:
         errors = {}
@@ -135,39 +136,46 @@ def slot_attention(device: Device) -> CheckResult:
                 *[(rows, max(SLOT_LENGTHS) + 1, 2, size)] * 2,
                 *[(1, 2, SLOT_PREFIX, size)] * 2,
             )
-            reads = kv_cache.reads_lengths(place, device.dtype, size)
-            ways.add("its own kernel" if reads else "SDPA")
-            *own, keys, values = (state.to(place, kv_cache.cache_type(place, device.dtype)) for state in states)
-            given = zip(own, (keys, values) if reads else (None, None), strict=True)
+            reads = kv_cache.reads_lengths(target, device.dtype, size)
+            kernels.add("its own kernel" if reads else "SDPA")
+            *own, keys, values = (state.to(target, kv_cache.cache_type(target, device.dtype)) for state in states)
+            prefix = (keys, values) if reads else (None, None)
             got, _ = kv_cache.slot_attention(
-                None, query.to(place), *given, None, scaling=size**-0.5, lengths=lengths.to(place), reads_lengths=reads
+                None,
+                query.to(target),
+                (own[0], prefix[0]),
+                (own[1], prefix[1]),
+                None,
+                scaling=size**-0.5,
+                lengths=lengths.to(target),
+                reads_lengths=reads,
             )
-            seen = (places <= lengths[:, None]) & (reads | (places >= 0))
-            whole = (
-                torch.cat([first.expand(rows, -1, -1, -1), kept.transpose(1, 2)], dim=2)
+            seen = (positions <= lengths[:, None]) & (reads | (positions >= 0))
+            whole_keys, whole_values = (
+                torch.cat([first.expand(rows, -1, -1, -1), own_states.transpose(1, 2)], dim=2)
                 .double()
                 .repeat_interleave(2, dim=1)
-                for kept, first in zip(states[:2], states[2:], strict=True)
+                for own_states, first in zip(states[:2], states[2:], strict=True)
             )
-            want = attention_by_definition(query.double(), *whole, seen[:, None, None])
-            errors[f"heads of {size}"] = error_of(got[:, 0], want[:, :, 0], device.dtype, len(places))
+            want = attention_by_definition(query.double(), whole_keys, whole_values, seen[:, None, None])
+            errors[f"heads of {size}"] = error_of(got[:, 0], want[:, :, 0], device.dtype, len(positions))
         return errors
 
     result = check_kernel(f"slot attention, {dtype_name(device.dtype)}", f"{UPDATE}; {_ways_round(device)}", measure)
-    return replace(result, detail=", ".join([*sorted(ways), result.detail]))
+    return replace(result, detail=", ".join([*sorted(kernels), result.detail]))
 
 
 def attention_by_definition(query, key, value, mask: torch.Tensor) -> torch.Tensor:
-    """softmax(QK' / sqrt(size)) V over what the mask lets see (Vaswani et al. 2017, equation 1)."""
+    """softmax(QK' / sqrt(size)) V where the mask is true (Vaswani et al. 2017, equation 1)."""
     scores = query @ key.mT / query.shape[-1] ** 0.5
     return scores.masked_fill(~mask, float("-inf")).softmax(dim=-1) @ value
 
 
 def kernel_of(output: torch.Tensor) -> str:
-    """Which of SDPA's kernels made this output, from its graph: flash, efficient, cudnn, fused (XPU's oneDNN) or
+    """The SDPA kernel that computed this output, by its graph: flash, efficient, cudnn, fused (XPU's oneDNN) or
     math.
     """
-    nodes = [output.grad_fn]
+    nodes: list[Any] = [output.grad_fn]
     while nodes:
         node = nodes.pop()
         for kernel in ("Flash", "Efficient", "Cudnn", "Fused"):
@@ -178,7 +186,7 @@ def kernel_of(output: torch.Tensor) -> str:
 
 
 def round_trip(device: Device, low_bit: str) -> CheckResult:
-    """Weights quantised to 4 bits and back, against the nearest of the 16 values, which nothing can do better than."""
+    """Weights quantised to 4 bits and back, against the nearest of the 16 values, the best that is possible."""
 
     def measure() -> dict[str, Error]:
         layer, weight = four_bit_layer(device, low_bit)
@@ -186,8 +194,8 @@ def round_trip(device: Device, low_bit: str) -> CheckResult:
         blocks = weight.double().view(-1, state.blocksize)
         values, scales = state.code.double().cpu().sort().values, blocks.abs().amax(dim=1, keepdim=True)
         nearest = values[torch.bucketize(blocks / scales, (values[1:] + values[:-1]) / 2)] * scales
-        kept = _weight_back(layer).view_as(blocks)
-        least, error = (((back - blocks).norm() / blocks.norm()).item() for back in (nearest, kept))
+        restored = _weight_back(layer).view_as(blocks)
+        least, error = (((back - blocks).norm() / blocks.norm()).item() for back in (nearest, restored))
         return {f"{low_bit} and back": Error(error, 0.0, WORST_CODE * least)}
 
     return check_kernel(f"{low_bit} round trip", _other_library(device), measure)
@@ -240,33 +248,32 @@ def gradient_after_evaluation(device: Device, low_bit: str) -> CheckResult:
     result = check_kernel(name, f"{_other_library(device)}; as it is the model would not learn", measure)
     if result.status == OK and check_kernel(name, "", lambda: measure(mended=False)).status == WRONG:
         return replace(
-            result, detail=f"{result.detail}; bitsandbytes alone loses it in an evaluation, which is prevented here"
+            result, detail=f"{result.detail}; bitsandbytes alone loses it in an evaluation, which SQLoRA prevents"
         )
     return result
 
 
-def four_bit_layer(device: Device, low_bit: str) -> tuple[torch.nn.Module, torch.Tensor]:
-    """A Linear4bit on the device, quantised as a base model's are, and the weights that it was made from."""
+def four_bit_layer(device: Device, low_bit: str) -> tuple[Any, torch.Tensor]:
+    """A Linear4bit on the device, quantised like a base model's, and the weights that it was made from."""
     from bitsandbytes.nn import Linear4bit, Params4bit
 
     (weight,) = random_tensors(device.dtype, (OUTPUTS, INPUTS))
-    with torch.random.fork_rng(devices=[]):  # a new layer draws weights
+    with torch.random.fork_rng(devices=[]):  # a new layer initialises its weights
         layer = Linear4bit(INPUTS, OUTPUTS, bias=False, compute_dtype=device.dtype, quant_type=low_bit)
     layer.weight = Params4bit(weight, requires_grad=False, quant_type=low_bit, module=layer)
     return layer.to(device.torch_device), weight
 
 
-def _weight_back(layer: torch.nn.Module) -> torch.Tensor:
+def _weight_back(layer: Any) -> torch.Tensor:
     from bitsandbytes.functional import dequantize_4bit
 
     return dequantize_4bit(layer.weight.data, layer.weight.quant_state).double().cpu()
 
 
 def packed_pass(device: Device, form: plan.PackingPlan) -> CheckResult:
-    """Loss and gradients of a small Llama whose rows go through in this form, against padded rows in float64 on the
-    CPU.
+    """Loss and gradients of a small Llama with packed rows, against padded rows in float64 on the CPU.
 
-    A tree runs FlexAttention on a GPU. Slow where FlexAttention or the compiler does not work, since training then goes
+    A tree runs FlexAttention on a GPU. SLOW if FlexAttention or the compiler does not work, since training then does
     without.
     """
     used = form
@@ -274,29 +281,29 @@ def packed_pass(device: Device, form: plan.PackingPlan) -> CheckResult:
     def measure() -> dict[str, Error]:
         nonlocal used
         model = _small_llama(device.dtype)
-        exact = copy.deepcopy(model).double()
+        reference = copy.deepcopy(model).double()
         model.to(device.torch_device)
         used = plan.prepare_model(model, form, device)
         got = _loss_and_gradient(model, used.name, device)
-        want = _loss_and_gradient(exact, "off", replace(device, type="cpu", dtype=torch.float64))
+        want = _loss_and_gradient(reference, "off", replace(device, type="cpu", dtype=torch.float64))
         largest = DEPTH * limit(device.dtype, len(_branching_rows()[-1]["input_ids"]))
         return {
-            name: Error(((one - other).norm() / other.norm()).item(), 0.0, largest)
-            for name, one, other in zip(("loss", "gradient"), got, want, strict=True)
+            name: Error(((computed - exact).norm() / exact.norm()).item(), 0.0, largest)
+            for name, computed, exact in zip(("loss", "gradient"), got, want, strict=True)
         }
 
     name = f"packed pass, {form.name}{', compiled' if form.compiled else ''}"
     setting = "COMPILE (--compile)" if form.compiled else "PACKING (--packing)"
-    with console.capture() as told:  # prepare's note of what does not work
+    with console.capture() as printed:  # the note of prepare_model about what does not work
         result = check_kernel(name, f"{setting} off avoids it; or update torch and Triton", measure)
     if result.status == OK and used != form:
-        why = " ".join(told.get().split()).removeprefix("note: ")
+        why = " ".join(printed.get().split()).removeprefix("note: ")
         return CheckResult(name, SLOW, why, TRITON)
     return result
 
 
 def _small_llama(dtype: torch.dtype) -> torch.nn.Module:
-    """Two layers with an adapter, on the CPU; the frozen weights in `dtype`, as a base model's are."""
+    """Two layers with an adapter, on the CPU; the frozen weights in `dtype`, like a base model's."""
     from peft import LoraConfig, get_peft_model
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -319,7 +326,12 @@ def _small_llama(dtype: torch.dtype) -> torch.nn.Module:
     return model
 
 
-def _loss_and_gradient(model: torch.nn.Module, form: str, device: Device) -> tuple[torch.Tensor, torch.Tensor]:
+def _grad(tensor: torch.Tensor) -> torch.Tensor:
+    assert tensor.grad is not None
+    return tensor.grad
+
+
+def _loss_and_gradient(model: Any, form: str, device: Device) -> tuple[torch.Tensor, torch.Tensor]:
     (inputs,) = packed_batches.make_batches(_branching_rows(), form, 10_000)
     inputs = {name: tensor.to(device.torch_device) for name, tensor in inputs.items()}
     with torch.autocast(device.type, dtype=device.dtype, enabled=device.dtype in (torch.bfloat16, torch.float16)):
@@ -330,7 +342,7 @@ def _loss_and_gradient(model: torch.nn.Module, form: str, device: Device) -> tup
 
 
 def _branching_rows() -> list[packed_batches.TokenisedExample]:
-    """Three rows that share a beginning: 128 tokens, then nothing of their own, 64 and 64."""
+    """Three rows that share a prefix of 128 tokens, and then have 0, 64 and 64 tokens."""
     tokens = [[*range(128), *range(start, start + own)] for start, own in ((0, 0), (128, 64), (192, 64))]
     return [{"input_ids": ids, "labels": ids} for ids in tokens]
 

@@ -1,4 +1,4 @@
-"""What a check finds."""
+"""The result of a check."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ class CheckResult:
 
 
 def failed_check(name: str, error: UserError) -> CheckResult:
-    """What a user can mend, as a Result."""
+    """A UserError as a CheckResult."""
     detail, _, remedy = str(error).rpartition("; ")
     return CheckResult(name, WRONG, detail, remedy)

@@ -13,12 +13,12 @@ from sqlora.model.device import Device
 from sqlora.model.precision import limit
 from sqlora.system.errors import one_line
 
-OUTLIER = 5  # one number of a million with normally distributed errors is off by five times their root mean square
+OUTLIER = 5  # one of a million normally distributed errors is five times their root mean square
 
 
 @dataclass(frozen=True)
 class Error:
-    """How far a result is from the right one: root mean square and worst number, as shares of the right one's size."""
+    """The error of a result: root mean square and largest, as shares of the right result's size."""
 
     mean: float
     worst: float
@@ -26,11 +26,11 @@ class Error:
 
     @property
     def small(self) -> bool:
-        return self.mean <= self.limit and self.worst <= OUTLIER * self.limit  # which NaN is not
+        return self.mean <= self.limit and self.worst <= OUTLIER * self.limit  # False for NaN
 
 
 def error_of(got: torch.Tensor, want: torch.Tensor, dtype: torch.dtype, terms: int) -> Error:
-    """Of `got`, sums of so many terms, computed in `dtype`; `want` is float64 on the CPU."""
+    """The error of `got`, sums of `terms` terms computed in `dtype`; `want` is float64 on the CPU."""
     off, size = (got.detach().double().cpu() - want).abs(), want.square().mean().sqrt()
     return Error(
         (off.square().mean().sqrt() / size).item(), (off / (size + want.abs())).max().item(), limit(dtype, terms)
@@ -38,11 +38,13 @@ def error_of(got: torch.Tensor, want: torch.Tensor, dtype: torch.dtype, terms: i
 
 
 def check_kernel(name: str, remedy: str, measure: Callable[[], dict[str, Error]]) -> CheckResult:
-    """The errors that `measure` finds as a Result; what it raises, as kernels do, is one too."""
+    """The errors that `measure` finds, as a CheckResult; what a kernel raises is WRONG too."""
     try:
         errors = measure()
     except torch.OutOfMemoryError:
-        return CheckResult(name, WRONG, "there is no memory left for it", "end what else holds the device's memory")
+        return CheckResult(
+            name, WRONG, "there is no memory left for it", "end other programs that hold the device's memory"
+        )
     except Exception as error:  # whatever a kernel may raise
         return CheckResult(name, WRONG, one_line(error), remedy)
     wrong = {label: error for label, error in errors.items() if not error.small}
@@ -64,9 +66,10 @@ def random_tensors(dtype: torch.dtype, *shapes: tuple[int, ...]) -> list[torch.T
 
 
 def on_device(tensor: torch.Tensor, device: Device) -> torch.Tensor:
-    """The tensor on the device, to take a gradient."""
+    """The tensor on the device, as a leaf that gets a gradient."""
     return tensor.detach().to(device.torch_device).requires_grad_()
 
 
 def dtype_name(dtype: torch.dtype) -> str:
+    """torch.bfloat16 -> bfloat16"""
     return str(dtype).removeprefix("torch.")

@@ -34,7 +34,8 @@ class Decoder:
         self.model = model
         self.base = base_of(model)
         self.device: torch.device = model.device
-        self.dtype: torch.dtype = self.base.get_input_embeddings().weight.dtype
+        embeddings: Any = self.base.get_input_embeddings()
+        self.dtype: torch.dtype = embeddings.weight.dtype
         self.width, self.room = width, room
         self.cache = SlotCache(self.base.config, groups * width, room, self.dtype, self.device)
         self.tokens = [0] * groups * width  # the token that each slot is fed next

@@ -46,12 +46,12 @@ def merge(settings: Settings, output: Path, dtype_name: str, into: str) -> None:
 
     from sqlora.data import tokenise
     from sqlora.merge import drift, export
-    from sqlora.model import adapter, base_models, loading
+    from sqlora.model import adapter, base_models, loading, merging
     from sqlora.reports import banner, model_card
     from sqlora.storage import atomic
     from sqlora.system import console
 
-    # The type of what is saved is that of the computation too; but float16 is none for a CPU.
+    # The saved type is also that of the computation; but a CPU does not compute in float16.
     settings = replace(settings, DTYPE="auto" if dtype_name == "float16" else dtype_name)
     chosen = loading.choose_device(settings)
     dtype = getattr(torch, dtype_name)
@@ -77,21 +77,23 @@ def merge(settings: Settings, output: Path, dtype_name: str, into: str) -> None:
         )
 
     try:
-        # As in training, so that bitsandbytes leaves the weights as they are; see bitsandbytes.keep_4bit_unpacked.
-        model = loading.load_base(base, settings, chosen, training=True)
-        trained = loading.weights_in_memory(model, settings)
+        # As in training, so that bitsandbytes does not repack the weights; see bitsandbytes.keep_4bit_unpacked.
+        base_model = loading.load_base(base, settings, chosen, training=True)
+        trained = loading.weights_in_memory(base_model, settings)
         banner.print_adapter(folder, fingerprint, trained)
-        model = adapter.load_adapter(model, folder)
+        model = adapter.load_adapter(base_model, folder)
         before = drift.answer_scores(model, rows)
         if into == UNQUANTISED:
-            del model
+            del base_model, model
             gc.collect()
             unquantised = replace(settings, LOW_BIT="none")
-            model = loading.load_base(base, unquantised, replace(chosen, dtype=dtype), training=False)
-            model = adapter.load_adapter(model, folder)
-        folded = loading.weights_in_memory(model, settings)
-        model = _fold(model, dtype)
-        apart = drift.measure_drift(before, drift.answer_scores(model, rows))
+            base_model = loading.load_base(base, unquantised, replace(chosen, dtype=dtype), training=False)
+            model = adapter.load_adapter(base_model, folder)
+        merged_into = loading.weights_in_memory(base_model, settings)
+        del base_model
+        merging.dequantise(model, dtype)
+        merged = merging.merge_adapter(model)
+        difference = drift.measure_drift(before, drift.answer_scores(merged, rows))
     except torch.OutOfMemoryError:
         raise UserError(
             f"the model does not fit into the memory of {chosen.name} in {dtype_name}; merge with --device cpu"
@@ -99,27 +101,20 @@ def merge(settings: Settings, output: Path, dtype_name: str, into: str) -> None:
 
     weights = (
         f"its own {dtype_name} weights"
-        if folded == "none"
-        else f"{folded} weights, unpacked to {dtype_name}"
+        if merged_into == "none"
+        else f"{merged_into} weights, dequantised to {dtype_name}"
         if into == UNQUANTISED
-        else f"the {folded} weights of training, unpacked to {dtype_name}"
+        else f"the {merged_into} weights of training, dequantised to {dtype_name}"
     )
-    facts = {"folded into": weights} | _drift_facts(apart, len(rows), trained)
+    facts: dict[str, object] = {"merged into": weights, **_drift_facts(difference, len(rows), trained)}
     with atomic.new_folder(output) as partial:
-        export.write_model(partial, model, tokenizer, base, settings)
+        export.write_model(partial, merged, tokenizer, base, settings)
         model_card.write_merged_card(partial, fingerprint or {"base_model": vars(base)}, facts, settings.PROMPT_ORDER)
     console.print_facts(facts | {"merged model": output})
 
 
-def _fold(model, dtype):
-    from sqlora.model import merging
-
-    merging.dequantise(model, dtype)
-    return merging.merge_adapter(model)
-
-
 def _trained_on(fingerprint: dict | None, settings: Settings, into: str) -> str:
-    """The LOW_BIT that the adapter was trained with, or that of the settings where it is not known, or bigdl's own."""
+    """The LOW_BIT that the adapter was trained with, or that of the settings if it is unknown or one of bigdl's."""
     from sqlora.model import bitsandbytes
 
     trained = str((fingerprint or {}).get("quantisation", settings.LOW_BIT))
@@ -129,8 +124,8 @@ def _trained_on(fingerprint: dict | None, settings: Settings, into: str) -> str:
         return settings.LOW_BIT
     if into == DEQUANTISED:
         raise UserError(
-            f"this adapter was trained on {trained} weights, which BACKEND bigdl alone has, and nothing can be "
-            f"folded into them; set --into {UNQUANTISED}"
+            f"this adapter was trained on {trained} weights, which only BACKEND bigdl has, and nothing can be "
+            f"merged into them; set --into {UNQUANTISED}"
         )
     return settings.LOW_BIT
 
@@ -163,12 +158,10 @@ def _drift_facts(apart: Drift, rows: int, low_bit: str) -> dict[str, str]:
 
 
 def _check_output(text: str | None, settings: Settings | None = None) -> Path:
-    """The folder to write. Raises UserError if it may not be written, or CHECKPOINT_DIR, where the data's check is
-    kept.
-    """
+    """The folder to write. Raises UserError if it, or CHECKPOINT_DIR with the cached data check, cannot be written."""
     if not text:
         raise UserError("--output is missing; name the folder for the merged model")
-    output = Path(os.path.realpath(expand(text, "--output")))  # of "." too the name is needed
+    output = Path(os.path.realpath(expand(text, "--output")))  # so that "." has a name
     merged = outputs.Folder("--output", output, patterns=("*",), new=True)
     if settings:
         outputs.check_outputs_are_ours(run_folder.reads(settings, TRAINED_ON), merged, run_folder.run_output(settings))
@@ -202,8 +195,8 @@ def command(output: str | None, dtype: str, into: str, flags: tuple[str, ...]) -
     folder = _check_output(output, settings)
     if settings.BACKEND == "bigdl":
         raise UserError(
-            "BACKEND (--backend) is 'bigdl', into whose weights nothing can be folded; merge with BACKEND "
-            "bitsandbytes, in the environment of requirements.txt, which takes the same adapters"
+            "BACKEND (--backend) is 'bigdl', into whose weights nothing can be merged; merge with BACKEND "
+            "bitsandbytes, in the environment of requirements.txt, which loads the same adapters"
         )
     from sqlora.system import console
 
@@ -212,7 +205,7 @@ def command(output: str | None, dtype: str, into: str, flags: tuple[str, ...]) -
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line; exits with 2 for what the user can mend."""
+    """The command; exits with 2 for errors that the user can fix."""
     run_command(command, arguments)
 
 

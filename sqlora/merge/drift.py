@@ -1,4 +1,4 @@
-"""How far two models are apart on rows whose answers are known: what each of them makes of the answers' tokens."""
+"""The drift between two models: the difference of their scores for the tokens of known answers."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ import torch
 
 from sqlora.training.packing import packed_batches
 
-TOKENS_AT_ONCE = 2048  # whose logits are held at a time
+TOKENS_AT_ONCE = 2048  # tokens whose logits are in memory at a time
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Of each answer token: its log-probability, float32 [tokens], and the token that the model likes best, int64
-    [tokens].
-    """
+    """For each answer token its log-probability, float32 [tokens], and the model's likeliest token, int64 [tokens]."""
 
     logs: torch.Tensor
     best: torch.Tensor
@@ -23,11 +21,9 @@ class Scores:
 
 @dataclass(frozen=True)
 class Drift:
-    """What one model's scores are to another's: `tokens` were compared, and `same` of them (a share) are liked best by
-    both.
+    """The comparison of two models' scores over `tokens`; for the share `same` both have the same likeliest token.
 
-    `mean` and `largest` are of the difference of log-probabilities without its sign; `loss` is each model's mean loss
-    in nats.
+    `mean` and `largest` are of the absolute difference of log-probabilities; `loss` is each model's mean loss in nats.
     """
 
     tokens: int
@@ -39,7 +35,7 @@ class Drift:
 
 @torch.inference_mode()
 def answer_scores(model, rows: list[packed_batches.TokenisedExample]) -> Scores:
-    """The model's scores of the answers' tokens, in an order that depends on the rows alone."""
+    """The model's scores of the answers' tokens, in an order that depends only on the rows."""
     model.eval()
     logs, best = [], []
     for inputs in packed_batches.make_batches(rows, "off", TOKENS_AT_ONCE):
@@ -52,7 +48,7 @@ def answer_scores(model, rows: list[packed_batches.TokenisedExample]) -> Scores:
 
 def measure_drift(before: Scores, after: Scores) -> Drift:
     """The drift between the scores of two models on the same rows."""
-    apart = (after.logs - before.logs).abs()
+    difference = (after.logs - before.logs).abs()
     same = (after.best == before.best).float().mean().item()
     loss = -before.logs.mean().item(), -after.logs.mean().item()
-    return Drift(len(apart), same, apart.mean().item(), apart.max().item(), loss)
+    return Drift(len(difference), same, difference.mean().item(), difference.max().item(), loss)

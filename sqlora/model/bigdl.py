@@ -251,8 +251,8 @@ def rounding(model: PreTrainedModel) -> torch.dtype:
     on a server's CPU, they do not.
     """
     low_bit = any(hasattr(module, "qtype") for module in model.modules())
-    dtype: torch.dtype = model.get_input_embeddings().weight.dtype  # type: ignore[assignment]
-    return torch.bfloat16 if low_bit else dtype
+    embeddings: Any = model.get_input_embeddings()
+    return torch.bfloat16 if low_bit else embeddings.weight.dtype
 
 
 def wrap(model, lora, settings: Settings) -> PeftModel:

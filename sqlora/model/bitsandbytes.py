@@ -93,8 +93,8 @@ def weights_in_memory(model: PreTrainedModel, settings: Settings) -> str:
 
 def rounding(model: PreTrainedModel) -> torch.dtype:
     """The type to whose precision the model's linear layers compute."""
-    dtype: torch.dtype = model.get_input_embeddings().weight.dtype  # type: ignore[assignment]
-    return dtype
+    embeddings: Any = model.get_input_embeddings()
+    return embeddings.weight.dtype
 
 
 def wrap(model: PreTrainedModel, lora: LoraConfig, settings: Settings) -> PeftModel:
@@ -108,20 +108,18 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
 
 
 def keep_4bit_unpacked(model: torch.nn.Module, training: bool) -> None:
-    """Keeps bitsandbytes from repacking the weights where that would stop the learning, lose precision or fail an
-    assertion.
+    """Keeps bitsandbytes from repacking weights where that would stop learning, lose precision or fail.
 
     On a CPU with AVX512_BF16, bitsandbytes 0.50 repacks a Linear4bit at its first forward in eval mode. From then on no
-    gradient flows through it, it computes in bfloat16 whatever DTYPE says, and an output width that is no multiple of
-    32 is refused, as an input width that is no multiple of a block.
+    gradient flows through it, it computes in bfloat16 whatever DTYPE says, and it refuses an output width that is not a
+    multiple of 32, and an input width that is not a multiple of a block.
     """
     from bitsandbytes.nn import Linear4bit
 
     for module in model.modules():
-        if isinstance(module, Linear4bit) and (
-            training
-            or module.compute_dtype != torch.bfloat16
-            or module.out_features % 32
-            or module.in_features % module.weight.blocksize
-        ):
+        if not isinstance(module, Linear4bit):
+            continue
+        weight: Any = module.weight
+        uneven = module.out_features % 32 or module.in_features % weight.blocksize
+        if training or module.compute_dtype != torch.bfloat16 or uneven:
             module.support_avx512bf16_for_cpu = False

@@ -1,6 +1,6 @@
-"""transformers 4.34 to 4.37 under the names of transformers 5: its Trainer, and what its checkpoints lack; and torch
-from 2.0 on
-under today's names."""
+"""transformers 4.34 to 4.37 with the names of transformers 5, its Trainer among them, and torch from 2.0 on with
+today's.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import random
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy
 import torch
@@ -36,8 +37,7 @@ for name, value in {  # which torch has since 2.5 and 2.6
 def make_training_arguments(**arguments) -> transformers.TrainingArguments:
     """The arguments of transformers 5, as this version takes them.
 
-    The rows of an optimiser step come as one batch, whose passes are its micro-batches: this Trainer would not tell how
-    many targets a step has.
+    The rows of an optimiser step come as one batch: this Trainer would not say how many targets a step has.
     """
     arguments = {RENAMED.get(name, name): value for name, value in arguments.items()}
     arguments["per_device_train_batch_size"] *= arguments.pop("gradient_accumulation_steps", 1)
@@ -48,7 +48,7 @@ def make_training_arguments(**arguments) -> transformers.TrainingArguments:
 
 
 class AttentionInterface:
-    """This version's models have their own attention, and take no other."""
+    """This version's models have their own attention, which cannot be replaced."""
 
     @staticmethod
     def register(name: str, attention) -> None:
@@ -61,7 +61,11 @@ def has_triton() -> bool:
 
 
 # Not a field, which this version could not read back from a checkpoint's trainer_state.json.
-TrainerState.best_global_step = property(lambda state: int(str(state.best_model_checkpoint or "-0").rpartition("-")[2]))
+setattr(  # noqa: B010 (a field to mypy, and in transformers 5)
+    TrainerState,
+    "best_global_step",
+    property(lambda state: int(str(state.best_model_checkpoint or "-0").rpartition("-")[2])),
+)
 
 
 class Trainer(transformers.Trainer):
@@ -70,7 +74,8 @@ class Trainer(transformers.Trainer):
     def __init__(self, *arguments, **keywords):
         super().__init__(*arguments, **keywords)
         save = self._save_checkpoint
-        self._save_checkpoint = lambda model, trial, metrics=None: save(model, trial)  # the best is determined already
+        # The best checkpoint is determined already, so `metrics` is not needed.
+        setattr(self, "_save_checkpoint", lambda model, trial, metrics=None: save(model, trial))  # noqa: B010
 
     def evaluate(self, *arguments, **keywords) -> dict[str, float]:
         metrics = super().evaluate(*arguments, **keywords)
@@ -79,26 +84,27 @@ class Trainer(transformers.Trainer):
         return metrics
 
     def _determine_best_metric(self, metrics: dict[str, float], trial) -> bool:
-        value, best = metrics[self.args.metric_for_best_model], self.state.best_metric
+        value, best = metrics[str(self.args.metric_for_best_model)], self.state.best_metric
         if best is not None and not value < best:
             return False
         self.state.best_metric = value
-        self.state.best_model_checkpoint = str(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
+        self.state.best_model_checkpoint = str(Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}")
         return True
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         super().log(logs)
 
     def _save_optimizer_and_scheduler(self, folder: str) -> None:
-        torch.save(self.optimizer.state_dict(), Path(folder) / "optimizer.pt")
-        torch.save(self.lr_scheduler.state_dict(), Path(folder) / "scheduler.pt")
+        optimizer, scheduler = cast(Any, self.optimizer), cast(Any, self.lr_scheduler)
+        torch.save(optimizer.state_dict(), Path(folder) / "optimizer.pt")
+        torch.save(scheduler.state_dict(), Path(folder) / "scheduler.pt")
 
     def _save_scaler(self, folder: str) -> None:
-        """float16, which alone has one, is not trained in here."""
+        """Only float16 has one, in which BACKEND bigdl does not train."""
 
     def _save_rng_state(self, folder: str) -> None:
-        # In place of the library's file, whose NumPy arrays could only be read without weights_only.
-        name, keys, *rest = numpy.random.get_state()
+        # Instead of the library's file, whose NumPy arrays could only be read without weights_only.
+        name, keys, *rest = cast(tuple, numpy.random.get_state())
         states = {"python": random.getstate(), "numpy": [name, keys.tolist(), *rest], "cpu": torch.get_rng_state()}
         if self.args.device.type == "xpu":
             states["xpu"] = torch.xpu.get_rng_state()
@@ -118,7 +124,9 @@ class Trainer(transformers.Trainer):
         if checkpoint is None:
             return
         for name, part in (("optimizer.pt", self.optimizer), ("scheduler.pt", self.lr_scheduler)):
-            part.load_state_dict(torch.load(Path(checkpoint) / name, map_location=self.args.device, weights_only=True))
+            cast(Any, part).load_state_dict(
+                torch.load(Path(checkpoint) / name, map_location=self.args.device, weights_only=True)
+            )
 
 
 def rotate_checkpoints(

@@ -4,10 +4,16 @@ No other module checks the version: what a backend can do is asked of model/back
 """
 
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 LEGACY = int(version("transformers").partition(".")[0]) < 5
 
-if LEGACY:
+if TYPE_CHECKING or not LEGACY:
+    from torch.utils._triton import has_triton
+    from transformers import AttentionInterface, Trainer
+    from transformers import TrainingArguments as make_training_arguments
+    from transformers.trainer_utils import rotate_checkpoints
+else:
     from sqlora.model.transformers4 import (
         AttentionInterface,
         Trainer,
@@ -15,10 +21,5 @@ if LEGACY:
         make_training_arguments,
         rotate_checkpoints,
     )
-else:
-    from torch.utils._triton import has_triton
-    from transformers import AttentionInterface, Trainer
-    from transformers import TrainingArguments as make_training_arguments
-    from transformers.trainer_utils import rotate_checkpoints
 
 __all__ = ["LEGACY", "AttentionInterface", "Trainer", "has_triton", "make_training_arguments", "rotate_checkpoints"]

@@ -13,7 +13,7 @@ import os
 import stat
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from fnmatch import fnmatch
@@ -148,7 +148,7 @@ class Folder:
         check_writable(Path(os.path.realpath(self.path)).parent if self.new else self.path, self.name)
 
 
-def check_outputs_are_ours(reads: dict[str, Path | str], *outputs: File | Folder) -> None:
+def check_outputs_are_ours(reads: Mapping[str, Path | str], *outputs: File | Folder) -> None:
     """Raises UserError if a command with these inputs and outputs would damage anything; else makes its output folders.
 
     `reads` has the inputs by the names that messages give them. One that does not exist, such as a model's hub id, is

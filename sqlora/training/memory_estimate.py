@@ -141,12 +141,15 @@ def compiled_token_bytes(model, settings: Settings) -> float:
 
 
 def _adapter_inputs(model, settings: Settings, size: int) -> float:
-    """Bytes of a token that a layer keeps for its adapter, in numbers of `size` bytes."""
-    adapted = {name: layer.in_features for name, layer in model.named_modules() if isinstance(layer, BaseTunerLayer)}
+    """Bytes that a layer keeps per token for its adapter, with numbers of `size` bytes."""
+    adapted = {
+        name: int(getattr(layer, "in_features", 0))
+        for name, layer in model.named_modules()
+        if isinstance(layer, BaseTunerLayer)
+    }
     if settings.LORA_DROPOUT:
         return sum(adapted.values()) / model.config.num_hidden_layers * (size + 1)
-    # Layers side by side read one input, but for the last of each part: attention's output, which is kept anyway, and
-    # down.
+    # Parallel layers share their input, except the last of each part: attention's output, kept anyway, and down.
     shared = {
         (name.rpartition(".")[0], name.endswith(LAST_OF_A_PART)): width
         for name, width in adapted.items()

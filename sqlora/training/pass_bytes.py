@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -63,22 +64,23 @@ def counted(model, rows: list[packed_batches.TokenisedExample], form: plan.Packi
 
 
 def measured(model, rows: list[packed_batches.TokenisedExample], form: plan.PackingPlan) -> PassBytes | None:
-    """Of the loaded model, by forward and backward passes that leave nothing behind; None where the system does not
-    tell, or
-    the memory does not hold them."""
+    """The same for the loaded model, by two forward and backward passes; None if the system does not report it.
+
+    Nothing is left behind. None also if the passes do not fit into memory.
+    """
     if model.device.type == "cpu" and not _tells_peaks():
         return None
     try:
         return _from_two(lambda inputs: taken(model, inputs), rows, form)
-    except torch.OutOfMemoryError:  # training makes passes smaller until they fit
+    except torch.OutOfMemoryError:  # training makes its batches smaller until they fit
         return None
 
 
 def taken(model, inputs: packed_batches.PackedBatch) -> int:
-    """Bytes at the peak of one forward and backward pass, beside what is held before."""
+    """Bytes at the peak of one forward and backward pass, above what was held before."""
     inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
     on_cpu = model.device.type == "cpu"
-    module = None if on_cpu else torch.get_device_module(model.device.type)
+    module: Any = None if on_cpu else torch.get_device_module(model.device.type)
     with plan.state_kept(model):
         before = _forget_peak() if on_cpu else module.memory_allocated()
         if module:

@@ -150,6 +150,7 @@ def begin(settings: Settings, fingerprint: dict) -> Path | None:
         outputs.set_aside(folder, left, "the files of an earlier run")  # its metrics and checkpoints would be lost
         return None
     checkpoint = checkpoints.newest(folder)
+    assert checkpoint is not None, "settings with RESUME are read from it"
     began = checkpoints.read_fingerprint(checkpoint)
     where = f"the run in {settings.CHECKPOINT_DIR!r}"
     for key, part, told in (("base_model", "content", "BASE_MODEL's files"), ("data", "hash", "DATA_PATH's rows")):

@@ -1,11 +1,10 @@
-"""Rows of a micro-batch made into what goes through the model: a prefix tree, a shared prefix with its rests, or padded
-rows.
+"""Packed batches: the rows of a micro-batch as a prefix tree, as a shared prefix with its remainders, or padded.
 
-All three are the same mathematics: every target token of every row is predicted from that row's own tokens before it.
+All three are the same mathematics: every target token of every row is predicted from that row's own previous tokens.
 
-In the tree every token prefix that rows share stands once. Its nodes stand in preorder, a node's position is its depth,
-and node q sees node k iff `k <= q < ends[k]`, where ends[k] is where k's subtree ends. One vector so gives causality,
-keeps rows apart, and shares what they share.
+In the tree every token prefix that rows share appears once. Its nodes are in preorder, a node's position is its depth,
+and node q sees node k iff `k <= q < ends[k]`, where ends[k] is the end of k's subtree. So one vector gives causality,
+separates rows, and shares their prefixes.
 
 A PackedBatch is a dict of int64 tensors: `input_ids` [1 or rows, length]; except for padded rows `position_ids` [1,
 length]; for a tree `ends` [length]; for a prefix of P tokens with remainders of S tokens `attention_mask`, bool [1, 1,
