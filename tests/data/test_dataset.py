@@ -46,24 +46,6 @@ def test_every_kind_of_file_gives_the_same_rows(tmp_path, suffix):
     assert dataset.load_rows(str(write(tmp_path / f"rows{suffix}", rows)), "DATA_PATH") == rows
 
 
-def test_a_folder_of_files_is_read_as_a_dataset(tmp_path):
-    write(tmp_path / "train.jsonl")
-    assert dataset.load_rows(str(tmp_path), "DATA_PATH") == ROWS
-
-
-def test_a_bad_row_of_a_folder_is_shown(tmp_path):
-    write(tmp_path / "train-0.jsonl", ROWS[:1])
-    write(tmp_path / "train-1.jsonl", [ROWS[1] | {"answer": " "}])
-    with pytest.raises(UserError, match=f"row 2: answer is ' '.*this one is .*{ROWS[1]['question'][:20]}"):
-        dataset.load_rows(str(tmp_path), "DATA_PATH")
-
-
-def test_a_dataset_without_a_train_split_is_refused(tmp_path):
-    write(tmp_path / "test.jsonl")
-    with pytest.raises(UserError, match="no train split.*test"):
-        dataset.load_rows(str(tmp_path), "DATA_PATH")
-
-
 def test_further_columns_are_left_out_and_a_known_answer_is_kept(tmp_path):
     path = write(tmp_path / "rows.jsonl", [ROWS[0] | {"db": "x"}, {k: v for k, v in ROWS[1].items() if k != "answer"}])
     rows = dataset.load_rows(str(path), "TEST_DATA", ("question", "context"))
@@ -106,31 +88,6 @@ def test_a_wrong_file_is_told_in_one_error(tmp_path, name, content, words):
     with pytest.raises(UserError) as caught:
         dataset.load_rows(str(path), "DATA_PATH (--data-path)")
     assert all(word in str(caught.value) for word in ["--data-path", *words]), caught.value
-
-
-def test_the_loss_is_on_the_sql_and_its_eos_alone(llama_tokenizer):
-    for flags, on_prompt in ((), False), (("--train-on-inputs",), True):
-        for row, out in zip(ROWS, tokenise.tokenise_rows(ROWS, llama_tokenizer, settings(*flags)).rows, strict=True):
-            ids, labels = out["input_ids"], out["labels"]
-            targets = [token for token in labels if token != tokenise.IGNORED_LABEL]
-            assert ids[-len(targets) :] == targets
-            assert (len(targets) == len(ids)) == on_prompt
-            if not on_prompt:
-                assert targets[-1] == llama_tokenizer.eos_token_id
-                assert llama_tokenizer.decode(targets[:-1]).strip() == row["answer"]
-
-
-def test_long_rows_are_counted_or_refused_and_never_cut(llama_tokenizer):
-    rows = [*ROWS, ROWS[0] | {"answer": "SELECT " + "x, " * 600 + "x"}]
-    out = tokenise.tokenise_rows(rows, llama_tokenizer, settings())
-    assert (len(out.rows), out.too_long) == (len(ROWS), 1)
-    with pytest.raises(UserError, match="--max-length"):
-        tokenise.tokenise_rows(rows, llama_tokenizer, settings("--long-rows", "raise"))
-
-
-def test_no_row_short_enough(llama_tokenizer):
-    with pytest.raises(UserError, match="every training row"):
-        tokenise.tokenise_splits(ROWS, ROWS, llama_tokenizer, settings("--max-length", "8"))
 
 
 def test_a_question_with_its_schema_from_a_file(tmp_path):

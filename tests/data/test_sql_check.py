@@ -2,12 +2,7 @@
 must.
 """
 
-import json
-import os
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -16,7 +11,6 @@ from sqlora.settings.command_line import load_settings
 from sqlora.system.errors import UserError
 from sqlora.training import run_folder
 
-ROOT = Path(__file__).parents[2]
 CONTEXT = "CREATE TABLE singer (id INTEGER, name VARCHAR, year VARCHAR)"
 TWICE = "CREATE TABLE t (a INT); CREATE TABLE t (b INT)"
 
@@ -167,57 +161,3 @@ def test_thousands_of_rows_take_seconds_and_several_processes():
     findings = sql_check.inspect_rows([*rows, row("SELECT age FROM singer")])
     assert [bool(finding.faults) for finding in findings] == [False] * 5000 + [True]
     assert time.monotonic() - start < 120  # one on an idle machine
-
-
-def run(*arguments):
-    command = [sys.executable, "-m", "sqlora.data", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, env=os.environ | {"COLUMNS": "140"}, capture_output=True, text=True)
-
-
-@pytest.fixture
-def file(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    path.write_text("".join(json.dumps(given) + "\n" for given, _ in FAULTS))
-    return path
-
-
-def test_the_command_tells_and_repairs(tmp_path, file):
-    done = run(file, "--fix", tmp_path / "fixed.jsonl")
-    assert (done.returncode, done.stderr) == (0, "")
-    for told in ("column not in the context", "17.6%", "no such column: age", "repaired", "17, of which 2"):
-        assert told in done.stdout
-    fixed = [json.loads(line) for line in (tmp_path / "fixed.jsonl").read_text().splitlines()]
-    dropped = [json.loads(line) for line in (tmp_path / "fixed.dropped.jsonl").read_text().splitlines()]
-    assert len(fixed) + len(dropped) == len(FAULTS)
-    assert all(one["reason"] and one["why"] for one in dropped)
-    again = run(tmp_path / "fixed.jsonl")
-    assert "dropped" not in again.stdout
-    assert "repaired" not in again.stdout
-
-
-def test_the_command_counts_rows_that_are_too_long(tmp_path, llama_folder):
-    path = tmp_path / "rows.jsonl"
-    path.write_text("".join(json.dumps(row("SELECT 1", question="word " * n)) + "\n" for n in (1, 900)))
-    done = run(path, "--tokenizer", llama_folder)
-    assert done.returncode == 0, done.stderr
-    assert "longer than MAX_LENGTH" in done.stdout
-    assert "50.0%" in done.stdout
-
-
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        ((), "Missing argument"),
-        (("nonesuch.jsonl",), "no such file"),
-        (("FILE", "--fix", "FILE"), "write over the rows"),
-        (("FILE", "--tokenizer", "nonesuch"), "no such folder"),
-        (("FILE", "--fixed", "x"), "--fix"),
-        (("FILE", "--fix", "."), "must be a .jsonl file"),
-        (("FILE", "--fix", "fixed.csv"), "must be a .jsonl file"),
-    ],
-)
-def test_a_careless_command_is_told_in_one_line(tmp_path, file, arguments, told):
-    done = run(*[file if argument == "FILE" else argument for argument in arguments])
-    assert done.returncode == 2
-    assert told in done.stderr
-    assert len(done.stderr.splitlines()) == 1

@@ -12,12 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
-from sqlora.data import dataset, tokenise
+from sqlora.data import dataset
 from sqlora.generation import answer_writer
 from sqlora.merge import __main__ as merge
-from sqlora.merge import drift
 from sqlora.model import adapter, base_models, device, loading
 from sqlora.prompt import encoding, template
 from sqlora.settings.command_line import load_settings
@@ -147,37 +146,6 @@ def error(demo_run, folder):
     down, up = (lora[f"base_model.model.{name}.lora_{letter}.weight"] for letter in "AB")
     weight, base = merged[f"{name}.weight"].float(), base[f"{name}.weight"]
     return (weight - base - 2 * (up @ down)).abs().max() / base.abs().max()  # alpha is 2 r
-
-
-def test_the_measured_drift_is_that_of_the_two_models(llama_folder, llama_tokenizer, make_settings):
-    rows = [
-        {"question": f"How many {i}?", "context": f"CREATE TABLE t{i} (a INTEGER)", "answer": f"SELECT {i} FROM t{i}"}
-        for i in range(3)
-    ]
-    tokenised = tokenise.tokenise_rows(rows, llama_tokenizer, make_settings()).rows
-    model = AutoModelForCausalLM.from_pretrained(llama_folder).eval()
-    before = drift.answer_scores(model, tokenised)
-    loss = -before.logs.mean().item()
-    assert drift.measure_drift(before, before) == drift.Drift(len(before.logs), 1.0, 0.0, 0.0, (loss, loss))
-    with torch.no_grad():
-        model.lm_head.weight.add_(torch.randn(model.lm_head.weight.shape))
-    after, apart = (
-        drift.answer_scores(model, tokenised),
-        drift.measure_drift(before, drift.answer_scores(model, tokenised)),
-    )
-    singly = [row_logs(model, row) for row in sorted(tokenised, key=lambda row: len(row["input_ids"]))]
-    assert torch.allclose(after.logs, torch.cat(singly), atol=1e-4)
-    assert apart.mean == pytest.approx((before.logs - after.logs).abs().mean().item())
-    assert apart.largest == pytest.approx((before.logs - after.logs).abs().max().item())
-    assert apart.loss[1] - apart.loss[0] == pytest.approx((before.logs - after.logs).mean().item(), rel=1e-3)
-    assert apart.same < 1
-
-
-@torch.inference_mode()
-def row_logs(model, row):
-    """The log-probabilities of a row's answer, the row alone in the model."""
-    logs = model(torch.tensor([row["input_ids"]])).logits[0].log_softmax(dim=-1)
-    return torch.stack([logs[i - 1, label] for i, label in enumerate(row["labels"]) if label != tokenise.IGNORED_LABEL])
 
 
 @pytest.mark.parametrize(

@@ -39,17 +39,6 @@ def test_every_kind_of_causal_model_trains_and_generates(request, make_settings,
     assert len(answer_writer.SqlWriter(model, tokenizer, settings).write(ROWS)) == 1
 
 
-def test_the_linear_layers_are_quantised_to_4_bits_and_the_head_is_not(llama_folder, make_settings):
-    from bitsandbytes.nn import Linear4bit
-
-    model = loading.load_base(base_models.find_base_model(str(llama_folder)), make_settings(), CPU, training=True)
-    layer = model.model.layers[0].mlp.down_proj
-    assert isinstance(layer, Linear4bit)
-    assert (layer.weight.quant_state.quant_type, layer.weight.quant_state.nested) == ("nf4", True)
-    assert not isinstance(model.lm_head, Linear4bit)
-    assert not any(parameter.requires_grad for parameter in model.parameters())
-
-
 def test_an_adapter_on_a_layer_that_is_not_there(llama_folder, make_settings):
     settings = make_settings("--lora-targets", "q_proj,c_attn,query", "--low-bit", "none")
     model = loading.load_base(base_models.find_base_model(str(llama_folder)), settings, CPU, training=True)
@@ -121,16 +110,6 @@ def test_damaged_snapshots_are_told(copy, make_settings, damage):
         config.write_text(json.dumps({"model_type": "nonesuch", "architectures": ["NonesuchForCausalLM"]}))
     with pytest.raises(UserError, match="--base-model"):
         load(copy, make_settings)
-
-
-def test_a_bare_tokenizer_model_starts_words_as_llamas_does(openllama_folder, tmp_path):
-    folder = shutil.copytree(openllama_folder, tmp_path / "bare")
-    with_config = loading.load_tokenizer(base_models.find_base_model(str(folder)))
-    (folder / "tokenizer_config.json").unlink()
-    bare = loading.load_tokenizer(base_models.find_base_model(str(folder)))
-    assert bare.tokenize("SELECT a") == with_config.tokenize("SELECT a")
-    assert bare.tokenize("SELECT a")[0].startswith("▁")
-    assert (bare.bos_token_id, bare.eos_token_id) == (1, 2)
 
 
 def test_a_snapshot_without_a_tokenizer(copy, make_settings):

@@ -5,13 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from small_data import tokenised
 
 from sqlora.model import base_models, device, loading
 from sqlora.storage import checkpoints
 from sqlora.system.errors import UserError
-from sqlora.training import sql_trainer
 from sqlora.training.packing import packed_batches, packed_loss
 
 CPU = device.choose_device("cpu", "float32")
@@ -45,18 +43,6 @@ def test_a_quantised_model_still_learns_after_an_evaluation(llama_folder, llama_
     assert sum(gradient.norm() for gradient in before.values()) > 0
     for name, gradient in before.items():
         torch.testing.assert_close(after[name], gradient, msg=name)
-
-
-def test_every_logged_step_is_one_json_object(make_trainer):
-    trainer = make_trainer("--max-steps", "5", "--logging-steps", "2", "--eval-steps", "2", "--save-steps", "4")
-    trainer.train()
-    lines = [json.loads(line) for line in (Path(trainer.args.output_dir) / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [2, 4, 5]
-    keys = {"step", "loss", "eval_loss", "learning_rate", "rows_per_second", "peak_memory_bytes"}
-    assert all(line.keys() == keys for line in lines)
-    assert lines[-1]["eval_loss"] < lines[0]["eval_loss"]
-    end = trainer.run_log.metrics()
-    assert end["best_eval_loss"] == min(line["eval_loss"] for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -185,32 +171,6 @@ def test_a_row_that_does_not_fit_ends_the_run(make_trainer, monkeypatch):
     monkeypatch.setattr(packed_loss, "loss_sum", loss_sum)
     with pytest.raises(UserError, match="does not fit into the device's memory.*--low-bit"):
         make_trainer("--max-steps", "2", "--eval-steps", "2", "--save-steps", "2").train()
-
-
-def test_old_checkpoints_go_and_the_best_stays(make_trainer):
-    trainer = make_trainer("--max-steps", "6", "--eval-steps", "1", "--save-steps", "1", "--save-total-limit", "2")
-    trainer.train()
-    kept = {path.name for path in Path(trainer.args.output_dir).glob("checkpoint-*")}
-    assert len(kept) == 2
-    assert f"checkpoint-{trainer.state.best_global_step}" in kept
-
-
-def test_the_best_is_the_best_that_was_saved(make_trainer, monkeypatch):
-    losses = iter([0.5, 2.0, 0.4, 1.0, 0.3, 1.5])
-    evaluate = sql_trainer.SavingTrainer.evaluate
-    monkeypatch.setattr(
-        sql_trainer.SavingTrainer,
-        "evaluate",
-        lambda self, *a, **k: evaluate(self, *a, **k) | {"eval_loss": next(losses)},
-    )
-    trainer = make_trainer("--max-steps", "6", "--eval-steps", "1", "--save-steps", "2", "--save-total-limit", "1")
-    trainer.train()
-    assert (trainer.state.best_global_step, trainer.state.best_metric) == (4, 1.0)
-    assert Path(trainer.state.best_model_checkpoint).name == "checkpoint-4"
-    kept = load_file(Path(trainer.state.best_model_checkpoint) / checkpoints.WEIGHTS)
-    for name, tensor in trainer.model.named_parameters():
-        if "lora_" in name:
-            torch.testing.assert_close(kept[name.replace(".default", "")], tensor.detach())
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0])

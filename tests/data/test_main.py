@@ -1,0 +1,99 @@
+"""python -m sqlora.data reports and repairs."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+CONTEXT = "CREATE TABLE singer (id INTEGER, name VARCHAR, year VARCHAR)"
+
+
+TWICE = "CREATE TABLE t (a INT); CREATE TABLE t (b INT)"
+
+
+def row(answer, context=CONTEXT, question="Who?"):
+    return {"question": question, "context": context, "answer": answer}
+
+
+FAULTS = [
+    (row("SELECT name FROM singer"), {}),
+    (row("SELECT name FROM singer WHERE name = 'x' LIMIT 3"), {}),
+    (row("SELECT 1", "no schema at all"), {"context cannot be read"}),
+    (row("SELECT name FROM song"), {"table not in the context"}),
+    (row("SELECT age FROM singer"), {"column not in the context"}),
+    (row('SELECT "age" FROM singer'), {"column not in the context"}),
+    (row("SELECT T1.age FROM singer AS T1"), {"column not in the context"}),
+    (row("SELECT a.name FROM singer a JOIN singer b ON id = id"), {"ambiguous column"}),
+    (row("SELECT name FROM"), {"syntax error"}),
+    (row("DELETE FROM singer"), {"not one SELECT"}),
+    (row("SELECT 1; SELECT 2"), {"not one SELECT"}),
+    (row("SELECT DATE_TRUNC('month', year) FROM singer"), {"does not run"}),
+    (row("SELECT a, b FROM t", TWICE), {"table created twice"}),
+    (row('SELECT name FROM singer WHERE name = "O\'Hara"'), {"string in double quotes"}),
+    (row("SELECT name FROM singer WHERE year > 2000"), {"text compared with number"}),
+    (row("SELECT name FROM singer WHERE 2000 < year"), {"text compared with number"}),
+    (
+        row('SELECT name FROM singer WHERE year > 2000 AND name = "x"'),
+        {"text compared with number", "string in double quotes"},
+    ),
+]
+
+
+def run(*arguments):
+    command = [sys.executable, "-m", "sqlora.data", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, env=os.environ | {"COLUMNS": "140"}, capture_output=True, text=True)
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(given) + "\n" for given, _ in FAULTS))
+    return path
+
+
+def test_the_command_tells_and_repairs(tmp_path, file):
+    done = run(file, "--fix", tmp_path / "fixed.jsonl")
+    assert (done.returncode, done.stderr) == (0, "")
+    for told in ("column not in the context", "17.6%", "no such column: age", "repaired", "17, of which 2"):
+        assert told in done.stdout
+    fixed = [json.loads(line) for line in (tmp_path / "fixed.jsonl").read_text().splitlines()]
+    dropped = [json.loads(line) for line in (tmp_path / "fixed.dropped.jsonl").read_text().splitlines()]
+    assert len(fixed) + len(dropped) == len(FAULTS)
+    assert all(one["reason"] and one["why"] for one in dropped)
+    again = run(tmp_path / "fixed.jsonl")
+    assert "dropped" not in again.stdout
+    assert "repaired" not in again.stdout
+
+
+def test_the_command_counts_rows_that_are_too_long(tmp_path, llama_folder):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row("SELECT 1", question="word " * n)) + "\n" for n in (1, 900)))
+    done = run(path, "--tokenizer", llama_folder)
+    assert done.returncode == 0, done.stderr
+    assert "longer than MAX_LENGTH" in done.stdout
+    assert "50.0%" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((), "Missing argument"),
+        (("nonesuch.jsonl",), "no such file"),
+        (("FILE", "--fix", "FILE"), "write over the rows"),
+        (("FILE", "--tokenizer", "nonesuch"), "no such folder"),
+        (("FILE", "--fixed", "x"), "--fix"),
+        (("FILE", "--fix", "."), "must be a .jsonl file"),
+        (("FILE", "--fix", "fixed.csv"), "must be a .jsonl file"),
+    ],
+)
+def test_a_careless_command_is_told_in_one_line(tmp_path, file, arguments, told):
+    done = run(*[file if argument == "FILE" else argument for argument in arguments])
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,86 @@
+"""The description of a database: its tables, columns and links."""
+
+import sqlite3
+
+import pytest
+import servers
+
+from sqlora.databases import database_url
+from sqlora.databases.live import LiveDatabase, open_database
+from sqlora.system.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def live(server):
+    with LiveDatabase(server.reader, 10) as live:
+        yield live
+
+
+def opened(url):
+    """What the attempt to open a database says; nothing of it may be the password."""
+    with pytest.raises(UserError) as caught:
+        open_database(url, 5).close()
+    assert servers.PASSWORD not in str(caught.value)
+    assert servers.QUOTED not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_schema_as_the_model_is_trained_to_read_it(live):
+    tables = {table.name: {column.name: column.type for column in table.columns} for table in live.schema.tables}
+    assert tables["Song"] == {
+        "SongId": "integer",
+        "singer_id": "integer",
+        "Title": "text",
+        "order": "integer",
+        "play count": "integer",
+    }
+    assert tables["singer"] == {"singer_id": "integer", "name": "text", "age": "integer", "born": "date", "fee": "real"}
+    assert live.reflected.links == (("Song", "singer"),)
+    assert '"order" INTEGER, "play count" INTEGER' in live.schema.ddl()
+    assert "SongId INTEGER" in live.schema.ddl()
+    if live.reflected.name != "sqlite":  # which has no users
+        assert "private" not in tables
+    assert servers.PASSWORD not in repr(live.reflected)
+
+
+def test_a_schema_without_a_table_that_may_be_read(postgresql_server):
+    assert "it has no table" in opened(postgresql_server.reader.replace("/shop", "/postgres"))
+
+
+def test_tables_in_other_schemas_are_named(postgresql_server):
+    import psycopg
+
+    url = database_url.parse_url(postgresql_server.root)
+    with psycopg.connect(
+        host=url.host, port=url.port, user=url.username, password=url.password, dbname="postgres", autocommit=True
+    ) as connection:
+        for name in ("elsewhere", "twins"):
+            connection.execute(f"CREATE DATABASE {name}")
+    try:
+        for name, statements, told in (
+            ("elsewhere", "CREATE SCHEMA sales; CREATE TABLE sales.t (a int)", "the schemas sales have some"),
+            ("twins", 'CREATE TABLE "User" (a int); CREATE TABLE "user" (a int)', "tables 'User' and 'user' differ"),
+            ("twins", 'DROP TABLE "User"; CREATE TABLE t ("A" int, a int)', "columns of t 'A' and 'a' differ"),
+        ):
+            with psycopg.connect(
+                host=url.host, port=url.port, user=url.username, password=url.password, dbname=name, autocommit=True
+            ) as connection:
+                connection.execute(statements)
+            assert told in opened(postgresql_server.root.replace("/shop", f"/{name}"))
+    finally:
+        with psycopg.connect(
+            host=url.host, port=url.port, user=url.username, password=url.password, dbname="postgres", autocommit=True
+        ) as connection:
+            for name in ("elsewhere", "twins"):
+                connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def test_a_view_of_a_table_that_is_gone_hides_no_other(tmp_path):
+    with sqlite3.connect(tmp_path / "db") as connection:
+        connection.executescript(
+            "CREATE TABLE a (b INTEGER); CREATE TABLE c (d INTEGER); CREATE VIEW v AS SELECT d FROM c; DROP TABLE c"
+        )
+    with open_database(str(tmp_path / "db"), 5) as live:
+        assert [table.name for table in live.schema.tables] == ["a"]
+        assert list(live.reflected.unreadable) == ["v"]

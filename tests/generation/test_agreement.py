@@ -1,0 +1,21 @@
+"""A KV cache that is wrong ends the run."""
+
+import pytest
+
+from sqlora.generation import decoder
+from sqlora.generation.agreement import check_answering
+from sqlora.model import base_models, device, loading
+from sqlora.system.errors import UserError
+
+CPU = device.choose_device("cpu", "float32")
+
+
+def test_slots_that_are_wrong_end_the_run(llama_folder, make_settings, monkeypatch):
+    model = loading.load_base(
+        base_models.find_base_model(str(llama_folder)), make_settings("--low-bit", "none"), CPU, training=False
+    )
+    check_answering(model)
+    fill = decoder.Decoder._fill
+    monkeypatch.setattr(decoder.Decoder, "_fill", lambda self, groups, prompts: fill(self, groups, prompts) / 2)
+    with pytest.raises(UserError, match="cannot be answered from here.*scores of an answer's first"):
+        check_answering(model)

@@ -1,0 +1,28 @@
+"""BACKEND bitsandbytes: 4-bit layers, and bare tokenizer models."""
+
+import shutil
+
+from sqlora.model import base_models, device, loading
+
+CPU = device.choose_device("cpu", "float32")
+
+
+def test_the_linear_layers_are_quantised_to_4_bits_and_the_head_is_not(llama_folder, make_settings):
+    from bitsandbytes.nn import Linear4bit
+
+    model = loading.load_base(base_models.find_base_model(str(llama_folder)), make_settings(), CPU, training=True)
+    layer = model.model.layers[0].mlp.down_proj
+    assert isinstance(layer, Linear4bit)
+    assert (layer.weight.quant_state.quant_type, layer.weight.quant_state.nested) == ("nf4", True)
+    assert not isinstance(model.lm_head, Linear4bit)
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_bare_tokenizer_model_starts_words_as_llamas_does(openllama_folder, tmp_path):
+    folder = shutil.copytree(openllama_folder, tmp_path / "bare")
+    with_config = loading.load_tokenizer(base_models.find_base_model(str(folder)))
+    (folder / "tokenizer_config.json").unlink()
+    bare = loading.load_tokenizer(base_models.find_base_model(str(folder)))
+    assert bare.tokenize("SELECT a") == with_config.tokenize("SELECT a")
+    assert bare.tokenize("SELECT a")[0].startswith("▁")
+    assert (bare.bos_token_id, bare.eos_token_id) == (1, 2)
