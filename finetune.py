@@ -47,7 +47,7 @@ def main(settings: Settings) -> None:
     tokenizer = loading.load_tokenizer(base)
     tokenised = rows.tokenise(tokenizer, settings)
     banner.print_rows(len(rows.read), rows.checked, rows.overlaps, rows.separated_by, tokenised, settings)
-    banner.print_form(packing)
+    banner.print_packing(packing)
     if settings.ESTIMATE:
         banner.print_estimate(memory_estimate.estimate(base, tokenised.train, settings, device, packing), settings)
         return

@@ -224,10 +224,10 @@ def fits(folder: Path, settings: Settings, device) -> CheckResult:
 
     base = base_models.BaseModel(folder, settings.BASE_MODEL, None, "")
     try:
-        form = plan.choose_plan(loading.check_causal(base, settings.MAX_LENGTH), settings, device)
+        packing = plan.choose_plan(loading.check_causal(base, settings.MAX_LENGTH), settings, device)
         ids = list(range(settings.MAX_LENGTH))
         need = memory_estimate.estimate(
-            base, Tokenised([{"input_ids": ids, "labels": ids}], 0), settings, device, form
+            base, Tokenised([{"input_ids": ids, "labels": ids}], 0), settings, device, packing
         ).peak_bytes
     except UserError as error:
         return failed_check("memory", error)

@@ -270,20 +270,20 @@ def _weight_back(layer: Any) -> torch.Tensor:
     return dequantize_4bit(layer.weight.data, layer.weight.quant_state).double().cpu()
 
 
-def packed_pass(device: Device, form: plan.PackingPlan) -> CheckResult:
+def packed_pass(device: Device, packing: plan.PackingPlan) -> CheckResult:
     """Loss and gradients of a small Llama with packed rows, against padded rows in float64 on the CPU.
 
     A tree runs FlexAttention on a GPU. SLOW if FlexAttention or the compiler does not work, since training then does
     without.
     """
-    used = form
+    used = packing
 
     def measure() -> dict[str, Error]:
         nonlocal used
         model = _small_llama(device.dtype)
         reference = copy.deepcopy(model).double()
         model.to(device.torch_device)
-        used = plan.prepare_model(model, form, device)
+        used = plan.prepare_model(model, packing, device)
         got = _loss_and_gradient(model, used.name, device)
         want = _loss_and_gradient(reference, "off", replace(device, type="cpu", dtype=torch.float64))
         largest = DEPTH * limit(device.dtype, len(_branching_rows()[-1]["input_ids"]))
@@ -292,11 +292,11 @@ def packed_pass(device: Device, form: plan.PackingPlan) -> CheckResult:
             for name, computed, exact in zip(("loss", "gradient"), got, want, strict=True)
         }
 
-    name = f"packed pass, {form.name}{', compiled' if form.compiled else ''}"
-    setting = "COMPILE (--compile)" if form.compiled else "PACKING (--packing)"
+    name = f"packed pass, {packing.name}{', compiled' if packing.compiled else ''}"
+    setting = "COMPILE (--compile)" if packing.compiled else "PACKING (--packing)"
     with console.capture() as printed:  # the note of prepare_model about what does not work
         result = check_kernel(name, f"{setting} off avoids it; or update torch and Triton", measure)
-    if result.status == OK and used != form:
+    if result.status == OK and used != packing:
         why = " ".join(printed.get().split()).removeprefix("note: ")
         return CheckResult(name, SLOW, why, TRITON)
     return result
@@ -331,8 +331,8 @@ def _grad(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.grad
 
 
-def _loss_and_gradient(model: Any, form: str, device: Device) -> tuple[torch.Tensor, torch.Tensor]:
-    (inputs,) = packed_batches.make_batches(_branching_rows(), form, 10_000)
+def _loss_and_gradient(model: Any, packing: str, device: Device) -> tuple[torch.Tensor, torch.Tensor]:
+    (inputs,) = packed_batches.make_batches(_branching_rows(), packing, 10_000)
     inputs = {name: tensor.to(device.torch_device) for name, tensor in inputs.items()}
     with torch.autocast(device.type, dtype=device.dtype, enabled=device.dtype in (torch.bfloat16, torch.float16)):
         loss = packed_loss.loss_sum(model, inputs, model.get_base_model())

@@ -31,7 +31,7 @@ python -m sqlora.merge --output DIR
 python -m sqlora.merge --output DIR --dtype bf16         type of the saved weights: bf16, fp16 or fp32
 python -m sqlora.merge --output DIR --into unquantised   into the base's own weights, not those of training
 
-By default it is folded into the 4-bit weights that it was trained on, unpacked: the model is then the one that was
+By default it is merged into the 4-bit weights that it was trained on, dequantised: the model is then the one that was
 trained, but for rounding. How far the answers drift is measured on the validation rows, and told.
 
 LORA_CHECKPOINT names the adapter. The flags of finetune.py are taken; --output and --dtype mean what stands here.

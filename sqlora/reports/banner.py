@@ -97,10 +97,10 @@ def print_rows(
         )
 
 
-def print_form(form: PackingPlan) -> None:
+def print_packing(plan: PackingPlan) -> None:
     """How rows go through the model."""
     print_facts(
-        {"packing": f"{form.name} ({form.reason}); compile {'on' if form.compiled else 'off'} ({form.compile_reason})"}
+        {"packing": f"{plan.name} ({plan.reason}); compile {'on' if plan.compiled else 'off'} ({plan.compile_reason})"}
     )
 
 

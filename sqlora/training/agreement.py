@@ -15,7 +15,7 @@ from sqlora.training.packing import packed_batches, plan
 DROPPED = 0.1  # by which a gradient's norm may differ where each way draws its own dropout
 
 
-def check_training(model, form: plan.PackingPlan) -> None:
+def check_training(model, packing: plan.PackingPlan) -> None:
     """Raises UserError unless two rows' loss and gradient norm are those of the model as transformers runs it: each row
     by itself, the model's own loss, attention by its definition (eager), nothing compiled.
 
@@ -27,10 +27,10 @@ def check_training(model, form: plan.PackingPlan) -> None:
         # In evaluation mode there is no dropout. But a compiled layer would be compiled anew for it, and a backend may
         # have no gradient there; then both sides use dropout, which leaves the loss as it is, since a fresh adapter
         # adds nothing to it.
-        drops = (form.compiled or not backend.GRADIENT_IN_EVAL) and not architecture.own_dropout(model.config)
-        ours = _measured(model, drops, lambda: plan.trial_loss(model, form))
+        drops = (packing.compiled or not backend.GRADIENT_IN_EVAL) and not architecture.own_dropout(model.config)
+        ours = _measured(model, drops, lambda: plan.trial_loss(model, packing))
         with reference_model(model):
-            theirs = _measured(model, drops, lambda: _plain_loss(model, plan.trial_rows(model, form)))
+            theirs = _measured(model, drops, lambda: _plain_loss(model, plan.trial_rows(model, packing)))
     dtype, config = backend.rounding(model), model.config
     layers, size = getattr(config, "num_hidden_layers", 1), getattr(config, "hidden_size", 1)
     limits = (precision.limit_of_loss(dtype, size), precision.limit_of_gradient(dtype, size, layers) + drops * DROPPED)

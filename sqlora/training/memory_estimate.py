@@ -54,27 +54,27 @@ class Estimate:
     pass_tokens: int
 
 
-def estimate(base: BaseModel, train: Tokenised, settings: Settings, device: Device, form: PackingPlan) -> Estimate:
+def estimate(base: BaseModel, train: Tokenised, settings: Settings, device: Device, packing: PackingPlan) -> Estimate:
     """Of a run with these settings; nothing is loaded."""
     model = without_weights(base, settings)
     sharing = distributed.rank_info().world if distributed.rank_info().sharded else 1
     weights, trained, linear = model_bytes(model, settings, device.dtype, sharing)
     fixed = weights + trained + (peak_memory("cpu") if device.type == "cpu" else 0)
-    a_pass = predicted(model.to(device.dtype), train.rows, settings, form)
+    a_pass = predicted(model.to(device.dtype), train.rows, settings, packing)
     most = settings.MAX_TOKENS_PER_PASS or fitting_tokens(a_pass, fixed, device, settings)
     size = settings.BATCH_SIZE
-    sampler = samplers.make_sampler(train.rows, form.name, settings)
+    sampler = samplers.make_sampler(train.rows, packing.name, settings)
     rows = [train.rows[i] for i in itertools.islice(sampler, SAMPLE * size)]
     batches = [distributed.rows_of_rank(rows[start : start + size]) for start in range(0, len(rows), size)]
     built = [
-        [one["input_ids"].numel() for one in packed_batches.make_batches(batch, form.name, most)]
+        [one["input_ids"].numel() for one in packed_batches.make_batches(batch, packing.name, most)]
         for batch in batches
         if batch
     ]
     longest = max(map(max, built))
     tokens = sum(map(sum, built)) / len(built) * settings.GRADIENT_ACCUMULATION_STEPS
     work = 4 * linear * tokens * (1.5 if settings.GRADIENT_CHECKPOINTING else 1)
-    seconds = work / (matrix_rate(device) * EFFICIENCY[form.compiled])
+    seconds = work / (matrix_rate(device) * EFFICIENCY[packing.compiled])
     return Estimate(fixed + a_pass.of(longest), seconds, round(tokens), longest)
 
 
@@ -107,11 +107,13 @@ def model_bytes(model: PeftModel, settings: Settings, dtype: torch.dtype, sharin
     return weights, trained * TRAINED_BYTES, linear
 
 
-def predicted(model, rows: list[packed_batches.TokenisedExample], settings: Settings, form: PackingPlan) -> PassBytes:
+def predicted(
+    model, rows: list[packed_batches.TokenisedExample], settings: Settings, packing: PackingPlan
+) -> PassBytes:
     """What passes over such rows take, by a model on the meta device, in the dtype that it will have."""
-    if form.compiled and hasattr(model.config, "num_attention_heads"):
+    if packing.compiled and hasattr(model.config, "num_attention_heads"):
         return PassBytes(0.0, compiled_token_bytes(model, settings))
-    a_pass = pass_bytes.counted(model, rows, form)
+    a_pass = pass_bytes.counted(model, rows, packing)
     if not settings.GRADIENT_CHECKPOINTING:
         return a_pass
     layers, hidden = model.config.num_hidden_layers, model.config.hidden_size * model.dtype.itemsize
@@ -169,14 +171,19 @@ class TokenBudget:
     """
 
     def __init__(
-        self, model, rows: list[packed_batches.TokenisedExample], settings: Settings, device: Device, form: PackingPlan
+        self,
+        model,
+        rows: list[packed_batches.TokenisedExample],
+        settings: Settings,
+        device: Device,
+        packing: PackingPlan,
     ) -> None:
         trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         self.device, self.settings = device, settings
         # a base that is spread is not gathered for a trial
         untried = not backend.TAKES_ATTENTION or distributed.rank_info().sharded
         give_memory_back(always=True)
-        seen = None if untried else pass_bytes.measured(model, rows, form)
+        seen = None if untried else pass_bytes.measured(model, rows, packing)
         self.a_pass = seen or PassBytes(0.0, compiled_token_bytes(model, settings))
         fitting = fitting_tokens(self.a_pass, trained * MOMENT_BYTES, device, settings)
         self.most_tokens = settings.MAX_TOKENS_PER_PASS or fitting

@@ -39,10 +39,10 @@ class PassBytes:
         return int(max(0.0, room - self.fixed) / self.token)
 
 
-def counted(model, rows: list[packed_batches.TokenisedExample], form: plan.PackingPlan) -> PassBytes:
+def counted(model, rows: list[packed_batches.TokenisedExample], packing: plan.PackingPlan) -> PassBytes:
     """Of a model on the meta device: what autograd keeps of a forward pass, and the gradients of the logits."""
     base = model.get_base_model()
-    base.set_attn_implementation(attention.PREFIX_ATTENTION if form.name == "prefix" else COUNTED_ATTENTION)
+    base.set_attn_implementation(attention.PREFIX_ATTENTION if packing.name == "prefix" else COUNTED_ATTENTION)
     for parameter in model.parameters():
         parameter.data = parameter.data.to(base.dtype)  # as autocast has them
     weights = {_storage(tensor) for tensor in (*model.parameters(), *model.buffers())}
@@ -60,10 +60,10 @@ def counted(model, rows: list[packed_batches.TokenisedExample], form: plan.Packi
         saved = sum(tensor.untyped_storage().nbytes() for number, tensor in kept.items() if number not in weights)
         return saved + LOSS_BYTES * base.config.vocab_size * inputs["targets"].numel()
 
-    return _from_two(count, rows, form)
+    return _from_two(count, rows, packing)
 
 
-def measured(model, rows: list[packed_batches.TokenisedExample], form: plan.PackingPlan) -> PassBytes | None:
+def measured(model, rows: list[packed_batches.TokenisedExample], packing: plan.PackingPlan) -> PassBytes | None:
     """The same for the loaded model, by two forward and backward passes; None if the system does not report it.
 
     Nothing is left behind. None also if the passes do not fit into memory.
@@ -71,7 +71,7 @@ def measured(model, rows: list[packed_batches.TokenisedExample], form: plan.Pack
     if model.device.type == "cpu" and not _tells_peaks():
         return None
     try:
-        return _from_two(lambda inputs: taken(model, inputs), rows, form)
+        return _from_two(lambda inputs: taken(model, inputs), rows, packing)
     except torch.OutOfMemoryError:  # training makes its batches smaller until they fit
         return None
 
@@ -92,15 +92,15 @@ def taken(model, inputs: packed_batches.PackedBatch) -> int:
 def _from_two(
     bytes_of: Callable[[packed_batches.PackedBatch], float],
     rows: list[packed_batches.TokenisedExample],
-    form: plan.PackingPlan,
+    packing: plan.PackingPlan,
 ) -> PassBytes:
-    small, large = ((inputs["input_ids"].numel(), bytes_of(inputs)) for inputs in _two_passes(rows, form))
+    small, large = ((inputs["input_ids"].numel(), bytes_of(inputs)) for inputs in _two_passes(rows, packing))
     token = max(1.0, (large[1] - small[1]) / max(1, large[0] - small[0]))
     return PassBytes(max(0.0, small[1] - token * small[0]), token)
 
 
 def _two_passes(
-    rows: list[packed_batches.TokenisedExample], form: plan.PackingPlan
+    rows: list[packed_batches.TokenisedExample], packing: plan.PackingPlan
 ) -> list[packed_batches.PackedBatch]:
     """A pass of rows of ordinary length, and one of a few times as many; of few rows the smaller has their
     beginnings.
@@ -127,7 +127,7 @@ def _two_passes(
     elif len(few) == len(many):
         few = many[: len(many) // GROWTH]
     return [
-        packed_batches.make_batches(part, "off" if form.name == "alone" else form.name, sys.maxsize)[0]
+        packed_batches.make_batches(part, "off" if packing.name == "alone" else packing.name, sys.maxsize)[0]
         for part in (few, many)
     ]
 

@@ -75,7 +75,7 @@ def test_questions_of_a_file(ask, server, tmp_path, capsys):
     assert (one["rows"], two["rows"], four["rows"]) == ([[3]], [["Ann"]], [["Ann"]])
     assert three["rows"] == [["One"], ["It's"], ['Drei \\ "x"']]
     assert "height" in five["fault"]
-    for text in ("Ann", "1 row", "3 rows", "does not fit the database", "height"):
+    for text in ("Ann", "1 row", "3 rows", "the database does not accept it", "height"):
         assert text in told.out
     written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     for secret in (servers.PASSWORD, servers.QUOTED):
@@ -111,12 +111,12 @@ def test_a_candidate_that_does_not_fit_gives_way_to_the_next(asker):
     asker.candidates = ["SELECT height FROM singer", "SELECT name FROM dancer", "SELECT name FROM singer WHERE"]
     (answer,) = asker.ask(["Who?"])
     assert (answer.sql, "height" in answer.fault) == ("SELECT height FROM singer", True)
-    assert [("dancer" in fault) for _, fault in answer.passed_over] == [True, False]
+    assert [("dancer" in fault) for _, fault in answer.rejected] == [True, False]
     asker.candidates.append("SELECT NAME FROM singer")
     (answer,) = asker.ask(["Who?"])
     assert answer.fault is None
     assert asker.live.run(answer.sql)[0].rows == [("Ann",), ("Bo",), ("Cy",)]
-    assert len(answer.passed_over) == 3
+    assert len(answer.rejected) == 3
 
 
 def test_the_candidate_with_most_votes_is_taken(asker):
@@ -143,7 +143,7 @@ def test_tables_that_do_not_fit_are_named(make_settings, llama_tokenizer, schola
     assert "CREATE TABLE garden " in answer.context
     assert len(answer.left_out) == 80
     asking.print_answer(answer)
-    assert "left out are 80 tables: archive_0, archive_1" in capsys.readouterr().out
+    assert "80 tables were left out: archive_0, archive_1" in capsys.readouterr().out
 
 
 def test_long_results_are_cut_and_counted(capsys):
@@ -220,7 +220,7 @@ def test_large_cells_and_many_columns_are_cut_for_the_terminal_alone(capsys):
     assert "x" * 20 in told
     assert "the first 500 characters of a cell" in told
     assert "of 400 columns" in told
-    assert "csv and json have all" in told
+    assert "csv and json show all" in told
     asking.print_rows(cells, False, "csv")
     assert len(capsys.readouterr().out) > 18_000_000
 

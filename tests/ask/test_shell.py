@@ -72,7 +72,7 @@ def test_a_session(command, postgresql_server, tmp_path):
         screen.type("", "Tab")  # name, of a column
         screen.wait(last="sql> SELECT name FROM singer WHERE age > 16 ORDER BY name")
         screen.type("", "Enter")
-        screen.wait("Bo", "2 rows", "kept in", last="question>")
+        screen.wait("Bo", "2 rows", "saved in", last="question>")
 
         screen.type("\\edit", "Enter")
         screen.wait(last="sql> SELECT name FROM singer WHERE age > 16 ORDER BY name")
@@ -166,9 +166,12 @@ def test_feedback_keeps_every_line_that_it_does_not_replace(tmp_path):
     live = SimpleNamespace(
         reflected=SimpleNamespace(dialect="sqlite"), schema=parse_schema("CREATE TABLE t (a INTEGER)")
     )
-    keeper = SimpleNamespace(asker=SimpleNamespace(live=live), feedback=link)
+    keeper = SimpleNamespace(asker=SimpleNamespace(live=live))
     shell.Shell._keep(
-        keeper, questions.LiveAnswer(rows[1]["question"], rows[1]["context"], "", None, (), ()), "SELECT a FROM t"
+        keeper,
+        questions.LiveAnswer(rows[1]["question"], rows[1]["context"], "", None, (), ()),
+        "SELECT a FROM t",
+        link,
     )
     changed = json.dumps(rows[1] | {"answer": "SELECT a FROM t"}, ensure_ascii=False).encode()
     assert file.read_bytes() == b"\n".join([lines[0], b'{"caf\xe9', lines[2], changed, b""])

@@ -85,7 +85,7 @@ def test_the_command_counts_rows_that_are_too_long(tmp_path, llama_folder):
     [
         ((), "Missing argument"),
         (("nonesuch.jsonl",), "no such file"),
-        (("FILE", "--fix", "FILE"), "write over the rows"),
+        (("FILE", "--fix", "FILE"), "write over the input rows"),
         (("FILE", "--tokenizer", "nonesuch"), "no such folder"),
         (("FILE", "--fixed", "x"), "--fix"),
         (("FILE", "--fix", "."), "must be a .jsonl file"),

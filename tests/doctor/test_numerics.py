@@ -21,7 +21,7 @@ PREFIX = plan.PackingPlan("prefix", "", False, "")
 class Pretended(device.Device):
     """An XPU whose tensors are on the CPU."""
 
-    place = "cpu"
+    torch_device = "cpu"
 
 
 XPU = Pretended("xpu", "Pretended GPU", "", torch.bfloat16, "")

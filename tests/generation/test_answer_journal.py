@@ -47,7 +47,7 @@ def test_a_fresh_start_sets_aside_what_was_kept(tmp_path, capsys):
     for number in range(2):
         with Journal(tmp_path, "key") as first:
             first.add("base", number, [Candidate("SELECT 1")])
-    assert "answers that an earlier run kept" in capsys.readouterr().out
+    assert "moved the answers of an earlier run" in capsys.readouterr().out
     with Journal(tmp_path, "key") as third:
         assert third.written == {}
     aside = sorted((tmp_path / "earlier").rglob("key.0.jsonl"))

@@ -50,6 +50,6 @@ def test_where_voting_itself_fails_the_likeliest_is_taken_and_told(monkeypatch, 
     monkeypatch.setattr(self_consistency, "Synthesiser", lambda *arguments: 1 / 0)
     assert choose_consistent([CONTEXT] * 2, [[Candidate(RIGHT), Candidate(WRONG)]] * 2) == [RIGHT] * 2
     assert (
-        "voting failed for 2 of 2 questions, whose likeliest query is taken: ZeroDivisionError"
+        "voting failed for 2 of 2 questions, which get their likeliest query: ZeroDivisionError"
         in capsys.readouterr().out
     )

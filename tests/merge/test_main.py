@@ -79,11 +79,11 @@ def test_plain_transformers_gives_the_same_answers(demo_run, merged, answers, tm
 def test_the_drift_is_told(merged):
     folder, said = merged
     card = (folder / "README.md").read_text()
-    for words in ("folded into", "the nf4 weights of training, unpacked to float32", "same likeliest token"):
+    for words in ("merged into", "the nf4 weights of training, dequantised to float32", "same likeliest token"):
         assert words in said
         assert words in card
     assert "100.00%" in said
-    assert "differs by 0.00000 in the mean" in said  # in float32, folding is exact
+    assert "differs by 0.00000 in the mean" in said  # in float32, merging is exact
     assert str(folder.parent) not in card
     assert 'library_name: "transformers"' in card
 
@@ -124,7 +124,7 @@ def test_the_code_on_the_card_runs(merged, monkeypatch, capsys):
 def test_in_bfloat16_into_the_weights_of_training(demo_run, tmp_path, capsys):
     merge.main([*demo_run, "--output", str(tmp_path / "new" / "model"), "--dtype", "bf16"])
     said = capsys.readouterr().out
-    assert "the nf4 weights of training, unpacked to bfloat16" in said
+    assert "the nf4 weights of training, dequantised to bfloat16" in said
     assert 80 < float(said.split("same likeliest token")[1].split("%")[0]) <= 100
     assert error(demo_run, tmp_path / "new" / "model") > 2.0**-7  # four bits were not undone
 

@@ -115,7 +115,7 @@ def test_the_base_answers_before_an_adapter_that_changes_it(
     monkeypatch.setattr(answer_writer.template, "extract_sql", str)  # a random model writes none
     folder, settings = make(lora(**LORA[name])), make_settings("--low-bit", "none")
     tokenizer = loading.load_tokenizer(base_models.find_base_model(str(qwen2_folder)))
-    kept = SimpleNamespace(found={}, add=lambda who, place, written: kept.found.update({(who, place): written}))
+    kept = SimpleNamespace(written={}, add=lambda who, row, texts: kept.written.update({(who, row): texts}))
     add_adapter = functools.partial(adapter.load_adapter, folder=folder)
     answers = answer_writer.answer_rows(load(), tokenizer, ROWS, settings, kept, add_adapter)
     alone = answer_writer.SqlWriter(plain(), tokenizer, settings).write(ROWS)
@@ -152,11 +152,11 @@ def test_on_low_bit_weights_the_remedy_is_told(load, make, name):
     [
         (
             lambda tensors: {name.replace("layers.1", "layers.7"): tensors[name] for name in tensors},
-            "6 of its tensors have no place",
+            "6 of its tensors do not exist in this base",
         ),
         (
             lambda tensors: {name.replace("model.model", "model.h"): tensors[name] for name in tensors},
-            "12 of its tensors have no",
+            "12 of its tensors do not exist",
         ),
         (lambda tensors: dict(sorted(tensors.items())[:6]), "6 of its tensors are missing.*layers.1.*and .*layers.1"),
         (

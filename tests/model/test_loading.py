@@ -143,7 +143,7 @@ def test_a_models_own_code_is_never_run_and_nobody_is_asked(copy, make_settings,
     if part == "generation":
         load(copy, make_settings)
     else:
-        with pytest.raises(UserError, match="--base-model.*code of its own.*runs no code"):
+        with pytest.raises(UserError, match="--base-model.*needs its own code.*runs no code"):
             load(copy, make_settings)
     assert not mark.exists()
 

@@ -145,5 +145,5 @@ def test_a_broken_adapter_is_refused(load, number):
 
 def test_what_cannot_be_folded_is_told(load, tmp_path):
     wrap(load("none"), lora_bias=True).save_pretrained(tmp_path)
-    with pytest.raises(UserError, match=r"cannot be folded.*lora_bias"):
+    with pytest.raises(UserError, match=r"cannot be merged.*lora_bias"):
         merging.merge_adapter(adapter.load_adapter(load("none"), tmp_path))

@@ -127,7 +127,7 @@ def test_compressed_tensors_are_made_plain(make, load, llama_folder):
     [
         (
             {"quant_method": "gptq", "bits": 4, "group_size": 128},
-            "quantised by gptq.*name the model that it was made from",
+            "quantised by gptq.*name the original model",
         ),
         ({"quant_method": "awq", "bits": 4}, "quantised by awq"),
         ({"quant_method": "torchao"}, "quantised by torchao"),

@@ -112,7 +112,7 @@ def test_what_running_the_queries_showed(tmp_path):
         "✗ does not run",
         "no such column: b",
         "not scorable",
-        "A database that tells them apart",
+        "A database on which they differ",
         "expected rows",
         "match, aggregate",
         "NULL",

@@ -40,7 +40,7 @@ def test_a_long_message_keeps_both_ends():
         (
             OSError(40, "Too many links", "x"),
             2,
-            "error: x: its links lead in a circle; mend them, or choose another path\n",
+            "error: x: its links form a circle; fix them, or choose another path\n",
         ),
         (KeyboardInterrupt(), 130, "stopped\n"),
     ],

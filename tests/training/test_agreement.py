@@ -256,7 +256,7 @@ def test_a_pad_token_without_an_embedding_is_not_used(run, tmp_path):
 def test_a_tokenizer_larger_than_the_embeddings_is_refused(run, tmp_path):
     folder = families.make_folder("llama", tmp_path / "model", vocab_size=390)
     for trains in (True, False):
-        with pytest.raises(UserError, match="tokenizer has tokens up to 399.*embeddings for 390 alone"):
+        with pytest.raises(UserError, match="tokenizer has tokens up to 399.*embeddings for only 390"):
             run(folder, trains=trains)
 
 

@@ -19,9 +19,9 @@ def test_old_checkpoints_go_and_the_best_stays(make_trainer):
 
 def test_the_best_is_the_best_that_was_saved(make_trainer, monkeypatch):
     losses = iter([0.5, 2.0, 0.4, 1.0, 0.3, 1.5])
-    evaluate = sql_trainer.SavingTrainer.evaluate
+    evaluate = sql_trainer.SqlTrainer.evaluate
     monkeypatch.setattr(
-        sql_trainer.SavingTrainer,
+        sql_trainer.SqlTrainer,
         "evaluate",
         lambda self, *a, **k: evaluate(self, *a, **k) | {"eval_loss": next(losses)},
     )

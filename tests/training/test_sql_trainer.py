@@ -195,7 +195,7 @@ def test_weights_gone_bad_are_found_by_the_evaluation_before_the_save(make_train
         return loss
 
     trainer.training_step = poisoned
-    trainer.check_losses = lambda: trainer.unlogged.append((2, 1.0))  # the loss of the step itself was good
+    trainer.stopping.check_losses = lambda: trainer.unlogged.append((2, 1.0))  # the loss of the step itself was good
     with pytest.raises(UserError, match="evaluation loss is nan"):
         trainer.train()
     assert not list(Path(trainer.args.output_dir).glob("checkpoint-*"))

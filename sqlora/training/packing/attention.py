@@ -14,7 +14,7 @@ _flex = None
 
 
 def tree_attention(module, query, key, value, attention_mask, scaling=None, **_):
-    """FlexAttention, in the form that transformers calls: query [1, heads, length, head size], mask a BlockMask."""
+    """FlexAttention, as transformers calls it: query [1, heads, length, head size], mask a BlockMask."""
     from torch.nn.attention.flex_attention import flex_attention
 
     flex = flex_attention if torch.compiler.is_compiling() else _compiled_flex()

@@ -29,21 +29,21 @@ FORMS = ("tree", "prefix", "off")  # values of PACKING
 BLOCK = 128  # trees are padded to a multiple of it, the block size of FlexAttention's masks
 
 
-def make_batches(rows: list[TokenisedExample], form: str, most_tokens: int) -> list[PackedBatch]:
+def make_batches(rows: list[TokenisedExample], packing: str, most_tokens: int) -> list[PackedBatch]:
     """Packs the rows of a micro-batch in one of FORMS, in batches of at most `most_tokens` tokens, or of a single row.
 
-    The form "alone" has each row in a batch without padding.
+    "alone" has each row in a batch without padding.
 
         make_batches([{"input_ids": [1, 5, 6, 2], "labels": [-100, -100, 6, 2]}, ...], "tree", 16_384)
     """
-    rows = sorted(rows, key=lambda row: row["input_ids"] if form == "tree" else len(row["input_ids"]))
+    rows = sorted(rows, key=lambda row: row["input_ids"] if packing == "tree" else len(row["input_ids"]))
     builders: dict[str, Callable[[list[TokenisedExample]], PackedBatch]] = {
         "tree": build_tree,
         "prefix": build_prefix,
         "off": build_padded,
         "alone": functools.partial(build_padded, step=1),
     }
-    return [builders[form](part) for part in _split(rows, form, most_tokens)]
+    return [builders[packing](part) for part in _split(rows, packing, most_tokens)]
 
 
 def count_targets(rows: list[TokenisedExample]) -> int:
@@ -149,16 +149,16 @@ def tree_block_mask(ends: torch.Tensor):
     )
 
 
-def _split(rows: list[TokenisedExample], form: str, most_tokens: int) -> list[list[TokenisedExample]]:
+def _split(rows: list[TokenisedExample], packing: str, most_tokens: int) -> list[list[TokenisedExample]]:
     parts: list[list[TokenisedExample]] = []
     tokens = 0  # of the last part
     for row in rows:
         length = len(row["input_ids"])
-        if form == "tree":
+        if packing == "tree":
             grown = tokens + length - (_shared(parts[-1][-1]["input_ids"], row["input_ids"]) if parts else 0)
         else:
             grown = (len(parts[-1]) + 1) * length if parts else length
-        if not parts or grown > most_tokens or form == "alone":
+        if not parts or grown > most_tokens or packing == "alone":
             parts.append([row])
             tokens = length
         else:

@@ -39,7 +39,7 @@ class PackingPlan:
 def choose_plan(config, settings: Settings, device: Device) -> PackingPlan:
     """What PACKING and COMPILE resolve to for a model's `config` on this device.
 
-    Raises UserError if PACKING asks for a form that would not be exact.
+    Raises UserError if PACKING asks for a layout that would not be exact.
     """
     if not backend.TAKES_ATTENTION:
         for name, asked in (
@@ -74,14 +74,14 @@ def _unfit(config, longest: int) -> str | None:
     return architecture.why_inexact(config, longest)
 
 
-def prepare_model(model, form: PackingPlan, device: Device) -> PackingPlan:
+def prepare_model(model, packing: PackingPlan, device: Device) -> PackingPlan:
     """Prepares the model for this plan, tries it, and returns the plan that works.
 
-    If the compiler fails the layers are not compiled, and if FlexAttention fails too the form is prefix; a note says
+    If the compiler fails the layers are not compiled, and if FlexAttention fails too the packing is prefix; a note says
     so.
     """
     if not backend.TAKES_ATTENTION:
-        return form
+        return packing
     base = model.get_base_model()
     if device.dtype != torch.float32:
         for module in model.modules():
@@ -89,34 +89,35 @@ def prepare_model(model, form: PackingPlan, device: Device) -> PackingPlan:
                 # autocast does it, without a float32 copy of every input
                 setattr(module, "cast_input_dtype_enabled", False)  # noqa: B010 (PEFT does not declare it)
     # On a CPU a tree has a dense mask, which any attention takes.
-    attention = {"tree": "sdpa" if device.type == "cpu" else TREE_ATTENTION, "prefix": PREFIX_ATTENTION}.get(form.name)
+    tree = "sdpa" if device.type == "cpu" else TREE_ATTENTION
+    attention = {"tree": tree, "prefix": PREFIX_ATTENTION}.get(packing.name)
     if attention:
         base.set_attn_implementation(attention)
     layers: Any = getattr(base.get_decoder(), "layers", None)
-    if form.compiled and layers is None:
+    if packing.compiled and layers is None:
         note(f"the layers are not compiled: a {base.config.model_type} model has them elsewhere")
-        form = replace(form, compiled=False)
-    if form.compiled:
+        packing = replace(packing, compiled=False)
+    if packing.compiled:
         plain = [layer.forward for layer in layers]
         for layer in layers:
             layer.forward = torch.compile(layer.forward, dynamic=True)  # one graph for all layers and lengths
-        if fault := _fault(model, form):
+        if fault := _fault(model, packing):
             for layer, forward in zip(layers, plain, strict=True):
                 layer.forward = forward
             note(f"torch.compile does not work here ({fault}), so the layers are not compiled: training will be slower")
-            form = replace(form, compiled=False)
-    if attention == TREE_ATTENTION and not form.compiled and (fault := _fault(model, form)):
+            packing = replace(packing, compiled=False)
+    if attention == TREE_ATTENTION and not packing.compiled and (fault := _fault(model, packing)):
         note(f"FlexAttention does not work here ({fault}), so PACKING is prefix: training will be slower")
         base.set_attn_implementation(PREFIX_ATTENTION)
-        form = replace(form, name="prefix")
-    return form
+        packing = replace(packing, name="prefix")
+    return packing
 
 
-def _fault(model, form: PackingPlan) -> str | None:
+def _fault(model, packing: PackingPlan) -> str | None:
     """The error of a small trial in one line; None if it works."""
     try:
         with state_kept(model):
-            trial_loss(model, form)
+            trial_loss(model, packing)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever a compiler may raise
@@ -124,10 +125,10 @@ def _fault(model, form: PackingPlan) -> str | None:
     return None
 
 
-def trial_loss(model, form: PackingPlan) -> torch.Tensor:
+def trial_loss(model, packing: PackingPlan) -> torch.Tensor:
     """The loss summed over the targets of two made-up rows, after a forward and backward pass; the gradients stay."""
     total = torch.zeros((), device=model.device)
-    for batch in packed_batches.make_batches(trial_rows(model, form), form.name, 10_000):
+    for batch in packed_batches.make_batches(trial_rows(model, packing), packing.name, 10_000):
         inputs = {key: tensor.to(model.device) for key, tensor in batch.items()}
         loss = packed_loss.loss_sum(model, inputs, model.get_base_model())
         loss.backward()
@@ -135,10 +136,10 @@ def trial_loss(model, form: PackingPlan) -> torch.Tensor:
     return total
 
 
-def trial_rows(model, form: PackingPlan) -> list[packed_batches.TokenisedExample]:
+def trial_rows(model, packing: PackingPlan) -> list[packed_batches.TokenisedExample]:
     """Two made-up rows that share a prefix, no longer than the model sees."""
     most = architecture.longest_row(model.config)
-    lengths = LONG_TRIAL if form.compiled or form.name == "tree" else SHORT_TRIAL
+    lengths = LONG_TRIAL if packing.compiled or packing.name == "tree" else SHORT_TRIAL
     first, second, shared = (int(min(length, most)) for length in lengths)
     known = model.get_input_embeddings().num_embeddings
     rows = [

@@ -39,7 +39,7 @@ def test_the_form_follows_the_device_and_the_settings(monkeypatch, make_settings
     ("config", "reason"),
     [
         (LlamaConfig(attention_dropout=0.1), "attention dropout"),
-        (Phi3Config(resid_pdrop=0.1, pad_token_id=None), "dropout of its own .resid pdrop"),
+        (Phi3Config(resid_pdrop=0.1, pad_token_id=None), "itself has dropout .resid pdrop"),
         (MistralConfig(sliding_window=64), "reaches only 64 tokens"),
         (Qwen3Config(use_sliding_window=True, sliding_window=64, max_window_layers=1), "reaches only 64 tokens"),
         (Qwen3Config(use_sliding_window=True, sliding_window=64, max_window_layers=99), None),
