@@ -20,7 +20,7 @@ from sqlora.system import distributed, shutdown
 from sqlora.system.errors import exit_on_user_error
 
 if TYPE_CHECKING:
-    from sqlora.generation.answering_model import AnsweringModel
+    from sqlora.generation.answer_writer import AnsweringModel
 
 
 def main(settings: Settings) -> int:
@@ -83,7 +83,6 @@ def main(settings: Settings) -> int:
 def load_model(settings: Settings, questions: int) -> "AnsweringModel":
     """The base model and the adapter that MODEL asks for, to answer so many questions. Raises UserError."""
     from sqlora.generation import answer_writer
-    from sqlora.generation.answering_model import AnsweringModel
     from sqlora.model import adapter, architecture, base_models, loading
     from sqlora.reports import banner
     from sqlora.system import console
@@ -103,12 +102,12 @@ def load_model(settings: Settings, questions: int) -> "AnsweringModel":
     model = loading.load_base(base, settings, device, training=False)
     architecture.check_tokens(model, tokenizer)
     if not folder:
-        return AnsweringModel(model, tokenizer, base)
+        return answer_writer.AnsweringModel(model, tokenizer, base)
     banner.print_adapter(folder, fingerprint, loading.weights_in_memory(model, settings))
     add_adapter = functools.partial(adapter.load_adapter, folder=folder)
     if settings.MODEL == "both" and not settings.DATABASE and adapter.changes_base(folder):
-        return AnsweringModel(model, tokenizer, base, folder, add_adapter)
-    return AnsweringModel(add_adapter(model), tokenizer, base, folder)
+        return answer_writer.AnsweringModel(model, tokenizer, base, folder, add_adapter)
+    return answer_writer.AnsweringModel(add_adapter(model), tokenizer, base, folder)
 
 
 if __name__ == "__main__":

@@ -113,11 +113,11 @@ def make_trainer(llama_folder, llama_tokenizer, make_settings):
         Path(settings.CHECKPOINT_DIR).mkdir(parents=True, exist_ok=True)
         base = base_models.find_base_model(str(llama_folder))
         model = loading.wrap_with_adapter(loading.load_base(base, settings, cpu, training=True), settings)
-        form = plan.choose_plan(model.config, settings, cpu)
-        plan.prepare_model(model, form, cpu)
+        packing = plan.choose_plan(model.config, settings, cpu)
+        plan.prepare_model(model, packing, cpu)
         fingerprint = {"base_model": {}, "prompt": "", "tokenizer": ""}
         return sql_trainer.SqlTrainer(
-            model, settings, cpu, base, fingerprint, tokenised(llama_tokenizer, settings), form
+            model, settings, cpu, base, fingerprint, tokenised(llama_tokenizer, settings), packing
         )
 
     return make

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from sqlora.ask import questions, shell
 from sqlora.generation import answer_journal
-from sqlora.generation.answering_model import AnsweringModel
+from sqlora.generation.answer_writer import AnsweringModel
 from sqlora.settings.settings import Settings
 
 

@@ -6,6 +6,9 @@ import contextlib
 import functools
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from peft import PeftModel
 
@@ -15,6 +18,7 @@ from sqlora.generation.self_consistency import Candidate
 from sqlora.generation.transformers_generate import PlainWriter
 from sqlora.model import architecture
 from sqlora.model.backend import backend
+from sqlora.model.base_models import BaseModel
 from sqlora.model.device import free_memory
 from sqlora.prompt import encoding, template
 from sqlora.settings.settings import Settings
@@ -27,10 +31,25 @@ if backend.TAKES_ATTENTION:
     from sqlora.generation.continuous_batching import BatchWriter
     from sqlora.model import merging
 
-MERGED_FROM = 64  # rows; for fewer the folding takes longer than it saves
+MERGED_FROM = 64  # rows; for fewer merging takes longer than it saves
 Rows = list[dict[str, str]]
 # is called with a row's index and its candidates, as soon as they are complete
 Answered = Callable[[int, list[Candidate]], None]
+
+
+@dataclass(frozen=True)
+class AnsweringModel:
+    """The base model, or the PeftModel around it, its tokenizer, and the folders of both.
+
+    An adapter that changes the base itself is not on the model yet: `add_adapter` returns the model with it, once the
+    base has answered; None where there is nothing left to add.
+    """
+
+    model: Any
+    tokenizer: Any
+    base: BaseModel
+    adapter_folder: Path | None = None
+    add_adapter: Callable[[Any], Any] | None = None
 
 
 def answer_rows(

@@ -40,7 +40,9 @@ def answer_scores(model, rows: list[packed_batches.TokenisedExample]) -> Scores:
     logs, best = [], []
     for inputs in packed_batches.make_batches(rows, "off", TOKENS_AT_ONCE):
         inputs = {key: tensor.to(model.device) for key, tensor in inputs.items()}
-        logits = model(input_ids=inputs["input_ids"], use_cache=False).logits.flatten(0, 1)[inputs["places"]].float()
+        logits = (
+            model(input_ids=inputs["input_ids"], use_cache=False).logits.flatten(0, 1)[inputs["target_indices"]].float()
+        )
         logs.append(logits.log_softmax(dim=-1).gather(1, inputs["targets"][:, None])[:, 0].cpu())
         best.append(logits.argmax(dim=-1).cpu())
     return Scores(torch.cat(logs), torch.cat(best))

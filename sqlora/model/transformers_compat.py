@@ -1,6 +1,6 @@
 """One set of names for transformers 5 (requirements.txt) and for 4.34 to 4.37, which bigdl-llm and ipex-llm need.
 
-No other module checks the version: what a backend can do is asked of model/backend.py.
+Outside model/ no module checks the version: what a backend can do is asked of model/backend.py.
 """
 
 from importlib.metadata import version

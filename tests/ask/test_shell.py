@@ -94,13 +94,13 @@ def test_a_session(command, postgresql_server, tmp_path):
         screen.wait_for_line("question>")
 
         screen.type("\\tables singer", "Enter")
-        screen.wait("- Song (SongId", "the model is not shown", last="question>")
+        screen.wait("- Song (SongId", "are hidden from the model", last="question>")
         screen.type("\\schema", "Enter")
         screen.wait("CREATE TABLE singer (singer_id INTEGER", last="question>")
         screen.type("\\schema nix", "Enter")
         screen.wait("there is no table 'nix'", last="question>")
         screen.type("\\nonsense", "Enter")
-        screen.wait("\\nonsense is no command", last="question>")
+        screen.wait("\\nonsense is not a command", last="question>")
         screen.type("", "Up", "Up")
         screen.wait(last="question> \\schema nix")  # the history
         screen.type("", "C-c")

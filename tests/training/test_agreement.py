@@ -138,7 +138,7 @@ def head_alone(model, inputs, base):
             attention_mask=inputs.get("attention_mask"),
             use_cache=False,
         )
-    logits = base.get_output_embeddings()(hidden[0].flatten(0, 1)[inputs["places"]])
+    logits = base.get_output_embeddings()(hidden[0].flatten(0, 1)[inputs["target_indices"]])
     return (torch.nn.functional.cross_entropy(logits, inputs["targets"], reduction="none") * inputs["weights"]).sum()
 
 

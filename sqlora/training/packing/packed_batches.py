@@ -25,12 +25,12 @@ from sqlora.model.device import LENGTH_STEP
 
 TokenisedExample = dict[str, list[int]]
 PackedBatch = dict[str, torch.Tensor]
-FORMS = ("tree", "prefix", "off")  # values of PACKING
+LAYOUTS = ("tree", "prefix", "off")  # values of PACKING
 BLOCK = 128  # trees are padded to a multiple of it, the block size of FlexAttention's masks
 
 
 def make_batches(rows: list[TokenisedExample], packing: str, most_tokens: int) -> list[PackedBatch]:
-    """Packs the rows of a micro-batch in one of FORMS, in batches of at most `most_tokens` tokens, or of a single row.
+    """Packs a micro-batch in one of LAYOUTS, in batches of at most `most_tokens` tokens, or of a single row.
 
     "alone" has each row in a batch without padding.
 
@@ -187,7 +187,7 @@ def _targets(row: TokenisedExample, token_indices: list[int] | range) -> list[tu
 def _tensors(wanted: Counter) -> PackedBatch:
     token_indices, targets = zip(*wanted, strict=True) if wanted else ((), ())
     return {
-        "places": torch.tensor(token_indices, dtype=torch.int64),
+        "target_indices": torch.tensor(token_indices, dtype=torch.int64),
         "targets": torch.tensor(targets, dtype=torch.int64),
         "weights": torch.tensor(list(wanted.values()), dtype=torch.float32),
     }

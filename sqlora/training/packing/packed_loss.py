@@ -21,7 +21,7 @@ def loss_sum(model, inputs: packed_batches.PackedBatch, base) -> torch.Tensor:
         on_cpu = inputs["ends"].device.type == "cpu"
         mask = (packed_batches.tree_mask if on_cpu else packed_batches.tree_block_mask)(inputs["ends"])
     positions = {"position_ids": inputs["position_ids"]} if "position_ids" in inputs else {}
-    with _logits_only_for(base, inputs["places"]):
+    with _logits_only_for(base, inputs["target_indices"]):
         logits = model(input_ids=inputs["input_ids"], attention_mask=mask, use_cache=False, **positions).logits[0]
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     losses = torch.nn.functional.cross_entropy(logits, inputs["targets"], reduction="none")

@@ -28,7 +28,7 @@ SHORT_TRIAL = (44, 36, 20)  # without compilation, so that the trial takes less 
 
 @dataclass(frozen=True)
 class PackingPlan:
-    """How rows are packed (one of packed_batches.FORMS) and whether layers are compiled, each with its reason."""
+    """How rows are packed (one of packed_batches.LAYOUTS) and whether layers are compiled, each with its reason."""
 
     name: str
     reason: str

@@ -22,7 +22,7 @@ SHAPES = {
     "grouped-query heads": {"num_key_value_heads": 2},
     "heads of width 100": {"hidden_size": 200, "num_attention_heads": 2},
 }
-FORMS = ["tree", "tree in blocks", "prefix", "off"]
+LAYOUTS = ["tree", "tree in blocks", "prefix", "off"]
 
 
 def row(ids: list[int], answer: int) -> packed_batches.TokenisedExample:
@@ -115,7 +115,7 @@ def assert_same(expected, found):
         assert (found[1][name] - gradient).norm() <= 1e-6 * gradient.norm(), name
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", LAYOUTS)
 @pytest.mark.parametrize("everything", [False, True], ids=["answers", "all tokens"])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_random_trees(model, form, everything, seed):
@@ -127,7 +127,7 @@ def test_random_trees(model, form, everything, seed):
     assert_same(expected, split)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", LAYOUTS)
 @pytest.mark.parametrize(
     "rows",
     [
@@ -144,7 +144,7 @@ def test_special_trees(model, form, rows):
     assert_same(one_at_a_time(model, rows), packed(model, rows, form)[:2])
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", LAYOUTS)
 def test_gradient_checkpointing_changes_nothing(model, form):
     rows = random_rows(2)
     expected = one_at_a_time(model, rows)
@@ -159,7 +159,7 @@ def test_gradient_checkpointing_changes_nothing(model, form):
         model.eval()
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", LAYOUTS)
 @pytest.mark.parametrize("kind", ["mistral", "qwen2", "openllama", "codellama"])
 def test_models_of_real_layouts(request, kind, form):
     torch.manual_seed(0)
@@ -177,7 +177,7 @@ def of_family(kind: str):
     return model, rows, one_at_a_time(model, rows)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", LAYOUTS)
 @pytest.mark.parametrize("kind", families.KNOWN)
 def test_every_known_family_packs_exactly(kind, form):
     model, rows, expected = of_family(kind)
@@ -248,7 +248,7 @@ def test_a_tree_has_every_beginning_once_and_sees_its_own_alone(seed):
     assert [len(path) - 1 for path in seen] == part["position_ids"][0].tolist()[:count]
     beginnings = [tuple(ids[k] for k in path) for path in seen]
     assert len(set(beginnings)) == count
-    places, wanted, weights = (part[key].tolist() for key in ("places", "targets", "weights"))
+    places, wanted, weights = (part[key].tolist() for key in ("target_indices", "targets", "weights"))
     assert {(beginnings[p], t): w for p, t, w in zip(places, wanted, weights, strict=True)} == targets
 
 
@@ -256,7 +256,7 @@ def test_all_forms_count_the_same_targets_however_they_are_split():
     rows = random_rows(4, everything=True)
     count = sum(len(one["input_ids"]) - 1 for one in rows)
     for limit in (1, 30, 60, NO_LIMIT):
-        for form in packed_batches.FORMS:
+        for form in packed_batches.LAYOUTS:
             assert sum(int(one["weights"].sum()) for one in packed_batches.make_batches(rows, form, limit)) == count
     assert packed_batches.count_targets(rows) == count
 
@@ -272,7 +272,7 @@ def test_the_prefix_is_what_all_rows_share():
 def test_passes_keep_to_the_limit():
     rows = random_rows(5, count=30)
     longest = max(len(one["input_ids"]) for one in rows)
-    for form in packed_batches.FORMS:
+    for form in packed_batches.LAYOUTS:
         step = packed_batches.BLOCK if form == "tree" else device.LENGTH_STEP * len(rows)
         for one in packed_batches.make_batches(rows, form, 100):
             assert one["input_ids"].numel() < max(100, longest) + step
