@@ -1,6 +1,6 @@
-"""The base model in memory: its tokenizer, its low-bit weights, and the adapter wrapped around it.
+"""Loads the base model: its tokenizer, its low-bit weights, and an adapter around it.
 
-What the backends have in common is here; what each does otherwise is in a module of its own, see backend.py.
+This is the part that the backends have in common; backend.py names the module of each.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ MAMBAS = ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h")
 
 
 def choose_device(settings: Settings) -> Device:
-    """The device and compute type of a run, by DEVICE and DTYPE.
+    """The device and compute type of a run, from DEVICE and DTYPE.
 
-    Raises UserError if BACKEND is not installed, or has not this device or LOW_BIT there: before anything is loaded.
+    Raises UserError if BACKEND is not installed, or supports neither the device nor LOW_BIT on it.
     """
     if settings.BACKEND != backend.NAME:
         raise UserError(
@@ -54,14 +54,14 @@ def load_tokenizer(base: BaseModel):
 def check_causal(base: BaseModel, longest: int = 0) -> PretrainedConfig:
     """The model's configuration.
 
-    Raises UserError unless the folder's config.json is that of a causal language model that transformers knows, with
-    room for `longest` tokens.
+    Raises UserError unless config.json describes a causal language model that transformers knows, and that takes rows
+    of `longest` tokens.
     """
     try:
         config = backend.load_config(base.folder)
     except (OSError, ValueError, KeyError, ImportError, RecursionError) as error:
         raise _unusable(base, "its config.json cannot be used", error) from None
-    # Where config.json does not say, those that are causal alone.
+    # If config.json does not say: the model types that are only causal.
     architectures = config.architectures or [
         name
         for name in [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)]
@@ -78,9 +78,9 @@ def check_causal(base: BaseModel, longest: int = 0) -> PretrainedConfig:
 
 
 def load_base(base: BaseModel, settings: Settings, device: Device, training: bool) -> PreTrainedModel:
-    """The frozen base model on `device`, its linear layers quantised as LOW_BIT says, the rest in `device.dtype`.
+    """The frozen base model on `device`: linear layers quantised as LOW_BIT says, the rest in `device.dtype`.
 
-    Raises UserError if weights are missing, damaged, or do not fit the configuration.
+    Raises UserError if weights are missing, damaged, or do not match the configuration.
     """
     try:
         model, missing = backend.load_model(base, settings, device)
@@ -97,7 +97,7 @@ def load_base(base: BaseModel, settings: Settings, device: Device, training: boo
             f"{min(missing)}; download it again"
         )
     model.requires_grad_(False)
-    if getattr(model.config, "output_router_logits", False):  # for the loss of a mixture's router, which is not trained
+    if getattr(model.config, "output_router_logits", False):  # only for the loss of a router, which is not trained
         model.config.output_router_logits = False
     backend.finish_loading(model, base, training)
     return model

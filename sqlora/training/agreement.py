@@ -1,6 +1,4 @@
-"""Does a model train here as it does in plain transformers? Tried at the start of every run, before anything is
-trained.
-"""
+"""Checks at the start of every run that the model trains here as it does in plain transformers."""
 
 from __future__ import annotations
 
@@ -52,7 +50,7 @@ def _measured(model, training: bool, compute) -> tuple[float, float]:
 
 
 def _plain_loss(model, rows: list[packed_batches.TokenisedExample]) -> torch.Tensor:
-    """The sum over all targets, by the model's own loss for each row, a mean; its gradients are left."""
+    """The loss summed over all targets, from the model's own mean loss of each row; leaves its gradients."""
     total = torch.zeros((), device=model.device)
     for row in rows:
         ids = torch.tensor([row["input_ids"]], device=model.device)

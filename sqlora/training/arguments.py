@@ -23,7 +23,7 @@ def check_tracker(name: str) -> None:
 
 
 def check_batch(size: int) -> None:
-    """Raises UserError unless each process gets a row of BATCH_SIZE."""
+    """Raises UserError unless each rank gets a row of a micro-batch of `size` rows."""
     if size < distributed.rank_info().world:
         raise UserError(
             f"BATCH_SIZE (--batch-size) is {size}, which {distributed.rank_info().world} processes are to share; "
@@ -32,6 +32,7 @@ def check_batch(size: int) -> None:
 
 
 def training_arguments(settings: Settings, device: Device) -> TrainingArguments:
+    """What the settings say, in transformers' names; most of what Trainer would choose by itself is fixed here."""
     arguments = make_training_arguments(
         output_dir=settings.CHECKPOINT_DIR,
         max_steps=settings.MAX_STEPS,
@@ -43,34 +44,31 @@ def training_arguments(settings: Settings, device: Device) -> TrainingArguments:
         warmup_steps=settings.WARMUP_STEPS,
         max_grad_norm=settings.MAX_GRAD_NORM,
         logging_steps=settings.LOGGING_STEPS,
-        logging_nan_inf_filter=False,  # a bad loss is to be seen, not smoothed away
+        logging_nan_inf_filter=False,  # show a bad loss, do not smooth it away
         eval_strategy="steps",
         eval_steps=settings.EVAL_STEPS,
         prediction_loss_only=True,
         save_strategy="steps",
         save_steps=settings.SAVE_STEPS,
-        # saving.py deletes; with a limit of 1 Trainer would delete what an interrupt has written
-        save_total_limit=None,
+        save_total_limit=None,  # checkpointing.py deletes: with a limit of 1 Trainer would delete an interrupt's
         load_best_model_at_end=True,
         metric_for_best_model="eval_loss",
         greater_is_better=False,
         seed=settings.SEED,
-        ignore_data_skip=settings.STREAMING,  # a stream goes on by itself
+        ignore_data_skip=settings.STREAMING,  # a stream resumes by itself
         bf16=device.dtype == torch.bfloat16,
         fp16=device.dtype == torch.float16,
         use_cpu=device.type == "cpu",
         activation_checkpointing=settings.GRADIENT_CHECKPOINTING,
         activation_checkpointing_kwargs={"use_reentrant": False},
         dataloader_pin_memory=device.type != "cpu",
-        # a copy that is waited for would end the CPU's head start
-        accelerator_config={"non_blocking": device.type != "cpu"},
+        accelerator_config={"non_blocking": device.type != "cpu"},  # lets the CPU run ahead of the device
         remove_unused_columns=False,
         label_names=["labels"],
         report_to=settings.REPORT_TO if distributed.is_main_process() else "none",
         disable_tqdm=True,
     )
-    # One process, one device: a quantised model cannot be copied to further GPUs, as Trainer would do with more in
-    # sight.
+    # One process uses one device: Trainer would copy the model to all GPUs, and a quantised model cannot be copied.
     arguments.device  # noqa: B018 (counts the devices)
     arguments._n_gpu = 1
     return arguments

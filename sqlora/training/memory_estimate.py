@@ -1,7 +1,7 @@
-"""Memory and time of a run, before any weight is loaded; and how many tokens fit into what is free.
+"""Estimates the memory and time of a run before any weight is loaded, and how many tokens fit into the free memory.
 
-What is counted: the weights; the adapter with its gradient and AdamW's two moments, all float32; and what a pass takes
-(pass_bytes.py), by a formula where layers are compiled. `benchmarks/README.md` compares it with measured peaks.
+Counted are the weights; the adapter with its gradient and AdamW's two moments, all float32; and a forward and backward
+pass (pass_bytes.py, or a formula if layers are compiled). `benchmarks/README.md` compares it with measured peaks.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ SAMPLE = 20  # micro-batches that are built to see how long passes are
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes at the peak, seconds and tokens of an optimiser step, and the tokens of the longest pass."""
+    """The peak in bytes, seconds and tokens of an optimiser step, and tokens of the longest pass."""
 
     peak_bytes: float
     step_seconds: float
@@ -79,9 +79,7 @@ def estimate(base: BaseModel, train: Tokenised, settings: Settings, device: Devi
 
 
 def without_weights(base: BaseModel, settings: Settings) -> PeftModel:
-    """The model and its adapter on the meta device, which has shapes alone. Raises UserError for a wrong
-    LORA_TARGETS.
-    """
+    """The model and its adapter on the meta device, shapes only. Raises UserError for a wrong LORA_TARGETS."""
     with torch.device("meta"):
         return loading.wrap_with_adapter(
             AutoModelForCausalLM.from_config(loading.check_causal(base), trust_remote_code=False), settings
@@ -89,9 +87,10 @@ def without_weights(base: BaseModel, settings: Settings) -> PeftModel:
 
 
 def model_bytes(model: PeftModel, settings: Settings, dtype: torch.dtype, sharing: int) -> tuple[float, float, int]:
-    """What a process holds of the weights, with the base spread over `sharing` processes (sharding.py); what training
-    the
-    adapter takes; and how many weights the linear layers have."""
+    """Bytes of the weights that a process holds, bytes for training the adapter, and weights of the linear layers.
+
+    `sharing` is the number of processes that the base is sharded over (model/sharding.py).
+    """
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     head = model.get_output_embeddings()
     linear = sum(
@@ -101,7 +100,7 @@ def model_bytes(model: PeftModel, settings: Settings, dtype: torch.dtype, sharin
     )
     other = sum(parameter.numel() for parameter in model.parameters()) - trained - linear
     weights = linear * WEIGHT_BYTES.get(settings.LOW_BIT, dtype.itemsize) + other * dtype.itemsize
-    if sharing > 1:  # beside its part there are two layers that were gathered
+    if sharing > 1:  # a process holds its shard, and two whole layers that it has gathered
         spread = linear * (0.5 if settings.LOW_BIT in ("nf4", "fp4") else dtype.itemsize)
         weights += spread * (1 / sharing + 2 / model.config.num_hidden_layers - 1)
     return weights, trained * TRAINED_BYTES, linear
@@ -123,11 +122,10 @@ def predicted(
 
 
 def compiled_token_bytes(model, settings: Settings) -> float:
-    """Bytes that one token adds where the layers of a Llama-like model are compiled: cheap steps are computed again,
-    not kept.
+    """Bytes that one token adds if the layers of a Llama-like model are compiled: cheap steps are recomputed, not kept.
 
-    Kept are the two residual streams, queries, keys, values, attention's output, gate and up; and what the adapter
-    reads: each input once, or with dropout for each of its layers, with a mask of a byte. As seen on an H100
+    Kept are the two residual streams, queries, keys, values, attention's output, gate and up; and the adapter's inputs:
+    each once, or with dropout once for each of its layers, with a mask of a byte. As seen on an H100
     (benchmarks/README.md).
     """
     config, size = model.config, model.dtype.itemsize
@@ -161,7 +159,7 @@ def _adapter_inputs(model, settings: Settings, size: int) -> float:
 
 
 def _logit_bytes(config, settings: Settings, dtype: torch.dtype) -> float:
-    """Of a token: its logits where it is a target, their float32 copy and gradients."""
+    """Bytes of a token's logits if it is a target, with their float32 copy and gradients."""
     return config.vocab_size * (dtype.itemsize + 3 * 4) * (1 if settings.TRAIN_ON_INPUTS else TARGET_SHARE)
 
 
@@ -209,7 +207,7 @@ def fitting_tokens(a_pass: PassBytes, beside: float, device: Device, settings: S
 
 
 def matrix_rate(device: Device) -> float:
-    """FLOP/s in products of square matrices, the best of three."""
+    """FLOP/s in products of square matrices, the best of four tries."""
     size = 1024 if device.type == "cpu" else 8192
     left, right = (torch.randn(size, size, device=device.type, dtype=device.dtype) for _ in range(2))
     best = float("inf")

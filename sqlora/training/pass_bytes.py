@@ -1,6 +1,8 @@
-"""The memory that a pass takes beside the weights: counted over shapes alone, before anything is loaded, or measured on
-the
-loaded model. Both from two passes of different size, which tell what a token adds from what every pass takes."""
+"""The memory of a forward and backward pass on top of the weights.
+
+Counted over shapes before anything is loaded, or measured on the loaded model; both from two passes of different size,
+which separates what a token adds from what every pass takes.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ CLEAR_REFS, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 @dataclass(frozen=True)
 class PassBytes:
-    """Bytes of a pass: `fixed`, whatever its size, and `token` for each of its tokens."""
+    """Bytes of a pass: `fixed` whatever its size, and `token` for each of its tokens."""
 
     fixed: float
     token: float
@@ -140,7 +142,7 @@ def _on_meta(inputs: packed_batches.PackedBatch) -> packed_batches.PackedBatch:
 
 
 class _FusedAttention(TorchFunctionMode):
-    """Counts attention as fused kernels have it, which keep no scores: on the meta device torch would keep them."""
+    """Counts attention as a fused kernel, which keeps no scores; on the meta device torch would keep them."""
 
     def __torch_function__(self, function, types, arguments=(), keywords=None):
         if function is torch.nn.functional.scaled_dot_product_attention:
@@ -179,9 +181,7 @@ def _tells_peaks() -> bool:
 
 
 def _forget_peak() -> int:
-    """Gives the memory of what is gone back to the system; returns the bytes that are held. From here on VmHWM is the
-    peak.
-    """
+    """Gives freed memory back to the system, resets the peak (VmHWM), and returns the bytes that are held."""
     gc.collect()
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
         trim(0)
@@ -190,6 +190,6 @@ def _forget_peak() -> int:
 
 
 def _status(name: str) -> int:
-    """A size of this process, in bytes, as Linux has it in KiB."""
+    """A size of this process in bytes; Linux reports KiB."""
     line = next(line for line in STATUS.read_text().splitlines() if line.startswith(name + ":"))
     return int(line.split()[1]) * 1024

@@ -1,4 +1,4 @@
-"""The folders that a run writes to: can they be written, is there room, and what of an earlier run is in them."""
+"""The folders that a run writes to: whether they can be written, have space, and hold an earlier run's files."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def check_outputs(settings: Settings) -> None:
 
 
 def check_answers(settings: Settings) -> None:
-    """The same for what generate.py writes."""
+    """Raises UserError unless generate.py may and can write its files."""
     kinds = {
         "OUTPUT": outputs.DATABASE_ANSWERS if settings.DATABASE else outputs.ANSWERS,
         "SAVE_FEEDBACK": outputs.TRAINING_ROWS,
@@ -52,7 +52,7 @@ def check_answers(settings: Settings) -> None:
 
 
 def run_output(settings: Settings) -> outputs.Folder:
-    """CHECKPOINT_DIR, with all that any command writes there."""
+    """CHECKPOINT_DIR, with everything that any command writes there."""
     ((name, path),) = _named(settings, "CHECKPOINT_DIR")
     return outputs.Folder(name, path, RUN, (EARLIER, outputs.LINT, outputs.ANSWERS_KEPT, checkpoints.PREFIX + "*"))
 
@@ -80,9 +80,9 @@ def _named(settings: Settings, *names: str) -> list[tuple[str, Path]]:
 
 @contextlib.contextmanager
 def locked(settings: Settings) -> Iterator[None]:
-    """Within it no other run writes to the two output folders. The locks end with the process, however it ends.
+    """Locks the two output folders against other runs. The locks end with the process, however it ends.
 
-    Of several processes the first, which alone writes, holds them. Raises UserError if another run holds one.
+    Of several processes the main one, which alone writes, holds them. Raises UserError if another run holds one.
     """
     if not distributed.is_main_process():
         yield
@@ -102,7 +102,7 @@ def locked(settings: Settings) -> Iterator[None]:
 
 
 def check_space(model, settings: Settings) -> None:
-    """Raises UserError unless the disk has room for the checkpoints: float32 adapters with AdamW's two moments."""
+    """Raises UserError unless the disk has space for the checkpoints: float32 adapters with AdamW's two moments."""
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     need = trained * 4 * 3 * (settings.SAVE_TOTAL_LIMIT + 1)
     free = shutil.disk_usage(settings.CHECKPOINT_DIR).free
@@ -138,10 +138,9 @@ def check_alike(fingerprint: dict) -> None:
 
 
 def begin(settings: Settings, fingerprint: dict) -> Path | None:
-    """The checkpoint that a resumed run goes on from; for a new run None, once what an earlier one left is set aside.
+    """The checkpoint to resume from; None for a new run, for which an earlier run's files are moved away.
 
-    Raises UserError if the run has done its steps, or if base, tokenizer or data are no longer those that it began
-    with.
+    Raises UserError if the run has done all its steps, or if its base, tokenizer, prompt or data have changed.
     """
     folder = Path(settings.CHECKPOINT_DIR)
     if not settings.RESUME:

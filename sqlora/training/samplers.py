@@ -1,7 +1,6 @@
-"""The order in which rows come to training: at random, in batches of rows that go well together.
+"""The order of training rows: random, in batches of rows that go well together.
 
-A sampler's order hangs on the run's seed and the epoch alone, so that a resumed run sees the rows that it would have
-seen.
+The order depends only on the run's seed and the epoch, so a resumed run sees the rows that it would have seen.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ def make_sampler(rows: list[TokenisedExample], form: str, settings: Settings) ->
 
 
 class Shuffled(Sampler[int]):
-    """All rows at random, whatever the batch."""
+    """All rows in random order."""
 
     def __init__(self, rows: list[TokenisedExample], seed: int, batch_size: int):
         self.rows = rows
@@ -50,24 +49,25 @@ class Shuffled(Sampler[int]):
 
 
 class ShuffledLengthGroups(Shuffled):
-    """Rows of like length together, in batches that come in random order, but for the first, with the longest row.
+    """Batches of rows of similar length, in random order, except that the first batch has the longest row.
 
-    transformers' own order goes from long rows to short ones, again and again, and the loss goes up and down with them.
+    transformers' own order goes from long rows to short ones again and again, and the loss goes up and down with it.
     """
 
     def order(self, generator: torch.Generator) -> list[int]:
         lengths = [len(row["input_ids"]) for row in self.rows]
         order = get_length_grouped_indices(lengths, self.batch_size, generator=generator)
         batches = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
-        last = [batches.pop()] if len(batches[-1]) < self.batch_size else []  # in the middle it would shift the others
+        last = [batches.pop()] if len(batches[-1]) < self.batch_size else []  # elsewhere it would shift the others
         shuffled = [batches[i + 1] for i in torch.randperm(max(0, len(batches) - 1), generator=generator).tolist()]
         return [index for batch in [*batches[:1], *shuffled, *last] for index in batch]
 
 
 class ShuffledPrefixGroups(Shuffled):
-    """Rows that begin alike together, as the questions on one schema do with PROMPT_ORDER schema_first, in batches that
-    come
-    in random order. Where one batch ends and the next begins is random too."""
+    """Batches of rows with a common prefix, in random order, with random boundaries between the batches.
+
+    With PROMPT_ORDER schema_first the questions on one schema have a common prefix.
+    """
 
     def order(self, generator: torch.Generator) -> list[int]:
         order = sorted(range(len(self.rows)), key=lambda i: self.rows[i]["input_ids"])

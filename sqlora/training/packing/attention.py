@@ -32,9 +32,9 @@ def tree_attention(module, query, key, value, attention_mask, scaling=None, **_)
 
 
 def prefix_attention(module, query, key, value, attention_mask, scaling=None, **keywords):
-    """Attention over a shared prefix of P tokens and R rows of S tokens, all in one sequence of P + R * S.
+    """Attention over a shared prefix of P tokens and R rows of S tokens, all in one sequence of P + R * S tokens.
 
-    The mask is bool [1, 1, S, P + S]. Each row's keys are the prefix's, expanded, and its own.
+    The mask is bool [1, 1, S, P + S]. The keys of a row are those of the prefix, expanded, and its own.
     """
     key, value = (repeat_kv(states, module.num_key_value_groups) for states in (key, value))
     length, seen = attention_mask.shape[-2:]

@@ -52,7 +52,7 @@ def count_targets(rows: list[TokenisedExample]) -> int:
 
 
 def build_tree(rows: list[TokenisedExample]) -> PackedBatch:
-    """The prefix tree of rows that are sorted by their ids."""
+    """The prefix tree of rows, which must be sorted by their ids."""
     ids: list[int] = []
     positions: list[int] = []
     ends: list[int] = []
