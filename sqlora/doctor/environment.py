@@ -28,7 +28,7 @@ NATIVE = {
 
 
 def versions(backend: str) -> CheckResult:
-    """Python's, the system's, and those of the packages that BACKEND requires, beside which others are named."""
+    """Python's, the system's, and of BACKEND's packages, with those that are not the pinned ones."""
     file = REQUIREMENTS[backend]
     lines = (line.partition("#")[0].strip() for line in (ROOT / file).read_text(encoding="utf-8").splitlines())
     wanted = dict(line.split("==") for line in lines if "==" in line)
@@ -105,14 +105,13 @@ def devices() -> Iterator[CheckResult]:
 
 
 def native_library(kind: str) -> CheckResult:
-    """Whether bitsandbytes runs its own kernels on this kind of device, or a fallback of other make."""
+    """Whether bitsandbytes runs its own kernels on this kind of device, or a fallback."""
     from bitsandbytes import cextension
 
     name, lib = "bitsandbytes library", cextension.lib
     remedy = (
         "install the bitsandbytes that requirements.txt names, as a wheel for this system (python -m bitsandbytes "
-        "tells "
-        "what it looks for); LOW_BIT (--low-bit) none does without it"
+        "prints what it looks for); LOW_BIT (--low-bit) none does not need it"
     )
     if isinstance(lib, cextension.ErrorHandlerMockBNBNativeLibrary):
         try:
@@ -272,7 +271,7 @@ def disk(folder: Path | None, settings: Settings) -> CheckResult:
 def _number_types(kind: str) -> str:
     from sqlora.model import device
 
-    return "bfloat16" if device.has_bfloat16(kind) else "no bfloat16 of its own"
+    return "bfloat16" if device.has_bfloat16(kind) else "no native bfloat16"
 
 
 def _gigabytes(count: float) -> str:

@@ -1,6 +1,4 @@
-"""Prompts of all lengths answered in as large batches as the memory holds, the places of rows that have ended
-refilled.
-"""
+"""Continuous batching: as many prompts at once as the memory holds; slots of answers that have ended are refilled."""
 
 from __future__ import annotations
 
@@ -20,8 +18,8 @@ from sqlora.system.errors import UserError
 
 MOST_SLOTS = {"cpu": 64, "cuda": 512, "xpu": 512}  # beyond which a batch is hardly faster
 CACHE_SHARE = 0.8  # of the free memory that slots may take; the rest is for the passes that fill them
-ROOM_STEP, ROOM_STEP_ALONE = 64, 512  # tokens by which slots grow, so that the next prompts fit too
-LEAST_ROOM = 8  # tokens beyond a prompt, since prefilled rows are padded
+SLOT_STEP, SLOT_STEP_ALONE = 64, 512  # tokens by which slots grow, so that the next prompts fit too
+LEAST_NEW_TOKENS = 8  # tokens beyond a prompt, since prefilled rows are padded
 REFILL = 8  # refill once 1/REFILL of the slots are free: prefilling one row costs as much as a decode step
 COMPILE_FROM = 20_000  # answers; compiling takes as long as it saves on about as many
 WORTH = 8  # tokens that prompts must share for a separate forward pass to pay
@@ -53,7 +51,7 @@ class BatchWriter:
         self.model.eval()
         shared = shared_length(prompts)
         weight = self.model.get_input_embeddings().weight
-        beside = shared if reads_lengths(weight.device, weight.dtype, shape_of_keys(self.model.config)[1]) else 0
+        outside = shared if reads_lengths(weight.device, weight.dtype, shape_of_keys(self.model.config)[1]) else 0
         queue = deque(sorted(range(len(prompts)), key=lambda i: -len(prompts[i])))
         with slot_attention(self.model):
             if not self.compiled and (self.settings.COMPILE == "on" or self._compiling_pays(len(prompts))):
@@ -61,27 +59,29 @@ class BatchWriter:
                 compile_layers(self.model, self.strategy.width)
             while queue:
                 # For one question at a time: the next one finds slots of the same size, and the graph of a step.
-                room = self._room(prompts[queue[0]], beside, ROOM_STEP if len(prompts) > 1 else ROOM_STEP_ALONE)
-                groups = self._fitting(room)
+                slot_size = self._slot_size(
+                    prompts[queue[0]], outside, SLOT_STEP if len(prompts) > 1 else SLOT_STEP_ALONE
+                )
+                groups = self._fitting(slot_size)
                 # If slots for the longest prompt are too large for all, it is answered first, with similar ones.
                 similar = (
                     len(queue)
                     if groups >= min(len(queue), self._wanted())
-                    else sum(self._room(prompts[i], beside) > room // 2 for i in queue)
+                    else sum(self._slot_size(prompts[i], outside) > slot_size // 2 for i in queue)
                 )
                 band = deque(queue.popleft() for _ in range(similar))
                 while band:
                     groups = min(groups, len(band))
-                    self._write(band, prompts, shared, groups, room, ended)
+                    self._write(band, prompts, shared, groups, slot_size, ended)
                     groups = max(1, groups // 2)  # there is a next time only if memory ran out
 
     def _write(
-        self, band: deque[int], prompts: list[list[int]], shared: int, groups: int, room: int, ended: Ended
+        self, band: deque[int], prompts: list[list[int]], shared: int, groups: int, slot_size: int, ended: Ended
     ) -> None:
         """Answers `band`; if so many groups do not fit into memory, unanswered rows stay in it."""
         active: dict[int, tuple[int, SampledAnswers | BeamAnswers]] = {}
         try:
-            decoder = self._decoder(groups, room)
+            decoder = self._decoder(groups, slot_size)
             decoder.keep_prefix(prompts[band[0]][:shared])
             while band or active:
                 free = [group for group in range(decoder.groups) if group not in active]
@@ -144,30 +144,30 @@ class BatchWriter:
     def _compiling_pays(self, rows: int) -> bool:
         return rows * self.strategy.width >= COMPILE_FROM and self.model.device.type != "cpu" and has_triton()
 
-    def _decoder(self, groups: int, room: int) -> Decoder:
-        if self.decoder is None or self.decoder.groups != groups or self.decoder.room < room:
+    def _decoder(self, groups: int, slot_size: int) -> Decoder:
+        if self.decoder is None or self.decoder.groups != groups or self.decoder.slot_size < slot_size:
             self.decoder = None  # before the next one allocates memory
-            self.decoder = Decoder(self.model, groups, self.strategy.width, room)
+            self.decoder = Decoder(self.model, groups, self.strategy.width, slot_size)
         return self.decoder
 
-    def _room(self, prompt: list[int], beside: int, step: int = ROOM_STEP) -> int:
-        """Tokens that a slot needs for a prompt, of which `beside` are stored outside the slots, and its answer."""
-        need = len(prompt) - beside + max(self.settings.MAX_NEW_TOKENS, LEAST_ROOM)
+    def _slot_size(self, prompt: list[int], outside: int, step: int = SLOT_STEP) -> int:
+        """Tokens that a slot needs for a prompt, of which `outside` are stored outside the slots, and its answer."""
+        need = len(prompt) - outside + max(self.settings.MAX_NEW_TOKENS, LEAST_NEW_TOKENS)
         return need + -need % step
 
     def _wanted(self) -> int:
         return max(1, self.most_slots // self.strategy.width)
 
-    def _fitting(self, room: int) -> int:
-        """Groups of slots of this room that the free memory holds, but no more than are wanted."""
+    def _fitting(self, slot_size: int) -> int:
+        """Groups of slots of this size that fit into the free memory, but no more than are wanted."""
         if self.settings.GENERATION_BATCH_SIZE:
             return self._wanted()
         weight = self.model.get_input_embeddings().weight
         free = available_memory(self.model.device.type)
-        if self.decoder:  # which gives way to the next
+        if self.decoder:  # which the next replaces
             free += self.decoder.cache.bytes()
         group = self.strategy.width * (
-            slot_bytes(self.model.config, room, weight.device, weight.dtype) + 4 * weight.shape[0] * 4
+            slot_bytes(self.model.config, slot_size, weight.device, weight.dtype) + 4 * weight.shape[0] * 4
         )
         return max(1, min(self._wanted(), int(CACHE_SHARE * free / group)))
 

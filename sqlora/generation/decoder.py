@@ -22,7 +22,7 @@ WARM_UPS = 2  # of what is captured in a graph
 
 
 class Decoder:
-    """Decodes `groups` rows, each in `width` adjacent slots of `room` tokens.
+    """Decodes `groups` rows, each in `width` adjacent slots of `slot_size` tokens.
 
     On CUDA and XPU a step is captured as a graph once and then replayed, since launching its kernels takes longer than
     running them.
@@ -30,19 +30,19 @@ class Decoder:
         decoder.keep_prefix(prefix); logits = decoder.fill([0, 1], prompts); decoder.tokens = ...; decoder.step()
     """
 
-    def __init__(self, model, groups: int, width: int, room: int):
+    def __init__(self, model, groups: int, width: int, slot_size: int):
         self.model = model
         self.base = base_of(model)
         self.device: torch.device = model.device
         embeddings: Any = self.base.get_input_embeddings()
         self.dtype: torch.dtype = embeddings.weight.dtype
-        self.width, self.room = width, room
-        self.cache = SlotCache(self.base.config, groups * width, room, self.dtype, self.device)
+        self.width, self.slot_size = width, slot_size
+        self.cache = SlotCache(self.base.config, groups * width, slot_size, self.dtype, self.device)
         self.tokens = [0] * groups * width  # the token that each slot is fed next
         self.lengths = [0] * groups * width  # tokens in each slot; 0 if it is free
         self.starts = [0] * groups * width  # tokens of its prompt
         self.prefix: list[int] = []
-        self.beside = 0  # tokens of the prefix that are stored outside the slots
+        self.outside = 0  # tokens of the prefix that are stored outside the slots
         self.graphs_work = self.device.type != "cpu"
         self._renew()
 
@@ -53,7 +53,7 @@ class Decoder:
 
     def _renew(self) -> None:
         slots = len(self.tokens)
-        self.fed, self.places = (torch.zeros(slots, dtype=torch.int64, device=self.device) for _ in range(2))
+        self.fed, self.length_tensor = (torch.zeros(slots, dtype=torch.int64, device=self.device) for _ in range(2))
         self.graphs: dict[int | None, tuple[Any, torch.Tensor]] = {}
 
     @torch.inference_mode()
@@ -61,7 +61,7 @@ class Decoder:
         """What all prompts begin with from now on."""
         if ids == self.prefix:
             return
-        self.prefix, self.beside = ids, len(ids) if self.cache.prefix_apart else 0
+        self.prefix, self.outside = ids, len(ids) if self.cache.prefix_outside else 0
         self.graphs = {}
         self.cache.forget_prefix()
         if ids:
@@ -74,11 +74,9 @@ class Decoder:
 
     @torch.inference_mode()
     def fill(self, groups: list[int], prompts: list[list[int]]) -> torch.Tensor:
-        """Puts each prompt into the slots of a group; the logits of what follows it, [prompts, vocabulary], float32 or
-        wider.
+        """Prefills each prompt into a group's slots; its next token's logits, [prompts, vocabulary], float32 or wider.
 
-        Prompts begin with the prefix and have a token more at least. Those of like length are to stand beside each
-        other.
+        Prompts begin with the prefix and have at least one token more; those of similar length should be adjacent.
         """
         first, logits = 0, []
         for last in range(1, len(prompts) + 1):
@@ -93,13 +91,13 @@ class Decoder:
         start = len(self.prefix)
         rests = [ids[start:] for ids in prompts]
         length = max(map(len, rests))
-        length = min(length + -length % LENGTH_STEP, self.room + self.beside - start)
+        length = min(length + -length % LENGTH_STEP, self.slot_size + self.outside - start)
         ids = torch.tensor([rest + [0] * (length - len(rest)) for rest in rests], device=self.device)
         slots = torch.tensor([[group * self.width + column for column in range(self.width)] for group in groups])
         for slot, prompt in zip(
             slots.flatten().tolist(), [ids for ids in prompts for _ in range(self.width)], strict=True
         ):
-            self.lengths[slot] = self.starts[slot] = len(prompt) - self.beside
+            self.lengths[slot] = self.starts[slot] = len(prompt) - self.outside
         mask = torch.ones(length, start + length, dtype=torch.bool, device=self.device).tril(start)
         with self._last_alone(torch.tensor([len(rest) - 1 for rest in rests])):
             return self._logits(
@@ -113,9 +111,9 @@ class Decoder:
     def step(self) -> torch.Tensor:
         """Feeds every slot its token of `tokens`: the logits of what follows, [slots, vocabulary], float32 or wider."""
         self.fed.copy_(torch.tensor(self.tokens))
-        self.places.copy_(torch.tensor(self.lengths))
+        self.length_tensor.copy_(torch.tensor(self.lengths))
         longest = max(self.lengths) + 1
-        window = None if self.cache.prefix_apart else min(self.room, longest + -longest % WINDOW_STEP)
+        window = None if self.cache.prefix_outside else min(self.slot_size, longest + -longest % WINDOW_STEP)
         self.lengths = [length + 1 if length else 0 for length in self.lengths]
         if not self.graphs_work:
             return self._append(window)
@@ -153,11 +151,11 @@ class Decoder:
 
     def _append(self, window: int | None) -> torch.Tensor:
         return self._logits(
-            ForwardStep(APPEND, lengths=self.places, window=window),
+            ForwardStep(APPEND, lengths=self.length_tensor, window=window),
             input_ids=self.fed[:, None],
-            lengths=self.places,
-            position_ids=self.places[:, None] + self.beside,
-            reads_lengths=self.cache.prefix_apart,
+            lengths=self.length_tensor,
+            position_ids=self.length_tensor[:, None] + self.outside,
+            reads_lengths=self.cache.prefix_outside,
         )
 
     def _logits(self, now: ForwardStep, **inputs) -> torch.Tensor:

@@ -1,9 +1,8 @@
-"""Keys and values of rows that are being answered: a slot for each, of equal room, filled to a length of its own.
+"""A slotted KV cache for continuous batching: one fixed-size slot per sequence, each filled to its own length.
 
-A row's tokens stand in its slot from place 0 on, so rows of all lengths go on beside each other, and a slot whose row
-has ended takes the next row. What all prompts begin with, the prefix, is computed once. Where attention can put its
-share together with that of a row's own tokens it stands once, beside the slots; elsewhere it is copied into each slot
-that is filled.
+A sequence's tokens start at the beginning of its slot, so that sequences of all lengths are decoded together, and the
+slot of one that has ended takes the next. The prefix of all prompts is computed once. Where attention can read it for
+many sequences at once it is stored once, outside the slots; elsewhere it is copied into each slot that is filled.
 """
 
 from __future__ import annotations
@@ -45,14 +44,14 @@ class ForwardStep:
 class Layer:
     """A decoder layer's part of the cache, its past_key_values.
 
-    `keys` and `values`: [slots, room, key heads, head size]; those of the prefix: [1, key heads, tokens, head size].
+    `keys`, `values`: [slots, slot size, key heads, head size]; of the prefix: [1, key heads, tokens, head size].
     """
 
     keys: torch.Tensor
     values: torch.Tensor
     every: torch.Tensor  # the slots' indices
     now: ForwardStep
-    prefix_apart: bool  # whether the prefix is stored once, outside the slots
+    prefix_outside: bool  # whether the prefix is stored once, outside the slots
     prefix: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def update(self, keys: torch.Tensor, values: torch.Tensor, *_):
@@ -64,7 +63,7 @@ class Layer:
         if self.now.kind == APPEND:
             self.keys[self.every, self.now.lengths] = keys[:, :, 0]
             self.values[self.every, self.now.lengths] = values[:, :, 0]
-            first = self.prefix if self.prefix_apart and self.prefix else (None, None)
+            first = self.prefix if self.prefix_outside and self.prefix else (None, None)
             keys, values = self.keys, self.values
             if self.now.window is not None:
                 keys, values = keys[:, : self.now.window], values[:, : self.now.window]
@@ -73,7 +72,7 @@ class Layer:
         if self.prefix:
             prefix_keys, prefix_values = (states.expand(len(keys), -1, -1, -1) for states in self.prefix)
             seen = torch.cat([prefix_keys, keys], dim=2), torch.cat([prefix_values, values], dim=2)
-        stored = (keys, values) if self.prefix_apart else seen
+        stored = (keys, values) if self.prefix_outside else seen
         assert self.now.slots is not None
         for slots in self.now.slots.unbind(dim=1):
             self.keys[slots, : stored[0].shape[2]] = stored[0].transpose(1, 2)
@@ -83,29 +82,29 @@ class Layer:
 
 @dataclass
 class SlotCache:
-    """A slotted KV cache: keys and values of all layers, for `slots` sequences of at most `room` tokens each.
+    """A slotted KV cache: keys and values of all layers, for `slots` sequences of at most `slot_size` tokens each.
 
     `config` is the configuration of a Llama-like model.
     """
 
     config: Any
     slots: int
-    room: int
+    slot_size: int
     dtype: torch.dtype
     device: torch.device
     now: ForwardStep = field(default_factory=ForwardStep)
 
     def __post_init__(self) -> None:
         heads, size = shape_of_keys(self.config)
-        self.prefix_apart = reads_lengths(self.device, self.dtype, size)
+        self.prefix_outside = reads_lengths(self.device, self.dtype, size)
         dtype = cache_type(self.device, self.dtype)
-        shape, every = (self.slots, self.room, heads, size), torch.arange(self.slots, device=self.device)
+        shape, every = (self.slots, self.slot_size, heads, size), torch.arange(self.slots, device=self.device)
         # Zeros, since what is not stored yet is multiplied by zero.
         empty = [
             [torch.zeros(shape, dtype=dtype, device=self.device) for _ in range(2)]
             for _ in range(self.config.num_hidden_layers)
         ]
-        self.layers = [Layer(keys, values, every, self.now, self.prefix_apart) for keys, values in empty]
+        self.layers = [Layer(keys, values, every, self.now, self.prefix_outside) for keys, values in empty]
 
     def bytes(self) -> int:
         """Bytes of all keys and values."""
@@ -140,10 +139,10 @@ def cache_type(device: torch.device, dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if device.type == "cpu" and dtype == torch.bfloat16 else dtype
 
 
-def slot_bytes(config, room: int, device: torch.device, dtype: torch.dtype) -> int:
+def slot_bytes(config, slot_size: int, device: torch.device, dtype: torch.dtype) -> int:
     """Bytes of one slot, all layers."""
     heads, size = shape_of_keys(config)
-    return 2 * config.num_hidden_layers * room * heads * size * cache_type(device, dtype).itemsize
+    return 2 * config.num_hidden_layers * slot_size * heads * size * cache_type(device, dtype).itemsize
 
 
 def reads_lengths(device: torch.device, dtype: torch.dtype, head_size: int) -> bool:

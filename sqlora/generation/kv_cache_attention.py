@@ -1,8 +1,8 @@
-"""Attention of one query a row over slots that are filled to lengths of their own: a Triton kernel.
+"""Attention of one query per row over slots that are filled to different lengths: a Triton kernel.
 
-A row's keys are read once, up to its length, and what all rows begin with is read by many rows together: the state of
-the softmax that the shared part leaves is what a row's own part goes on from (online softmax: Milakov and Gimelshein
-2018, arXiv:1805.02867; the shared part apart: Juravsky et al. 2024, arXiv:2402.05099).
+A row's keys are read once, up to its length, and those of the shared prefix by many rows together: a row's own part
+continues from the softmax state that the prefix leaves (online softmax: Milakov and Gimelshein 2018, arXiv:1805.02867;
+the prefix as a part of its own: Juravsky et al. 2024, arXiv:2402.05099).
 """
 
 from __future__ import annotations
@@ -110,11 +110,13 @@ def attend_slots(
     first_values: torch.Tensor | None,
     scaling: float,
 ) -> torch.Tensor:
-    """The output, [slots, heads, size], of queries of that shape over `keys` and `values`, [slots, room, key heads,
-    size], up to place `lengths`, int64 [slots], and, where given, over the prefix's before, [key heads, tokens, size].
+    """The output, [slots, heads, size], of queries of that shape.
 
-    All are of one dtype, float32 or shorter, with the numbers of a head side by side; sums are kept in float32. Where
-    the kernel fits: slots.reads_lengths.
+    They attend to `keys` and `values`, [slots, slot size, key heads, size], up to position `lengths`, int64 [slots],
+    and, if given, to those of the prefix, [key heads, tokens, size].
+
+    All are of one dtype, float32 or shorter, with the numbers of a head adjacent; sums are kept in float32.
+    kv_cache.reads_lengths says where the kernel can be used.
     """
     query = query if query.stride(-1) == 1 else query.contiguous()
     slots, heads, size = query.shape

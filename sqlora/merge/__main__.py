@@ -32,9 +32,9 @@ python -m sqlora.merge --output DIR --dtype bf16         type of the saved weigh
 python -m sqlora.merge --output DIR --into unquantised   into the base's own weights, not those of training
 
 By default it is merged into the 4-bit weights that it was trained on, dequantised: the model is then the one that was
-trained, but for rounding. How far the answers drift is measured on the validation rows, and told.
+trained, but for rounding. How far the answers drift is measured on the validation rows and printed.
 
-LORA_CHECKPOINT names the adapter. The flags of finetune.py are taken; --output and --dtype mean what stands here.
+LORA_CHECKPOINT names the adapter. The flags of finetune.py are taken; --output and --dtype mean what is said here.
 """
 DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 DEQUANTISED, UNQUANTISED = "dequantised", "unquantised"

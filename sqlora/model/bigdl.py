@@ -1,4 +1,4 @@
-"""BACKEND bigdl: the base model through bigdl-llm or ipex-llm, on an Intel GPU or a CPU, beside transformers 4.34 to
+"""BACKEND bigdl: the base model through bigdl-llm or ipex-llm, on an Intel GPU or a CPU, with transformers 4.34 to
 4.37.
 
 It has the interface of backend.py; transformers4.py has the Trainer of that time.
@@ -45,7 +45,7 @@ PACKAGES = ("bigdl.llm", "ipex_llm")
 LOW_BITS = ("sym_int4", "nf4", "none")
 LOW_BITS_OF = {"cpu": ("sym_int4", "none"), "xpu": ("nf4", "sym_int4", "none")}  # that train, by device
 LLAMA_TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": None}
-INSTALL = "pip install -r requirements/bigdl.txt in an environment of its own"
+INSTALL = "pip install -r requirements/bigdl.txt in a separate environment"
 # What an adapter's configuration may have since, and an older peft would pass over without a word, though it changes
 # the sums.
 SINCE = (

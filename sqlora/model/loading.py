@@ -36,7 +36,7 @@ def choose_device(settings: Settings) -> Device:
         raise UserError(
             f"BACKEND (--backend) is {settings.BACKEND!r}, and this environment has transformers "
             f"{transformers.__version__}, for {backend.NAME}; set it to {backend.NAME}, or pip install -r "
-            f"{REQUIREMENTS[settings.BACKEND]} in an environment of its own"
+            f"{REQUIREMENTS[settings.BACKEND]} in a separate environment"
         )
     return backend.choose_device(settings)
 

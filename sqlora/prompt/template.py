@@ -32,7 +32,7 @@ def prompt_hash(order: str) -> str:
 def extract_sql(text: str) -> str:
     """The first SQL statement in a model's answer, trimmed and without its semicolon.
 
-    Of an answer with a code fence it is what stands in the fence. Ends at a semicolon outside quotes and comments, or
+    Of an answer with a code fence it is the content of the fence. Ends at a semicolon outside quotes and comments, or
     at a further "###" heading.
     """
     before, fence, after = text.partition("```")

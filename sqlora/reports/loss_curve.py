@@ -58,7 +58,7 @@ def _annotate_best(axes, steps: list[int], values: list[float]) -> None:
     best = min(range(len(values)), key=values.__getitem__)
     point = steps[best], values[best]
     axes.plot(*point, color=ORANGE, marker="o", markersize=6)
-    # The text goes to where there is room.
+    # The text goes where there is space.
     left, low = (2 * at < end for at, (_, end) in zip(point, (axes.get_xlim(), axes.get_ylim()), strict=True))
     axes.annotate(
         f"best {values[best]:.4f}, step {steps[best]}",

@@ -1,6 +1,6 @@
 """Upper bounds for a query, from its syntax tree: how long its texts can grow, and how much work a row can be.
 
-A server looks whether it is late between rows, and not amid a function: MariaDB 10.11 goes on for half an hour with a
+A server checks its deadline between rows, not within a function: MariaDB 10.11 continues for half an hour with a
 REPLACE over 16 MB after it was killed, PostgreSQL 15 with the numerics or the position of one text in another. So every
 expression has an upper bound here, and what could be too much is refused. Rules are for what grows; all else is as long
 as its longest part.
@@ -36,7 +36,7 @@ LIKE_UNITS = 15  # of a byte of the text and one of the pattern: 6 to 10 ns in M
 WORK_OF_A_NODE = 10_000  # servers write queries in FROM into the ones around them, and plan each node
 BYTES_A_UNIT = 8  # of texts that are copied or read once
 DIGITS_A_UNIT = 4  # products of digits of PostgreSQL's numerics
-MOVES_A_UNIT = 3  # bytes that MariaDB's REPLACE moves, for each place, to make room
+MOVES_A_UNIT = 3  # bytes that MariaDB's REPLACE moves, for each position, to make space
 
 PATTERNS = (exp.Like, exp.ILike, exp.Glob, exp.SimilarTo, exp.RegexpLike)
 SEARCHES: dict[type, tuple[str, str]] = {  # functions that search a text in another, in time of the product of both

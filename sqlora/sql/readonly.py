@@ -46,7 +46,7 @@ PARTS = {
     ).split()
 }
 MOST_TABLES = 61  # of a query, as in MariaDB; PostgreSQL plans a join of 195 for 20 s after its deadline
-FUNCTIONS = {  # that sqlglot has no name of its own for
+FUNCTIONS = {  # for which sqlglot has no class
     "age",
     "date_part",
     "total",

@@ -30,7 +30,7 @@ class Scopes:
     """Resolves the names of queries of one dialect over a schema.
 
     PostgreSQL has names in lower case unless they are quoted, and takes `singer.upper` for upper(singer) where the
-    table has no such column. So there a name after a dot must be a column of what stands before it.
+    table has no such column. So there a name after a dot must be a column of the table before it.
     """
 
     def __init__(self, dialect: str, schema: Schema) -> None:

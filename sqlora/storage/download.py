@@ -186,7 +186,7 @@ def _file_hash(file: Path, like: str) -> str:
 
 
 def _delete_abandoned(folder: Path) -> None:
-    """Parts of files that a killed process left in the cache: huggingface_hub neither goes on with them nor deletes
+    """Parts of files that a killed process left in the cache: huggingface_hub neither resumes nor deletes
     them.
     """
     for part in (folder.parents[1] / "blobs").glob("*.incomplete"):

@@ -190,7 +190,7 @@ class TokenBudget:
     def shrunk(self, tokens: int) -> int:
         """`tokens`, or fewer where other processes have taken the memory that a pass of so many needs.
 
-        On a CPU alone: there nothing else would tell, and the system ends a process that takes too much.
+        Only on a CPU, where nothing else reports it and the system kills a process that takes too much.
         """
         is_watched = self.device.type == "cpu" and not self.settings.MAX_TOKENS_PER_PASS
         if not is_watched or self.a_pass.of(tokens) <= available_memory("cpu"):

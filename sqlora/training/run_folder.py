@@ -152,17 +152,17 @@ def begin(settings: Settings, fingerprint: dict) -> Path | None:
     assert checkpoint is not None, "settings with RESUME are read from it"
     began = checkpoints.read_fingerprint(checkpoint)
     where = f"the run in {settings.CHECKPOINT_DIR!r}"
-    for key, part, told in (("base_model", "content", "BASE_MODEL's files"), ("data", "hash", "DATA_PATH's rows")):
+    for key, part, name in (("base_model", "content", "BASE_MODEL's files"), ("data", "hash", "DATA_PATH's rows")):
         if began[key][part] != fingerprint[key][part]:
             raise UserError(
-                f"RESUME (--resume): {told} have changed since {where} began; put them back, or begin anew without "
+                f"RESUME (--resume): {name} have changed since {where} began; restore them, or start a new run without "
                 f"--resume"
             )
     for key in ("tokenizer", "prompt"):
         if began[key] != fingerprint[key]:
             raise UserError(
                 f"RESUME (--resume): the {key} is not the one that {where} began with; use the same versions, or "
-                f"begin anew without --resume"
+                f"start a new run without --resume"
             )
     step = checkpoints.step_of(checkpoint)
     if step >= settings.MAX_STEPS:
