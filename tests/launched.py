@@ -1,4 +1,4 @@
-"""What test_processes.py starts in each of several processes: runs of finetune.py, one after the other, with what
+"""What test_distributed.py starts in each of several processes: runs of finetune.py, one after the other, with what
 befalls them.
 
 accelerate launch tests/launched.py '[["straight"], ["interrupted", "--max-steps", "9"]]' [flags of all runs]

@@ -46,7 +46,7 @@ def answer_facts(
 
 
 def format_comparison(found: dict) -> str:
-    """What `scorecard.compare` found, in one line."""
+    """The figures of `metrics.compare_scores` in one line."""
     p = "p < 0.0001" if found["p_value"] < 0.0001 else f"p = {found['p_value']:.4f}"
     return f"{found['only_adapter']:,} gained, {found['only_base']:,} lost of {found['n']:,} (McNemar, exact: {p})"
 

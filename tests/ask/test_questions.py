@@ -220,7 +220,7 @@ def test_large_cells_and_many_columns_are_cut_for_the_terminal_alone(capsys):
     assert "x" * 20 in told
     assert "the first 500 characters of a cell" in told
     assert "of 400 columns" in told
-    assert "csv and json show all" in told
+    assert "csv and json show everything" in told
     asking.print_rows(cells, False, "csv")
     assert len(capsys.readouterr().out) > 18_000_000
 

@@ -85,7 +85,7 @@ def test_the_doctor_s_check_of_it(monkeypatch):
     assert (result.status, result.detail.partition(",")[0]) == (OK, "its own kernel")
 
 
-@pytest.mark.skipif(not INTERPRETS, reason="a GPU's own test is in test_slots.py")
+@pytest.mark.skipif(not INTERPRETS, reason="a GPU's own test is in test_kv_cache.py")
 @pytest.mark.parametrize("compiled", ["off", "on"])
 def test_a_model_writes_what_it_writes_alone(monkeypatch, compiled):
     monkeypatch.setattr(kv_cache, "reads_lengths", lambda *_: True)

@@ -1,6 +1,4 @@
-"""transformers' own generate, for models that batching.py does not know: answers as batching gives them, in the same
-form.
-"""
+"""transformers' generate, for models without continuous batching: the same answers in the same form."""
 
 import pytest
 from transformers import GPT2Config, GPT2LMHeadModel
