@@ -98,6 +98,15 @@ def server(request):
     return request.getfixturevalue(f"{request.param}_server")
 
 
+@pytest.fixture(scope="module")
+def live(server):
+    """An open connection to each kind of database."""
+    from sqlora.databases.live import LiveDatabase
+
+    with LiveDatabase(server.reader, 10) as live:
+        yield live
+
+
 @pytest.fixture
 def make_trainer(llama_folder, llama_tokenizer, make_settings):
     """A Trainer of the tiny Llama from flags; its fingerprint has only what a checkpoint needs to be whole."""

@@ -375,3 +375,16 @@ def started(kind: str):
 
 
 MAKERS = {"sqlite": sqlite, "postgresql": postgresql, "mysql": mariadb}
+
+
+def opened(url):
+    """What the attempt to open a database says; nothing of it may be the password."""
+    from sqlora.databases.live import open_database
+    from sqlora.system.errors import UserError
+
+    with pytest.raises(UserError) as caught:
+        open_database(url, 5).close()
+    assert PASSWORD not in str(caught.value)
+    assert QUOTED not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)

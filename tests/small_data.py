@@ -1,9 +1,35 @@
-"""A dozen rows of three SQL forms, tokenised, of which the last four are for validation."""
+"""Small data that several tests share: rows, answers, tokenised rows."""
+
+import csv
+import json
 
 from sqlora.data import tokenise
 
+ROWS = [
+    {"question": f"How many {i}?", "context": f"CREATE TABLE t{i % 7} (a INTEGER)", "answer": f"SELECT {i}"}
+    for i in range(20)
+]
+
+ANSWERS = [
+    {
+        "question": "How many?",
+        "context": "CREATE TABLE t (a INT)",
+        "answer": "SELECT COUNT(*) FROM t",
+        "base": "How many? is",
+        "adapter": "select count(*) from t",
+    },
+    {
+        "question": "Which a?",
+        "context": "CREATE TABLE t (a INT)",
+        "answer": "SELECT a FROM t",
+        "base": "SELECT a FROM t",
+        "adapter": "SELECT b FROM t",
+    },
+]
+
 
 def tokenised(tokenizer, settings, count=12):
+    """A dozen rows of three SQL forms, tokenised, of which the last four are for validation."""
     rows = [
         {
             "question": "How many rows " + "are there " * (i % 5) + "?",
@@ -13,3 +39,22 @@ def tokenised(tokenizer, settings, count=12):
         for i in range(count)
     ]
     return tokenise.tokenise_splits(rows[: count - 4], rows[count - 4 :], tokenizer, settings)
+
+
+def write(path, rows=ROWS):
+    """Writes the rows as the path's suffix says; the path."""
+    if path.suffix == ".json":
+        path.write_text(json.dumps(rows))
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    elif path.suffix == ".csv":
+        with path.open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        import pyarrow
+        import pyarrow.parquet
+
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    return path

@@ -1,40 +1,15 @@
 """Rows: every kind of file, every way in which one can be wrong, the split, and the ids and targets."""
 
-import csv
-import json
-
 import pytest
+from small_data import ROWS, write
 
 from sqlora.data import dataset, tokenise
 from sqlora.settings.command_line import load_settings
 from sqlora.system.errors import UserError
 
-ROWS = [
-    {"question": f"How many {i}?", "context": f"CREATE TABLE t{i % 7} (a INTEGER)", "answer": f"SELECT {i}"}
-    for i in range(20)
-]
-
 
 def settings(*flags):
     return load_settings(list(flags), "")
-
-
-def write(path, rows=ROWS):
-    if path.suffix == ".json":
-        path.write_text(json.dumps(rows))
-    elif path.suffix == ".jsonl":
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    elif path.suffix == ".csv":
-        with path.open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-    else:
-        import pyarrow
-        import pyarrow.parquet
-
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
-    return path
 
 
 @pytest.mark.parametrize("suffix", dataset.SUFFIXES)

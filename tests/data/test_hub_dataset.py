@@ -1,35 +1,10 @@
 """Folders of row files."""
 
-import csv
-import json
-
 import pytest
+from small_data import ROWS, write
 
 from sqlora.data import dataset
 from sqlora.system.errors import UserError
-
-ROWS = [
-    {"question": f"How many {i}?", "context": f"CREATE TABLE t{i % 7} (a INTEGER)", "answer": f"SELECT {i}"}
-    for i in range(20)
-]
-
-
-def write(path, rows=ROWS):
-    if path.suffix == ".json":
-        path.write_text(json.dumps(rows))
-    elif path.suffix == ".jsonl":
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    elif path.suffix == ".csv":
-        with path.open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-    else:
-        import pyarrow
-        import pyarrow.parquet
-
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
-    return path
 
 
 def test_a_folder_of_files_is_read_as_a_dataset(tmp_path):

@@ -2,28 +2,10 @@
 
 import sqlite3
 
-import pytest
 import servers
 
 from sqlora.databases import database_url
-from sqlora.databases.live import LiveDatabase, open_database
-from sqlora.system.errors import UserError
-
-
-@pytest.fixture(scope="module")
-def live(server):
-    with LiveDatabase(server.reader, 10) as live:
-        yield live
-
-
-def opened(url):
-    """What the attempt to open a database says; nothing of it may be the password."""
-    with pytest.raises(UserError) as caught:
-        open_database(url, 5).close()
-    assert servers.PASSWORD not in str(caught.value)
-    assert servers.QUOTED not in str(caught.value)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+from sqlora.databases.live import open_database
 
 
 def test_schema_as_the_model_is_trained_to_read_it(live):
@@ -45,7 +27,7 @@ def test_schema_as_the_model_is_trained_to_read_it(live):
 
 
 def test_a_schema_without_a_table_that_may_be_read(postgresql_server):
-    assert "it has no table" in opened(postgresql_server.reader.replace("/shop", "/postgres"))
+    assert "it has no table" in servers.opened(postgresql_server.reader.replace("/shop", "/postgres"))
 
 
 def test_tables_in_other_schemas_are_named(postgresql_server):
@@ -67,7 +49,7 @@ def test_tables_in_other_schemas_are_named(postgresql_server):
                 host=url.host, port=url.port, user=url.username, password=url.password, dbname=name, autocommit=True
             ) as connection:
                 connection.execute(statements)
-            assert told in opened(postgresql_server.root.replace("/shop", f"/{name}"))
+            assert told in servers.opened(postgresql_server.root.replace("/shop", f"/{name}"))
     finally:
         with psycopg.connect(
             host=url.host, port=url.port, user=url.username, password=url.password, dbname="postgres", autocommit=True

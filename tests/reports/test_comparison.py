@@ -8,26 +8,10 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from small_data import ANSWERS
 
 from sqlora.evaluation import judge
 from sqlora.reports import comparison
-
-ANSWERS = [
-    {
-        "question": "How many?",
-        "context": "CREATE TABLE t (a INT)",
-        "answer": "SELECT COUNT(*) FROM t",
-        "base": "How many? is",
-        "adapter": "select count(*) from t",
-    },
-    {
-        "question": "Which a?",
-        "context": "CREATE TABLE t (a INT)",
-        "answer": "SELECT a FROM t",
-        "base": "SELECT a FROM t",
-        "adapter": "SELECT b FROM t",
-    },
-]
 
 
 def test_importing_the_report_is_quick_and_leaves_matplotlib_and_torch_alone():

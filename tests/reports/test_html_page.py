@@ -9,6 +9,7 @@ from pathlib import Path
 
 import patience
 import pytest
+import small_data
 from PIL import Image
 
 from sqlora.evaluation import judge
@@ -16,20 +17,7 @@ from sqlora.reports import comparison, html_page
 
 HOSTILE = "{{ROWS}} </script><script>alert(1)</script>\"'<img src=x onerror=alert(2)> \ud800"
 ANSWERS = [
-    {
-        "question": "How many?",
-        "context": "CREATE TABLE t (a INT)",
-        "answer": "SELECT COUNT(*) FROM t",
-        "base": "How many? is",
-        "adapter": "select count(*) from t",
-    },
-    {
-        "question": "Which a?",
-        "context": "CREATE TABLE t (a INT)",
-        "answer": "SELECT a FROM t",
-        "base": "SELECT a FROM t",
-        "adapter": "SELECT b FROM t",
-    },
+    *small_data.ANSWERS,
     {"question": HOSTILE, "context": HOSTILE, "answer": HOSTILE, "base": "", "adapter": HOSTILE + "!"},
 ]
 
