@@ -98,6 +98,9 @@ def exit_on_user_error() -> Iterator[None]:
             raise
         sys.exit(print_user_error(user_error))
     except KeyboardInterrupt as error:
+        for number in (signal.SIGINT, signal.SIGTERM, HANG_UP):
+            if number is not None:
+                signal.signal(number, signal.SIG_IGN)  # the rest of a burst must not change the exit status
         sys.exit(print_interrupt(error))
 
 

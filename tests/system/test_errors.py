@@ -1,7 +1,10 @@
 """What the user can mend is one line, whatever is in it; a bug keeps its traceback."""
 
+import signal
+
 import pytest
 
+from sqlora.system import errors
 from sqlora.system.errors import LONGEST, UserError, exit_on_user_error
 
 
@@ -14,6 +17,16 @@ def test_a_long_message_keeps_both_ends():
     assert len(told) < LONGEST + 10
     assert told.startswith("BATCH_SIZE is 999")
     assert told.endswith("999; it must be less")
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    """Signals are handled as before, after each test: a script that ends ignores them."""
+    numbers = [number for number in (signal.SIGINT, signal.SIGTERM, errors.HANG_UP) if number is not None]
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize(
