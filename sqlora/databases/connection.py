@@ -94,7 +94,9 @@ class Connection:
         """
         assert self.kind.begin is not None
         with self._translated_errors(), self.engine.connect() as connection:
-            yield self.kind.begin(connection.execution_options(no_parameters=True), self.seconds)
+            connection = self.kind.begin(connection.execution_options(no_parameters=True), self.seconds)
+            yield connection
+            self.kind.end(connection)
             connection.rollback()
 
     @contextlib.contextmanager

@@ -42,8 +42,9 @@ class DatabaseKind:
     connect: SQLAlchemy's URL and keyword arguments of create_engine, from the URL of a user.
     begin: starts a transaction that cannot write, with a deadline in seconds, and returns its connection; None where
         SQLoRA knows no such transaction, and so runs no query.
-    finish: raises SqlError, after a query, if its result cannot be trusted. faults: patterns of error messages with the
-    kind of error that each means; lost: pattern of those of a lost connection. ignores_case: whether a name in other
+    finish: raises SqlError, after all rows of a query, if they cannot be trusted. end: the same at the end of every
+    transaction, also of one whose rows were not all read. faults: patterns of error messages with the kind of error
+    that each means; lost: pattern of those of a lost connection. ignores_case: whether a name in other
     letter case needs no quotes. internal: a query for tables that nobody asks for, since others consist of them or this
     user may not read them. elsewhere: a query for the other schemas that have tables, which are not read.
     """
@@ -54,6 +55,7 @@ class DatabaseKind:
     connect: Callable[[sqlalchemy.URL], tuple[sqlalchemy.URL, dict[str, Any]]]
     begin: Callable[[sqlalchemy.Connection, float], sqlalchemy.Connection] | None
     finish: Callable[[sqlalchemy.Connection, Any], None] = lambda connection, cursor: None
+    end: Callable[[sqlalchemy.Connection], None] = lambda connection: None
     faults: tuple[tuple[str, ErrorKind], ...] = ()
     lost: re.Pattern[str] = LOST
     ignores_case: bool = False
@@ -83,7 +85,7 @@ def _begin_sqlite(connection: sqlalchemy.Connection, seconds: float) -> sqlalche
     return connection
 
 
-def _finish_sqlite(connection: sqlalchemy.Connection, cursor: object) -> None:
+def _end_sqlite(connection: sqlalchemy.Connection) -> None:
     raw: Any = connection.connection.driver_connection
     if raw.has_changed():
         raise SqlError("other", "another program wrote to the file at the same time; ask again")
@@ -153,7 +155,7 @@ KINDS = {  # by SQLAlchemy's names
         "sqlite",
         _connect_sqlite,
         _begin_sqlite,
-        _finish_sqlite,
+        end=_end_sqlite,
         lost=re.compile("not a database|unable to open"),
         ignores_case=True,
         internal="SELECT name FROM pragma_table_list WHERE type = 'shadow'",
@@ -186,7 +188,7 @@ KINDS = {  # by SQLAlchemy's names
         _connect_mysql,
         _begin_mysql,
         _finish_mysql,
-        MYSQL_FAULTS,
+        faults=MYSQL_FAULTS,
         ignores_case=True,
     ),
     "mariadb": DatabaseKind(
@@ -196,10 +198,10 @@ KINDS = {  # by SQLAlchemy's names
         _connect_mysql,
         _begin_mysql,
         _finish_mysql,
-        MYSQL_FAULTS,
+        faults=MYSQL_FAULTS,
         ignores_case=True,
     ),
-    "mssql": DatabaseKind("", "pyodbc", "tsql", lambda url: (url, {}), None, ignores_case=True),
+    "mssql": DatabaseKind("", "", "tsql", lambda url: (url, {}), None, ignores_case=True),
 }
 
 

@@ -1,6 +1,7 @@
-"""A connection that reads: rows, deadlines, servers that die."""
+"""A connection that reads: rows, deadlines, servers that die, files that change."""
 
 import signal
+import sqlite3
 import threading
 import time
 
@@ -8,6 +9,7 @@ import hostile
 import pytest
 import servers
 
+from sqlora.databases import connection
 from sqlora.databases.live import LiveDatabase
 from sqlora.sql.parsing import SqlError
 from sqlora.system.errors import UserError
@@ -70,3 +72,29 @@ def test_a_server_that_dies_in_the_middle_of_a_query(kind):
                 live.run(hostile.HANGS[0])
             assert servers.PASSWORD not in str(caught.value)
             assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("most_rows", [10, 1000])
+def test_a_file_that_changes_while_it_is_read_is_an_error_also_where_more_rows_follow(tmp_path, monkeypatch, most_rows):
+    path = tmp_path / "w.sqlite"
+    writer = sqlite3.connect(path)
+    writer.execute("PRAGMA journal_mode = WAL")
+    writer.execute("CREATE TABLE t (x INTEGER)")
+    writer.executemany("INSERT INTO t VALUES (?)", [(x,) for x in range(100)])
+    writer.commit()
+    writer.close()
+    plain, changes = connection.plain, []
+
+    def change_once(value):
+        if not changes:
+            changes.append(value)
+            other = sqlite3.connect(path)
+            other.execute("UPDATE t SET x = x + 1")
+            other.commit()
+            other.close()
+        return plain(value)
+
+    monkeypatch.setattr(connection, "plain", change_once)
+    with pytest.raises(SqlError, match="another program wrote to the file"):
+        connection.Connection(str(path), 10).run("SELECT x FROM t", most_rows)
+    assert changes

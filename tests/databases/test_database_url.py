@@ -57,6 +57,7 @@ def test_files_that_are_no_database(tmp_path):
         ("postgresql://u:pw@h/db", "psycopg", "psycopg[binary]"),
         ("mysql://u:pw@h/db", "pymysql", "PyMySQL"),
         ("mariadb://u:pw@h/db", "pymysql", "PyMySQL"),
+        ("mssql+pymssql://u:pw@h/db", "pymssql", "pymssql"),
     ],
 )
 def test_a_driver_that_is_not_there(monkeypatch, url, driver, package):
