@@ -30,7 +30,6 @@ def main(settings: Settings) -> int:
     from sqlora.system import console
 
     console.quiet_libraries()
-    from sqlora.ask import session
     from sqlora.data import dataset
     from sqlora.evaluation import judge
     from sqlora.generation import answer_journal, answer_writer
@@ -39,6 +38,8 @@ def main(settings: Settings) -> int:
 
     run_folder.check_answers(settings)
     if settings.DATABASE:
+        from sqlora.ask import session  # its packages are not in BACKEND bigdl's environments
+
         session.run(settings, load_model)
         return 0
 
