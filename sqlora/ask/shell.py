@@ -36,7 +36,7 @@ HELP = {
 
 def talk(asker: Asker, settings: Settings) -> None:
     """Asks for questions and answers them until \\q or the end of the input. Raises UserError without a terminal."""
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():  # None: it was closed
         raise UserError(
             "INTERACTIVE (--interactive) needs a terminal; --questions FILE reads the questions from a file"
         )
