@@ -30,7 +30,7 @@ def befall(kind: str, rank: int) -> None:
     loss_sum, step = packed_loss.loss_sum, sql_trainer.SqlTrainer.training_step
 
     def interrupted_step(self, *arguments):
-        if self.state.global_step == 2 and not self.stop.signal:
+        if self.state.global_step == 2 and not self.stopping.stop.signal:
             os.kill(os.getpid(), signal.SIGINT)
         return step(self, *arguments)
 

@@ -119,7 +119,11 @@ def keep_4bit_unpacked(model: torch.nn.Module, training: bool) -> None:
     for module in model.modules():
         if not isinstance(module, Linear4bit):
             continue
-        weight: Any = module.weight
-        uneven = module.out_features % 32 or module.in_features % weight.blocksize
-        if training or module.compute_dtype != torch.bfloat16 or uneven:
+        weight: Any = module.weight  # in training it may be sharded, without a blocksize
+        if (
+            training
+            or module.compute_dtype != torch.bfloat16
+            or module.out_features % 32
+            or module.in_features % weight.blocksize
+        ):
             module.support_avx512bf16_for_cpu = False
