@@ -201,8 +201,8 @@ def answer_questions(
         answers = asker.answer(asked, journal)
         records: Iterable[dict[str, Any]] = (_record(asker, answer, settings) for answer in answers)
         if settings.OUTPUT:
-            records = written = list(records)
-            dataset.write_rows(Path(settings.OUTPUT), written)
+            records = list(records)
+            dataset.write_rows(Path(settings.OUTPUT), records)
         faults = []
         for answer, record in zip(answers, records, strict=True):
             _show(answer, record, settings)

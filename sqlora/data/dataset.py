@@ -79,7 +79,7 @@ def load_samples(settings: Settings) -> list[Example]:
     return [{"question": settings.QUESTION, "context": context}]
 
 
-def write_rows(path: Path, rows: list[dict]) -> None:
+def write_rows(path: Path, rows: Iterable[dict]) -> None:
     """Writes one JSON object per line, in UTF-8; the file is written whole, or stays as it was."""
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     replace_file(path, lambda partial: partial.write_text(text, encoding="utf-8"))

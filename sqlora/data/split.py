@@ -122,9 +122,8 @@ def _draw(groups: list[list[int]], wanted: int, seed: int) -> set[int]:
         if len(held_out) + len(group) <= wanted:
             held_out.update(group)
     if len(held_out) < wanted:
-        held_out.update(
-            min((group for group in groups if group[0] not in held_out), key=lambda group: len(list(group)))
-        )
+        smallest = min((group for group in groups if group[0] not in held_out), key=len)
+        held_out.update(smallest)
     return held_out
 
 

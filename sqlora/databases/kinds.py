@@ -11,7 +11,7 @@ import math
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +148,16 @@ MYSQL_FAULTS: tuple[tuple[str, ErrorKind], ...] = (
     (r"READ ONLY transaction", "not read only"),
     (r"error in your SQL syntax", "syntax"),
 )
+MYSQL = DatabaseKind(
+    "mysql+pymysql",
+    "PyMySQL",
+    "mysql",
+    _connect_mysql,
+    _begin_mysql,
+    _finish_mysql,
+    faults=MYSQL_FAULTS,
+    ignores_case=True,
+)
 KINDS = {  # by SQLAlchemy's names
     "sqlite": DatabaseKind(
         "sqlite",
@@ -181,26 +191,8 @@ KINDS = {  # by SQLAlchemy's names
         "ON relnamespace = n.oid WHERE relkind IN ('r', 'v', 'm', 'p', 'f') "
         "AND has_any_column_privilege(c.oid, 'SELECT') AND nspname !~ '^pg_|^information_schema$' ORDER BY 1",
     ),
-    "mysql": DatabaseKind(
-        "mysql+pymysql",
-        "PyMySQL",
-        "mysql",
-        _connect_mysql,
-        _begin_mysql,
-        _finish_mysql,
-        faults=MYSQL_FAULTS,
-        ignores_case=True,
-    ),
-    "mariadb": DatabaseKind(
-        "mariadb+pymysql",
-        "PyMySQL",
-        "mysql",
-        _connect_mysql,
-        _begin_mysql,
-        _finish_mysql,
-        faults=MYSQL_FAULTS,
-        ignores_case=True,
-    ),
+    "mysql": MYSQL,
+    "mariadb": replace(MYSQL, driver="mariadb+pymysql"),
     "mssql": DatabaseKind("", "", "tsql", lambda url: (url, {}), None, ignores_case=True),
 }
 

@@ -17,7 +17,7 @@ from sqlora.evaluation.metrics import (
     Judgement,
     Verdict,
     compare_scores,
-    compute_metrics,
+    metrics_by_variant,
     query_kinds,
     verdicts_by_variant,
 )
@@ -74,7 +74,7 @@ def judge_answers(answers: list[AnsweredRow], execute: bool) -> list[Judgement]:
 def evaluation_report(answers: list[AnsweredRow], judged: list[Judgement]) -> dict:
     """The content of evaluation.json: metrics of base and adapter, their comparison, and every row's verdicts."""
     by_variant = verdicts_by_variant(judged)
-    report = {"metrics": {variant: compute_metrics(verdicts) for variant, verdicts in by_variant.items()}}
+    report = {"metrics": metrics_by_variant(judged)}
     if len(by_variant) == len(VARIANTS):
         report["adapter_against_base"] = compare_scores(*by_variant.values())
     rows = [

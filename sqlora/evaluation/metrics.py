@@ -82,6 +82,11 @@ def verdicts_by_variant(judged: Sequence[Judgement]) -> dict[str, list[Verdict]]
     return {variant: of_variant for variant, of_variant in verdicts.items() if of_variant}
 
 
+def metrics_by_variant(judged: Sequence[Judgement]) -> dict[str, dict]:
+    """compute_metrics of base and adapter; a variant without verdicts is left out."""
+    return {variant: compute_metrics(verdicts) for variant, verdicts in verdicts_by_variant(judged).items()}
+
+
 def query_kinds(query: exp.Expr) -> tuple[str, ...]:
     """The QUERY_KINDS that the query belongs to."""
     return tuple(kind for kind, fits in QUERY_KINDS.items() if fits(query))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Collection
+from typing import cast
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -60,8 +61,8 @@ class Samples:
             for row, token in zip(rows, logits[:, 0].argmax(dim=-1).tolist(), strict=True):
                 row.take([token], [0.0])
             return
-        drawn_for = [row.chances[row.length] for row in rows if row.chances is not None]
-        chances = torch.stack(drawn_for).to(logits.device, logits.dtype)
+        chances = torch.stack([cast(torch.Tensor, row.chances)[row.length] for row in rows])
+        chances = chances.to(logits.device, logits.dtype)
         likelihoods = logits.log_softmax(dim=-1).expand(-1, self.width, -1)
         sums = (likelihoods[:, 1:] / self.temperature).softmax(dim=-1).cumsum(dim=-1)
         drawn = torch.searchsorted(sums, chances[:, :, None] * sums[:, :, -1:], right=True)[:, :, 0]

@@ -43,20 +43,22 @@ ANYWHERE = {
 }
 UNQUANTISED = {"LOHA", "LOKR", "HRA", "DELORA", "PSOFT"}  # they compute with the base's own weights
 # LoRA's settings that may differ from their default; one that PEFT does not know is refused.
-SETTINGS = {
-    "peft_type",
-    "task_type",
+DESCRIBING = {  # they leave the answers as they are
     "auto_mapping",
     "peft_version",
     "base_model_name_or_path",
     "revision",
     "inference_mode",
     "runtime_config",
+    "lora_dropout",
+}
+SHAPING = {  # they make it another adapter
+    "peft_type",
+    "task_type",
     "r",
     "target_modules",
     "exclude_modules",
     "lora_alpha",
-    "lora_dropout",
     "fan_in_fan_out",
     "bias",
     "use_rslora",
@@ -76,15 +78,7 @@ SETTINGS = {
     "target_parameters",
     "ensure_weight_tying",
 }
-SHAPING = SETTINGS - {
-    "auto_mapping",
-    "peft_version",
-    "base_model_name_or_path",
-    "revision",
-    "inference_mode",
-    "runtime_config",
-    "lora_dropout",
-}  # settings that make it another adapter
+SETTINGS = DESCRIBING | SHAPING
 # values of init_lora_weights that leave the base as it is
 HARMLESS_STARTS = (True, False, None, "gaussian", "eva", "orthogonal", "mica")
 PATTERNS = ("target_modules", "exclude_modules", "target_parameters", "layers_pattern", "rank_pattern", "alpha_pattern")

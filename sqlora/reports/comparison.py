@@ -23,6 +23,7 @@ from sqlora.evaluation.metrics import (
     compare_scores,
     compute_metrics,
     format_share,
+    metrics_by_variant,
     verdicts_by_variant,
 )
 from sqlora.reports.model_card import public_name
@@ -37,11 +38,12 @@ def answer_facts(
 ) -> dict[str, str]:
     """What heads the before/after page: who answered, and how many answers are right, of those that can be judged."""
     facts = {"base model": public_name(base), "adapter": str(adapter or "none"), "questions": f"{len(answers):,}"}
-    for who, verdicts in verdicts_by_variant(judged).items():
+    by_variant = verdicts_by_variant(judged)
+    for who, verdicts in by_variant.items():
         key = "execution_match" if any(verdict.executed for verdict in verdicts) else "exact_match"
         facts[f"{SHARES[key]}, {who}"] = format_share(compute_metrics(verdicts)[key], " %")
-    if len(verdicts_by_variant(judged)) == len(VARIANTS):
-        facts["adapter against base"] = format_comparison(compare_scores(*verdicts_by_variant(judged).values()))
+    if len(by_variant) == len(VARIANTS):
+        facts["adapter against base"] = format_comparison(compare_scores(*by_variant.values()))
     return facts
 
 
@@ -53,7 +55,7 @@ def format_comparison(found: dict) -> str:
 
 def print_card(judged: list[Judgement], console: Console) -> None:
     """Prints the shares of base and adapter side by side."""
-    console.print(card({who: compute_metrics(verdicts) for who, verdicts in verdicts_by_variant(judged).items()}))
+    console.print(card(metrics_by_variant(judged)))
 
 
 def write_evaluation(path: Path, answers: list[AnsweredRow], judged: list[Judgement]) -> None:

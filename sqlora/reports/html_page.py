@@ -17,9 +17,8 @@ from sqlora.evaluation.metrics import (
     Difference,
     Judgement,
     Verdict,
-    compute_metrics,
     format_share,
-    verdicts_by_variant,
+    metrics_by_variant,
 )
 from sqlora.sql.sandbox import Value
 from sqlora.storage.atomic import replace_file
@@ -91,7 +90,7 @@ def _kinds(judgement: Judgement) -> list[str]:
 
 def _card(judged: list[Judgement]) -> str:
     """The shares of base and adapter side by side, also of matches by kind of query."""
-    found = {who: compute_metrics(verdicts) for who, verdicts in verdicts_by_variant(judged).items()}
+    found = metrics_by_variant(judged)
     shares = {label: [one[key] for one in found.values()] for key, label in SHARES.items()}
     shares |= {f"match, {kind}": [one["by_kind"][kind] for one in found.values()] for kind in QUERY_KINDS}
     lines = [[label, *map(format_share, row)] for label, row in shares.items() if any(share["of"] for share in row)]

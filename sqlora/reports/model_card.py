@@ -21,7 +21,6 @@ def write_model_card(folder: Path, fingerprint: dict) -> None:
     """
     _, revision, on_hub, name = _base(fingerprint)
     order = (fingerprint.get("settings") or {}).get("PROMPT_ORDER", template.DEFAULT_ORDER)
-    flags = "" if order == template.DEFAULT_ORDER else f" --prompt-order {order}"
     _write(
         folder,
         [
@@ -31,8 +30,8 @@ def write_model_card(folder: Path, fingerprint: dict) -> None:
             _table(_origin(fingerprint)),
             *_prompt_section(order),
             "## Use",
-            f"With SQLoRA: `python generate.py --base-model {name} --lora-checkpoint FOLDER{flags}`, with this folder "
-            f"for `FOLDER`" + ("." if on_hub else f", and the base model's own for `{name}`."),
+            f"With SQLoRA: `python generate.py --base-model {name} --lora-checkpoint FOLDER{_order_flag(order)}`, with "
+            f"this folder for `FOLDER`" + ("." if on_hub else f", and the base model's own for `{name}`."),
             "With transformers and peft alone, started in this folder:",
             f"```python\n{_example(name, revision if on_hub else None, order)}```",
             *_tables(fingerprint),
@@ -41,13 +40,12 @@ def write_model_card(folder: Path, fingerprint: dict) -> None:
 
 
 def write_merged_card(folder: Path, fingerprint: dict, facts: dict[str, object], order: str) -> None:
-    """README.md for the model in `folder` that an adapter was folded into: its adapter's fingerprint, `facts` of the
+    """README.md for the model in `folder` that an adapter was merged into: its adapter's fingerprint, `facts` of the
     merge.
 
     `order` is the PROMPT_ORDER of the adapter.
     """
     name = _base(fingerprint)[-1]
-    flags = "" if order == template.DEFAULT_ORDER else f" --prompt-order {order}"
     _write(
         folder,
         [
@@ -57,9 +55,8 @@ def write_merged_card(folder: Path, fingerprint: dict, facts: dict[str, object],
             _table(facts | _origin(fingerprint)),
             *_prompt_section(order),
             "## Use",
-            f"With SQLoRA: `python generate.py --model base --low-bit none --base-model FOLDER{flags}`, with this "
-            f"folder for "
-            "`FOLDER`.",
+            f"With SQLoRA: `python generate.py --model base --low-bit none --base-model FOLDER{_order_flag(order)}`, "
+            "with this folder for `FOLDER`.",
             "With transformers alone, started in this folder:",
             f"```python\n{_merged_example(order)}```",
             *_tables(fingerprint),
@@ -107,6 +104,10 @@ def _origin(fingerprint: dict) -> dict[str, object]:
         "prompt hash": fingerprint.get("prompt"),
         "tokenizer hash": fingerprint.get("tokenizer"),
     }
+
+
+def _order_flag(order: str) -> str:
+    return "" if order == template.DEFAULT_ORDER else f" --prompt-order {order}"
 
 
 def _prompt_section(order: str) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import time
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from peft import PeftModel
@@ -143,9 +144,7 @@ def compiled_token_bytes(model, settings: Settings) -> float:
 def _adapter_inputs(model, settings: Settings, size: int) -> float:
     """Bytes that a layer keeps per token for its adapter, with numbers of `size` bytes."""
     adapted = {
-        name: int(getattr(layer, "in_features", 0))
-        for name, layer in model.named_modules()
-        if isinstance(layer, BaseTunerLayer)
+        name: cast(Any, layer).in_features for name, layer in model.named_modules() if isinstance(layer, BaseTunerLayer)
     }
     if settings.LORA_DROPOUT:
         return sum(adapted.values()) / model.config.num_hidden_layers * (size + 1)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import filelock
 
-from sqlora.settings.settings import ANSWERED, TRAINED_ON, Settings, flag
+from sqlora.settings.settings import ANSWERED, TRAINED_ON, Settings, setting_and_flag
 from sqlora.storage import atomic, checkpoints, outputs
 from sqlora.storage.outputs import CURVE, EARLIER, EVALUATION, METRICS, PAGE
 from sqlora.system import distributed
@@ -69,13 +69,13 @@ def reads(settings: Settings, names: tuple[str, ...]) -> dict[str, Path]:
 def _database_files(database: str) -> dict[str, Path]:
     from sqlora.databases.database_url import sqlite_path  # imports SQLAlchemy
 
-    name, file = f"DATABASE ({flag('DATABASE')})", sqlite_path(database)
+    name, file = setting_and_flag("DATABASE"), sqlite_path(database)
     logs = {f"the {more} file of {name}": Path(f"{file}{more}") for more in ("-wal", "-shm", "-journal")}
     return {name: Path(file)} | logs if file else {}
 
 
 def _named(settings: Settings, *names: str) -> list[tuple[str, Path]]:
-    return [(f"{name} ({flag(name)})", Path(getattr(settings, name))) for name in names]
+    return [(setting_and_flag(name), Path(getattr(settings, name))) for name in names]
 
 
 @contextlib.contextmanager
@@ -94,7 +94,7 @@ def locked(settings: Settings) -> Iterator[None]:
                 held.enter_context(filelock.FileLock(folder / LOCK, timeout=0))
             except filelock.Timeout:
                 raise UserError(
-                    f"{name} ({flag(name)}) is {str(folder)!r}, and another run is writing there; wait for its end, "
+                    f"{setting_and_flag(name)} is {str(folder)!r}, and another run is writing there; wait for its end, "
                     f"or choose another folder"
                 ) from None
             atomic.remove_partial(folder)
