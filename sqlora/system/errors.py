@@ -87,6 +87,7 @@ def exit_on_user_error() -> Iterator[None]:
         if number is not None and is_handled(number):
             signal.signal(number, terminate)
     try:
+        _check_working_folder()
         yield
         sys.stdout.flush()
     except BrokenPipeError:
@@ -134,6 +135,13 @@ def _open_streams() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, for as long as the process lives
         if hasattr(stream := getattr(sys, name), "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _check_working_folder() -> None:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise UserError("the working folder was deleted; cd to another one") from None
 
 
 def as_user_error(error: BaseException) -> UserError | None:

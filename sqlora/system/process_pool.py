@@ -13,9 +13,12 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
+from sqlora.system.errors import UserError, one_line
+
 WORTH_A_POOL = 100  # calls; workers take a second to start
 CHUNK = 16
 AHEAD = 4  # chunks queued for each worker, so that none is idle
+STARTS = 3  # tries, since the system may also kill a worker that is starting
 LOST = "the system ended its process, most likely for lack of memory"
 RAISE = object()
 
@@ -33,7 +36,8 @@ def spread(
 
     Fewer calls than `least` run in this process; a worker takes `chunk` of them at a time. Workers are spawned, so a
     script must call this under `if __name__ == "__main__"`. A call whose worker dies, and dies again when the call runs
-    alone, yields `lost`, and the others continue; without `lost` BrokenProcessPool is raised.
+    alone, yields `lost`, and the others continue; without `lost` BrokenProcessPool is raised. Raises UserError if no worker can
+    be started.
 
         verdicts = list(spread(judge_prediction, [(context, gold, prediction), ...]))
     """
@@ -82,13 +86,27 @@ def _call(function: Callable, calls: list[tuple]) -> list[Any]:
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
-    # Not forked: a process that has loaded torch has threads. Only this process handles Ctrl-C.
-    return ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
+    """A pool whose workers have been seen to start. Raises UserError."""
+    fault: Exception
+    for _ in range(STARTS):
+        # Not forked: a process that has loaded torch has threads. Only this process handles Ctrl-C.
+        context, ignored = multiprocessing.get_context("spawn"), (signal.SIGINT, signal.SIG_IGN)
+        pool = ProcessPoolExecutor(workers, context, signal.signal, ignored)
+        with contextlib.ExitStack() as unless_started:
+            unless_started.callback(_end, pool)
+            try:
+                pool.submit(os.getpid).result()
+                unless_started.pop_all()
+                return pool
+            except (OSError, RuntimeError) as error:  # BrokenProcessPool is a RuntimeError
+                fault = error
+    raise UserError(
+        f"no worker process can be started ({one_line(fault)}); allow this user more processes (ulimit -u) and memory"
     )
 
 
 def _end(pool: ProcessPoolExecutor) -> None:
     for process in list((pool._processes or {}).values()):
         process.terminate()
-    pool.shutdown(cancel_futures=True)
+    with contextlib.suppress(RuntimeError):  # its thread could not be started
+        pool.shutdown(cancel_futures=True)

@@ -67,3 +67,14 @@ def test_what_the_user_can_mend_ends_without_a_traceback(capsys, error, status, 
 def test_a_bug_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError), exit_on_user_error():
         raise ZeroDivisionError
+
+
+def test_a_working_folder_that_was_deleted_is_one_line(capsys, monkeypatch, tmp_path):
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    with pytest.raises(SystemExit) as ended, exit_on_user_error():
+        raise AssertionError("the command ran")
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "error: the working folder was deleted; cd to another one\n"
