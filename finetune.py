@@ -57,9 +57,9 @@ def main(settings: Settings) -> None:
         fingerprint = adapter.make_fingerprint(base, tokenizer, settings, rows.origin(settings.DATA_PATH))
         run_folder.check_alike(fingerprint)
         checkpoint = distributed.broadcast_from_main(lambda: run_folder.begin(settings, fingerprint))
-        base_model = loading.load_base(base, settings, device, training=True)
+        base_model = loading.load_base(base, settings.LOW_BIT, device, training=True)
         architecture.check_tokens(base_model, tokenizer)
-        weights = loading.weights_in_memory(base_model, settings)
+        weights = loading.weights_in_memory(base_model, settings.LOW_BIT)
         fingerprint["quantisation"] = weights
         banner.print_weights(weights)
         model = loading.wrap_with_adapter(base_model, settings)

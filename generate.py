@@ -100,11 +100,11 @@ def load_model(settings: Settings, questions: int) -> "AnsweringModel":
     fingerprint = adapter.check_adapter(folder, base, tokenizer, settings.PROMPT_ORDER) if folder else None
     if not folder and settings.MODEL == "both":
         console.note("there is no adapter yet, so only the base model answers; python finetune.py trains one")
-    model = loading.load_base(base, settings, device, training=False)
+    model = loading.load_base(base, settings.LOW_BIT, device, training=False)
     architecture.check_tokens(model, tokenizer)
     if not folder:
         return answer_writer.AnsweringModel(model, tokenizer, base)
-    banner.print_adapter(folder, fingerprint, loading.weights_in_memory(model, settings))
+    banner.print_adapter(folder, fingerprint, loading.weights_in_memory(model, settings.LOW_BIT))
     add_adapter = functools.partial(adapter.load_adapter, folder=folder)
     if settings.MODEL == "both" and not settings.DATABASE and adapter.changes_base(folder):
         return answer_writer.AnsweringModel(model, tokenizer, base, folder, add_adapter)

@@ -42,7 +42,7 @@ def main() -> None:
             LlamaForCausalLM(LlamaConfig(**sizes, rope_parameters=rope)).save_pretrained(folder)
         torch.set_default_dtype(torch.float32)
         base = base_models.BaseModel(Path(folder), folder, None, "")
-        model = loading.load_base(base, settings, chosen, training=True)
+        model = loading.load_base(base, settings.LOW_BIT, chosen, training=True)
     seconds, peaks, on_gpu = {}, {}, chosen.type != "cpu"
 
     def measure(name: str, work) -> object:

@@ -1,7 +1,7 @@
 """Answers a second: SQLoRA's batches against other ways to generate the same.
 
     python benchmarks/generation.py --rows ROWS.jsonl --tokenizer TOKENIZER.model [--weights bf16] [--ways
-    seed,plain,ours]
+    original,plain,sqlora]
     python benchmarks/generation.py --shape demo        two CPU cores, the demo's 200 test questions
 
 A model of the shape with random weights (the demo's: its own) writes 40 tokens to each prompt, EOS not heeded. For each
@@ -39,7 +39,7 @@ class Bench:
         self.device = loading.choose_device(self.settings)
         base = base_models.find_base_model(str(folder))
         self.tokenizer = loading.load_tokenizer(base)
-        self.model = loading.load_base(base, self.settings, self.device, training=False).eval()
+        self.model = loading.load_base(base, self.settings.LOW_BIT, self.device, training=False).eval()
         read = dataset.load_rows(str(rows), "--rows")
         self.prompts = encoding.encode_prompts(self.tokenizer, [read[i % len(read)] for i in range(number)])
         self.weights = weights
@@ -92,7 +92,7 @@ class Bench:
         made = self.model.generate_batch(inputs=self.prompts[:number], generation_config=how, progress_bar=False)
         assert len(made) == number, f"{len(made)} of {number} answers"
 
-    def ours(self, writer, number: int) -> None:
+    def sqlora(self, writer, number: int) -> None:
         written = {}
         writer.write(self.prompts[:number], written.__setitem__)
         assert all(len(written[i][0][0]) == NEW_TOKENS for i in range(number))
@@ -146,14 +146,14 @@ def ways(bench: Bench, number: int, few: int, batch: int) -> dict:
             name, number, batch, lambda: bench.plain(batch, batch, **how), lambda: bench.plain(batch, number, **how)
         )
 
-    def ours(name: str, number: int, *flags: str) -> None:
+    def sqlora(name: str, number: int, *flags: str) -> None:
         writer = bench.writer(*flags)
         bench.time(
             name,
             number,
             writer.most_slots // writer.strategy.width,
-            lambda: bench.ours(writer, min(number, 64)),
-            lambda: bench.ours(writer, number),
+            lambda: bench.sqlora(writer, min(number, 64)),
+            lambda: bench.sqlora(writer, number),
         )
 
     def one_by_one():
@@ -163,11 +163,11 @@ def ways(bench: Bench, number: int, few: int, batch: int) -> dict:
             for i in range(few):
                 writer.write(bench.prompts[i : i + 1], lambda *_: None)
 
-        bench.time("ours, one at a time", few, 1, lambda: writer.write(bench.prompts[:1], lambda *_: None), run)
+        bench.time("SQLoRA, one at a time", few, 1, lambda: writer.write(bench.prompts[:1], lambda *_: None), run)
 
-    seed = ("--num-beams", "5", "--repetition-penalty", "1.2")
+    original = ("--num-beams", "5", "--repetition-penalty", "1.2")
     return {
-        "seed": lambda: plain(
+        "original": lambda: plain(
             "one at a time, 5 beams, repetition penalty 1.2", few, 1, num_beams=5, repetition_penalty=1.2
         ),
         "single": lambda: plain("generate, one at a time", few, 1),
@@ -180,9 +180,9 @@ def ways(bench: Bench, number: int, few: int, batch: int) -> dict:
             lambda: bench.continuous(min(number, 512)),
         ),
         "alone": one_by_one,
-        "ours": lambda: ours("ours", number),
-        "beams": lambda: ours("ours, 5 beams, repetition penalty 1.2", min(number, 256), *seed),
-        "compiled": lambda: ours("ours, compiled", number, "--compile", "on"),  # last, since the layers stay so
+        "sqlora": lambda: sqlora("SQLoRA", number),
+        "beams": lambda: sqlora("SQLoRA, 5 beams, repetition penalty 1.2", min(number, 256), *original),
+        "compiled": lambda: sqlora("SQLoRA, compiled", number, "--compile", "on"),  # last, since the layers stay so
     }
 
 
@@ -193,7 +193,7 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, help="a Llama's tokenizer.model of 32,000 pieces")
     parser.add_argument("--model", type=Path, help="the folder of a model made before, or where it is to be made")
     parser.add_argument("--weights", choices=("nf4", "bf16"), default="nf4")
-    parser.add_argument("--ways", default="seed,single,plain,continuous,alone,ours,beams,compiled")
+    parser.add_argument("--ways", default="original,single,plain,continuous,alone,sqlora,beams,compiled")
     parser.add_argument("--number", type=int, default=2048, help="answers of the ways that take batches")
     parser.add_argument("--few", type=int, default=6, help="answers of those that take one at a time")
     parser.add_argument("--batch", type=int, default=256, help="rows at a time for generate")

@@ -118,7 +118,9 @@ def steps_on_one_schema(runs: int) -> tuple[dict[str, list[float]], int]:
         chosen = device.choose_device(settings.DEVICE, settings.DTYPE)
         base = base_models.find_base_model(settings.BASE_MODEL)
         rows = tokenise.tokenise_rows(one_schema(), loading.load_tokenizer(base), settings).rows
-        model = loading.wrap_with_adapter(loading.load_base(base, settings, chosen, training=True), settings).train()
+        model = loading.wrap_with_adapter(
+            loading.load_base(base, settings.LOW_BIT, chosen, training=True), settings
+        ).train()
         chosen_form = plan.choose_plan(model.config, settings, chosen)
         plan.prepare_model(model, chosen_form, chosen)
         steps[form] = model, packed_batches.make_batches(rows, chosen_form.name, 10**6)

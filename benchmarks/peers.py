@@ -1,4 +1,4 @@
-"""Other ways to take the same training step, for benchmarks/training.py: the seed's recipe, Unsloth, and TRL.
+"""Other ways to take the same training step, for benchmarks/training.py: the original script, Unsloth, and TRL.
 
     python benchmarks/peers.py NAME --model FOLDER --rows ROWS.jsonl --batch-size 32 --steps 12
 
@@ -62,7 +62,7 @@ def load_4bit(folder):
     )
 
 
-def seed(arguments):
+def original(arguments):
     """Left-padded rows, a mask, every token a target, gradient checkpointing, autocast."""
     import torch
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
@@ -230,7 +230,7 @@ def result(arguments, rows_per_second, losses):
     }
 
 
-VARIANTS = {"seed": seed, "unsloth": unsloth, "unsloth-packed": unsloth_packed, "trl": trl}
+VARIANTS = {"original": original, "unsloth": unsloth, "unsloth-packed": unsloth_packed, "trl": trl}
 
 
 def main() -> None:

@@ -42,7 +42,7 @@ def main() -> None:
     rows = dataset.load_rows(str(arguments.rows), "--rows")
     random.Random(0).shuffle(rows)
     rows = tokenise.tokenise_rows(rows[: settings.BATCH_SIZE], loading.load_tokenizer(base), settings).rows
-    model = loading.wrap_with_adapter(loading.load_base(base, settings, chosen, training=True), settings)
+    model = loading.wrap_with_adapter(loading.load_base(base, settings.LOW_BIT, chosen, training=True), settings)
     form = plan.prepare_model(model, form, chosen)
     model.train()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -85,8 +85,8 @@ def main() -> None:
     for kind, time_spent in spent.most_common():
         print(f"| {kind} | {time_spent:.3f} | {100 * time_spent / seconds:.0f} % |")
     for kind, kernels in longest.items():
-        told = (f"{spent:.3f} s, {count} times: {name}" for spent, count, name in sorted(kernels)[:-5:-1])
-        print(f"\n{kind}: {'; '.join(told)}")
+        described = (f"{spent:.3f} s, {count} times: {name}" for spent, count, name in sorted(kernels)[:-5:-1])
+        print(f"\n{kind}: {'; '.join(described)}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The arithmetic of docs/scale.md: memory of a card, bytes between cards, and the cost of an epoch, by
+"""The arithmetic of docs/scale.md: memory of a GPU, bytes between GPUs, and the cost of an epoch, by
 sqlora/training/memory_estimate.py.
 
     python benchmarks/scale.py [--tokens 8192]      tokens in a pass
@@ -37,7 +37,7 @@ SHARING = (1, 2, 4, 8)
 ROWS = 78_577  # of sql-create-context
 RATE, MEASURED = 217.3, "7B"  # rows/s of one H200 (benchmarks/README.md)
 LINKS = {"NVLink, 450 GB/s": 450e9, "PCIe 4, 25 GB/s": 25e9, "100 Gbit/s": 12.5e9, "10 Gbit/s": 1.25e9}  # each way
-STEP_ROWS = 160  # of a card in a step, with which the rate was measured
+STEP_ROWS = 160  # of a GPU in a step, with which the rate was measured
 
 
 def main() -> None:
@@ -61,7 +61,7 @@ def main() -> None:
         config = LlamaConfig(**{key: value for key, value in sizes.items() if key != "rope_theta"})
         with torch.device("meta"):
             model = loading.wrap_with_adapter(AutoModelForCausalLM.from_config(config), plain)
-        parts = [memory_estimate.model_bytes(model, plain, torch.bfloat16, sharing) for sharing in SHARING]
+        parts = [memory_estimate.model_bytes(model, plain.LOW_BIT, torch.bfloat16, sharing) for sharing in SHARING]
         _, trained, linear = parts[0]
         adapter = trained / memory_estimate.TRAINED_BYTES
         linear_of[name] = linear
@@ -89,9 +89,9 @@ def main() -> None:
             + " | ".join(f"{100 * sent / link / (STEP_ROWS / rate):.2f} %" for link in LINKS.values())
             + " |"
         )
-    shared = " | ".join(f"FSDP2, {count} cards" for count in SHARING[1:])
+    shared = " | ".join(f"FSDP2, {count} GPUs" for count in SHARING[1:])
     print(
-        f"| shape | the base on each card | {shared} | and a pass of {arguments.tokens:,} tokens | with checkpointing |"
+        f"| shape | the base on each GPU | {shared} | and a pass of {arguments.tokens:,} tokens | with checkpointing |"
         f"\n{'|---' * 7}|"
     )
     print("\n".join(rows["memory"]))
@@ -99,7 +99,7 @@ def main() -> None:
     print(f"\n| shape | adapter | sum of a step | ms: {links} | FSDP2, a pass | s: {links} |\n{'|---' * 12}|")
     print("\n".join(rows["bytes"]))
     print(
-        f"\n| shape | rows/s, a card | an epoch, a card | a step of {STEP_ROWS} rows | share of the sum: {links} |"
+        f"\n| shape | rows/s of a GPU | an epoch on a GPU | a step of {STEP_ROWS} rows | share of the sum: {links} |"
         f"\n{'|---' * 8}|"
     )
     print("\n".join(rows["epoch"]))

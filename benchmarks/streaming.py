@@ -96,7 +96,7 @@ def main(arguments: argparse.Namespace, folder: Path) -> None:
 
     def make_stream(*flags: str) -> streaming.Stream:
         settings = load_settings(["--preset", "tiny", "--streaming", "--data-path", str(folder), *flags], "")
-        source = streaming.Source(settings)
+        source = streaming.Source(settings.DATA_PATH, settings.SEED, settings.SHUFFLE_BUFFER)
         _, validation, apart = split.split_rows(source.first_rows(), settings.VALIDATION_ROWS, settings.SEED)
         tokenizer = loading.load_tokenizer(base_models.find_base_model(settings.BASE_MODEL))
         return streaming.Stream(source, validation, apart, tokenizer, settings)

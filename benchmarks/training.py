@@ -1,10 +1,10 @@
-"""Training speed and memory of one GPU: finetune.py's forms beside the seed's recipe, Unsloth and TRL.
+"""Training speed and memory of one GPU: finetune.py's packings against the original script, Unsloth and TRL.
 
     python benchmarks/training.py --rows ROWS.jsonl --tokenizer TOKENIZER.model [--shape codellama-7b] [--only NAME ...]
                                   [--json OUT]
 
 A model of the shape with random weights is made first. Every variant is a process of its own with the same rows; a peer
-that is not installed, or that fails, is told and passed over. A variant whose losses are not finite or do not fall does
+that is not installed, or that fails, is named and left out. A variant whose losses are not finite or do not fall does
 not count. Prints a table and, with --json, writes the figures with the machine's name.
 """
 
@@ -48,7 +48,7 @@ OURS = {  # flags of finetune.py
 }
 LOGGING_STEPS = 4  # a step whose loss is logged is waited for
 PEERS = {  # name and rows in a batch, as benchmarks/peers.py takes them
-    "the seed's recipe, 32": ("seed", 32),
+    "the original script, 32": ("original", 32),
     "Unsloth, 32": ("unsloth", 32),
     "Unsloth, 128": ("unsloth", 128),
     "Unsloth, packing, 32": ("unsloth-packed", 32),
@@ -213,11 +213,11 @@ def main() -> None:
     print(f"\n{machine}, {arguments.shape}, matrix products {rate / 1e12:.0f} TFLOP/s")
     print("\n| variant | rows/s | peak GB | first, last loss |\n|---|---|---|---|")
     for name, figures in found.items():
-        told = f"{figures['losses'][0]}, {figures['losses'][-1]}" + ("" if figures["counts"] else " (does not count)")
-        print(f"| {name} | {figures['rows_per_second']} | {figures['peak_memory_gb']} | {told} |")
+        losses = f"{figures['losses'][0]}, {figures['losses'][-1]}" + ("" if figures["counts"] else " (does not count)")
+        print(f"| {name} | {figures['rows_per_second']} | {figures['peak_memory_gb']} | {losses} |")
     if arguments.json:
-        told = {"machine": machine, "shape": arguments.shape, "matrix_flop_per_second": rate, "variants": found}
-        arguments.json.write_text(json.dumps(told, indent=2) + "\n")
+        report = {"machine": machine, "shape": arguments.shape, "matrix_flop_per_second": rate, "variants": found}
+        arguments.json.write_text(json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":

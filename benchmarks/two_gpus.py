@@ -215,7 +215,7 @@ class Bench:
         )
 
     def finish(self, run: str, process: subprocess.Popen) -> None:
-        """Waits for a run. Raises what subprocess.run raises, with the errors in its log told."""
+        """Waits for a run. Raises what subprocess.run raises, with the errors in its log."""
         try:
             code = process.wait(max(1, self.seconds_left()))
         except subprocess.TimeoutExpired:

@@ -121,7 +121,7 @@ def make_trainer(llama_folder, llama_tokenizer, make_settings):
         settings, cpu = make_settings(*flags), device.choose_device("cpu", "float32")
         Path(settings.CHECKPOINT_DIR).mkdir(parents=True, exist_ok=True)
         base = base_models.find_base_model(str(llama_folder))
-        model = loading.wrap_with_adapter(loading.load_base(base, settings, cpu, training=True), settings)
+        model = loading.wrap_with_adapter(loading.load_base(base, settings.LOW_BIT, cpu, training=True), settings)
         packing = plan.choose_plan(model.config, settings, cpu)
         plan.prepare_model(model, packing, cpu)
         fingerprint = {"base_model": {}, "prompt": "", "tokenizer": ""}

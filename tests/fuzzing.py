@@ -15,7 +15,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from sqlora.system.errors import MENDABLE, UserError
+from sqlora.system.errors import FIXABLE, UserError
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
 LONGEST = 1000  # characters of an error that can still be read
@@ -70,20 +70,20 @@ def fuzz(check: Callable, *strategies: st.SearchStrategy, examples: int) -> Coun
     counts = Counter()
 
     def call(drawn):
-        told = "nothing"
+        message = "nothing"
         try:
             check(*drawn)
         except UserError as error:
             counts["refused"] += 1
-            told = str(error)
+            message = str(error)
         except OSError as error:
-            if error.errno not in MENDABLE:
+            if error.errno not in FIXABLE:
                 raise
             counts["refused"] += 1
         else:
             counts["taken"] += 1
-        assert told.isprintable()
-        assert 0 < len(told) <= LONGEST
+        assert message.isprintable()
+        assert 0 < len(message) <= LONGEST
 
     def run(**options):
         test = given(st.tuples(*strategies))(lambda drawn: call(drawn))

@@ -79,7 +79,7 @@ def terminal(command: list[str], folder: Path, **environment: str):
     with tempfile.TemporaryDirectory(prefix="sqlora-") as place:
         term = Terminal(Path(place, "tmux"))
         variables = [part for name, value in environment.items() for part in ("-e", f"{name}={value}")]
-        told = f'"$@"; echo $? >{shlex.quote(str(term.ended))}'
+        script = f'"$@"; echo $? >{shlex.quote(str(term.ended))}'
         term.tmux(
             "new-session",
             "-d",
@@ -92,7 +92,7 @@ def terminal(command: list[str], folder: Path, **environment: str):
             *variables,
             "sh",
             "-c",
-            told,
+            script,
             "sh",
             *command,
             ";",

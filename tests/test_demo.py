@@ -143,7 +143,7 @@ def test_model_is_small_and_its_tokenizer_fits_the_prompt():
     encoding.check_tokenizer(tokenizer)
 
 
-def test_a_name_is_spelled_alike_wherever_it_stands():
+def test_a_name_is_spelled_alike_everywhere():
     transformers = pytest.importorskip("transformers")
     tokenizer = transformers.AutoTokenizer.from_pretrained(DEMO / "tiny-llama")
 

@@ -141,16 +141,16 @@ def test_an_estimate_loads_and_writes_nothing(short_run, capsys, monkeypatch):
     assert not any(Path(settings.MODEL_PATH).iterdir())
 
 
-def test_what_the_check_and_a_test_file_take_out_is_told(short_run, rows_file, tmp_path, capsys, monkeypatch):
+def test_what_the_check_and_a_test_file_take_out_is_reported(short_run, rows_file, tmp_path, capsys, monkeypatch):
     rows = [json.loads(line) for line in rows_file.read_text().splitlines()]
     rows[0]["answer"] = "SELECT made_up FROM t0"
     rows_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     held = tmp_path / "held.jsonl"
     held.write_text(json.dumps(rows[1]) + "\n")
-    for mode, told in (("drop", "1 rows dropped, 0 repaired; column not in the context: 1"), ("off", "off")):
+    for mode, message in (("drop", "1 rows dropped, 0 repaired; column not in the context: 1"), ("off", "off")):
         finetune.main(short_run("--estimate", "--holdout", str(held), "--check-data", mode))
         shown = capsys.readouterr().out
-        assert f"{told}\n" in shown
+        assert f"{message}\n" in shown
         assert f"24 read, {19 - (mode == 'drop')} for training, 4 for validation" in shown
         assert "1 rows for" in shown
         assert "1 with a table of it" in shown
@@ -240,7 +240,7 @@ def test_a_disk_that_fills_while_saving_costs_nothing_saved_before(short_run, sm
     assert adapter.find_adapter(settings) == small_disk / "checkpoint-2"
 
 
-def test_a_disk_with_too_little_room_is_told_before_training(short_run, small_disk):
+def test_a_disk_with_too_little_space_is_reported_before_training(short_run, small_disk):
     (small_disk / "ballast").write_bytes(b"x" * (_free(small_disk) - 100_000))
     with pytest.raises(UserError, match="--checkpoint-dir.*MB free"):
         finetune.main(short_run("--checkpoint-dir", str(small_disk / "run")))
@@ -256,7 +256,7 @@ def test_a_full_temporary_folder_costs_nothing(short_run, small_disk, monkeypatc
     assert checkpoints.is_whole(Path(settings.MODEL_PATH))
 
 
-def test_a_limit_on_the_size_of_files_is_told_before_training(short_run, monkeypatch):
+def test_a_limit_on_the_size_of_files_is_reported_before_training(short_run, monkeypatch):
     monkeypatch.setattr(atomic, "largest_file", lambda: 20_000)
     with pytest.raises(UserError, match="no file may be larger than 0.0 MB.*ulimit -f"):
         finetune.main(short_run())
@@ -304,7 +304,7 @@ def test_twenty_interrupts_in_a_row_leave_a_checkpoint(llama_folder, rows_file, 
     for _ in range(20):
         process.send_signal(signal.SIGINT)
         time.sleep(0.03)
-    told = process.communicate(timeout=patience.SECONDS)[1]
-    assert process.returncode == 130, told
+    message = process.communicate(timeout=patience.SECONDS)[1]
+    assert process.returncode == 130, message
     (checkpoint,) = (tmp_path / "lora_models").glob("checkpoint-*")
     assert checkpoints.is_whole(checkpoint)

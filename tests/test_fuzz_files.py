@@ -94,7 +94,7 @@ def whole_adapter(llama_folder, llama_tokenizer, tmp_path_factory):
     settings = load_settings(["--device", "cpu", "--dtype", "float32", "--low-bit", "none", "--lora-r", "2"], "")
     base = base_models.find_base_model(str(llama_folder))
     cpu = device.choose_device("cpu", "float32")
-    model = loading.wrap_with_adapter(loading.load_base(base, settings, cpu, training=True), settings)
+    model = loading.wrap_with_adapter(loading.load_base(base, settings.LOW_BIT, cpu, training=True), settings)
     folder = tmp_path_factory.mktemp("whole")
     adapter.write_adapter(model, folder, base)
     fingerprint = adapter.make_fingerprint(base, llama_tokenizer, settings, {"id": "x", "hash": "y", "rows": 1})
@@ -113,7 +113,7 @@ def test_any_adapter(whole_adapter, llama_tokenizer, tmp_path, name, sealed):
     settings, base, cpu, whole = whole_adapter
     folder = tmp_path / "adapter"
     original = (whole / name).read_bytes()
-    model = loading.load_base(base, settings, cpu, training=False)
+    model = loading.load_base(base, settings.LOW_BIT, cpu, training=False)
 
     def check(content):
         shutil.rmtree(folder, ignore_errors=True)

@@ -60,7 +60,7 @@ def python(program, *arguments, text=""):
 def test_openvino_writes_the_same_sql(tmp_path, demo_run):
     settings = load_settings([*demo_run, "--model", "adapter"], "")
     base, rows = base_models.find_base_model(settings.BASE_MODEL), dataset.load_samples(settings)
-    model = loading.load_base(base, settings, choose_device("cpu", "float32"), training=False)
+    model = loading.load_base(base, settings.LOW_BIT, choose_device("cpu", "float32"), training=False)
     model = adapter.load_adapter(model, adapter.find_adapter(settings))
     expected = answer_writer.SqlWriter(model, loading.load_tokenizer(base), settings).write(rows)
     merge.main([*demo_run, "--output", str(tmp_path / "merged"), "--dtype", "fp32"])

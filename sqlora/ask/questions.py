@@ -91,8 +91,8 @@ class Asker:
     def answer(self, asked: list[Asked], journal: Journal | None = None) -> list[LiveAnswer]:
         """An answer to each of `asked`; queries that the journal has from an earlier run are not written again."""
         rows = [{"question": question.question, "context": question.context} for question in asked]
-        found = journal.written if journal else {}
-        written = {i: found[WRITER, i] for i in range(len(rows)) if (WRITER, i) in found}
+        earlier = journal.written if journal else {}
+        written = {i: earlier[WRITER, i] for i in range(len(rows)) if (WRITER, i) in earlier}
         missing = [i for i in range(len(rows)) if i not in written]
         with progress_bar() as bar:
             task = bar.add_task("writing SQL", total=len(rows), completed=len(written))
@@ -111,8 +111,8 @@ class Asker:
         (empty,) = encoding.encode_prompts(
             self.tokenizer, [{"question": question, "context": ""}], self.settings.PROMPT_ORDER
         )
-        room = architecture.longest_row(self.model.config) - self.settings.MAX_NEW_TOKENS - len(empty)
-        return self.linker.choose(question, room)
+        free = architecture.longest_row(self.model.config) - self.settings.MAX_NEW_TOKENS - len(empty)
+        return self.linker.choose(question, free)
 
     def _count(self, texts: list[str]) -> list[int]:
         return [
@@ -136,10 +136,10 @@ class Asker:
 
     def _check(self, sql: str) -> str:
         """A candidate in the database's dialect. Raises SqlError, with the name of a missing table or column."""
-        schema, found = self.live.schema, self.live.reflected
+        schema, reflected = self.live.schema, self.live.reflected
         query, text = sandbox.prepare(sql, schema)
-        if found.dialect != "sqlite":
-            text = dialect.translate(query, schema, found.dialect, found.quoted)
+        if reflected.dialect != "sqlite":
+            text = dialect.translate(query, schema, reflected.dialect, reflected.quoted)
         self.live.check(text)
         return text
 
@@ -155,28 +155,28 @@ def connect(settings: Settings) -> LiveDatabase:
     if settings.FORMAT != "table":
         console.stderr = True  # so that only rows are on standard output
     live = open_database(settings.DATABASE, settings.QUERY_SECONDS)
-    found = live.reflected
+    reflected = live.reflected
     if settings.EXECUTE and not live.runs:
         raise UserError(
-            f"EXECUTE (--execute) is set, and SQLoRA cannot open a {found.name} database for reading only; leave it "
-            f"out, and run the SQL yourself"
+            f"EXECUTE (--execute) is set, and SQLoRA cannot open a {reflected.name} database for reading only; leave "
+            f"it out, and run the SQL yourself"
         )
-    pick_tables(found.schema, settings.TABLES)
-    columns = sum(len(table.columns) for table in found.schema.tables)
-    print_facts({"database": f"{found.shown_url}: {len(found.schema.tables):,} tables, {columns:,} columns"})
-    for name, why in found.unreadable.items():
+    pick_tables(reflected.schema, settings.TABLES)
+    columns = sum(len(table.columns) for table in reflected.schema.tables)
+    print_facts({"database": f"{reflected.shown_url}: {len(reflected.schema.tables):,} tables, {columns:,} columns"})
+    for name, why in reflected.unreadable.items():
         note(f"{name} cannot be read and is left out: {why}")
     return live
 
 
-def load_questions(settings: Settings) -> list[dataset.Example]:
-    """QUESTION, or those of the file QUESTIONS: lines of text, or rows with a question. Raises UserError."""
-    if not settings.QUESTIONS:
-        return [{"question": settings.QUESTION}] if settings.QUESTION else []
-    where = f"QUESTIONS (--questions) ({settings.QUESTIONS})"
-    path = Path(settings.QUESTIONS)
+def load_questions(question: str, file: str) -> list[dataset.Example]:
+    """The `question`, or those of the `file` QUESTIONS: lines of text, or rows with a question. Raises UserError."""
+    if not file:
+        return [{"question": question}] if question else []
+    where = f"QUESTIONS (--questions) ({file})"
+    path = Path(file)
     if kind(path) != ".txt":
-        return dataset.load_rows(settings.QUESTIONS, "QUESTIONS (--questions)", ("question",))
+        return dataset.load_rows(file, "QUESTIONS (--questions)", ("question",))
     if not is_file(path, where):
         raise UserError(f"{where}: no such file; name a .txt file with a question per line, or a file of rows")
     lines = read_text(path, where).split("\n")
@@ -199,13 +199,13 @@ def answer_questions(
     asked = asker.asked([row["question"] for row in rows])
     with open_journal([(question.question, question.context) for question in asked]) as journal:
         answers = asker.answer(asked, journal)
-        records: Iterable[dict[str, Any]] = (_record(asker, answer, settings) for answer in answers)
+        records: Iterable[dict[str, Any]] = (_record(asker, answer, settings.EXECUTE) for answer in answers)
         if settings.OUTPUT:
             records = list(records)
             dataset.write_rows(Path(settings.OUTPUT), records)
         faults = []
         for answer, record in zip(answers, records, strict=True):
-            _show(answer, record, settings)
+            _show(answer, record, settings.FORMAT)
             faults += [record] if "fault" in record else []
     journal.remove()
     if len(faults) == len(rows):
@@ -215,12 +215,12 @@ def answer_questions(
         )
 
 
-def _record(asker: Asker, answer: LiveAnswer, settings: Settings) -> dict[str, Any]:
-    """An answer as a row of OUTPUT: the SQL and, with EXECUTE, its rows, or its fault."""
+def _record(asker: Asker, answer: LiveAnswer, execute: bool) -> dict[str, Any]:
+    """An answer as a row of OUTPUT: the SQL and, with `execute`, its rows, or its fault."""
     record: dict[str, Any] = {"question": answer.question, "context": answer.context, "sql": answer.sql}
     if answer.fault:
         return record | {"fault": answer.fault}
-    if not settings.EXECUTE:
+    if not execute:
         return record
     try:
         result, more = asker.live.run(answer.sql)
@@ -229,15 +229,15 @@ def _record(asker: Asker, answer: LiveAnswer, settings: Settings) -> dict[str, A
     return record | {"columns": result.columns, "rows": result.rows, "more": more}
 
 
-def _show(answer: LiveAnswer, record: dict[str, Any], settings: Settings) -> None:
-    """Prints an answer and the rows of its record."""
+def _show(answer: LiveAnswer, record: dict[str, Any], form: str) -> None:
+    """Prints an answer and the rows of its record in the format `form`, a value of FORMAT."""
     console.print(plain(answer.question, "bold"))
     print_answer(answer)
     if "rows" in record:
-        print_rows(QueryResult(record["columns"], record["rows"]), record["more"], settings.FORMAT)
+        print_rows(QueryResult(record["columns"], record["rows"]), record["more"], form)
     elif "fault" in record and not answer.fault:
         console.print(plain(f"  it did not run: {record['fault']}", "red"))
-    if settings.FORMAT == "json":
+    if form == "json":
         print_json({name: value for name, value in record.items() if name != "context"})
 
 

@@ -98,10 +98,10 @@ class Linker:
         known = self.index.vocab_dict
         asked = [word for word in words(question) if word in known]
         scores = self.index.get_scores(asked).tolist() if asked else [0.0] * len(self.tables)
-        found = sorted(
+        ranked = sorted(
             (pair for pair in zip(scores, self.tables, strict=True) if pair[0] > 0), key=lambda pair: -pair[0]
         )
-        order = [name for _, name in found]
+        order = [name for _, name in ranked]
         linked = [name for known in order for name in self.neighbours[known]]
         return list(dict.fromkeys([*order, *linked])) or list(self.tables)
 

@@ -16,11 +16,11 @@ def run(settings: Settings, load_model: Callable[[Settings, int], AnsweringModel
     The connection comes first: a wrong URL is reported before a model is loaded. Raises UserError.
     """
     live = questions.connect(settings)
-    rows = questions.load_questions(settings)
+    rows = questions.load_questions(settings.QUESTION, settings.QUESTIONS)
     loaded = load_model(settings, len(rows))
     asker = questions.Asker(live, loaded.model, loaded.tokenizer, settings)
     if settings.INTERACTIVE:
-        shell.talk(asker, settings)
+        shell.talk(asker, settings.EXECUTE, settings.FORMAT, settings.SAVE_FEEDBACK)
         return
     questions.answer_questions(
         asker,

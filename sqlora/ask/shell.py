@@ -15,7 +15,6 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from sqlora.ask.questions import Asker, LiveAnswer, print_answer, print_rows
 from sqlora.data import dataset
 from sqlora.databases import dialect
-from sqlora.settings.settings import Settings
 from sqlora.sql import sandbox
 from sqlora.sql.parsing import SqlError, parse_schema
 from sqlora.sql.schema import Schema, quote_name
@@ -34,22 +33,26 @@ HELP = {
 }
 
 
-def talk(asker: Asker, settings: Settings) -> None:
-    """Asks for questions and answers them until \\q or the end of the input. Raises UserError without a terminal."""
+def talk(asker: Asker, execute: bool, form: str, feedback: str) -> None:
+    """Asks for questions and answers them until \\q or the end of the input.
+
+    With `execute` the queries run, and their rows are shown in the format `form`; corrections go to the file
+    `feedback`, if one is named. Raises UserError without a terminal.
+    """
     if sys.stdin is None or not sys.stdin.isatty():  # None: it was closed
         raise UserError(
             "INTERACTIVE (--interactive) needs a terminal; --questions FILE reads the questions from a file"
         )
-    Shell(asker, settings).loop()
+    Shell(asker, execute, form, feedback).loop()
 
 
 class Shell:
     """The state of a session: the last answer, the tables that the model sees, the file of corrections."""
 
-    def __init__(self, asker: Asker, settings: Settings) -> None:
+    def __init__(self, asker: Asker, execute: bool, form: str, feedback: str) -> None:
         self.asker = asker
-        self.settings = settings
-        self.feedback = _open_feedback(settings.SAVE_FEEDBACK)
+        self.execute, self.form = execute, form
+        self.feedback = _open_feedback(feedback)
         self.last: LiveAnswer | None = None
         names = {
             name
@@ -122,7 +125,7 @@ class Shell:
 
     def _offer(self, answer: LiveAnswer) -> None:
         """Runs an answer after the user has agreed; one that the database refuses can only be corrected."""
-        if self.settings.EXECUTE and not answer.fault:
+        if self.execute and not answer.fault:
             return self._run(answer.sql)
         asked = "edit it? [y/N] " if answer.fault else "run it? [Y/n/e(dit)] "
         try:
@@ -151,8 +154,8 @@ class Shell:
 
     def _run(self, sql: str) -> None:
         result, more = self.asker.live.run(sql)
-        print_rows(result, more, self.settings.FORMAT)
-        if self.settings.FORMAT == "json":
+        print_rows(result, more, self.form)
+        if self.form == "json":
             print_json({"sql": sql, "columns": result.columns, "rows": result.rows, "more": more})
 
     def _keep(self, answer: LiveAnswer, sql: str, file: Path) -> None:

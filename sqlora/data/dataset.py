@@ -46,14 +46,14 @@ def load_rows(path: str, setting: str, columns: tuple[str, ...] = COLUMNS) -> li
     return rows
 
 
-def load_training_rows(settings: Settings) -> list[Example]:
-    """The rows of DATA_PATH and, before them, those of EXTRA_DATA with EXTRA_WEIGHT as their "weight".
+def load_training_rows(data_path: str, extra_data: str = "", extra_weight: float = 1) -> list[Example]:
+    """The rows of `data_path` and, before them, those of `extra_data` with `extra_weight` as their "weight".
 
     They come first, so that of duplicates they are the ones that stay. Raises UserError as `load_rows` does.
     """
-    extra = load_rows(settings.EXTRA_DATA, "EXTRA_DATA (--extra-data)") if settings.EXTRA_DATA else []
-    rows = load_rows(settings.DATA_PATH, "DATA_PATH (--data-path)")
-    return [row | {"weight": settings.EXTRA_WEIGHT} for row in extra] + rows
+    extra = load_rows(extra_data, "EXTRA_DATA (--extra-data)") if extra_data else []
+    rows = load_rows(data_path, "DATA_PATH (--data-path)")
+    return [row | {"weight": extra_weight} for row in extra] + rows
 
 
 def load_samples(settings: Settings) -> list[Example]:
@@ -101,7 +101,7 @@ def looks_like_hub_id(path: str) -> bool:
 def check_row(record: object, number: int, columns: tuple[str, ...], where: str) -> Example:
     """The columns of a record. Raises UserError, with the row's number, if one is missing or not a text."""
     if not isinstance(record, dict):
-        raise UserError(f"{where}: row {number} is a {type(record).__name__}, not an object with {', '.join(columns)}")
+        raise UserError(f"{where}: row {number} is of type {type(record).__name__}, not an object with {', '.join(columns)}")
     check_columns(list(record), columns, f"{where}: row {number}")
     for column in columns:
         value = record[column]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlora.storage import download, hub
-from sqlora.system.errors import MENDABLE, UserError
+from sqlora.system.errors import FIXABLE, UserError
 
 DESCRIPTIONS = ("README.md", ".huggingface.yaml")  # files of a hub dataset that say which files are its data
 
@@ -74,7 +74,7 @@ def readable(where: str) -> Iterator[None]:
         ) from None
     except Exception as error:  # errors of any type, which its readers raise about the files
         cause = error.__cause__ or error
-        if getattr(cause, "errno", None) in MENDABLE:
+        if getattr(cause, "errno", None) in FIXABLE:
             raise cause from None
         raise UserError(
             f"{where}: datasets cannot read it: {type(cause).__name__}: {cause}; correct it (for a single .jsonl or "

@@ -41,8 +41,8 @@ def read_text(file: Path, where: str) -> str:
         data = file.read_bytes()
     except OSError as error:
         raise UserError(f"{where}: it cannot be read: {error.strerror}") from None
-    if data.startswith(UTF_16):
-        raise UserError(f"{where}: it is UTF-16; save the file as UTF-8")
+    if data.startswith(UTF_16) or b"\0" in data:  # which no line of rows, SQL or questions has
+        raise UserError(f"{where}: it is UTF-16 or UTF-32, or not text; save the file as UTF-8")
     try:
         return io.StringIO(data.decode("utf-8-sig"), newline=None).getvalue()
     except UnicodeDecodeError as error:
@@ -68,15 +68,15 @@ def read_records(file: Path, columns: tuple[str, ...], where: str) -> list[objec
     return _read_array(text, where, kind(file)) or _read_lines(text, where)
 
 
-def check_columns(found: list[str], columns: tuple[str, ...], where: str) -> None:
-    """Raises UserError that names all of `columns` that are not found, and those that are found twice."""
-    if missing := [column for column in columns if column not in found]:
+def check_columns(present: list[str], columns: tuple[str, ...], where: str) -> None:
+    """Raises UserError that names all of `columns` that are not present, and those that are present twice."""
+    if missing := [column for column in columns if column not in present]:
         names = ", ".join(map(repr, missing))
-        there = ", ".join(map(repr, found)) or "nothing"
+        there = ", ".join(map(repr, present)) or "nothing"
         raise UserError(
             f"{where} has no column {names}, only {there}; rename or add {'it' if len(missing) == 1 else 'them'}"
         )
-    if twice := [column for column in (*columns, "answer") if found.count(column) > 1]:
+    if twice := [column for column in (*columns, "answer") if present.count(column) > 1]:
         raise UserError(f"{where} has the column {twice[0]!r} twice; leave one out")
 
 

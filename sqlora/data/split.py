@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable
 
 from sqlora.data.dataset import Example, load_rows
-from sqlora.settings.settings import Settings
 from sqlora.sql import parsing
 from sqlora.system.errors import UserError
 
@@ -18,29 +17,29 @@ COMMENT = re.compile(r"--|/\*|\{#")
 PLACEHOLDER = re.compile(r"table(_name)?(_?\d{1,3})?", re.IGNORECASE)  # table names without meaning
 
 
-def hold_out(rows: list[Example], settings: Settings) -> tuple[list[Example], dict[str, int]]:
-    """The rows that share no table, SQL or question with the file HOLDOUT, and the number of others for each reason.
+def hold_out(rows: list[Example], holdout: str) -> tuple[list[Example], dict[str, int]]:
+    """The rows that share no table, SQL or question with the file `holdout`, and the number of others for each reason.
 
     A row with several reasons counts for the first. Raises UserError as `load_rows` does, and if no row is left.
     """
-    if not settings.HOLDOUT:
+    if not holdout:
         return rows, {}
-    reserved = Reserved(tested_ties(settings))
+    reserved = Reserved(tested_ties(holdout))
     reasons = [reserved.reason(row) for row in rows]
     kept = [row for row, reason in zip(rows, reasons, strict=True) if reason is None]
     if not kept:
         raise UserError(
-            f"HOLDOUT (--holdout) is {settings.HOLDOUT!r}, and every row of the data shares a table, its SQL or its "
+            f"HOLDOUT (--holdout) is {holdout!r}, and every row of the data shares a table, its SQL or its "
             f"question with it; train on other data, or leave HOLDOUT empty"
         )
     return kept, dict(Counter(reason for reason in reasons if reason))
 
 
-def tested_ties(settings: Settings) -> set[Tie]:
-    """What no training row may share with the file HOLDOUT; empty without one. Raises UserError as `load_rows` does."""
-    if not settings.HOLDOUT:
+def tested_ties(holdout: str) -> set[Tie]:
+    """What no training row may share with the file `holdout`; empty without one. Raises UserError as `load_rows`."""
+    if not holdout:
         return set()
-    tests = load_rows(settings.HOLDOUT, "HOLDOUT (--holdout)", ("question", "context"))
+    tests = load_rows(holdout, "HOLDOUT (--holdout)", ("question", "context"))
     return {tie for row in tests for tie in _all_ties(row)}
 
 

@@ -20,7 +20,6 @@ from sqlglot import exp
 
 from sqlora.data import dataset
 from sqlora.data.dataset import Example
-from sqlora.settings.settings import Settings
 from sqlora.sql import double_quotes, parsing, sandbox
 from sqlora.sql.schema import Schema
 from sqlora.storage import atomic
@@ -90,15 +89,15 @@ class Checked:
         return summary + "".join(f"; {name}: {count:,}" for name, count in self.counts.items())
 
 
-def check_rows(rows: list[Example], settings: Settings) -> Checked:
-    """The rows that CHECK_DATA keeps: all (off, warn), those whose golds invent no names (drop), or repaired ones
-    (fix).
+def check_rows(rows: list[Example], mode: str, folder: str | Path) -> Checked:
+    """The rows that `mode`, a value of CHECK_DATA, keeps.
 
-    The findings are cached in CHECKPOINT_DIR/.lint under the hash of the data. Raises UserError if no row is left.
+    These are all (off, warn), those whose golds invent no names (drop), or repaired ones (fix). The findings
+    are cached in .lint of `folder` under the hash of the data. Raises UserError if no row is left.
     """
-    if settings.CHECK_DATA == "off":
+    if mode == "off":
         return Checked(rows, {}, {})
-    cache = Path(settings.CHECKPOINT_DIR, ".lint", f"{dataset.data_hash(rows)}-{_rules()}.json")
+    cache = Path(folder, ".lint", f"{dataset.data_hash(rows)}-{_rules()}.json")
     try:
         cached = {row: Finding(*finding) for row, *finding in json.loads(cache.read_text(encoding="utf-8"))}
         findings = [cached.get(row, Finding()) for row in range(len(rows))]
@@ -107,10 +106,10 @@ def check_rows(rows: list[Example], settings: Settings) -> Checked:
         text = json.dumps([(row, f.faults, f.context, f.answer) for row, f in enumerate(findings) if f.faults])
         cache.parent.mkdir(parents=True, exist_ok=True)
         atomic.replace_file(cache, lambda partial: partial.write_text(text, encoding="utf-8"))
-    checked = apply_findings(rows, findings, settings.CHECK_DATA)
+    checked = apply_findings(rows, findings, mode)
     if not checked.rows:
         raise UserError(
-            f"CHECK_DATA (--check-data) is {settings.CHECK_DATA!r}, and it dropped every row ({checked}); correct the "
+            f"CHECK_DATA (--check-data) is {mode!r}, and it dropped every row ({checked}); correct the "
             f"data, or set CHECK_DATA to warn"
         )
     return checked
@@ -163,8 +162,8 @@ def inspect_rows(rows: list[Example]) -> list[Finding]:
 def inspect_few(rows: list[Example]) -> list[Finding]:
     """One finding per row, in this process, without looking for duplicates."""
     pairs = sorted({(row["context"], row["answer"]) for row in rows})
-    found = dict(zip(pairs, _inspect_chunk(pairs), strict=True))
-    return [found[row["context"], row["answer"]] for row in rows]
+    findings = dict(zip(pairs, _inspect_chunk(pairs), strict=True))
+    return [findings[row["context"], row["answer"]] for row in rows]
 
 
 def _inspect_chunk(pairs: list[tuple[str, str]]) -> list[Finding]:

@@ -34,11 +34,14 @@ StreamPosition = tuple[int, int, int]  # an epoch, the rows read in it before a 
 class Source:
     """The records of DATA_PATH, in the shuffled order of an epoch."""
 
-    def __init__(self, settings: Settings):
-        """Raises UserError if DATA_PATH is not there, cannot be read, or has no train split."""
-        self.where = f"DATA_PATH (--data-path) ({settings.DATA_PATH})"
-        self.most = settings.SHUFFLE_BUFFER
-        path = Path(settings.DATA_PATH)
+    def __init__(self, data_path: str, seed: int, buffer: int):
+        """`buffer` rows are shuffled at a time.
+
+        Raises UserError if `data_path` is not there, cannot be read, or has no train split.
+        """
+        self.where = f"DATA_PATH (--data-path) ({data_path})"
+        self.most = buffer
+        path = Path(data_path)
         with hub_dataset.readable(self.where):
             import datasets
 
@@ -53,8 +56,8 @@ class Source:
                 builder = datasets.load_dataset_builder(
                     READERS[kind(path)], data_files={"train": [glob.escape(str(path))]}
                 )
-            elif path.is_dir() or dataset.looks_like_hub_id(settings.DATA_PATH):
-                builder = hub_dataset.dataset_builder(settings.DATA_PATH, self.where)
+            elif path.is_dir() or dataset.looks_like_hub_id(data_path):
+                builder = hub_dataset.dataset_builder(data_path, self.where)
             else:
                 raise UserError(
                     f"{self.where}: no such file; name a {', '.join(READERS)} file, a folder of them, or a hub id "
@@ -62,7 +65,7 @@ class Source:
                 )
             splits = builder.as_streaming_dataset()
         self.files = [str(file) for file in (builder.config.data_files or {}).get("train", [])]
-        self.dataset = hub_dataset.train_split(splits, self.where).shuffle(settings.SEED, buffer_size=self.most)
+        self.dataset = hub_dataset.train_split(splits, self.where).shuffle(seed, buffer_size=self.most)
 
     def records(self, epoch: int = 0) -> Iterator[object]:
         """The records of an epoch. Raises UserError."""
@@ -96,7 +99,9 @@ class Stream(IterableDataset):
         self.source = source
         self.tokenizer = tokenizer
         self.settings = settings
-        self.reserved = split.Reserved(split.tested_ties(settings) | split.validation_ties(validation, separated_by))
+        self.reserved = split.Reserved(
+            split.tested_ties(settings.HOLDOUT) | split.validation_ties(validation, separated_by)
+        )
         self.position: StreamPosition = (0, 0, 0)
         self.counts: Counter = Counter()
 
@@ -129,7 +134,7 @@ class Stream(IterableDataset):
         """Raises UserError if a whole epoch yields no row, or if the data can no longer be read."""
         epoch, read, given = self.position
         while True:
-            whole, found = read == 0, False
+            whole, any_row = read == 0, False
             records = self.source.records(epoch)
             unread = itertools.islice(records, read, None)
             while chunk := list(itertools.islice(unread, ROWS_PER_READ)):
@@ -140,9 +145,9 @@ class Stream(IterableDataset):
                 self.counts[sql_check.TOO_LONG] += tokenised.too_long
                 for number, row in enumerate(tokenised.rows[given:], start=given + 1):
                     yield row | {"place": (epoch, read, number)}
-                found = found or bool(tokenised.rows)
+                any_row = any_row or bool(tokenised.rows)
                 read, given = read + len(chunk), 0
-            if whole and not found:
+            if whole and not any_row:
                 raise UserError(f"{self.source.where}: no row of it is left for training ({self})")
             epoch, read, given = epoch + 1, 0, 0
 

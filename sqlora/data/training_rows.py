@@ -53,11 +53,17 @@ def load(settings: Settings) -> TrainingRows:
     In a distributed run each host reads the files once, and one process checks the rows for all. Raises UserError for
     rows that cannot be read, or too few of them.
     """
-    source = streaming.Source(settings) if settings.STREAMING else None
+    source = None
+    if settings.STREAMING:
+        source = streaming.Source(settings.DATA_PATH, settings.SEED, settings.SHUFFLE_BUFFER)
     read = distributed.local_main_process_first(
-        source.first_rows if source else lambda: dataset.load_training_rows(settings)
+        source.first_rows
+        if source
+        else lambda: dataset.load_training_rows(settings.DATA_PATH, settings.EXTRA_DATA, settings.EXTRA_WEIGHT)
     )
-    checked = distributed.main_process_first(lambda: sql_check.check_rows(read, settings))
-    kept, overlaps = split.hold_out(checked.rows, settings)
+    checked = distributed.main_process_first(
+        lambda: sql_check.check_rows(read, settings.CHECK_DATA, settings.CHECKPOINT_DIR)
+    )
+    kept, overlaps = split.hold_out(checked.rows, settings.HOLDOUT)
     train, validation, separated_by = split.split_rows(kept, settings.VALIDATION_ROWS, settings.SEED)
     return TrainingRows(read, checked, overlaps, train, validation, separated_by, source)

@@ -80,8 +80,8 @@ def _describe(inspector: Inspector, internal: set[str]) -> tuple[Schema, list[tu
     unreadable: dict[str, str] = {}
     for kind, names in ((ObjectKind.TABLE, inspector.get_table_names), (ObjectKind.ANY_VIEW, inspector.get_view_names)):
         try:
-            columns |= {name: found for (_, name), found in inspector.get_multi_columns(kind=kind).items()}
-            keys |= {name: found for (_, name), found in inspector.get_multi_foreign_keys(kind=kind).items()}
+            columns |= {name: listed for (_, name), listed in inspector.get_multi_columns(kind=kind).items()}
+            keys |= {name: listed for (_, name), listed in inspector.get_multi_foreign_keys(kind=kind).items()}
         except exc.SQLAlchemyError:  # such as a view of a dropped table; it must not hide the others
             for name in names():
                 try:
@@ -89,12 +89,12 @@ def _describe(inspector: Inspector, internal: set[str]) -> tuple[Schema, list[tu
                 except exc.SQLAlchemyError as error:
                     unreadable[name] = first_line(getattr(error, "orig", error))
     tables = tuple(
-        Table(name, tuple(Column(column["name"], _column_type(column["type"])) for column in found))
-        for name, found in columns.items()
-        if found and name not in internal
+        Table(name, tuple(Column(column["name"], _column_type(column["type"])) for column in listed))
+        for name, listed in columns.items()
+        if listed and name not in internal
     )
     links = [
-        (name, key["referred_table"]) for name, found in keys.items() for key in found if not key["referred_schema"]
+        (name, key["referred_table"]) for name, listed in keys.items() for key in listed if not key["referred_schema"]
     ]
     return Schema(tables), links, unreadable
 

@@ -67,9 +67,9 @@ def connect(path: Path) -> SqliteFile:
 
 
 def _state(path: Path) -> object:
-    found = path.stat()
+    status = path.stat()
     log = _beside(path, "-wal")
-    return found.st_ino, found.st_size, found.st_mtime_ns, log.exists() and log.stat().st_size
+    return status.st_ino, status.st_size, status.st_mtime_ns, log.exists() and log.stat().st_size
 
 
 def _beside(path: Path, ending: str) -> Path:

@@ -38,9 +38,9 @@ def examine(settings: Settings) -> Iterator[CheckResult]:
     from sqlora.doctor import environment
 
     for check in (environment.versions, environment.libraries):
-        found = check(settings.BACKEND)
-        yield found
-        if found.status == WRONG:
+        result = check(settings.BACKEND)
+        yield result
+        if result.status == WRONG:
             return  # nothing else can be tried
     from sqlora.model import loading
 
@@ -55,12 +55,12 @@ def examine(settings: Settings) -> Iterator[CheckResult]:
     yield from examine_numbers(chosen, settings)
 
     with tempfile.TemporaryDirectory() as scratch:
-        found, folder = environment.base_model(settings.BASE_MODEL, Path(scratch))
-        yield found
+        result, folder = environment.base_model(settings.BASE_MODEL, Path(scratch))
+        yield result
         if folder:
-            found = environment.fits(folder, settings, chosen)
-            yield found
-        yield environment.disk(folder if found.status != WRONG else None, settings)
+            result = environment.fits(folder, settings, chosen)
+            yield result
+        yield environment.disk(folder if result.status != WRONG else None, settings)
 
 
 def examine_numbers(chosen: Device, settings: Settings) -> Iterator[CheckResult]:

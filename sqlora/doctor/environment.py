@@ -32,7 +32,7 @@ def versions(backend: str) -> CheckResult:
     file = REQUIREMENTS[backend]
     lines = (line.partition("#")[0].strip() for line in (ROOT / file).read_text(encoding="utf-8").splitlines())
     wanted = dict(line.split("==") for line in lines if "==" in line)
-    found, missing = [f"Python {platform.python_version()} on {platform.platform(terse=True)}"], []
+    installed, missing = [f"Python {platform.python_version()} on {platform.platform(terse=True)}"], []
     for name, version in wanted.items():
         try:
             here = importlib.metadata.version(name)
@@ -40,8 +40,8 @@ def versions(backend: str) -> CheckResult:
             missing.append(name)
             continue
         other = here.partition("+")[0] != version  # 2.13.0+cpu is a build of 2.13.0
-        found.append(f"{name} {here}{f' ({file}: {version})' if other else ''}")
-    detail = ", ".join(found)
+        installed.append(f"{name} {here}{f' ({file}: {version})' if other else ''}")
+    detail = ", ".join(installed)
     if sys.version_info < OLDEST_PYTHON:
         return CheckResult(
             "versions", WRONG, detail, f"SQLoRA needs Python {'.'.join(map(str, OLDEST_PYTHON))} or newer"
@@ -143,8 +143,8 @@ def base_model(name: str, scratch: Path) -> tuple[CheckResult, Path | None]:
     except UserError as error:
         return failed_check("base model", error), None
     if not folder:
-        found = _on_the_hub(name, scratch)
-        return found, scratch if found.status == OK else None
+        result = _on_the_hub(name, scratch)
+        return result, scratch if result.status == OK else None
     if missing := _missing_weights(folder):
         return CheckResult(
             "base model", WRONG, f"{name} is {where} that lacks {missing}", "copy or download it again"

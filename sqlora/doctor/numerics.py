@@ -22,7 +22,7 @@ from sqlora.training.packing import packed_batches, packed_loss, plan
 SMALL_SHAPES = ((1, 320, 1280), (512, 512, 512))  # rows, inputs, outputs: wrong on some Battlemage cards
 LARGE_SHAPES = (*SMALL_SHAPES, (40, 2048, 8192), (128, 4096, 4096))  # wrong there too
 HEAD_SIZES = (64, 100, 128)  # 100: OpenLLaMA-3B's, no multiple of 8
-SLOT_LENGTHS, SLOT_PREFIX = (0, 15, 63, 64, 150, 191), 37  # of answers in the making: places before the last token
+SLOT_LENGTHS, SLOT_PREFIX = (0, 15, 63, 64, 150, 191), 37  # of answers in the making: positions before the last token
 INPUTS, OUTPUTS = 1024, 256  # of a 4-bit layer; the wrong gemv was right up to 256 inputs
 WORST_CODE = 1.02  # double quantisation of the scales adds a thousandth to the error of the nearest 4-bit values
 VOCABULARY = 256
@@ -226,10 +226,10 @@ def four_bit_product(device: Device, low_bit: str) -> CheckResult:
 def gradient_after_evaluation(device: Device, low_bit: str) -> CheckResult:
     """The gradient that flows through a 4-bit layer as training uses it: at first, and after an evaluation."""
 
-    def measure(mended: bool = True) -> dict[str, Error]:
+    def measure(unpacked: bool = True) -> dict[str, Error]:
         layer, _ = four_bit_layer(device, low_bit)
         weight = _weight_back(layer)
-        if mended:
+        if unpacked:
             bitsandbytes.keep_4bit_unpacked(layer, training=True)
         x, gradient = random_tensors(device.dtype, (8, INPUTS), (8, OUTPUTS))
         errors = {}
@@ -246,7 +246,7 @@ def gradient_after_evaluation(device: Device, low_bit: str) -> CheckResult:
 
     name = f"4-bit gradient, {dtype_name(device.dtype)}"
     result = check_kernel(name, f"{_other_library(device)}; as it is the model would not learn", measure)
-    if result.status == OK and check_kernel(name, "", lambda: measure(mended=False)).status == WRONG:
+    if result.status == OK and check_kernel(name, "", lambda: measure(unpacked=False)).status == WRONG:
         return replace(
             result, detail=f"{result.detail}; bitsandbytes alone loses it in an evaluation, which SQLoRA prevents"
         )

@@ -51,10 +51,10 @@ def check_kernel(name: str, remedy: str, measure: Callable[[], dict[str, Error]]
     if not wrong:
         largest = max(errors.values(), key=lambda error: error.mean / error.limit)
         return CheckResult(name, OK, f"error {largest.mean:.2g}, below {largest.limit:.2g}")
-    told = (
+    messages = (
         f"{label}: error {error.mean:.2g} (a right one is below {error.limit:.2g})" for label, error in wrong.items()
     )
-    return CheckResult(name, WRONG, ", ".join(itertools.islice(told, 3)), remedy)
+    return CheckResult(name, WRONG, ", ".join(itertools.islice(messages, 3)), remedy)
 
 
 def random_tensors(dtype: torch.dtype, *shapes: tuple[int, ...]) -> list[torch.Tensor]:

@@ -232,14 +232,14 @@ def _outside_group(select: exp.Select) -> set[str]:
     group = select.args.get("group")
     keys = [key for key in group.expressions if isinstance(key, exp.Column)] if group is not None else []
     aliases = {selected.alias.lower() for selected in select.selects if selected.alias}
-    found = set()
+    columns = set()
     for part in (*select.selects, select.args.get("having"), select.args.get("order")):
         for column in part.find_all(exp.Column) if part is not None else ():
             is_output = not column.table and column.name.lower() in aliases and isinstance(part, exp.Having | exp.Order)
             is_key = any(_may_be_same(column, key) for key in keys)
             if not is_key and not is_output and column.find_ancestor(exp.AggFunc, exp.Query) is select:
-                found.add(column.sql("sqlite"))
-    return found
+                columns.add(column.sql("sqlite"))
+    return columns
 
 
 def _may_be_same(column: exp.Column, other: exp.Column) -> bool:

@@ -64,7 +64,7 @@ class Synthesiser:
         self._parents: dict[str, str] = {}
         self._domains: dict[str, _Domain] = defaultdict(_Domain)
         self._counts: list[int] = []  # constants that are compared with no column: how many rows a group should have
-        self._dependent: set[str] = set()  # columns beside GROUP BY whose value is one of the group's
+        self._dependent: set[str] = set()  # columns outside GROUP BY whose value is one of the group's
         for query in queries:
             self._join_domains(query)
         for query in queries:
@@ -103,10 +103,10 @@ class Synthesiser:
         nulls = NULL_SHARES[number % len(NULL_SHARES)]
         pools = {}
         for root, domain in self._domains.items():
-            places = rng.choice((size, size // 2, 3)) if domain.is_key else rng.choice((2, 4, 8, 20))
+            distinct = rng.choice((size, size // 2, 3)) if domain.is_key else rng.choice((2, 4, 8, 20))
             if domain.is_grouped and crowd and number % 2:
-                places = max(1, round(size / crowd))
-            pools[root] = _Pool(domain, places, rng)
+                distinct = max(1, round(size / crowd))
+            pools[root] = _Pool(domain, distinct, rng)
         # Half of the databases keep a group's other columns the same within a group, as a query that names them
         # expects.
         functions: Functions | None = {} if self._dependent and number % 4 else None
@@ -129,31 +129,31 @@ class Synthesiser:
         values = [pools[self._root(name)] for name in names]
         unique = self._choose_key(table, names)
         distinct = values[names.index(unique)].distinct(size) if unique else []
-        constrained = [place for place, domain in enumerate(domains) if domain.constants and names[place] != unique]
+        constrained = [i for i, domain in enumerate(domains) if domain.constants and names[i] != unique]
         groups = [name for name in names if self._domain(name).is_grouped]
         rows = []
         for number in range(size):
             row = [None if name in self._idle else pool.any() for name, pool in zip(names, values, strict=True)]
             if constrained and rng.random() < NEAR_SHARE:
-                for place in constrained:
-                    row[place] = values[place].near()
+                for i in constrained:
+                    row[i] = values[i].near()
                 if rng.random() < 0.5:
-                    place = rng.choice(constrained)
-                    row[place] = values[place].any()
-            for place, name in enumerate(names):
+                    i = rng.choice(constrained)
+                    row[i] = values[i].any()
+            for i, name in enumerate(names):
                 if name == unique:
-                    row[place] = distinct[number]
+                    row[i] = distinct[number]
                 elif nulls and not _is_identifier(name, table) and rng.random() < nulls:
-                    row[place] = None
+                    row[i] = None
             if functions is not None and groups and unique is None:
                 group = tuple(row[names.index(name)] for name in groups)
-                for place, name in enumerate(names):
+                for i, name in enumerate(names):
                     if name in self._dependent:
-                        row[place] = functions.setdefault((name, group), row[place])
+                        row[i] = functions.setdefault((name, group), row[i])
             rows.append(tuple(row))
             if not unique and rng.random() < COPY_SHARE:
                 rows.append(tuple(row))
-        rng.shuffle(rows)  # so that no order of storage stands for one that a query forgot to ask for
+        rng.shuffle(rows)  # so that no order of storage can replace one that a query forgot to ask for
         return rows
 
     def _choose_key(self, table: Table, names: list[str]) -> str | None:
@@ -212,18 +212,18 @@ class Synthesiser:
 class _Pool:
     """Values of one domain in one database."""
 
-    def __init__(self, domain: _Domain, places: int, rng: random.Random) -> None:
+    def __init__(self, domain: _Domain, count: int, rng: random.Random) -> None:
         kind = domain.kind()
         self._random = rng
         self._near = [list(_neighbours(constant, kind)) for constant in domain.constants]
         self._kind = kind
         start = rng.randrange(3)
-        self._others = [_spare(kind, number) for number in range(start, start + places)]
+        self._others = [_spare(kind, number) for number in range(start, start + count)]
         if kind in ("integer", "real") and self._near and not domain.is_key:
             middle = rng.choice(self._near)[0]
             if isinstance(middle, int | float):
                 numbers = [other for other in self._others if isinstance(other, int | float)]
-                around = (middle + number - places // 2 for number in numbers)
+                around = (middle + number - count // 2 for number in numbers)
                 self._others = [number for number in around if isinstance(number, float) or fits(number)] or [middle]
 
     def near(self) -> Value:

@@ -27,15 +27,15 @@ def check_answering(model) -> None:
             decoder = Decoder(model, len(rows), 1, WINDOW_STEP)
             decoder.graphs_work = False  # a graph would hold memory
             decoder.keep_prefix(rows[0][:shared])
-            found = [decoder.fill([0, 1], [row[:-1] for row in rows])]
+            scores = [decoder.fill([0, 1], [row[:-1] for row in rows])]
             decoder.tokens = [row[-1] for row in rows]
-            found.append(decoder.step())
+            scores.append(decoder.step())
         with reference_model(model):
             logits = [
                 model(input_ids=torch.tensor([row], device=model.device), use_cache=False).logits[0, -2:]
                 for row in rows
             ]
-    error, most = _difference(model, torch.stack(found, dim=1), torch.stack(logits))
+    error, most = _difference(model, torch.stack(scores, dim=1), torch.stack(logits))
     if not error <= most:
         raise UserError(
             f"this {model.config.model_type} model cannot be answered from here: the scores of an answer's first "

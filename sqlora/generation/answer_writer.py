@@ -66,7 +66,7 @@ def answer_rows(
     rank, world = distributed.rank_and_world()
     mine = range(rank, len(rows), world)
     has_adapter = isinstance(model, PeftModel)
-    merges = not add_adapter and merge_pays_off(model, settings, len(mine))
+    merges = not add_adapter and merge_pays_off(model, settings.MERGE_FOR_GENERATION, len(mine))
     if merges:
         merging.dequantise(model, model.get_input_embeddings().weight.dtype)
     variants: dict[str, Callable[[], contextlib.AbstractContextManager]] = {}
@@ -115,11 +115,14 @@ def pick(rows: Rows, candidates: list[list[Candidate]]) -> list[str]:
     return self_consistency.choose_consistent([row["context"] for row in rows], candidates)
 
 
-def merge_pays_off(model, settings: Settings, rows: int) -> bool:
-    """Whether MERGE_FOR_GENERATION resolves to on: unquantised weights decode faster, if both fit into memory."""
-    if not backend.UNPACKS or settings.MERGE_FOR_GENERATION == "off":
+def merge_pays_off(model, choice: str, rows: int) -> bool:
+    """Whether `choice`, a value of MERGE_FOR_GENERATION, resolves to on.
+
+    Unquantised weights decode faster, if both fit into memory.
+    """
+    if not backend.UNPACKS or choice == "off":
         return False
-    if settings.MERGE_FOR_GENERATION == "on":
+    if choice == "on":
         return True
     free = free_memory(model.device.type)
     plain = model.num_parameters() * model.get_input_embeddings().weight.dtype.itemsize

@@ -27,7 +27,7 @@ def choose_consistent(contexts: list[str], candidates: list[list[Candidate]]) ->
     Where voting itself fails the likeliest is taken, and a note says so.
     """
     votes = list(spread(_safe_vote, list(zip(contexts, candidates, strict=True)), lost=LOST))
-    failed = [found for found in votes if isinstance(found, str)]
+    failed = [outcome for outcome in votes if isinstance(outcome, str)]
     if failed:
         note(
             f"voting failed for {len(failed):,} of {len(votes):,} questions, which get their likeliest query: "

@@ -29,11 +29,11 @@ def penalised(scores: torch.Tensor, rows: list[SampledAnswers] | list[BeamAnswer
     prompts = pad_sequence([row.prompt for row in rows], batch_first=True, padding_value=NONE).repeat_interleave(
         columns, dim=0
     )
-    places = torch.cat([prompts, written], dim=1)
-    places = torch.where(places == NONE, places[:, :1], places).to(scores.device)
+    tokens = torch.cat([prompts, written], dim=1)
+    tokens = torch.where(tokens == NONE, tokens[:, :1], tokens).to(scores.device)
     flat = scores.flatten(0, 1)
-    found = flat.gather(1, places)
-    return flat.scatter(1, places, torch.where(found < 0, found * penalty, found / penalty)).view_as(scores)
+    of_tokens = flat.gather(1, tokens)
+    return flat.scatter(1, tokens, torch.where(of_tokens < 0, of_tokens * penalty, of_tokens / penalty)).view_as(scores)
 
 
 class Samples:
@@ -114,11 +114,11 @@ class Beams:
     (transformers.GenerationMixin._beam_search)."""
 
     def __init__(self, settings: Settings, eos: Collection[int]):
-        self.width, self.kept = settings.NUM_BEAMS, settings.NUM_CANDIDATES
+        self.width, self.count = settings.NUM_BEAMS, settings.NUM_CANDIDATES
         self.eos, self.most, self.penalty = eos, settings.MAX_NEW_TOKENS, settings.REPETITION_PENALTY
 
     def begin(self, prompt: list[int]) -> BeamAnswers:
-        return BeamAnswers(prompt, self.width, self.kept, self.eos, self.most)
+        return BeamAnswers(prompt, self.width, self.count, self.eos, self.most)
 
     def choose(self, logits: torch.Tensor, rows: list[BeamAnswers]) -> None:
         """Each row takes its next tokens. `logits` [rows, 1 or width, vocabulary] follow its beams, or its prompt."""
@@ -135,9 +135,9 @@ class Beams:
 class BeamAnswers:
     """The beams of one row, and its best finished answers, each with its score per token, EOS included."""
 
-    def __init__(self, prompt: list[int], width: int, kept: int, eos: Collection[int], most: int):
+    def __init__(self, prompt: list[int], width: int, count: int, eos: Collection[int], most: int):
         self.prompt = torch.tensor(prompt)
-        self.width, self.kept, self.eos, self.most = width, kept, eos, most
+        self.width, self.count, self.eos, self.most = width, count, eos, most
         self.answers: list[list[int]] = [[] for _ in range(width)]
         self.scores = [0.0] * width
         self.parents = list(range(width))  # the slot that each beam continues
@@ -181,4 +181,4 @@ class BeamAnswers:
 
     def written(self) -> list[Written]:
         """The best, each as often as the model would write it."""
-        return [(ids, torch.tensor(score).exp().item()) for _, ids, score in self.ended[: self.kept]]
+        return [(ids, torch.tensor(score).exp().item()) for _, ids, score in self.ended[: self.count]]

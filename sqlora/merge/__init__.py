@@ -1,1 +1,1 @@
-"""python -m sqlora.merge: the adapter folded into its base, as an ordinary transformers folder."""
+"""python -m sqlora.merge: the adapter merged into its base, as an ordinary transformers folder."""

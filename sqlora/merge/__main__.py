@@ -1,4 +1,4 @@
-"""`python -m sqlora.merge`: the adapter folded into its base, as an ordinary model that needs neither SQLoRA nor
+"""`python -m sqlora.merge`: the adapter merged into its base, as an ordinary model that needs neither SQLoRA nor
 PEFT.
 """
 
@@ -66,11 +66,12 @@ def merge(settings: Settings, output: Path, dtype_name: str, into: str) -> None:
     tokenizer = loading.load_tokenizer(base)
     fingerprint = adapter.check_adapter(folder, base, tokenizer, settings.PROMPT_ORDER)
     _check_space(config, dtype, output)
-    settings = replace(settings, LOW_BIT=_trained_on(fingerprint, settings, into), TRAIN_ON_INPUTS=False)
+    low_bit = _trained_on(fingerprint, settings.LOW_BIT, into)
 
     console.console.rule("[bold]SQLoRA merge")
     console.print_facts({"foundation model": base.id, "device": f"{chosen.type}: {chosen.name} ({chosen.reason})"})
-    rows = tokenise.tokenise_rows(_validation_rows(settings, fingerprint), tokenizer, settings).rows
+    answers_only = replace(settings, TRAIN_ON_INPUTS=False)
+    rows = tokenise.tokenise_rows(_validation_rows(settings, fingerprint), tokenizer, answers_only).rows
     if not rows:
         raise UserError(
             f"every validation row is longer than MAX_LENGTH (--max-length) {settings.MAX_LENGTH} tokens; raise it"
@@ -78,18 +79,18 @@ def merge(settings: Settings, output: Path, dtype_name: str, into: str) -> None:
 
     try:
         # As in training, so that bitsandbytes does not repack the weights; see bitsandbytes.keep_4bit_unpacked.
-        base_model = loading.load_base(base, settings, chosen, training=True)
-        trained = loading.weights_in_memory(base_model, settings)
+        base_model = loading.load_base(base, low_bit, chosen, training=True)
+        trained = loading.weights_in_memory(base_model, low_bit)
         banner.print_adapter(folder, fingerprint, trained)
         model = adapter.load_adapter(base_model, folder)
         before = drift.answer_scores(model, rows)
         if into == UNQUANTISED:
             del base_model, model
             gc.collect()
-            unquantised = replace(settings, LOW_BIT="none")
-            base_model = loading.load_base(base, unquantised, replace(chosen, dtype=dtype), training=False)
+            low_bit = "none"
+            base_model = loading.load_base(base, low_bit, replace(chosen, dtype=dtype), training=False)
             model = adapter.load_adapter(base_model, folder)
-        merged_into = loading.weights_in_memory(base_model, settings)
+        merged_into = loading.weights_in_memory(base_model, low_bit)
         del base_model
         merging.dequantise(model, dtype)
         merged = merging.merge_adapter(model)
@@ -108,42 +109,39 @@ def merge(settings: Settings, output: Path, dtype_name: str, into: str) -> None:
     )
     facts: dict[str, object] = {"merged into": weights, **_drift_facts(difference, len(rows), trained)}
     with atomic.new_folder(output) as partial:
-        export.write_model(partial, merged, tokenizer, base, settings)
+        export.write_model(partial, merged, tokenizer, base, settings.MAX_NEW_TOKENS)
         model_card.write_merged_card(partial, fingerprint or {"base_model": vars(base)}, facts, settings.PROMPT_ORDER)
     console.print_facts(facts | {"merged model": output})
 
 
-def _trained_on(fingerprint: dict | None, settings: Settings, into: str) -> str:
-    """The LOW_BIT that the adapter was trained with, or that of the settings if it is unknown or one of bigdl's."""
+def _trained_on(fingerprint: dict | None, low_bit: str, into: str) -> str:
+    """The LOW_BIT that the adapter was trained with, or `low_bit` if it is unknown or one of bigdl's."""
     from sqlora.model import bitsandbytes
 
-    trained = str((fingerprint or {}).get("quantisation", settings.LOW_BIT))
-    if known := [low_bit for low_bit in bitsandbytes.LOW_BITS if low_bit in re.findall(r"\w+", trained)]:
+    trained = str((fingerprint or {}).get("quantisation", low_bit))
+    if known := [name for name in bitsandbytes.LOW_BITS if name in re.findall(r"\w+", trained)]:
         return known[0]
     if re.match(r"int8|b?float", trained):  # the base's own, whatever LOW_BIT says
-        return settings.LOW_BIT
+        return low_bit
     if into == DEQUANTISED:
         raise UserError(
             f"this adapter was trained on {trained} weights, which only BACKEND bigdl has, and nothing can be "
             f"merged into them; set --into {UNQUANTISED}"
         )
-    return settings.LOW_BIT
+    return low_bit
 
 
 def _validation_rows(settings: Settings, fingerprint: dict | None) -> list[dict[str, str]]:
     """The rows that finetune.py held out, if the data and the settings are those of its run; a note says if the data is
     not.
     """
-    from sqlora.data import dataset, split, sql_check, streaming
+    from sqlora.data import training_rows
     from sqlora.system import console
 
-    source = streaming.Source(settings) if settings.STREAMING else None
-    rows = source.first_rows() if source else dataset.load_training_rows(settings)
-    found = source.hash(rows) if source else dataset.data_hash(rows)
-    if fingerprint and fingerprint.get("data", {}).get("hash") != found:
+    rows = training_rows.load(settings)
+    if fingerprint and fingerprint.get("data", {}).get("hash") != rows.data_hash():
         console.note("DATA_PATH is not the data that the adapter was trained on: the drift is measured on other rows")
-    kept, _ = split.hold_out(sql_check.check_rows(rows, settings).rows, settings)
-    return split.split_rows(kept, settings.VALIDATION_ROWS, settings.SEED)[1]
+    return rows.validation
 
 
 def _drift_facts(apart: Drift, rows: int, low_bit: str) -> dict[str, str]:

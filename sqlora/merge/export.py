@@ -13,17 +13,16 @@ from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel
 from sqlora.model.architecture import end_tokens
 from sqlora.model.base_models import BaseModel
 from sqlora.prompt import encoding, template
-from sqlora.settings.settings import Settings
 from sqlora.system.errors import UserError
 
 SHARD = "5GB"
 
 
-def write_model(folder: Path, model: PreTrainedModel, tokenizer, base: BaseModel, settings: Settings) -> None:
+def write_model(folder: Path, model: PreTrainedModel, tokenizer, base: BaseModel, max_new_tokens: int) -> None:
     """Weights, configuration and tokenizer into `folder`: a prompt that is tokenised begins with BOS, and generation
     ends at EOS.
 
-    Generation is greedy and writes at most MAX_NEW_TOKENS, as in generate.py with its defaults.
+    Generation is greedy and writes at most `max_new_tokens`, as in generate.py with its defaults.
     """
     known, ends = model.get_input_embeddings().num_embeddings, sorted(end_tokens(model, tokenizer))
     pad = (
@@ -36,7 +35,7 @@ def write_model(folder: Path, model: PreTrainedModel, tokenizer, base: BaseModel
         eos_token_id=ends if len(ends) > 1 else tokenizer.eos_token_id,
         pad_token_id=pad,
         do_sample=False,
-        max_new_tokens=settings.MAX_NEW_TOKENS,
+        max_new_tokens=max_new_tokens,
     )
     model.save_pretrained(folder, max_shard_size=SHARD)
     _change(folder / "config.json", _older_names)
@@ -60,12 +59,12 @@ def write_tokenizer(folder: Path, tokenizer, base: BaseModel) -> None:
     # prompts.
     _change(
         folder / "tokenizer_config.json",
-        lambda kept: (
-            kept
+        lambda content: (
+            content
             | {"padding_side": "left"}
             | (
                 {"tokenizer_class": "PreTrainedTokenizerFast"}
-                if kept.get("tokenizer_class") == "TokenizersBackend"
+                if content.get("tokenizer_class") == "TokenizersBackend"
                 else {}
             )
         ),

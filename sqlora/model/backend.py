@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from sqlora.model.base_models import BaseModel
     from sqlora.model.device import Device
-    from sqlora.settings.settings import Settings
 
 
 class Backend(Protocol):
@@ -32,24 +31,27 @@ class Backend(Protocol):
     GRADIENT_IN_EVAL: bool  # whether a gradient flows through a model in evaluation mode
     UNPACKS: bool  # whether low-bit weights can be made plain, for MERGE_FOR_GENERATION
 
-    def choose_device(self, settings: Settings) -> Device:
-        """The device and compute type. Raises UserError if the package, the device or LOW_BIT on it cannot be had."""
+    def choose_device(self, wanted: str, dtype: str, low_bit: str) -> Device:
+        """The device and compute type, from DEVICE and DTYPE. Raises UserError if the package, the device or LOW_BIT on
+        it cannot be had.
+        """
 
     def load_tokenizer(self, folder: Path): ...
 
     def load_config(self, folder: Path) -> PretrainedConfig: ...
 
-    def load_model(self, base: BaseModel, settings: Settings, device: Device) -> tuple[PreTrainedModel, set[str]]:
+    def load_model(self, base: BaseModel, low_bit: str, device: Device) -> tuple[PreTrainedModel, set[str]]:
         """The model on the device, and the names of the weights that its files lack."""
 
     def finish_loading(self, model: PreTrainedModel, base: BaseModel, training: bool) -> None: ...
 
-    def weights_in_memory(self, model: PreTrainedModel, settings: Settings) -> str: ...
+    def weights_in_memory(self, model: PreTrainedModel, low_bit: str) -> str: ...
 
     def rounding(self, model: PreTrainedModel) -> torch.dtype:
         """The type to whose precision the model's linear layers compute; see precision.py."""
 
-    def wrap(self, model: PreTrainedModel, lora: LoraConfig, settings: Settings) -> PeftModel: ...
+    def wrap(self, model: PreTrainedModel, lora: LoraConfig, low_bit: str, checkpointing: bool) -> PeftModel:
+        """The model with a fresh adapter; `checkpointing` is GRADIENT_CHECKPOINTING."""
 
     def load_adapter(self, model: PreTrainedModel, folder: Path) -> PeftModel: ...
 

@@ -33,7 +33,6 @@ from sqlora.model import architecture
 from sqlora.model import device as devices
 from sqlora.model.base_models import BaseModel
 from sqlora.model.device import Device
-from sqlora.settings.settings import Settings
 from sqlora.system import distributed
 from sqlora.system.errors import UserError
 
@@ -85,28 +84,28 @@ def qlora() -> ModuleType:
     return importlib.import_module(package() + ".transformers.qlora")
 
 
-def choose_device(settings: Settings) -> Device:
+def choose_device(wanted: str, dtype: str, low_bit: str) -> Device:
     """The device and compute type. Raises UserError for those that the package has not."""
     package()
     if importlib.util.find_spec("intel_extension_for_pytorch"):
         importlib.import_module("intel_extension_for_pytorch")  # brings torch.xpu
-    wanted = settings.DEVICE
+    kind = wanted
     if wanted == "auto":
-        wanted = "xpu" if devices.is_there("xpu") else "cpu"
-    if wanted not in LOW_BITS_OF:
+        kind = "xpu" if devices.is_there("xpu") else "cpu"
+    if kind not in LOW_BITS_OF:
         raise UserError(
-            f"DEVICE (--device) is {wanted!r}, and BACKEND bigdl runs on xpu and cpu; set one of these, or BACKEND "
+            f"DEVICE (--device) is {kind!r}, and BACKEND bigdl runs on xpu and cpu; set one of these, or BACKEND "
             f"(--backend) to bitsandbytes"
         )
-    if settings.DTYPE == "float16":
+    if dtype == "float16":
         raise UserError("DTYPE (--dtype) is float16, in which bigdl does not train; use bfloat16, float32 or auto")
-    dtype = "bfloat16" if (wanted, settings.DTYPE) == ("xpu", "auto") else settings.DTYPE
-    device = devices.choose_device(wanted, dtype)
-    if settings.DEVICE == "auto":
-        device = replace(device, reason="first of xpu, cpu, where bigdl runs" if wanted == "xpu" else "no xpu here")
-    if settings.DTYPE == "auto" and wanted == "xpu":
+    by_default = (kind, dtype) == ("xpu", "auto")
+    device = devices.choose_device(kind, "bfloat16" if by_default else dtype)
+    if wanted == "auto":
+        device = replace(device, reason="first of xpu, cpu, where bigdl runs" if kind == "xpu" else "no xpu here")
+    if by_default:
         device = replace(device, dtype_reason="what bigdl trains in on an XPU")
-    check_low_bit(settings.LOW_BIT, wanted)
+    check_low_bit(low_bit, kind)
     return device
 
 
@@ -203,7 +202,7 @@ def load_config(folder: Path) -> PretrainedConfig:
     return config
 
 
-def load_model(base: BaseModel, settings: Settings, device: Device) -> tuple[PreTrainedModel, set[str]]:
+def load_model(base: BaseModel, low_bit: str, device: Device) -> tuple[PreTrainedModel, set[str]]:
     """The base model on the device, and the names of the weights that its files lack."""
     missing: set[str] = set()
 
@@ -216,7 +215,7 @@ def load_model(base: BaseModel, settings: Settings, device: Device) -> tuple[Pre
             return model
 
     folder, config = base.folder, load_config(base.folder)
-    if settings.LOW_BIT == "none":
+    if low_bit == "none":
         model = Reporting.from_pretrained(
             folder, config=config, torch_dtype=device.dtype, low_cpu_mem_usage=True, trust_remote_code=False
         )
@@ -226,7 +225,7 @@ def load_model(base: BaseModel, settings: Settings, device: Device) -> tuple[Pre
         model = reporting.from_pretrained(
             str(folder),
             config=config,
-            load_in_low_bit=settings.LOW_BIT,
+            load_in_low_bit=low_bit,
             optimize_model=False,  # for generation only
             modules_to_not_convert=["lm_head"],
             torch_dtype=torch.float32 if device.type == "cpu" else device.dtype,  # what is not converted
@@ -239,9 +238,9 @@ def finish_loading(model: PreTrainedModel, base: BaseModel, training: bool) -> N
     """Nothing is left to do."""
 
 
-def weights_in_memory(model: PreTrainedModel, settings: Settings) -> str:
+def weights_in_memory(model: PreTrainedModel, low_bit: str) -> str:
     """What LOW_BIT says."""
-    return settings.LOW_BIT
+    return low_bit
 
 
 def rounding(model: PreTrainedModel) -> torch.dtype:
@@ -255,13 +254,11 @@ def rounding(model: PreTrainedModel) -> torch.dtype:
     return torch.bfloat16 if low_bit else embeddings.weight.dtype
 
 
-def wrap(model, lora, settings: Settings) -> PeftModel:
+def wrap(model, lora, low_bit: str, checkpointing: bool) -> PeftModel:
     """The model with a fresh adapter of peft's LoraConfig `lora`."""
-    if settings.LOW_BIT != "none":
-        model = qlora().prepare_model_for_kbit_training(
-            model, use_gradient_checkpointing=settings.GRADIENT_CHECKPOINTING
-        )
-    elif settings.GRADIENT_CHECKPOINTING:
+    if low_bit != "none":
+        model = qlora().prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpointing)
+    elif checkpointing:
         model.enable_input_require_grads()
     if lora.target_modules == "all-linear":  # which its peft does not know
         lora.target_modules = architecture.adaptable_layers(model)

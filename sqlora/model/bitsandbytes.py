@@ -22,7 +22,6 @@ from sqlora.model import device as devices
 from sqlora.model import quantised, sharding
 from sqlora.model.base_models import BaseModel
 from sqlora.model.device import Device
-from sqlora.settings.settings import Settings
 from sqlora.system.errors import UserError
 
 NAME = "bitsandbytes"
@@ -32,13 +31,13 @@ GRADIENT_IN_EVAL = True
 UNPACKS = True
 
 
-def choose_device(settings: Settings) -> Device:
+def choose_device(wanted: str, dtype: str, low_bit: str) -> Device:
     """The device and compute type of a run, by DEVICE and DTYPE. Raises UserError for a LOW_BIT of another backend."""
-    if settings.LOW_BIT not in LOW_BITS:
+    if low_bit not in LOW_BITS:
         raise UserError(
-            f"LOW_BIT (--low-bit) is {settings.LOW_BIT!r}, a type of BACKEND bigdl; set it to {' or '.join(LOW_BITS)}"
+            f"LOW_BIT (--low-bit) is {low_bit!r}, a type of BACKEND bigdl; set it to {' or '.join(LOW_BITS)}"
         )
-    return devices.choose_device(settings.DEVICE, settings.DTYPE)
+    return devices.choose_device(wanted, dtype)
 
 
 def load_tokenizer(folder: Path):
@@ -53,13 +52,13 @@ def load_config(folder: Path) -> PretrainedConfig:
     return AutoConfig.from_pretrained(folder, trust_remote_code=False)
 
 
-def load_model(base: BaseModel, settings: Settings, device: Device) -> tuple[PreTrainedModel, set[str]]:
+def load_model(base: BaseModel, low_bit: str, device: Device) -> tuple[PreTrainedModel, set[str]]:
     """The model, and the names of the weights that its files lack."""
     config = load_config(base.folder)
     own = quantised.prepare(config, base.id, device)
     # Dequantised weights may not fit into the device's memory: they are quantised again on the CPU.
-    again = own in quantised.DEQUANTISED and settings.LOW_BIT != quantised.NONE
-    how = {} if own else {"quantization_config": quantised.bits(settings.LOW_BIT, device)}
+    again = own in quantised.DEQUANTISED and low_bit != quantised.NONE
+    how = {} if own else {"quantization_config": quantised.bits(low_bit, device)}
     loader: Any = AutoModelForCausalLM
     with sharding.while_loading(device):
         model, report = loader.from_pretrained(
@@ -75,7 +74,7 @@ def load_model(base: BaseModel, settings: Settings, device: Device) -> tuple[Pre
     if not report["missing_keys"]:
         quantised.set_dtype(model, device.dtype)
         if again:
-            quantised.quantise(model, settings.LOW_BIT, device)
+            quantised.quantise(model, low_bit, device)
     sharding.tie_layers(model, device)
     return model, report["missing_keys"]
 
@@ -86,7 +85,7 @@ def finish_loading(model: PreTrainedModel, base: BaseModel, training: bool) -> N
     keep_4bit_unpacked(model, training)
 
 
-def weights_in_memory(model: PreTrainedModel, settings: Settings) -> str:
+def weights_in_memory(model: PreTrainedModel, low_bit: str) -> str:
     """How the base's weights are quantised, in the words of LOW_BIT; see quantised.py."""
     return quantised.in_memory(model)
 
@@ -97,7 +96,7 @@ def rounding(model: PreTrainedModel) -> torch.dtype:
     return embeddings.weight.dtype
 
 
-def wrap(model: PreTrainedModel, lora: LoraConfig, settings: Settings) -> PeftModel:
+def wrap(model: PreTrainedModel, lora: LoraConfig, low_bit: str, checkpointing: bool) -> PeftModel:
     """The model with a fresh adapter. Raises ValueError for one that it cannot have."""
     return get_peft_model(model, lora)
 

@@ -38,7 +38,7 @@ def choose_device(settings: Settings) -> Device:
             f"{transformers.__version__}, for {backend.NAME}; set it to {backend.NAME}, or pip install -r "
             f"{REQUIREMENTS[settings.BACKEND]} in a separate environment"
         )
-    return backend.choose_device(settings)
+    return backend.choose_device(settings.DEVICE, settings.DTYPE, settings.LOW_BIT)
 
 
 def load_tokenizer(base: BaseModel):
@@ -77,13 +77,13 @@ def check_causal(base: BaseModel, longest: int = 0) -> PretrainedConfig:
     return config
 
 
-def load_base(base: BaseModel, settings: Settings, device: Device, training: bool) -> PreTrainedModel:
-    """The frozen base model on `device`: linear layers quantised as LOW_BIT says, the rest in `device.dtype`.
+def load_base(base: BaseModel, low_bit: str, device: Device, training: bool) -> PreTrainedModel:
+    """The frozen base model on `device`: linear layers quantised to `low_bit`, the rest in `device.dtype`.
 
     Raises UserError if weights are missing, damaged, or do not match the configuration.
     """
     try:
-        model, missing = backend.load_model(base, settings, device)
+        model, missing = backend.load_model(base, low_bit, device)
     except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, ImportError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise UserError(
@@ -113,9 +113,9 @@ def _unusable(base: BaseModel, fault: str, error: Exception) -> UserError:
     return UserError(f"{name}, and {fault}: {error}")
 
 
-def weights_in_memory(model: PreTrainedModel, settings: Settings) -> str:
+def weights_in_memory(model: PreTrainedModel, low_bit: str) -> str:
     """How the base's weights are quantised, in the words of LOW_BIT."""
-    return backend.weights_in_memory(model, settings)
+    return backend.weights_in_memory(model, low_bit)
 
 
 def wrap_with_adapter(model: PreTrainedModel, settings: Settings) -> PeftModel:
@@ -140,7 +140,7 @@ def wrap_with_adapter(model: PreTrainedModel, settings: Settings) -> PeftModel:
         task_type="CAUSAL_LM",
     )
     try:
-        return backend.wrap(model, lora, settings)
+        return backend.wrap(model, lora, settings.LOW_BIT, settings.GRADIENT_CHECKPOINTING)
     except ValueError as error:
         raise UserError(
             f"LORA_TARGETS (--lora-targets) is {', '.join(settings.LORA_TARGETS)}, and LORA_DROPOUT (--lora-dropout) "

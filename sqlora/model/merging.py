@@ -51,7 +51,7 @@ def merge_adapter(model: PeftModel) -> PreTrainedModel:
     """The base of `model` with the adapter added to its weights, in place: `model` cannot be used afterwards.
 
     The sum is computed in float32 where the adapter is float32, and rounded once to the base's type. 4-bit layers must
-    have been unpacked. Raises UserError if the adapter cannot be folded in, or a weight would not be finite.
+    have been unpacked. Raises UserError if the adapter cannot be merged, or a weight would not be finite.
     """
     name = model.active_adapter
     config = copy.copy(model.peft_config[name])

@@ -3,9 +3,10 @@
 A kernel rounds some numbers on its way to the compute type (inputs, scales, weights, the result), each by at most half
 an eps of that type, with random signs. bfloat16 products are added in float32; float16 and float32 ones may be added in
 their own type, where k roundings of random sign come to sqrt(k) of one. So the root mean square of the error, as a
-share of the result's, is below `eps + sqrt(k) * eps of the sums`, whatever the shape and the kernel: at most half of
-that was measured. The limit is three times that. The faults known so far are far beyond: zeros and NaN (torch-xpu-ops
-5220, compute-runtime 1000), no gradient at all, a gemv with 180 times the error of a right one (bitsandbytes 1932).
+share of the result's, is below `eps + sqrt(k) * eps of the sums`, whatever the shape and the kernel: at most three
+quarters of that was measured (docs/doctor.md). The limit is three times that. The faults known so far are far beyond:
+zeros and NaN (torch-xpu-ops 5220, compute-runtime 1000), no gradient at all, a gemv with 180 times the error of a right
+one (bitsandbytes 1932).
 """
 
 from __future__ import annotations

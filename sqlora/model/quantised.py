@@ -48,12 +48,12 @@ def prepare(config: PretrainedConfig, name: str, device: Device) -> str | None:
 
     Raises UserError for files that can neither be dequantised nor used as they are.
     """
-    found = getattr(config, "quantization_config", None) or getattr(
+    stored = getattr(config, "quantization_config", None) or getattr(
         config.get_text_config(), "quantization_config", None
     )
-    if not found:
+    if not stored:
         return None
-    described = found if isinstance(found, dict) else found.to_dict()
+    described = stored if isinstance(stored, dict) else stored.to_dict()
     own = described.get("load_in_4bit") or described.get("load_in_8bit")
     method = "bitsandbytes" if own else str(described.get("quant_method"))
     if method not in (*DEQUANTISED, "bitsandbytes"):
@@ -76,9 +76,9 @@ def quantise(model: PreTrainedModel, low_bit: str, device: Device) -> None:
     from bitsandbytes.nn import Linear4bit, Params4bit
     from transformers.quantizers.base import get_keys_to_not_convert
 
-    kept = set(get_keys_to_not_convert(model))
+    unquantised = set(get_keys_to_not_convert(model))
     for name, layer in list(model.named_modules()):
-        if type(layer) is not torch.nn.Linear or name in kept:
+        if type(layer) is not torch.nn.Linear or name in unquantised:
             continue
         small = Linear4bit(
             layer.in_features,
@@ -105,9 +105,9 @@ def set_dtype(model: PreTrainedModel, dtype: torch.dtype) -> None:
     """Converts weights that libraries left in another type to the compute type, such as a mixture's experts."""
     if distributed.rank_info().sharded:  # its low-bit weights look like floats (sharding.py)
         return
-    kept = set(model._keep_in_fp32_modules or ()) | set(getattr(model, "_keep_in_fp32_modules_strict", None) or ())
+    in_float32 = {*(model._keep_in_fp32_modules or ()), *(getattr(model, "_keep_in_fp32_modules_strict", None) or ())}
     for name, weight in model.named_parameters():
-        if weight.is_floating_point() and weight.dtype != dtype and not kept & set(name.split(".")):
+        if weight.is_floating_point() and weight.dtype != dtype and not in_float32 & set(name.split(".")):
             weight.data = weight.data.to(dtype)
 
 

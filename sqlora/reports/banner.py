@@ -104,14 +104,14 @@ def print_packing(plan: PackingPlan) -> None:
     )
 
 
-def print_estimate(found: Estimate, settings: Settings) -> None:
+def print_estimate(estimated: Estimate, settings: Settings) -> None:
     """What memory.estimate predicts."""
     console.rule("[bold]estimate")
-    hours, seconds = divmod(found.step_seconds * settings.MAX_STEPS, 3600)
+    hours, seconds = divmod(estimated.step_seconds * settings.MAX_STEPS, 3600)
     print_facts(
         {
-            "peak memory": f"{found.peak_bytes / 1e9:.1f} GB, in a pass of {found.pass_tokens:,} tokens",
-            "optimiser step": f"{found.step_seconds:.1f} s for {found.step_tokens:,} tokens",
+            "peak memory": f"{estimated.peak_bytes / 1e9:.1f} GB, in a pass of {estimated.pass_tokens:,} tokens",
+            "optimiser step": f"{estimated.step_seconds:.1f} s for {estimated.step_tokens:,} tokens",
             "all steps": f"{hours:.0f} h {seconds // 60:.0f} min, without evaluation and saving",
         }
     )

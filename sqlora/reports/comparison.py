@@ -47,10 +47,11 @@ def answer_facts(
     return facts
 
 
-def format_comparison(found: dict) -> str:
+def format_comparison(difference: dict) -> str:
     """The figures of `metrics.compare_scores` in one line."""
-    p = "p < 0.0001" if found["p_value"] < 0.0001 else f"p = {found['p_value']:.4f}"
-    return f"{found['only_adapter']:,} gained, {found['only_base']:,} lost of {found['n']:,} (McNemar, exact: {p})"
+    p = "p < 0.0001" if difference["p_value"] < 0.0001 else f"p = {difference['p_value']:.4f}"
+    gained, lost, of = (f"{difference[key]:,}" for key in ("only_adapter", "only_base", "n"))
+    return f"{gained} gained, {lost} lost of {of} (McNemar, exact: {p})"
 
 
 def print_card(judged: list[Judgement], console: Console) -> None:

@@ -63,7 +63,7 @@ def write_page(
     executed = any(verdict.executed for judgement in judged for verdict in judgement.values())
     buttons = [
         f'<button type="button" data-kind="{kind}" aria-pressed="{"true" if kind == "all" else "false"}">{label} '
-        f"<span>{sum(kind in found for found in kinds):,}</span></button>"
+        f"<span>{sum(kind in of_row for of_row in kinds):,}</span></button>"
         for kind, (label, _) in PAGE_FILTERS.items()
         if executed or kind not in ("differs", "unscorable")
     ]
@@ -90,11 +90,11 @@ def _kinds(judgement: Judgement) -> list[str]:
 
 def _card(judged: list[Judgement]) -> str:
     """The shares of base and adapter side by side, also of matches by kind of query."""
-    found = metrics_by_variant(judged)
-    shares = {label: [one[key] for one in found.values()] for key, label in SHARES.items()}
-    shares |= {f"match, {kind}": [one["by_kind"][kind] for one in found.values()] for kind in QUERY_KINDS}
+    metrics = metrics_by_variant(judged)
+    shares = {label: [one[key] for one in metrics.values()] for key, label in SHARES.items()}
+    shares |= {f"match, {kind}": [one["by_kind"][kind] for one in metrics.values()] for kind in QUERY_KINDS}
     lines = [[label, *map(format_share, row)] for label, row in shares.items() if any(share["of"] for share in row)]
-    return f'<div class="wide">{_table(["share in %, 95 % interval", *found], lines)}</div>'
+    return f'<div class="wide">{_table(["share in %, 95 % interval", *metrics], lines)}</div>'
 
 
 def _article(number: int, row: AnsweredRow, judgement: Judgement, kinds: list[str]) -> str:
@@ -169,8 +169,8 @@ def _cell(value: Value) -> str:
 def _coloured(sql: str) -> str:
     """SQL as HTML, escaped, its keywords and quoted text marked."""
     pieces, end = [], 0
-    for found in SQL_PIECE.finditer(sql):
-        tag = "q" if found[1] else "k"
-        pieces += [html.escape(sql[end : found.start()]), f'<span class="{tag}">{html.escape(found[0])}</span>']
-        end = found.end()
+    for piece in SQL_PIECE.finditer(sql):
+        tag = "q" if piece[1] else "k"
+        pieces += [html.escape(sql[end : piece.start()]), f'<span class="{tag}">{html.escape(piece[0])}</span>']
+        end = piece.end()
     return "".join(pieces) + html.escape(sql[end:])

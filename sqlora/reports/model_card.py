@@ -122,7 +122,7 @@ def _prompt_section(order: str) -> list[str]:
 def _tables(fingerprint: dict) -> list[str]:
     rows = {title: fingerprint.get(title.lower()) or {} for title in ("Settings", "Metrics", "Versions")}
     rows["Settings"] = {name: value for name, value in rows["Settings"].items() if name not in PRIVATE}
-    tables = {title: _table(found) for title, found in rows.items()}
+    tables = {title: _table(facts) for title, facts in rows.items()}
     return [f"## {title}\n\n{table}" for title, table in tables.items() if table]
 
 

@@ -100,20 +100,20 @@ def run_settings(path: Path, wanted: set[str]) -> dict[str, Any]:
 
 def headings() -> list[Heading]:
     """The headings of config.py with their settings, in its order; a setting before any heading is every script's."""
-    found = [Heading("Settings", (), {})]
+    listed = [Heading("Settings", (), {})]
     name = ""
     for token in tokenize.generate_tokens(io.StringIO(Path(config.__file__).read_text(encoding="utf-8")).readline):
         if token.start[1] == 0:
             name = token.string if token.type == tokenize.NAME and token.string in SETTING_KINDS else ""
             if heading := re.fullmatch(r"# ([^(]+?) \(([^;)]+).*\)\.", token.string):
-                found.append(Heading(heading[1], tuple(heading[2].split(", ")), {}))
+                listed.append(Heading(heading[1], tuple(heading[2].split(", ")), {}))
             elif name:
-                found[-1].settings[name] = ""
+                listed[-1].settings[name] = ""
         elif token.type == tokenize.COMMENT and name:
-            found[-1].settings[name] = token.string.lstrip("# ")
+            listed[-1].settings[name] = token.string.lstrip("# ")
         elif token.type == tokenize.NEWLINE:
             name = ""
-    return [heading for heading in found if heading.settings]
+    return [heading for heading in listed if heading.settings]
 
 
 def _resumed(values: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

@@ -113,8 +113,8 @@ class Database:
         """Adds rows, {table: [a tuple with a value per column, ...]}."""
         self._connection.execute("BEGIN")
         for table, values in rows.items():
-            places = ", ".join("?" * self._columns[table])
-            self._connection.executemany(f"INSERT INTO {_quote(table)} VALUES ({places})", values)
+            placeholders = ", ".join("?" * self._columns[table])
+            self._connection.executemany(f"INSERT INTO {_quote(table)} VALUES ({placeholders})", values)
         self._connection.execute("COMMIT")
 
     def run(self, query: str, deadline: float = 2.0, max_rows: int = 10_000) -> QueryResult:

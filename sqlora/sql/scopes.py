@@ -71,20 +71,20 @@ class Scopes:
         name = self._fold(column.this)
         for query, child in self._around(column):
             if qualifier is not None:
-                found = [
+                matches = [
                     self._pick(self.columns(source), name)
                     for alias, source in self.sources(query)
                     if alias == self._fold(qualifier)
                 ]
-                if any(found) or (found and self.is_exact):
+                if any(matches) or (matches and self.is_exact):
                     break
-            elif found := self._bare(query, child, name):
+            elif matches := self._bare(query, child, name):
                 break
         else:
-            found = []
-        if qualifier is not None and self.is_exact and not any(found):
+            matches = []
+        if qualifier is not None and self.is_exact and not any(matches):
             raise SqlError("no such column", f"no such column: {column.sql(self.dialect)}")
-        return tuple(origin for outputs in found for output in outputs for origin in output.origins)
+        return tuple(origin for outputs in matches for output in outputs for origin in output.origins)
 
     def sources(self, query: exp.Query) -> list[tuple[str | None, exp.Expr]]:
         """The tables and queries of a SELECT's FROM, and what they are called there."""
@@ -108,18 +108,18 @@ class Scopes:
 
     def _columns(self, node: exp.Expr) -> list[Output]:
         if isinstance(node, exp.Select):
-            found = [output for one in node.expressions for output in self._selected(one, node)]
+            outputs = [output for one in node.expressions for output in self._selected(one, node)]
         elif isinstance(node, exp.SetOperation):
             parts = zip(self.columns(node.this), self.columns(node.expression), strict=False)
-            found = [Output(one.name, one.origins + other.origins) for one, other in parts]
+            outputs = [Output(one.name, one.origins + other.origins) for one, other in parts]
         elif isinstance(node, exp.Values):
             rows = [row.expressions or [row] for row in node.expressions]
-            found = [Output(f"column{place}", cells) for place, cells in enumerate(zip(*rows, strict=False), 1)]
+            outputs = [Output(f"column{number}", cells) for number, cells in enumerate(zip(*rows, strict=False), 1)]
         else:
-            found = self.columns(self.table(node) if isinstance(node, exp.Table) else node.this)
-        if len(found) > MOST_COLUMNS:
+            outputs = self.columns(self.table(node) if isinstance(node, exp.Table) else node.this)
+        if len(outputs) > MOST_COLUMNS:
             raise SqlError("too large", f"a query in it gives more than {MOST_COLUMNS:,} columns")
-        return self._renamed(found, node)
+        return self._renamed(outputs, node)
 
     def _selected(self, one: exp.Expr, query: exp.Select) -> list[Output]:
         if one.is_star and isinstance(one, exp.Star | exp.Column):
@@ -147,11 +147,11 @@ class Scopes:
         ]
 
     def _bare(self, query: exp.Query, child: exp.Expr, name: str) -> list[list[Output]]:
-        found = [self._pick(self.columns(source), name) for _, source in self.sources(query)]
+        matches = [self._pick(self.columns(source), name) for _, source in self.sources(query)]
         # ORDER BY and its like know the query's own names
         if child.arg_key not in ("expressions", "this", "expression"):
-            found.append([output for output in self.columns(query) if output.name == name])
-        return [outputs for outputs in found if outputs]
+            matches.append([output for output in self.columns(query) if output.name == name])
+        return [outputs for outputs in matches if outputs]
 
     def _pick(self, outputs: list[Output], name: str) -> list[Output]:
         """Those of a name; a column without one has its text for a name in other databases than PostgreSQL."""

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sqlora.system.errors import MENDABLE, UserError
+from sqlora.system.errors import FIXABLE, UserError
 
 PARTIAL = ".partial-"  # prefix of a file's or folder's name until it is whole
 # What libraries raise when writing fails; some say no more than that.
@@ -113,9 +113,9 @@ def writing(target: Path) -> Iterator[None]:
         yield
     except Exception as error:
         number = getattr(error, "errno", None) or _errno_of(error, target.parent)
-        if number not in MENDABLE:
+        if number not in FIXABLE:
             raise
-        raise UserError(f"{target} cannot be written: {MENDABLE[number]}; what was saved before is whole") from error
+        raise UserError(f"{target} cannot be written: {FIXABLE[number]}; what was saved before is whole") from error
 
 
 def _errno_of(error: Exception, folder: Path) -> int | None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-MENDABLE = {
+FIXABLE = {
     errno.ENOSPC: "the disk is full; free some space",
     errno.EDQUOT: "the disk quota is used up; free some space",
     errno.EFBIG: "no file may be so large; raise the limit (ulimit -f), or choose another file system",
@@ -146,8 +146,8 @@ def _check_working_folder() -> None:
 
 def as_user_error(error: BaseException) -> UserError | None:
     """The error as a UserError, if it is one or an error of the disk; None for a bug."""
-    if isinstance(error, OSError) and error.errno in MENDABLE:
-        return UserError(f"{error.filename or error.strerror}: {MENDABLE[error.errno]}")
+    if isinstance(error, OSError) and error.errno in FIXABLE:
+        return UserError(f"{error.filename or error.strerror}: {FIXABLE[error.errno]}")
     return error if isinstance(error, UserError) else None
 
 

@@ -36,8 +36,9 @@ def spread(
 
     Fewer calls than `least` run in this process; a worker takes `chunk` of them at a time. Workers are spawned, so a
     script must call this under `if __name__ == "__main__"`. A call whose worker dies, and dies again when the call runs
-    alone, yields `lost`, and the others continue; without `lost` BrokenProcessPool is raised. Raises UserError if no worker can
-    be started.
+    alone, yields `lost`, and the others continue.
+
+    Raises BrokenProcessPool for such a call without `lost`, and UserError if no worker can be started.
 
         verdicts = list(spread(judge_prediction, [(context, gold, prediction), ...]))
     """

@@ -36,8 +36,8 @@ TRAINING_SHARE = 0.85  # of the free memory that passes may take; the rest is fo
 WEIGHT_BYTES = {
     "nf4": 0.5 + 0.127 / 8,
     "fp4": 0.5 + 0.127 / 8,
-    "sym_int4": 34 / 64,
-}  # a float16 for 64 weights, in bigdl-llm's library
+    "sym_int4": 34 / 64,  # a float16 for 64 weights, in bigdl-llm's library
+}
 TRAINED_BYTES, MOMENT_BYTES = 16, 8  # a trained number, its gradient, and two moments; these alone, which come last
 TARGET_SHARE = 0.42  # of a pass's tokens that are targets with the loss on the SQL alone, as in sql-create-context
 EFFICIENCY = {True: 0.6, False: 0.4}  # share of the matrix rate that training reaches, compiled or not
@@ -59,10 +59,10 @@ def estimate(base: BaseModel, train: Tokenised, settings: Settings, device: Devi
     """Of a run with these settings; nothing is loaded."""
     model = without_weights(base, settings)
     sharing = distributed.rank_info().world if distributed.rank_info().sharded else 1
-    weights, trained, linear = model_bytes(model, settings, device.dtype, sharing)
+    weights, trained, linear = model_bytes(model, settings.LOW_BIT, device.dtype, sharing)
     fixed = weights + trained + (peak_memory("cpu") if device.type == "cpu" else 0)
-    a_pass = predicted(model.to(device.dtype), train.rows, settings, packing)
-    most = settings.MAX_TOKENS_PER_PASS or fitting_tokens(a_pass, fixed, device, settings)
+    per_pass = predicted(model.to(device.dtype), train.rows, settings, packing)
+    most = settings.MAX_TOKENS_PER_PASS or fitting_tokens(per_pass, fixed, device, settings.MAX_LENGTH)
     size = settings.BATCH_SIZE
     sampler = samplers.make_sampler(train.rows, packing.name, settings)
     rows = [train.rows[i] for i in itertools.islice(sampler, SAMPLE * size)]
@@ -76,7 +76,7 @@ def estimate(base: BaseModel, train: Tokenised, settings: Settings, device: Devi
     tokens = sum(map(sum, built)) / len(built) * settings.GRADIENT_ACCUMULATION_STEPS
     work = 4 * linear * tokens * (1.5 if settings.GRADIENT_CHECKPOINTING else 1)
     seconds = work / (matrix_rate(device) * EFFICIENCY[packing.compiled])
-    return Estimate(fixed + a_pass.of(longest), seconds, round(tokens), longest)
+    return Estimate(fixed + per_pass.of(longest), seconds, round(tokens), longest)
 
 
 def without_weights(base: BaseModel, settings: Settings) -> PeftModel:
@@ -87,7 +87,7 @@ def without_weights(base: BaseModel, settings: Settings) -> PeftModel:
         )
 
 
-def model_bytes(model: PeftModel, settings: Settings, dtype: torch.dtype, sharing: int) -> tuple[float, float, int]:
+def model_bytes(model: PeftModel, low_bit: str, dtype: torch.dtype, sharing: int) -> tuple[float, float, int]:
     """Bytes of the weights that a process holds, bytes for training the adapter, and weights of the linear layers.
 
     `sharing` is the number of processes that the base is sharded over (model/sharding.py).
@@ -100,9 +100,9 @@ def model_bytes(model: PeftModel, settings: Settings, dtype: torch.dtype, sharin
         if isinstance(module, torch.nn.Linear) and module is not head and not module.weight.requires_grad
     )
     other = sum(parameter.numel() for parameter in model.parameters()) - trained - linear
-    weights = linear * WEIGHT_BYTES.get(settings.LOW_BIT, dtype.itemsize) + other * dtype.itemsize
+    weights = linear * WEIGHT_BYTES.get(low_bit, dtype.itemsize) + other * dtype.itemsize
     if sharing > 1:  # a process holds its shard, and two whole layers that it has gathered
-        spread = linear * (0.5 if settings.LOW_BIT in ("nf4", "fp4") else dtype.itemsize)
+        spread = linear * (0.5 if low_bit in ("nf4", "fp4") else dtype.itemsize)
         weights += spread * (1 / sharing + 2 / model.config.num_hidden_layers - 1)
     return weights, trained * TRAINED_BYTES, linear
 
@@ -113,13 +113,13 @@ def predicted(
     """What passes over such rows take, by a model on the meta device, in the dtype that it will have."""
     if packing.compiled and hasattr(model.config, "num_attention_heads"):
         return PassBytes(0.0, compiled_token_bytes(model, settings))
-    a_pass = pass_bytes.counted(model, rows, packing)
+    per_pass = pass_bytes.counted(model, rows, packing)
     if not settings.GRADIENT_CHECKPOINTING:
-        return a_pass
+        return per_pass
     layers, hidden = model.config.num_hidden_layers, model.config.hidden_size * model.dtype.itemsize
     # The input of each layer, and the layer that is computed again; the logits are on top.
-    kept = layers * hidden + 2 * a_pass.token / layers
-    return PassBytes(a_pass.fixed, kept + _logit_bytes(model.config, settings, model.dtype))
+    kept = layers * hidden + 2 * per_pass.token / layers
+    return PassBytes(per_pass.fixed, kept + _logit_bytes(model.config, settings.TRAIN_ON_INPUTS, model.dtype))
 
 
 def compiled_token_bytes(model, settings: Settings) -> float:
@@ -134,19 +134,19 @@ def compiled_token_bytes(model, settings: Settings) -> float:
     feed_forward = getattr(config, "intermediate_size", None) or 4 * hidden
     head_size = getattr(config, "head_dim", None) or hidden // heads
     attention = head_size * (2 * heads + 2 * (getattr(config, "num_key_value_heads", None) or heads))
-    layer = (2 * hidden + attention + 2 * feed_forward) * size + _adapter_inputs(model, settings, size)
+    layer = (2 * hidden + attention + 2 * feed_forward) * size + _adapter_inputs(model, settings.LORA_DROPOUT, size)
     kept = config.num_hidden_layers * layer
     if settings.GRADIENT_CHECKPOINTING:
         kept = config.num_hidden_layers * hidden * size + 2 * layer
-    return kept + _logit_bytes(config, settings, model.dtype)
+    return kept + _logit_bytes(config, settings.TRAIN_ON_INPUTS, model.dtype)
 
 
-def _adapter_inputs(model, settings: Settings, size: int) -> float:
+def _adapter_inputs(model, dropout: float, size: int) -> float:
     """Bytes that a layer keeps per token for its adapter, with numbers of `size` bytes."""
     adapted = {
         name: cast(Any, layer).in_features for name, layer in model.named_modules() if isinstance(layer, BaseTunerLayer)
     }
-    if settings.LORA_DROPOUT:
+    if dropout:
         return sum(adapted.values()) / model.config.num_hidden_layers * (size + 1)
     # Parallel layers share their input, except the last of each part: attention's output, kept anyway, and down.
     shared = {
@@ -157,9 +157,9 @@ def _adapter_inputs(model, settings: Settings, size: int) -> float:
     return sum(shared.values()) / model.config.num_hidden_layers * size
 
 
-def _logit_bytes(config, settings: Settings, dtype: torch.dtype) -> float:
+def _logit_bytes(config, train_on_inputs: bool, dtype: torch.dtype) -> float:
     """Bytes of a token's logits if it is a target, with their float32 copy and gradients."""
-    return config.vocab_size * (dtype.itemsize + 3 * 4) * (1 if settings.TRAIN_ON_INPUTS else TARGET_SHARE)
+    return config.vocab_size * (dtype.itemsize + 3 * 4) * (1 if train_on_inputs else TARGET_SHARE)
 
 
 class TokenBudget:
@@ -181,10 +181,10 @@ class TokenBudget:
         untried = not backend.TAKES_ATTENTION or distributed.rank_info().sharded
         give_memory_back(always=True)
         seen = None if untried else pass_bytes.measured(model, rows, packing)
-        self.a_pass = seen or PassBytes(0.0, compiled_token_bytes(model, settings))
-        fitting = fitting_tokens(self.a_pass, trained * MOMENT_BYTES, device, settings)
+        self.per_pass = seen or PassBytes(0.0, compiled_token_bytes(model, settings))
+        fitting = fitting_tokens(self.per_pass, trained * MOMENT_BYTES, device, settings.MAX_LENGTH)
         self.most_tokens = settings.MAX_TOKENS_PER_PASS or fitting
-        give_memory_back(always=ROOMY * self.a_pass.of(self.most_tokens) > available_memory(device.type))
+        give_memory_back(always=ROOMY * self.per_pass.of(self.most_tokens) > available_memory(device.type))
 
     def shrunk(self, tokens: int) -> int:
         """`tokens`, or fewer where other processes have taken the memory that a pass of so many needs.
@@ -192,16 +192,16 @@ class TokenBudget:
         Only on a CPU, where nothing else reports it and the system kills a process that takes too much.
         """
         is_watched = self.device.type == "cpu" and not self.settings.MAX_TOKENS_PER_PASS
-        if not is_watched or self.a_pass.of(tokens) <= available_memory("cpu"):
+        if not is_watched or self.per_pass.of(tokens) <= available_memory("cpu"):
             return tokens
-        return min(tokens, fitting_tokens(self.a_pass, 0.0, self.device, self.settings))
+        return min(tokens, fitting_tokens(self.per_pass, 0.0, self.device, self.settings.MAX_LENGTH))
 
 
-def fitting_tokens(a_pass: PassBytes, beside: float, device: Device, settings: Settings) -> int:
-    """Tokens of a pass that the free memory holds `beside` so many bytes; at least those of a row, which must go
-    through.
+def fitting_tokens(per_pass: PassBytes, reserved: float, device: Device, longest_row: int) -> int:
+    """Tokens of a pass that the free memory holds, less `reserved` bytes; at least `longest_row`, which must
+    go through.
     """
-    tokens = max(settings.MAX_LENGTH, a_pass.tokens(TRAINING_SHARE * available_memory(device.type) - beside))
+    tokens = max(longest_row, per_pass.tokens(TRAINING_SHARE * available_memory(device.type) - reserved))
     return min(tokens, CPU_TOKENS if device.type == "cpu" else MOST_TOKENS)
 
 

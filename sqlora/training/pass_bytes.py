@@ -36,9 +36,9 @@ class PassBytes:
     def of(self, tokens: int) -> float:
         return self.fixed + tokens * self.token
 
-    def tokens(self, room: float) -> int:
+    def tokens(self, available: float) -> int:
         """How many fit into so many bytes."""
-        return int(max(0.0, room - self.fixed) / self.token)
+        return int(max(0.0, available - self.fixed) / self.token)
 
 
 def counted(model, rows: list[packed_batches.TokenisedExample], packing: plan.PackingPlan) -> PassBytes:
@@ -50,16 +50,18 @@ def counted(model, rows: list[packed_batches.TokenisedExample], packing: plan.Pa
     weights = {_storage(tensor) for tensor in (*model.parameters(), *model.buffers())}
 
     def count(inputs: packed_batches.PackedBatch) -> float:
-        kept: dict[int, torch.Tensor] = {}
+        saved_tensors: dict[int, torch.Tensor] = {}
 
         def keep(tensor: torch.Tensor) -> torch.Tensor:
-            kept[_storage(tensor)] = tensor  # held, so that no other takes its number
+            saved_tensors[_storage(tensor)] = tensor  # held, so that no other takes its number
             return tensor
 
         inputs = _on_meta(inputs)
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), _FusedAttention():
             packed_loss.loss_sum(model.train(), inputs, base)
-        saved = sum(tensor.untyped_storage().nbytes() for number, tensor in kept.items() if number not in weights)
+        saved = sum(
+            tensor.untyped_storage().nbytes() for number, tensor in saved_tensors.items() if number not in weights
+        )
         return saved + LOSS_BYTES * base.config.vocab_size * inputs["targets"].numel()
 
     return _from_two(count, rows, packing)
@@ -70,7 +72,7 @@ def measured(model, rows: list[packed_batches.TokenisedExample], packing: plan.P
 
     Nothing is left behind. None also if the passes do not fit into memory.
     """
-    if model.device.type == "cpu" and not _tells_peaks():
+    if model.device.type == "cpu" and not _resets_peaks():
         return None
     try:
         return _from_two(lambda inputs: taken(model, inputs), rows, packing)
@@ -171,8 +173,8 @@ def _storage(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage()._cdata
 
 
-def _tells_peaks() -> bool:
-    """Whether the system forgets a process's peak when asked, and so can tell that of a pass: Linux."""
+def _resets_peaks() -> bool:
+    """Whether the system forgets a process's peak when asked, so that the peak of a pass can be read: Linux."""
     try:
         _forget_peak()
     except OSError:

@@ -62,8 +62,8 @@ def reads(settings: Settings, names: tuple[str, ...]) -> dict[str, Path]:
     logs too.
     """
     given = {name: getattr(settings, name) for name in dict.fromkeys(TRAINED_ON + ANSWERED) if getattr(settings, name)}
-    found = [name for name, path in given.items() if name != "DATABASE" and (name in names or os.path.isdir(path))]
-    return dict(_named(settings, *found)) | (_database_files(settings.DATABASE) if settings.DATABASE else {})
+    read = [name for name, path in given.items() if name != "DATABASE" and (name in names or os.path.isdir(path))]
+    return dict(_named(settings, *read)) | (_database_files(settings.DATABASE) if settings.DATABASE else {})
 
 
 def _database_files(database: str) -> dict[str, Path]:
@@ -122,14 +122,14 @@ def check_space(model, settings: Settings) -> None:
 
 def check_alike(fingerprint: dict) -> None:
     """Raises UserError unless the processes of all hosts have the same base, tokenizer, prompt, settings and rows."""
-    told = {
+    compared = {
         "BASE_MODEL": fingerprint["base_model"]["content"],
         "the tokenizer": fingerprint["tokenizer"],
         "the prompt": fingerprint["prompt"],
         "DATA_PATH": fingerprint["data"]["hash"],
         "config.py or the flags": repr(sorted(fingerprint["settings"].items())),
     }
-    for name, value in told.items():
+    for name, value in compared.items():
         digits = hashlib.sha256(value.encode()).hexdigest()[:15]  # as many as fit a number that is exchanged
         if len(set(distributed.all_gather_int(int(digits, 16)))) > 1:
             raise UserError(

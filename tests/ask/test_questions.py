@@ -63,7 +63,7 @@ def test_questions_of_a_file(ask, server, tmp_path, capsys):
     questions.write_text("\n".join([*scholar.LEARNED, "", ""]), encoding="utf-8")
     before = server.dump()
     ask(server.reader, "--questions", str(questions), "--execute", "--output", str(output))
-    told = capsys.readouterr()
+    printed = capsys.readouterr()
     rows = {row["question"]: row for row in dataset.load_rows(str(output), "", ("question", "context"))}
     records = {
         record["question"]: record for record in map(json.loads, output.read_text(encoding="utf-8").splitlines())
@@ -76,19 +76,19 @@ def test_questions_of_a_file(ask, server, tmp_path, capsys):
     assert three["rows"] == [["One"], ["It's"], ['Drei \\ "x"']]
     assert "height" in five["fault"]
     for text in ("Ann", "1 row", "3 rows", "the database does not accept it", "height"):
-        assert text in told.out
+        assert text in printed.out
     written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     for secret in (servers.PASSWORD, servers.QUOTED):
-        assert secret not in told.out + told.err
+        assert secret not in printed.out + printed.err
         assert not any(secret.encode() in content for content in written)
     assert server.dump() == before
 
 
-def test_csv_and_json_stand_alone_on_standard_output(ask, server, capsys):
+def test_csv_and_json_are_alone_on_standard_output(ask, server, capsys):
     ask(server.reader, "--question", "Which songs were played most?", "--execute", "--format", "csv")
-    told = capsys.readouterr()
-    assert told.out.splitlines()[1:] == ["One", "It's", '"Drei \\ ""x"""']
-    assert "SELECT" in told.err
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[1:] == ["One", "It's", '"Drei \\ ""x"""']
+    assert "SELECT" in printed.err
     ask(server.reader, "--question", "Who is older than 20?", "--execute", "--format", "json")
     record = json.loads(capsys.readouterr().out)
     assert (record["rows"], record["more"]) == ([["Ann"]], False)
@@ -97,9 +97,9 @@ def test_csv_and_json_stand_alone_on_standard_output(ask, server, capsys):
 
 def test_without_execute_nothing_is_run(ask, server, capsys):
     ask(server.reader, "--question", "Who is older than 20?")
-    told = capsys.readouterr().out
-    assert "WHERE age > 20" in told
-    assert "Ann" not in told
+    printed = capsys.readouterr().out
+    assert "WHERE age > 20" in printed
+    assert "Ann" not in printed
 
 
 def test_a_question_that_nothing_answers_is_an_error(ask, server):
@@ -151,11 +151,11 @@ def test_long_results_are_cut_and_counted(capsys):
 
     rows = [(number, None, "\x1b[31mred") for number in range(70)]
     asking.print_rows(QueryResult(("a", "b", "c"), rows), True, "table")
-    told = capsys.readouterr().out
-    assert "and 20 more; there are more than 70 rows" in told
-    assert "NULL" in told
-    assert "\x1b[31m" not in told
-    assert "50 " not in told
+    printed = capsys.readouterr().out
+    assert "and 20 more; there are more than 70 rows" in printed
+    assert "NULL" in printed
+    assert "\x1b[31m" not in printed
+    assert "50 " not in printed
 
 
 HOSTILE = (
@@ -181,12 +181,12 @@ def test_names_and_cells_of_a_database_reach_the_terminal_without_what_it_obeys(
         asking.print_rows(QueryResult((text,), [(text,), (None,)]), False, form)
         if form == "json":
             print_json({"columns": [text], "rows": [[text]]})
-            told = capsys.readouterr().out
-            assert json.loads(told.splitlines()[-1]) == {"columns": [text], "rows": [[text]]}
+            printed = capsys.readouterr().out
+            assert json.loads(printed.splitlines()[-1]) == {"columns": [text], "rows": [[text]]}
         else:
-            told = capsys.readouterr().out
-            assert "[red]" not in text or "[red]x[/red]" in told
-        assert not UNSAFE.search(told)
+            printed = capsys.readouterr().out
+            assert "[red]" not in text or "[red]x[/red]" in printed
+        assert not UNSAFE.search(printed)
 
 
 def test_names_of_a_database_file_in_notes_and_errors(ask, tmp_path, capsys):
@@ -200,9 +200,9 @@ def test_names_of_a_database_file_in_notes_and_errors(ask, tmp_path, capsys):
     for form in ("table", "csv", "json"):
         with pytest.raises(UserError) as caught:
             ask(str(tmp_path / "evil.db"), "--question", "How tall is Ann?", "--execute", "--format", form)
-        told = capsys.readouterr()
-        assert "cannot be read" in told.out + told.err
-        for text in (told.out, told.err, str(caught.value)):
+        printed = capsys.readouterr()
+        assert "cannot be read" in printed.out + printed.err
+        for text in (printed.out, printed.err, str(caught.value)):
             assert not any(char in text for char in "\x1b\x07\x9b")
 
 
@@ -215,12 +215,12 @@ def test_large_cells_and_many_columns_are_cut_for_the_terminal_alone(capsys):
     asking.print_rows(cells, False, "table")
     asking.print_rows(columns, False, "table")
     assert time.process_time() - start < 5
-    told = capsys.readouterr().out
-    assert len(told) < 50_000
-    assert "x" * 20 in told
-    assert "the first 500 characters of a cell" in told
-    assert "of 400 columns" in told
-    assert "csv and json show everything" in told
+    printed = capsys.readouterr().out
+    assert len(printed) < 50_000
+    assert "x" * 20 in printed
+    assert "the first 500 characters of a cell" in printed
+    assert "of 400 columns" in printed
+    assert "csv and json show everything" in printed
     asking.print_rows(cells, False, "csv")
     assert len(capsys.readouterr().out) > 18_000_000
 
@@ -229,11 +229,11 @@ def test_questions_in_files(make_settings, tmp_path):
     rows = tmp_path / "questions.jsonl"
     rows.write_text('{"question": "How many?"}\n')
     settings = make_settings("--database", "x.sqlite", "--questions", str(rows))
-    assert asking.load_questions(settings) == [{"question": "How many?"}]
+    assert asking.load_questions("", settings.QUESTIONS) == [{"question": "How many?"}]
     (tmp_path / "none.txt").write_text("\n \n")
-    for name, told in (("none.txt", "no question"), ("missing.txt", "no such file")):
-        with pytest.raises(UserError, match=told):
-            asking.load_questions(make_settings("--database", "x.sqlite", "--questions", str(tmp_path / name)))
+    for name, message in (("none.txt", "no question"), ("missing.txt", "no such file")):
+        with pytest.raises(UserError, match=message):
+            asking.load_questions("", str(tmp_path / name))
     with pytest.raises(UserError, match="--question"):
         asking.connect(make_settings("--database", "x.sqlite"))
 

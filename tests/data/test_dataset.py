@@ -56,7 +56,7 @@ def test_further_columns_are_left_out_and_a_known_answer_is_kept(tmp_path):
         ("bad.parquet", b"PAR1 not a parquet file", ["parquet"]),
     ],
 )
-def test_a_wrong_file_is_told_in_one_error(tmp_path, name, content, words):
+def test_a_wrong_file_is_one_error(tmp_path, name, content, words):
     path = tmp_path / name
     if content is not None:
         path.write_bytes(content)
@@ -73,7 +73,7 @@ def test_a_question_with_its_schema_from_a_file(tmp_path):
         dataset.load_samples(settings("--question", "How many?", "--context", str(tmp_path / "none.sql")))
 
 
-def test_further_rows_come_first_and_stand_as_often_as_their_weight_says(tmp_path, llama_tokenizer):
+def test_further_rows_come_first_and_appear_as_often_as_their_weight_says(tmp_path, llama_tokenizer):
     extra = [{"question": "Mine?", "context": "CREATE TABLE mine (a INTEGER)", "answer": "SELECT a FROM mine"}]
     given = settings(
         "--data-path",
@@ -83,12 +83,12 @@ def test_further_rows_come_first_and_stand_as_often_as_their_weight_says(tmp_pat
         "--extra-weight",
         "3",
     )
-    rows = dataset.load_training_rows(given)
+    rows = dataset.load_training_rows(given.DATA_PATH, given.EXTRA_DATA, given.EXTRA_WEIGHT)
     assert rows == [extra[0] | {"weight": 3}, *ROWS]
     splits = tokenise.tokenise_splits(rows[:5], rows[5:], llama_tokenizer, given)
     assert len(splits.train.rows) == 3 + 4
     assert splits.train.rows[0] == splits.train.rows[1] == splits.train.rows[2] != splits.train.rows[3]
-    assert dataset.load_training_rows(settings("--data-path", str(tmp_path / "rows.jsonl"))) == ROWS
+    assert dataset.load_training_rows(str(tmp_path / "rows.jsonl")) == ROWS
 
 
 def test_the_hash_of_the_data_changes_with_any_row():

@@ -24,11 +24,11 @@ def file(tmp_path):
     return path
 
 
-def test_the_command_tells_and_repairs(tmp_path, file):
+def test_the_command_counts_and_repairs(tmp_path, file):
     done = run(file, "--fix", tmp_path / "fixed.jsonl")
     assert (done.returncode, done.stderr) == (0, "")
-    for told in ("column not in the context", "17.6%", "no such column: age", "repaired", "17, of which 2"):
-        assert told in done.stdout
+    for message in ("column not in the context", "17.6%", "no such column: age", "repaired", "17, of which 2"):
+        assert message in done.stdout
     fixed = [json.loads(line) for line in (tmp_path / "fixed.jsonl").read_text().splitlines()]
     dropped = [json.loads(line) for line in (tmp_path / "fixed.dropped.jsonl").read_text().splitlines()]
     assert len(fixed) + len(dropped) == len(FAULTS)
@@ -48,7 +48,7 @@ def test_the_command_counts_rows_that_are_too_long(tmp_path, llama_folder):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ((), "Missing argument"),
         (("nonesuch.jsonl",), "no such file"),
@@ -59,8 +59,8 @@ def test_the_command_counts_rows_that_are_too_long(tmp_path, llama_folder):
         (("FILE", "--fix", "fixed.csv"), "must be a .jsonl file"),
     ],
 )
-def test_a_careless_command_is_told_in_one_line(tmp_path, file, arguments, told):
+def test_a_careless_command_is_one_line(tmp_path, file, arguments, message):
     done = run(*[file if argument == "FILE" else argument for argument in arguments])
     assert done.returncode == 2
-    assert told in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -82,10 +82,10 @@ def test_a_long_field_of_a_csv_file_is_read(tmp_path):
         ("empty.json", "[]", "no row"),
         ("after.json", f"[\n{LINE}\n] x", "line 3: malformed JSON: Extra data"),
         ("broken.jsonl", f"[\n{LINE},\n{{]", "line 3: malformed JSON"),
-        ("folded.jsonl", "[" * 900 + "]" * 900, "row 1 is a list"),
+        ("nested.jsonl", "[" * 900 + "]" * 900, "row 1 is of type list, not an object with question"),
     ],
 )
-def test_a_poor_line_is_told_with_its_place(tmp_path, name, content, words):
+def test_a_poor_line_is_reported_with_its_place(tmp_path, name, content, words):
     (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match=words):
         load(tmp_path / name)
@@ -95,10 +95,12 @@ def test_a_poor_line_is_told_with_its_place(tmp_path, name, content, words):
     ("name", "content", "words"),
     [
         ("utf16.csv", CSV.encode("utf-16"), "UTF-16"),
+        ("utf16-without-mark.jsonl", '{"question": "a"}'.encode("utf-16-le"), "UTF-16"),
+        ("utf32.json", "[]".encode("utf-32"), "UTF-32"),
         ("latin.csv", (CSV + "größe,c,a\n").encode("latin-1"), "line 3: byte .* is not UTF-8"),
     ],
 )
-def test_another_encoding_is_told(tmp_path, name, content, words):
+def test_another_encoding_is_reported(tmp_path, name, content, words):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=words):
         load(tmp_path / name)
@@ -152,13 +154,11 @@ def test_every_kind_of_text_column_of_parquet_is_read(tmp_path):
 
 
 def readers(path):
-    settings = load_settings(["--data-path", str(path), "--streaming"], "")
-    asked = load_settings(["--database", "x.sqlite", "--questions", str(path)], "")
     context = load_settings(["--question", "q", "--context", str(path)], "")
     yield from (
         lambda: load(path),
-        lambda: streaming.Source(settings),
-        lambda: questions.load_questions(asked),
+        lambda: streaming.Source(str(path), 0, 50),
+        lambda: questions.load_questions("", str(path)),
         lambda: dataset.load_samples(context),
         lambda: main_module._read_predictions(path),
     )

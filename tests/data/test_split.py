@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from sqlora.data import dataset, split
-from sqlora.settings.command_line import load_settings
 from sqlora.sql import parsing
 from sqlora.system.errors import UserError
 
@@ -26,7 +25,7 @@ def queries(rows):
     return {parsing.normalise_sql(one["answer"]) for one in rows}
 
 
-def test_no_table_and_no_query_stands_on_both_sides():
+def test_no_table_and_no_query_is_on_both_sides():
     train, validation, apart = split.split_rows(DEMO, 100, seed=42)
     assert len(train) + len(validation) == len(DEMO)
     assert 100 <= len(validation) < 200
@@ -92,7 +91,7 @@ def test_too_few_rows(rows):
         split.split_rows(rows, 20, seed=42)
 
 
-def test_a_context_that_cannot_be_read_is_told_apart_by_its_text():
+def test_a_context_that_cannot_be_read_is_compared_by_its_text():
     rows = [{"question": "?", "context": f"tables {i // 2}", "answer": f"SELECT {i}"} for i in range(20)]
     train, validation, apart = split.split_rows(rows, 4, seed=42)
     assert apart == "table or SQL"
@@ -109,13 +108,13 @@ def test_what_overlaps_a_test_file_is_kept_out(tmp_path):
         row("c", "select 7 ;"),
         row("d", question="Which d?"),
     ]
-    settings = load_settings(["--holdout", str(path)], "")
-    assert split.hold_out(rows, settings) == (rows[3:], {"table": 1, "question": 1, "SQL": 1})
-    assert split.hold_out(rows, load_settings([], "")) == (rows, {})
+    holdout = str(path)
+    assert split.hold_out(rows, holdout) == (rows[3:], {"table": 1, "question": 1, "SQL": 1})
+    assert split.hold_out(rows, "") == (rows, {})
     with pytest.raises(UserError, match="--holdout.*every row"):
-        split.hold_out(rows[:3], settings)
+        split.hold_out(rows[:3], holdout)
     with pytest.raises(UserError, match="HOLDOUT.*no such file"):
-        split.hold_out(rows, load_settings(["--holdout", str(tmp_path / "nonesuch.jsonl")], ""))
+        split.hold_out(rows, str(tmp_path / "nonesuch.jsonl"))
 
 
 def test_what_is_reserved_is_found_as_if_every_row_were_parsed():

@@ -1,5 +1,5 @@
-"""The data check: every fault is found, told, dropped or repaired, and its findings are kept and made again when they
-must.
+"""The data check: every fault is found, reported, dropped or repaired; its findings are kept, and made again when they
+must be.
 """
 
 import time
@@ -39,7 +39,7 @@ def test_a_fault_of_the_check_itself_is_a_finding(monkeypatch):
     assert "ZeroDivisionError" in finding.faults["the check itself failed"]
 
 
-def test_a_row_that_stands_twice_is_found_the_second_time():
+def test_a_row_that_is_there_twice_is_found_the_second_time():
     rows = [row("SELECT 1"), row("SELECT  1 "), row("SELECT 1", question="Else?")]
     assert [finding.faults for finding in sql_check.inspect_rows(rows)] == [{}, {"duplicate row": "of row 1"}, {}]
 
@@ -50,7 +50,7 @@ def test_rows_that_repairs_make_the_same_are_one(tmp_path):
 
 
 def checked(rows, mode, tmp_path):
-    return sql_check.check_rows(rows, load_settings(["--check-data", mode, "--checkpoint-dir", str(tmp_path)], ""))
+    return sql_check.check_rows(rows, mode, tmp_path)
 
 
 def test_what_each_mode_does(tmp_path):
@@ -115,7 +115,7 @@ def test_the_findings_are_no_earlier_run_and_outlive_one(tmp_path):
     rows = [row("SELECT name FROM singer")]
     settings = load_settings(["--checkpoint-dir", str(tmp_path / "run"), "--model-path", str(tmp_path / "saved")], "")
     run_folder.check_outputs(settings)
-    sql_check.check_rows(rows, settings)
+    sql_check.check_rows(rows, "warn", settings.CHECKPOINT_DIR)
     run_folder.begin(settings, {})
     aside = tmp_path / "run" / run_folder.EARLIER
     assert not aside.exists()

@@ -61,7 +61,7 @@ def folder(tmp_path):
 def make_stream(make_settings, llama_tokenizer):
     def make(path, *flags):
         settings = make_settings("--streaming", "--data-path", str(path), "--validation-rows", "4", *flags)
-        source = streaming.Source(settings)
+        source = streaming.Source(str(path), settings.SEED, settings.SHUFFLE_BUFFER)
         _, validation, apart = split.split_rows(source.first_rows(), settings.VALIDATION_ROWS, settings.SEED)
         return streaming.Stream(source, validation, apart, llama_tokenizer, settings), validation
 
@@ -72,12 +72,10 @@ def questions(records):
     return [record["question"] for record in records]
 
 
-def test_an_epoch_has_every_row_once_in_an_order_of_its_own(folder, make_settings):
+def test_an_epoch_has_every_row_once_in_an_order_of_its_own(folder):
     orders = []
-    for flags in ((), (), ("--seed", "1")):
-        source = streaming.Source(
-            make_settings("--streaming", "--data-path", str(folder), "--shuffle-buffer", "50", *flags)
-        )
+    for seed in (0, 0, 1):
+        source = streaming.Source(str(folder), seed, buffer=50)
         orders += [questions(source.records(epoch)) for epoch in (0, 1)]
     assert all(sorted(order) == sorted(questions(ROWS)) for order in orders)
     assert orders[0] == orders[2] != orders[4]
@@ -88,7 +86,7 @@ def test_an_epoch_has_every_row_once_in_an_order_of_its_own(folder, make_setting
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.csv", "r[o]ws*.parquet"])
-def test_a_single_file(tmp_path, make_settings, name):
+def test_a_single_file(tmp_path, name):
     path = tmp_path / name
     if path.suffix == ".json":
         path.write_text(json.dumps(ROWS))
@@ -96,9 +94,7 @@ def test_a_single_file(tmp_path, make_settings, name):
         path.write_text("question,context,answer\n" + "".join(",".join(row.values()) + "\n" for row in ROWS))
     else:
         write(path)
-    assert sorted(questions(streaming.Source(make_settings("--data-path", str(path))).first_rows())) == sorted(
-        questions(ROWS)
-    )
+    assert sorted(questions(streaming.Source(str(path), 0, 4000).first_rows())) == sorted(questions(ROWS))
 
 
 def test_what_may_not_train_is_left_out_and_counted(tmp_path, make_stream, llama_tokenizer, capsys):
@@ -145,7 +141,7 @@ def test_a_test_file_is_kept_out_too(tmp_path, make_stream, llama_tokenizer):
 
 
 @pytest.mark.parametrize("after", [1, 255, 256, 257, 640, 700, 1500])
-def test_a_stream_goes_on_at_any_row(folder, make_stream, after):
+def test_a_stream_resumes_at_any_row(folder, make_stream, after):
     flags = ("--shuffle-buffer", "100")
     straight, _ = make_stream(folder, *flags)
     rows = list(itertools.islice(straight, after + 30))
@@ -201,9 +197,9 @@ def test_an_interrupted_run_ends_as_a_straight_one(folder, make_trainer, make_st
     assert weights[0] == weights[1]
 
 
-def test_the_hash_tells_the_data(folder, make_settings):
+def test_the_hash_shows_the_data(folder):
     def found():
-        source = streaming.Source(make_settings("--streaming", "--data-path", str(folder), "--shuffle-buffer", "10"))
+        source = streaming.Source(str(folder), 0, buffer=10)
         return source.hash(source.first_rows())
 
     before = found()
@@ -222,11 +218,10 @@ def test_the_hash_tells_the_data(folder, make_settings):
         ("test.jsonl/test.jsonl", ROWS, ["no train split"]),
     ],
 )
-def test_what_cannot_be_streamed_is_told_in_one_error(tmp_path, make_settings, name, rows, words):
+def test_what_cannot_be_streamed_is_one_error(tmp_path, name, rows, words):
     path = write(tmp_path / name, rows)
-    settings = make_settings("--streaming", "--data-path", str(path.parent if "/" in name else path))
     with pytest.raises(UserError) as caught:
-        streaming.Source(settings).first_rows()
+        streaming.Source(str(path.parent if "/" in name else path), 0, 50).first_rows()
     assert all(word in str(caught.value) for word in ["--data-path", *words]), caught.value
 
 
@@ -263,9 +258,9 @@ def test_finetune_with_a_stream(folder, llama_folder, make_settings, capsys):
             "200",
         )
     )
-    told = capsys.readouterr().out
-    assert "of a stream, the first 200 read, 196 for training, 4 for validation" in told
-    assert "stream                   512 rows read" in told or "stream                   256 rows read" in told
+    printed = capsys.readouterr().out
+    assert "of a stream, the first 200 read, 196 for training, 4 for validation" in printed
+    assert "stream                   512 rows read" in printed or "stream                   256 rows read" in printed
     fingerprint = checkpoints.read_fingerprint(Path(make_settings().MODEL_PATH))
     assert fingerprint["data"]["rows"] == "streamed"
     assert fingerprint["settings"]["STREAMING"] is True

@@ -23,7 +23,7 @@ def opened(url):
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "message"),
     [
         ("nofile.sqlite", "no SQLite file"),
         ("sqlite://", "no SQLite file"),
@@ -39,8 +39,8 @@ def opened(url):
         ("postgresql://u:pw@nohost.invalid/db", "nohost.invalid"),
     ],
 )
-def test_urls_that_lead_nowhere(url, told):
-    assert told in opened(url)
+def test_urls_that_lead_nowhere(url, message):
+    assert message in opened(url)
 
 
 def test_files_that_are_no_database(tmp_path):
@@ -101,13 +101,13 @@ HOST = "localhost:1/db"
         f"mysql://me:{SECRET}@{HOST}?ssl_ca=/no/file",
     ],
 )
-def test_no_secret_of_a_url_is_told(url):
-    told = [database_url.hide_secrets(f"failed: {url}", url), errors.hide_passwords(f"unexpected argument ({url})")]
+def test_no_secret_of_a_url_is_reported(url):
+    messages = [database_url.hide_secrets(f"failed: {url}", url), errors.hide_passwords(f"unexpected argument ({url})")]
     for call in (lambda: open_database(url, 5).close(), lambda: load_settings(["--format", url], "", trains=False)):
         with pytest.raises(UserError) as caught:
             call()
-        told.append(str(caught.value))
-    for text in told:
+        messages.append(str(caught.value))
+    for text in messages:
         assert "hunter" not in text
         assert "two" not in text
     with pytest.raises(UserError) as caught:

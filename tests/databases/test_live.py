@@ -25,7 +25,7 @@ CHINOOK = Path(os.environ.get("SQLORA_CHINOOK", "chinook.sqlite"))
         ("DELETE FROM singer", "not read only", ""),
     ],
 )
-def test_queries_that_do_not_fit_are_told_before_they_are_run(live, sql, kind, names):
+def test_queries_that_do_not_fit_are_reported_before_they_are_run(live, sql, kind, names):
     with pytest.raises(SqlError) as caught:
         live.check(sql)
     assert caught.value.kind == kind
@@ -42,10 +42,10 @@ def test_no_process_is_left(server):
 @pytest.mark.parametrize("kind", ["postgresql", "mysql"])
 def test_who_may_not_come_in(kind, request):
     server = request.getfixturevalue(f"{kind}_server")
-    told = servers.opened(server.reader.replace(servers.QUOTED, "wr0ng-w0rd"))
-    assert "user" in told
-    assert "check" in told
-    assert "wr0ng-w0rd" not in told
+    message = servers.opened(server.reader.replace(servers.QUOTED, "wr0ng-w0rd"))
+    assert "user" in message
+    assert "check" in message
+    assert "wr0ng-w0rd" not in message
     assert "nodb" in servers.opened(server.reader.replace("/shop", "/nodb"))
     assert "127.0.0.1" in servers.opened(server.reader.replace(f":{server.port}/", f":{servers.free_port()}/"))
     assert "option" in servers.opened(server.reader + "?no_such_option=1")

@@ -40,7 +40,7 @@ def test_tables_in_other_schemas_are_named(postgresql_server):
         for name in ("elsewhere", "twins"):
             connection.execute(f"CREATE DATABASE {name}")
     try:
-        for name, statements, told in (
+        for name, statements, message in (
             ("elsewhere", "CREATE SCHEMA sales; CREATE TABLE sales.t (a int)", "the schemas sales have some"),
             ("twins", 'CREATE TABLE "User" (a int); CREATE TABLE "user" (a int)', "tables 'User' and 'user' differ"),
             ("twins", 'DROP TABLE "User"; CREATE TABLE t ("A" int, a int)', "columns of t 'A' and 'a' differ"),
@@ -49,7 +49,7 @@ def test_tables_in_other_schemas_are_named(postgresql_server):
                 host=url.host, port=url.port, user=url.username, password=url.password, dbname=name, autocommit=True
             ) as connection:
                 connection.execute(statements)
-            assert told in servers.opened(postgresql_server.root.replace("/shop", f"/{name}"))
+            assert message in servers.opened(postgresql_server.root.replace("/shop", f"/{name}"))
     finally:
         with psycopg.connect(
             host=url.host, port=url.port, user=url.username, password=url.password, dbname="postgres", autocommit=True

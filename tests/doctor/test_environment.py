@@ -70,7 +70,7 @@ def fails(*_):
 
 
 @pytest.mark.parametrize(
-    ("mem_get_info", "status", "told"),
+    ("mem_get_info", "status", "message"),
     [
         (lambda number: (15_000_000_000, 16_000_000_000), OK, "Pretended GPU, bfloat16; 15.0 GB of 16.0 GB free"),
         (
@@ -80,7 +80,7 @@ def fails(*_):
         ),
     ],
 )
-def test_a_gpu_and_one_whose_driver_does_not_tell_its_free_memory(monkeypatch, mem_get_info, status, told):
+def test_a_gpu_and_one_whose_driver_does_not_report_its_free_memory(monkeypatch, mem_get_info, status, message):
     layer = SimpleNamespace(
         device_count=lambda: 1,
         get_device_name=lambda number=0: "Pretended GPU",
@@ -91,7 +91,7 @@ def test_a_gpu_and_one_whose_driver_does_not_tell_its_free_memory(monkeypatch, m
     monkeypatch.setattr(torch, "get_device_module", lambda kind: layer)
     xpu, cpu = machine.devices()
     assert (xpu.name, xpu.status, bool(xpu.remedy)) == ("device xpu:0", status, status == SLOW)
-    assert told in xpu.detail
+    assert message in xpu.detail
     assert (cpu.name, cpu.status) == ("device cpu", OK)
 
 
@@ -125,7 +125,7 @@ def test_a_fallback_of_bitsandbytes_and_why(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "named"),
     [
         ("nothing", ""),
         ("no weights", "its weights"),
@@ -135,13 +135,13 @@ def test_a_fallback_of_bitsandbytes_and_why(monkeypatch, tmp_path):
         ("a file", "a file"),
     ],
 )
-def test_a_folder_with_the_base_model(openllama_folder, tmp_path, damage, told):
+def test_a_folder_with_the_base_model(openllama_folder, tmp_path, damage, named):
     folder = shutil.copytree(openllama_folder, tmp_path / "model")
     if damage == "no weights":
         for path in folder.glob("*.bin*"):
             path.unlink()
     elif damage == "no shard":
-        (folder / told).unlink()
+        (folder / named).unlink()
     elif damage == "no config":
         (folder / "config.json").unlink()
     elif damage == "nowhere":
@@ -150,7 +150,7 @@ def test_a_folder_with_the_base_model(openllama_folder, tmp_path, damage, told):
         folder = folder / "config.json"
     found, _ = machine.base_model(str(folder), tmp_path)
     assert (found.status, bool(found.remedy)) == ((OK, False) if damage == "nothing" else (WRONG, True))
-    assert told in found.detail
+    assert named in found.detail
 
 
 def test_a_base_model_on_the_hub_in_its_cache_or_out_of_reach(tmp_path, llama_folder):
@@ -205,13 +205,13 @@ def test_whether_the_model_fits_into_the_memory(monkeypatch, llama_folder, make_
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "message"),
     [(("--lora-targets", "query"), "query"), (("--max-length", "5000"), "--max-length"), (("--packing", "tree"), "")],
 )
-def test_a_setting_that_the_model_cannot_have(llama_folder, make_settings, flags, told):
+def test_a_setting_that_the_model_cannot_have(llama_folder, make_settings, flags, message):
     found = machine.fits(llama_folder, make_settings("--base-model", str(llama_folder), *flags), CPU)
-    assert (found.status, bool(found.remedy)) == ((WRONG, True) if told else (OK, False))
-    assert told in found.detail
+    assert (found.status, bool(found.remedy)) == ((WRONG, True) if message else (OK, False))
+    assert message in found.detail
 
 
 def test_the_disk_of_the_checkpoints(monkeypatch, llama_folder, make_settings, tmp_path):
@@ -231,7 +231,7 @@ def test_the_disk_of_the_checkpoints(monkeypatch, llama_folder, make_settings, t
     assert (found.status, "free some space" in found.remedy) == (WRONG, True)
 
 
-def test_a_broken_index_of_weights_is_told(tmp_path, llama_folder):
+def test_a_broken_index_of_weights_is_reported(tmp_path, llama_folder):
     folder = shutil.copytree(llama_folder, tmp_path / "model")
     (folder / "model.safetensors.index.json").write_text(
         json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors"}})

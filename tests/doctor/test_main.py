@@ -63,7 +63,7 @@ def test_this_machine_is_able_and_right(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_what_is_wrong_is_told_with_its_remedy(monkeypatch, capsys):
+def test_what_is_wrong_is_reported_with_its_remedy(monkeypatch, capsys):
     right = torch.nn.functional.linear
 
     def wrong(x, weight, bias=None):
@@ -103,7 +103,7 @@ def test_a_device_that_is_not_there_is_wrong(capsys):
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "message"),
     [
         (("--devise", "cpu"), "--device"),
         (("cpu",), "unexpected extra argument (cpu)"),
@@ -112,12 +112,12 @@ def test_a_device_that_is_not_there_is_wrong(capsys):
         (("--device",), "--device"),
     ],
 )
-def test_a_careless_flag_is_told_in_one_line(capsys, flags, told):
+def test_a_careless_flag_is_one_line(capsys, flags, message):
     assert exit_status(*flags) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
     assert len(shown.err.splitlines()) == 1
-    assert told in shown.err
+    assert message in shown.err
 
 
 def test_help_needs_no_torch():

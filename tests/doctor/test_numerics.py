@@ -131,7 +131,7 @@ def test_a_gradient_that_vanishes_in_an_evaluation(monkeypatch):
 
 
 @pytest.mark.skipif(not has_avx512bf16(), reason="bitsandbytes repacks weights on CPUs with AVX512_BF16 alone")
-def test_the_gradient_that_bitsandbytes_loses_and_the_mend_in_use(monkeypatch):
+def test_the_gradient_that_bitsandbytes_loses_and_the_remedy_in_use(monkeypatch):
     assert "bitsandbytes alone loses it" in numerics.gradient_after_evaluation(BFLOAT16, "nf4").detail
     monkeypatch.setattr(bitsandbytes, "keep_4bit_unpacked", lambda layer, training: None)
     assert numerics.gradient_after_evaluation(BFLOAT16, "nf4").status == WRONG
@@ -152,7 +152,7 @@ def failing(*_, **__):
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "message"),
     [
         (blind, "output, heads of 64"),
         (without_the_gradient_of_keys, "dK"),
@@ -160,11 +160,11 @@ def failing(*_, **__):
     ],
 )
 @pytest.mark.parametrize("masked", [False, True])
-def test_wrong_attention(monkeypatch, fault, told, masked):
+def test_wrong_attention(monkeypatch, fault, message, masked):
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", fault)
     result = numerics.attention(BFLOAT16, masked, (64,))
     assert result.status == WRONG
-    assert told in result.detail
+    assert message in result.detail
     assert "\n" not in result.detail
     assert ("PACKING" in result.remedy) == masked
 
@@ -181,7 +181,7 @@ def test_attention_over_slots_that_looks_beyond_a_row(monkeypatch):
     assert "SDPA, heads of 64: error" in result.detail
 
 
-def test_the_kernel_that_ran_is_told_and_math_is_slow_on_a_gpu():
+def test_the_kernel_that_ran_is_reported_and_math_is_slow_on_a_gpu():
     assert numerics.attention(BFLOAT16, True, (64,)).detail.startswith("flash kernel")
     with sdpa_kernel(SDPBackend.MATH):
         assert numerics.attention(BFLOAT16, True, (64,)).status == OK

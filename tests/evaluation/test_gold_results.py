@@ -136,6 +136,6 @@ def test_a_column_beside_group_by_may_have_a_key_s_name():
     assert determined("SELECT u.name, COUNT(*) FROM t JOIN u ON t.age = u.name GROUP BY t.age", rows)
 
 
-def test_a_group_of_more_than_two_values_is_seen_whichever_stand_at_its_ends():
+def test_a_group_of_more_than_two_values_is_seen_whichever_are_at_its_ends():
     rows = {"t": [("a", 1, None), ("b", 1, None), ("a", 1, None)], "u": []}
     assert not determined("SELECT name, COUNT(*) FROM t GROUP BY age", rows)

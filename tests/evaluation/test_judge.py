@@ -159,7 +159,7 @@ def test_many_rows_are_judged_by_several_processes_as_by_one():
         ("SELECT name FROM singer", 7, "invalid"),
     ],
 )
-def test_whatever_stands_in_a_row_has_a_verdict(answer, prediction, found):
+def test_whatever_is_in_a_row_has_a_verdict(answer, prediction, found):
     given = judge.judge_prediction(CONTEXT, answer, prediction)
     assert given.verdict == found
     assert bool(given.why) == (found != "match")
@@ -232,7 +232,7 @@ def test_a_group_s_other_column_matches_whichever_table_comes_first():
     assert verdict(answer, other) == "match"
 
 
-def test_a_column_that_the_gold_names_by_its_table_is_added_and_told():
+def test_a_column_that_the_gold_names_by_its_table_is_added_and_reported():
     answer = "SELECT T2.title FROM singer AS T1 JOIN song AS t2 ON T1.singer_id = t2.singer_id WHERE T2.label = 'Onyx'"
     found = judge.judge_prediction(CONTEXT, answer, answer)
     assert (found.verdict, found.completed) == ("match", ("song.label",))

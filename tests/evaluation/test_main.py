@@ -65,7 +65,7 @@ def test_the_command_scores_the_rest_and_exits_with_1_where_scoring_fails(tmp_pa
 
 
 @pytest.mark.parametrize("content", [None, "", "{", '{"context": "x"}\n', "[]"])
-def test_a_wrong_file_is_told_in_one_line(tmp_path, content):
+def test_a_wrong_file_is_one_line(tmp_path, content):
     if content is not None:
         (tmp_path / "p.jsonl").write_text(content)
     done = run(tmp_path / "p.jsonl")

@@ -11,9 +11,7 @@ CPU = device.choose_device("cpu", "float32")
 
 
 def test_slots_that_are_wrong_end_the_run(llama_folder, make_settings, monkeypatch):
-    model = loading.load_base(
-        base_models.find_base_model(str(llama_folder)), make_settings("--low-bit", "none"), CPU, training=False
-    )
+    model = loading.load_base(base_models.find_base_model(str(llama_folder)), "none", CPU, training=False)
     check_answering(model)
     fill = decoder.Decoder._fill
     monkeypatch.setattr(decoder.Decoder, "_fill", lambda self, groups, prompts: fill(self, groups, prompts) / 2)

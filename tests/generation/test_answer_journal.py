@@ -77,7 +77,7 @@ def test_what_other_runs_keep_stays(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["theirs.0.jsonl"]
 
 
-def test_an_interrupt_tells_how_to_go_on(tmp_path):
+def test_an_interrupt_shows_how_to_resume(tmp_path):
     def cut_off():
         with Journal(tmp_path, "key") as kept:
             kept.add("base", 0, [Candidate("x")])
@@ -148,16 +148,16 @@ def wait_for_lines(folder: Path, least: int, process: subprocess.Popen) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_generation_that_was_cut_off_goes_on(flags, tmp_path, monkeypatch, number):
+def test_generation_that_was_cut_off_resumes(flags, tmp_path, monkeypatch, number):
     kept, output = tmp_path / "run" / answer_journal.FOLDER, tmp_path / "out.jsonl"
     process = start("generate.py", *flags)
     wait_for_lines(kept, 8, process)
     process.send_signal(number)
-    told, _ = process.communicate(timeout=60)
+    message, _ = process.communicate(timeout=60)
     assert not output.exists(), "it was done before the signal came"
     if number == signal.SIGINT:
         assert process.returncode == 130
-        assert "answers. Resume with: python generate.py" in told
+        assert "answers. Resume with: python generate.py" in message
     before = sum(line.startswith("[") for line in (kept / next(kept.iterdir()).name).read_text().splitlines())
     asked = []
     write = answer_writer.SqlWriter.candidates
@@ -173,7 +173,7 @@ def test_generation_that_was_cut_off_goes_on(flags, tmp_path, monkeypatch, numbe
     assert len(goes_on.splitlines()) == len(ROWS)
 
 
-def test_a_run_that_had_only_its_output_to_write_goes_on(flags, tmp_path, monkeypatch):
+def test_a_run_that_had_only_its_output_to_write_resumes(flags, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Journal, "remove", lambda self: None)
         generate.main(generate.load_settings(flags, "", trains=False))
@@ -255,7 +255,7 @@ def test_two_processes_write_one_output_and_lose_no_row(flags, tmp_path):
     ]
     assert len(kept) >= 6
     process = start(*launch, "--resume")
-    told, _ = process.communicate(timeout=200)
-    assert process.returncode == 0, told
+    message, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, message
     assert (tmp_path / "out.jsonl").read_text() == alone
-    assert told.count("SQLoRA generation") == 1
+    assert message.count("SQLoRA generation") == 1

@@ -38,7 +38,7 @@ def answer(model, tokenizer, rows, settings):
 
 @pytest.fixture
 def asked(monkeypatch):
-    """Answers as the text that was generated, so that random weights' answers can be told apart."""
+    """Answers as the text that was generated, so that random weights' answers can be recognised."""
     monkeypatch.setattr(answer_writer.template, "extract_sql", lambda text: text)
 
 
@@ -88,13 +88,13 @@ def test_with_plain_weights_the_answers_are_the_same(llama_folder, llama_tokeniz
         settings = make_settings(*flags, "--merge-for-generation", merge)
         base = base_models.find_base_model(str(llama_folder))
         model = loading.wrap_with_adapter(
-            loading.load_base(base, settings, loading.choose_device(settings), training=False), settings
+            loading.load_base(base, settings.LOW_BIT, loading.choose_device(settings), training=False), settings
         )
         torch.manual_seed(2)
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(parameter, std=0.5)
-        assert answer_writer.merge_pays_off(model, settings, 1000) == (merge == "on")  # on a CPU
+        assert answer_writer.merge_pays_off(model, merge, 1000) == (merge == "on")  # on a CPU
         answers.append(answer(model, llama_tokenizer, ROWS, settings))
     assert answers[0] == answers[1] == answers[2]
     assert [row["base"] for row in answers[0]] != [row["adapter"] for row in answers[0]]

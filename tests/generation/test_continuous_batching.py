@@ -114,15 +114,15 @@ def test_where_memory_runs_out_no_row_is_lost(model, make_settings, monkeypatch,
 
     monkeypatch.setattr(decoder.Decoder, "step", step)
     assert written(model, settings, ids) == expected
-    told = capsys.readouterr().out
-    assert re.findall(r"(\d+) rows at a time did not fit", told) == ["14", "7"][: told.count("did not fit")]
-    assert told.startswith("note: 14 ")
+    printed = capsys.readouterr().out
+    assert re.findall(r"(\d+) rows at a time did not fit", printed) == ["14", "7"][: printed.count("did not fit")]
+    assert printed.startswith("note: 14 ")
     most = 0
     with pytest.raises(UserError, match="does not fit into the device's memory"):
         written(model, settings, ids)
 
 
-def test_a_writer_goes_on_with_what_it_has(make_settings):
+def test_a_writer_resumes_with_what_it_has(make_settings):
     model, ids = made("llama"), prompts(3, shared=0)
     writer = BatchWriter(model, make_settings("--max-new-tokens", "8"), EOS)
     found = []

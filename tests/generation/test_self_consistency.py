@@ -46,7 +46,7 @@ def test_odd_literals_have_their_vote():
     assert choose_consistent([CONTEXT], [[Candidate(sql) for sql in odd]]) == [odd[0]]
 
 
-def test_where_voting_itself_fails_the_likeliest_is_taken_and_told(monkeypatch, capsys):
+def test_where_voting_itself_fails_the_likeliest_is_taken_and_reported(monkeypatch, capsys):
     monkeypatch.setattr(self_consistency, "Synthesiser", lambda *arguments: 1 / 0)
     assert choose_consistent([CONTEXT] * 2, [[Candidate(RIGHT), Candidate(WRONG)]] * 2) == [RIGHT] * 2
     assert (

@@ -21,8 +21,8 @@ def test_what_is_written_is_read_as_it_was_trained(kind, request, make_settings,
     base = base_models.find_base_model(str(request.getfixturevalue(f"{kind}_folder")))
     settings, tokenizer = make_settings("--low-bit", "none"), loading.load_tokenizer(base)
     ids = encoding.encode_prompt(tokenizer, *ROW)
-    model = loading.load_base(base, settings, device.choose_device("cpu", "float32"), training=False).eval()
-    export.write_model(tmp_path, model, tokenizer, base, settings)
+    model = loading.load_base(base, settings.LOW_BIT, device.choose_device("cpu", "float32"), training=False).eval()
+    export.write_model(tmp_path, model, tokenizer, base, settings.MAX_NEW_TOKENS)
 
     back = AutoTokenizer.from_pretrained(tmp_path)
     assert back(template.build_prompt(*ROW))["input_ids"] == ids
@@ -39,9 +39,9 @@ def test_what_is_written_is_read_as_it_was_trained(kind, request, make_settings,
 
 def test_programs_of_before_transformers_5_find_the_rope(codellama_folder, make_settings, tmp_path):
     base, settings = base_models.find_base_model(str(codellama_folder)), make_settings("--low-bit", "none")
-    model = loading.load_base(base, settings, device.choose_device("cpu", "float32"), training=False)
+    model = loading.load_base(base, settings.LOW_BIT, device.choose_device("cpu", "float32"), training=False)
     model.config.rope_parameters = {"rope_type": "linear", "rope_theta": 1e6, "factor": 2.0}
-    export.write_model(tmp_path, model, loading.load_tokenizer(base), base, settings)
+    export.write_model(tmp_path, model, loading.load_tokenizer(base), base, settings.MAX_NEW_TOKENS)
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["rope_theta"] == 1e6
     assert config["rope_scaling"] == config["rope_parameters"]
@@ -63,9 +63,9 @@ def test_a_tokenizer_that_does_not_come_back_is_refused(llama_folder, tmp_path, 
 def test_a_model_of_several_eos_ends_at_any_and_pads_with_a_token_that_it_has(llama_folder, make_settings, tmp_path):
     base = base_models.find_base_model(str(llama_folder))
     settings, tokenizer = make_settings("--low-bit", "none"), loading.load_tokenizer(base)
-    model = loading.load_base(base, settings, device.choose_device("cpu", "float32"), training=False)
+    model = loading.load_base(base, settings.LOW_BIT, device.choose_device("cpu", "float32"), training=False)
     model.generation_config.eos_token_id = [2, 7]
     tokenizer.add_special_tokens({"pad_token": "<pad>"})
-    export.write_model(tmp_path, model, tokenizer, base, settings)
+    export.write_model(tmp_path, model, tokenizer, base, settings.MAX_NEW_TOKENS)
     written = GenerationConfig.from_pretrained(tmp_path)
     assert (written.eos_token_id, written.pad_token_id) == ([2, 7], 2)

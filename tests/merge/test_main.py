@@ -31,7 +31,9 @@ def answers(demo_run):
     """What base and adapter answer to the test's questions, as generate.py does it."""
     settings = load_settings([*demo_run, "--model", "adapter"], "")
     base = base_models.find_base_model(settings.BASE_MODEL)
-    model = adapter.load_adapter(loading.load_base(base, settings, CPU, training=False), adapter.find_adapter(settings))
+    model = adapter.load_adapter(
+        loading.load_base(base, settings.LOW_BIT, CPU, training=False), adapter.find_adapter(settings)
+    )
     return answer_writer.SqlWriter(model, loading.load_tokenizer(base), settings).write(dataset.load_samples(settings))
 
 
@@ -76,7 +78,7 @@ def test_plain_transformers_gives_the_same_answers(demo_run, merged, answers, tm
     assert sum(answer.startswith("SELECT") for answer in answers) >= 6  # it has learned something
 
 
-def test_the_drift_is_told(merged):
+def test_the_drift_is_reported(merged):
     folder, said = merged
     card = (folder / "README.md").read_text()
     for words in ("merged into", "the nf4 weights of training, dequantised to float32", "same likeliest token"):
@@ -203,7 +205,7 @@ def of_bigdl(demo_run, tmp_path):
     return ["--lora-checkpoint", str(copy)]
 
 
-def test_an_adapter_of_bigdl_is_folded_into_unquantised_weights_alone(demo_run, of_bigdl, tmp_path, capsys):
+def test_an_adapter_of_bigdl_is_merged_into_unquantised_weights_alone(demo_run, of_bigdl, tmp_path, capsys):
     refused(demo_run, tmp_path, *of_bigdl)
     assert "--into unquantised" in capsys.readouterr().err
     merge.main([*demo_run, "--output", str(tmp_path / "x"), "--dtype", "bf16", "--into", "unquantised", *of_bigdl])

@@ -28,7 +28,7 @@ def save(base, llama_tokenizer, make_settings):
     def save(folder, *flags, seed=0):
         settings = make_settings("--low-bit", "none", *flags)
         torch.manual_seed(seed)
-        model = loading.wrap_with_adapter(loading.load_base(base, settings, CPU, training=True), settings)
+        model = loading.wrap_with_adapter(loading.load_base(base, settings.LOW_BIT, CPU, training=True), settings)
         fingerprint = adapter.make_fingerprint(base, llama_tokenizer, settings, {})
         with atomic.replacing(Path(folder), last=checkpoints.FINGERPRINT) as partial:
             adapter.write_adapter(model, partial, base)
@@ -39,7 +39,7 @@ def save(base, llama_tokenizer, make_settings):
 
 
 def load(base, folder, make_settings):
-    model = loading.load_base(base, make_settings("--low-bit", "none"), CPU, training=False)
+    model = loading.load_base(base, "none", CPU, training=False)
     return adapter.load_adapter(model, Path(folder))
 
 
@@ -90,7 +90,9 @@ def test_an_adapter_of_the_other_prompt_order_is_refused_with_the_flag(base, sav
         adapter.check_adapter(tmp_path, base, llama_tokenizer, "question_first")
 
 
-def test_another_base_with_the_same_name_is_told_by_its_content(base, save, llama_tokenizer, llama_folder, tmp_path):
+def test_another_base_with_the_same_name_is_reported_by_its_content(
+    base, save, llama_tokenizer, llama_folder, tmp_path
+):
     save(tmp_path / "a")
     copy = shutil.copytree(llama_folder, tmp_path / "copy")
     adapter.check_adapter(tmp_path / "a", base_models.find_base_model(str(copy)), llama_tokenizer, "question_first")

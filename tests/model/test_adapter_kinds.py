@@ -62,9 +62,7 @@ def plain(qwen2_folder):
 @pytest.fixture
 def load(qwen2_folder, make_settings):
     def load(low_bit="none"):
-        return loading.load_base(
-            base_models.find_base_model(str(qwen2_folder)), make_settings("--low-bit", low_bit), CPU, training=False
-        )
+        return loading.load_base(base_models.find_base_model(str(qwen2_folder)), low_bit, CPU, training=False)
 
     return load
 
@@ -96,7 +94,7 @@ def distance(a, b):
 
 
 @pytest.mark.parametrize("name", [*LORA, *OTHERS])
-def test_it_answers_and_is_folded_as_pefts_own_loading(plain, load, make, name):
+def test_it_answers_and_is_merged_as_pefts_own_loading(plain, load, make, name):
     folder = make(lora(**LORA[name]) if name in LORA else OTHERS[name])
     expected, base = logits(peft.PeftModel.from_pretrained(plain(), folder)), logits(plain())
     assert distance(expected, base) > 0.01
@@ -141,7 +139,7 @@ def test_what_is_not_run_is_refused_before_a_weight_is_loaded(make, config, word
 
 
 @pytest.mark.parametrize("name", ["pissa", "LOHA"])
-def test_on_low_bit_weights_the_remedy_is_told(load, make, name):
+def test_on_low_bit_weights_the_remedy_is_reported(load, make, name):
     folder = make(lora(**LORA[name]) if name in LORA else OTHERS[name])
     with pytest.raises(UserError, match="--low-bit\\) to none"):
         adapter.load_adapter(load("nf4"), folder)

@@ -33,8 +33,7 @@ with exit_on_user_error():
         print(base.id, base.revision, base.content, sorted(path.name for path in base.folder.iterdir()), sep="|")
     elif sys.argv[1] == "stream":
         from sqlora.data import streaming
-        from sqlora.settings import command_line
-        source = streaming.Source(command_line.load_settings(["--streaming", "--data-path", sys.argv[2]], ""))
+        source = streaming.Source(sys.argv[2], 0, 4000)
         print(len(source.first_rows()), source.files)
     else:
         print(len(dataset.load_rows(sys.argv[2], "DATA_PATH (--data-path)")))

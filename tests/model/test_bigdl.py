@@ -86,7 +86,7 @@ def test_a_tokenizer_of_today_in_the_words_of_an_older_version_gives_the_same_id
     assert adapter.tokenizer_hash(older) == adapter.tokenizer_hash(today)
 
 
-def test_a_tokenizer_of_a_later_kind_is_told(llama_folder, tmp_path):
+def test_a_tokenizer_of_a_later_kind_is_reported(llama_folder, tmp_path):
     spec = json.loads((llama_folder / "tokenizer.json").read_text())
     (tmp_path / "tokenizer.json").write_text(json.dumps(spec | {"pre_tokenizer": {"type": "Nonesuch"}}))
     with pytest.raises(ValueError, match="does not understand its tokenizer.json"):
@@ -111,13 +111,13 @@ def test_a_configuration_of_today_is_understood_or_refused(tmp_path):
     )
     assert found.rope_scaling == {"type": "linear", "factor": 2.0}
     base = base_models.find_base_model(str(tmp_path))
-    for change, told in (
+    for change, message in (
         ({"rope_parameters": rope | {"rope_type": "llama3"}}, "llama3"),
         ({"head_dim": 32}, "32 numbers"),
         ({"model_type": "nonesuch"}, "nonesuch"),
     ):
         write_config(tmp_path, **change)
-        with pytest.raises(UserError, match=f"--base-model.*{told}"):
+        with pytest.raises(UserError, match=f"--base-model.*{message}"):
             loading.check_causal(base)
 
 
@@ -159,7 +159,7 @@ def make_trainer(settings: Settings, rows: int = 200) -> sql_trainer.SqlTrainer:
     read = dataset.load_rows(settings.DATA_PATH, "DATA_PATH")[:rows]
     splits = tokenise.tokenise_splits(read[:-20], read[-20:], tokenizer, settings)
     torch.manual_seed(settings.SEED)
-    model = loading.wrap_with_adapter(loading.load_base(base, settings, device, training=True), settings)
+    model = loading.wrap_with_adapter(loading.load_base(base, settings.LOW_BIT, device, training=True), settings)
     fingerprint = adapter.make_fingerprint(base, tokenizer, settings, {})
     return sql_trainer.SqlTrainer(
         model, settings, device, base, fingerprint, splits, plan.prepare_model(model, form, device)
@@ -175,7 +175,7 @@ def trained_weights(trainer) -> dict[str, torch.Tensor]:
 def test_the_refused_types_really_give_nan(tiny, low_bit):
     settings = replace(tiny(), LOW_BIT=low_bit)
     device = loading.choose_device(tiny())
-    model, missing = bigdl.load_model(base_models.find_base_model(settings.BASE_MODEL), settings, device)
+    model, missing = bigdl.load_model(base_models.find_base_model(settings.BASE_MODEL), settings.LOW_BIT, device)
     assert missing == set()
     model = loading.wrap_with_adapter(model, settings).train()
     ids = torch.arange(4, 36)[None]
@@ -230,7 +230,7 @@ def test_what_this_backend_cannot_do_switches_itself_off_and_says_so(tiny, capsy
 
 
 @needs_package
-def test_a_run_that_goes_on_from_a_checkpoint_ends_as_one_that_was_not_interrupted(tiny, tmp_path):
+def test_a_run_that_is_resumed_from_a_checkpoint_ends_as_one_that_was_not_interrupted(tiny, tmp_path):
     straight = make_trainer(
         tiny("--max-steps", "8", "--lora-dropout", "0.1", "--checkpoint-dir", str(tmp_path / "straight"))
     )
@@ -255,11 +255,11 @@ def test_a_run_that_goes_on_from_a_checkpoint_ends_as_one_that_was_not_interrupt
 def test_an_adapter_that_this_peft_would_load_wrong_is_refused(tiny, tmp_path):
     settings = tiny()
     base = base_models.find_base_model(settings.BASE_MODEL)
-    model = loading.load_base(base, settings, loading.choose_device(settings), training=False)
+    model = loading.load_base(base, settings.LOW_BIT, loading.choose_device(settings), training=False)
     adapter.write_adapter(loading.wrap_with_adapter(model, settings), tmp_path, base)
     path = tmp_path / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"lora_bias": True, "peft_version": "0.21.2"}))
-    model = loading.load_base(base, settings, loading.choose_device(settings), training=False)
+    model = loading.load_base(base, settings.LOW_BIT, loading.choose_device(settings), training=False)
     with pytest.raises(UserError, match="lora_bias"):
         adapter.load_adapter(model, tmp_path)
 
@@ -354,7 +354,7 @@ def test_merged_into_the_unquantised_base_it_answers_as_well_there(interrupted, 
     folder = interrupted[0]
     settings = load_settings(["--preset", "tiny", *BIGDL[:2], "--low-bit", "none", "--dtype", "float32"], "")
     base = base_models.find_base_model(settings.BASE_MODEL)
-    model = loading.load_base(base, settings, loading.choose_device(settings), training=False)
+    model = loading.load_base(base, settings.LOW_BIT, loading.choose_device(settings), training=False)
     merged = adapter.load_adapter(model, folder / "saved_model").merge_and_unload()
     merged.save_pretrained(folder / "merged", safe_serialization=True)
     loading.load_tokenizer(base).save_pretrained(folder / "merged")

@@ -10,7 +10,7 @@ CPU = device.choose_device("cpu", "float32")
 def test_the_linear_layers_are_quantised_to_4_bits_and_the_head_is_not(llama_folder, make_settings):
     from bitsandbytes.nn import Linear4bit
 
-    model = loading.load_base(base_models.find_base_model(str(llama_folder)), make_settings(), CPU, training=True)
+    model = loading.load_base(base_models.find_base_model(str(llama_folder)), "nf4", CPU, training=True)
     layer = model.model.layers[0].mlp.down_proj
     assert isinstance(layer, Linear4bit)
     assert (layer.weight.quant_state.quant_type, layer.weight.quant_state.nested) == ("nf4", True)

@@ -1,4 +1,4 @@
-"""The base models that users really have: each loads, quantised or not, and what is wrong with one is told."""
+"""The base models that users really have: each loads, quantised or not, and what is wrong with one is reported."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ def test_every_kind_of_causal_model_trains_and_generates(request, make_settings,
     settings = make_settings("--low-bit", low_bit, "--max-new-tokens", "3")
     loading.check_causal(base)
     tokenizer = loading.load_tokenizer(base)
-    model = loading.wrap_with_adapter(loading.load_base(base, settings, CPU, training=True), settings)
+    model = loading.wrap_with_adapter(loading.load_base(base, settings.LOW_BIT, CPU, training=True), settings)
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert trained
     assert all("lora_" in name for name in trained)
@@ -41,7 +41,7 @@ def test_every_kind_of_causal_model_trains_and_generates(request, make_settings,
 
 def test_an_adapter_on_a_layer_that_is_not_there(llama_folder, make_settings):
     settings = make_settings("--lora-targets", "q_proj,c_attn,query", "--low-bit", "none")
-    model = loading.load_base(base_models.find_base_model(str(llama_folder)), settings, CPU, training=True)
+    model = loading.load_base(base_models.find_base_model(str(llama_folder)), settings.LOW_BIT, CPU, training=True)
     with pytest.raises(UserError, match="c_attn, query.*down_proj, gate_proj, k_proj"):
         loading.wrap_with_adapter(model, settings)
 
@@ -49,7 +49,8 @@ def test_an_adapter_on_a_layer_that_is_not_there(llama_folder, make_settings):
 def test_all_linear_layers_can_be_named_at_once(llama_folder, make_settings):
     settings = make_settings("--lora-targets", "all-linear")
     model = loading.wrap_with_adapter(
-        loading.load_base(base_models.find_base_model(str(llama_folder)), settings, CPU, training=True), settings
+        loading.load_base(base_models.find_base_model(str(llama_folder)), settings.LOW_BIT, CPU, training=True),
+        settings,
     )
     names = {name.split(".lora_A")[0].rsplit(".", 1)[-1] for name, _ in model.named_parameters() if "lora_A" in name}
     assert names == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
@@ -76,7 +77,7 @@ def load(folder, make_settings):
     base = base_models.find_base_model(str(folder))
     loading.check_causal(base)
     loading.load_tokenizer(base)
-    return loading.load_base(base, make_settings("--low-bit", "none"), CPU, training=True)
+    return loading.load_base(base, "none", CPU, training=True)
 
 
 def test_a_folder_without_a_model(tmp_path):
@@ -92,7 +93,7 @@ def test_a_folder_without_a_model(tmp_path):
 @pytest.mark.parametrize(
     "damage", ["no weights", "truncated", "a tensor missing", "wrong shape", "bad config", "unknown type"]
 )
-def test_damaged_snapshots_are_told(copy, make_settings, damage):
+def test_damaged_snapshots_are_reported(copy, make_settings, damage):
     weights, config = copy / "model.safetensors", copy / "config.json"
     tensors = load_file(weights)
     if damage == "no weights":

@@ -23,7 +23,7 @@ def load(llama_folder, make_settings):
     def load(low_bit="nf4", dtype="float32"):
         return loading.load_base(
             base_models.find_base_model(str(llama_folder)),
-            make_settings("--low-bit", low_bit),
+            low_bit,
             device.choose_device("cpu", dtype),
             training=False,
         ).eval()
@@ -101,7 +101,7 @@ def test_an_unpacked_model_is_an_ordinary_one(load, tmp_path):
 
 @pytest.mark.parametrize("unpacked", ["before the adapter", "inside it"])
 @pytest.mark.parametrize("shape", [{}, {"use_rslora": True}, {"use_dora": True}])
-def test_a_folded_adapter_computes_what_base_and_adapter_did(load, unpacked, shape):
+def test_a_merged_adapter_computes_what_base_and_adapter_did(load, unpacked, shape):
     model = load()
     before = logits(wrap(load(), **shape))
     if unpacked == "before the adapter":
@@ -143,7 +143,7 @@ def test_a_broken_adapter_is_refused(load, number):
         merging.merge_adapter(model)
 
 
-def test_what_cannot_be_folded_is_told(load, tmp_path):
+def test_what_cannot_be_merged_is_reported(load, tmp_path):
     wrap(load("none"), lora_bias=True).save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"cannot be merged.*lora_bias"):
         merging.merge_adapter(adapter.load_adapter(load("none"), tmp_path))

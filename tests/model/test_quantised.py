@@ -1,6 +1,4 @@
-"""Bases that are quantised already: what is computed is what their files say, or they are refused; memory is told as it
-is.
-"""
+"""Bases that are quantised already: they compute what their files say, or are refused; memory is reported as it is."""
 
 import importlib.util
 import json
@@ -74,7 +72,7 @@ def load(make_settings):
     def load(folder, low_bit="nf4", dtype="float32"):
         return loading.load_base(
             base_models.find_base_model(str(folder)),
-            make_settings("--low-bit", low_bit),
+            low_bit,
             device.choose_device("cpu", dtype),
             training=True,
         )
@@ -142,32 +140,32 @@ def test_scales_are_never_passed_over(make, load, described, words, low_bit):
         load(make(described, in_channels, "weight_scale"), low_bit)
 
 
-def test_gptq_weights_without_a_word_in_config_json_are_not_told_as_missing(make, load):
+def test_gptq_weights_without_a_word_in_config_json_are_not_reported_as_missing(make, load):
     with pytest.raises(UserError, match="seem quantised.*qweight"):
         load(make(None, in_channels, "scales", "qweight"))
 
 
 @pytest.mark.parametrize(
-    ("how", "told"),
+    ("how", "name"),
     [
         ({"load_in_4bit": True, "bnb_4bit_quant_type": "fp4", "bnb_4bit_compute_dtype": "float16"}, "fp4"),
         ({"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}, "nf4"),
         ({"load_in_8bit": True}, "int8"),
     ],
 )
-def test_what_bitsandbytes_quantised_stays_as_it_is_and_is_named(llama_folder, load, tmp_path, how, told):
+def test_what_bitsandbytes_quantised_stays_as_it_is_and_is_named(llama_folder, load, tmp_path, how, name):
     folder = shutil.copytree(llama_folder, tmp_path / "base")
     how = BitsAndBytesConfig(**how)
     made = AutoModelForCausalLM.from_pretrained(llama_folder, quantization_config=how, device_map={"": "cpu"})
     made.save_pretrained(folder)
     for low_bit in ("nf4", "none"):
         model = load(folder, low_bit)
-        assert quantised.in_memory(model) == told
+        assert quantised.in_memory(model) == name
         assert {layer.compute_dtype for layer in model.modules() if isinstance(layer, Linear4bit)} <= {torch.float32}
-        assert distance(logits(model), logits(load(llama_folder, told if told != "int8" else "none"))) < 0.03
+        assert distance(logits(model), logits(load(llama_folder, name if name != "int8" else "none"))) < 0.03
     before = logits(model)
     merging.dequantise(model, torch.float32)
-    assert distance(logits(model), before) < (0.03 if told == "int8" else 1e-6)  # int8 rounds its inputs too
+    assert distance(logits(model), before) < (0.03 if name == "int8" else 1e-6)  # int8 rounds its inputs too
     assert quantised.in_memory(model) == "none"
 
 
@@ -188,7 +186,7 @@ def test_the_experts_of_a_mixture_are_counted_and_have_the_compute_type(tmp_path
 
 
 @pytest.mark.parametrize("low_bit", ["nf4", "fp4", "none"])
-def test_the_ordinary_base_is_told_as_low_bit_has_it(llama_folder, load, make_settings, low_bit):
+def test_the_ordinary_base_is_reported_as_low_bit_has_it(llama_folder, load, make_settings, low_bit):
     model = load(llama_folder, low_bit)
     assert quantised.in_memory(model) == low_bit
     wrapped = loading.wrap_with_adapter(model, make_settings("--lora-r", "64"))
@@ -199,7 +197,7 @@ def test_the_ordinary_base_is_told_as_low_bit_has_it(llama_folder, load, make_se
 @pytest.mark.parametrize(
     ("name", "number"), [("model.norm.weight", "nan"), ("model.layers.1.mlp.up_proj.weight", "inf")]
 )
-def test_weights_that_are_not_finite_are_told(llama_folder, tmp_path, load, low_bit, name, number):
+def test_weights_that_are_not_finite_are_reported(llama_folder, tmp_path, load, low_bit, name, number):
     folder = shutil.copytree(llama_folder, tmp_path / "base")
     tensors = load_file(folder / "model.safetensors")
     tensors[name].view(-1)[3] = float(number)

@@ -19,7 +19,7 @@ REFUSED = {  # with all-linear and a dropout
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_what_peft_cannot_wrap_is_told_in_a_line(kind, tmp_path, make_settings):
+def test_what_peft_cannot_wrap_is_one_line(kind, tmp_path, make_settings):
     folder = families.make_folder(kind, tmp_path)
     with pytest.raises(UserError, match=REFUSED[kind]):
         check_training(*prepared(folder, make_settings, "--lora-targets", "all-linear"))
@@ -27,7 +27,7 @@ def test_what_peft_cannot_wrap_is_told_in_a_line(kind, tmp_path, make_settings):
 
 def prepared(folder, make_settings, *flags):
     settings = make_settings("--low-bit", "none", *flags)
-    model = loading.load_base(base_models.find_base_model(str(folder)), settings, CPU, training=True)
+    model = loading.load_base(base_models.find_base_model(str(folder)), settings.LOW_BIT, CPU, training=True)
     model = loading.wrap_with_adapter(model, settings)
     return model, plan.prepare_model(model, plan.choose_plan(model.config, settings, CPU), CPU)
 
@@ -38,4 +38,4 @@ def test_a_package_that_a_model_needs_and_that_is_not_there(llama_folder, make_s
 
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", fail)
     with pytest.raises(UserError, match="--base-model.*requires the mamba_ssm library"):
-        loading.load_base(base_models.find_base_model(str(llama_folder)), make_settings(), CPU, training=True)
+        loading.load_base(base_models.find_base_model(str(llama_folder)), "nf4", CPU, training=True)

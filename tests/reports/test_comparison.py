@@ -23,7 +23,7 @@ def test_importing_the_report_is_quick_and_leaves_matplotlib_and_torch_alone():
 
 
 @pytest.mark.parametrize(("encoding", "signs"), [("utf-8", ["✓", "✗"]), ("ascii", ["ok", "no"])])
-def test_the_terminal_shows_the_answers_beside_each_other(tmp_path, encoding, signs):
+def test_the_terminal_shows_the_answers_side_by_side(tmp_path, encoding, signs):
     with (tmp_path / "out").open("w", encoding=encoding) as stream:
         answers = [
             {"question": "Où ?", "context": "", "answer": "", "base": "x \x1b[2J [red]y"},
@@ -53,7 +53,7 @@ def test_the_terminal_has_colours_too_and_a_console_of_its_own(capsys):
     ("execute", "name", "base"),
     [(False, "exact match", "50.0 % (9.5-90.5) 1/2"), (True, "execution match", "50.0 % (9.5-90.5) 1/2")],
 )
-def test_facts_tell_who_answered_and_how_well(execute, name, base):
+def test_facts_say_who_answered_and_how_well(execute, name, base):
     facts = comparison.answer_facts(ANSWERS, judge.judge_answers(ANSWERS, execute), "owner/base", Path("saved_model"))
     assert facts["base model"] == "owner/base"
     assert facts[f"{name}, base"] == base
@@ -68,11 +68,11 @@ def test_facts_tell_who_answered_and_how_well(execute, name, base):
 def test_the_evaluation_as_json(tmp_path):
     judged = judge.judge_answers(ANSWERS, execute=True)
     comparison.write_evaluation(tmp_path / "evaluation.json", ANSWERS, judged)
-    told = json.loads((tmp_path / "evaluation.json").read_text())
-    assert told["metrics"]["adapter"]["execution_match"]["count"] == 1
-    assert told["adapter_against_base"]["n"] == 2
-    assert [row["verdicts"]["adapter"]["verdict"] for row in told["rows"]] == ["match", "invalid"]
-    assert told["rows"][1]["question"] == "Which a?"
+    report = json.loads((tmp_path / "evaluation.json").read_text())
+    assert report["metrics"]["adapter"]["execution_match"]["count"] == 1
+    assert report["adapter_against_base"]["n"] == 2
+    assert [row["verdicts"]["adapter"]["verdict"] for row in report["rows"]] == ["match", "invalid"]
+    assert report["rows"][1]["question"] == "Which a?"
 
 
 def test_the_card_fits_a_terminal_of_eighty_columns():

@@ -94,7 +94,7 @@ def test_what_running_the_queries_showed(tmp_path):
         "all differs",
         "all unscorable",
     ]
-    for told in (
+    for message in (
         "✓ the same rows",
         "✗ other rows",
         "✗ does not run",
@@ -105,7 +105,7 @@ def test_what_running_the_queries_showed(tmp_path):
         "match, aggregate",
         "NULL",
     ):
-        assert told in shown.text, told
+        assert message in shown.text, message
     assert "--evaluate" not in shown.text
 
 
@@ -113,8 +113,8 @@ def test_a_fault_in_scoring_is_shown(tmp_path, monkeypatch):
     monkeypatch.setattr(judge, "Gold", lambda query: 1 / 0)
     shown = write_page(tmp_path, ANSWERS, execute=True)
     assert all("unscorable" in row["data-kinds"].split() for row in shown.of("article"))
-    for told in ("not scored", "scoring failed: ZeroDivisionError", "errors in scoring"):
-        assert told in shown.text, told
+    for message in ("not scored", "scoring failed: ZeroDivisionError", "errors in scoring"):
+        assert message in shown.text, message
 
 
 def test_a_thousand_rows_take_seconds(tmp_path):

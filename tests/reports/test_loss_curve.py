@@ -57,7 +57,7 @@ def test_a_curve_of_next_to_nothing(tmp_path, text):
         picture.verify()
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(curve, monkeypatch):
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(curve, monkeypatch):
     old = curve.read_bytes()
     monkeypatch.setattr(
         "matplotlib.figure.Figure.savefig", lambda *_, **__: (curve.parent / "missing" / "x").read_bytes()

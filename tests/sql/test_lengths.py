@@ -1,4 +1,4 @@
-"""What the texts of a query can grow to, told before it is run. Real servers prove the limits in test_hostile.py."""
+"""How long the texts of a query can become, known before it runs. Real servers prove the limits in test_hostile.py."""
 
 import pytest
 import sqlglot

@@ -51,7 +51,7 @@ def fault(sql, dialect="postgres"):
         "SELECT s.nam\u212ae FROM singer AS s",
     ],
 )
-def test_a_name_after_a_dot_is_a_column_of_what_stands_before_it(sql):
+def test_a_name_after_a_dot_is_a_column_of_the_table_before_it(sql):
     assert fault(sql) == "no such column"
 
 

@@ -19,14 +19,14 @@ from sqlora.system.errors import UserError
 KILLS = int(os.environ.get("KILLS", "100"))
 
 
-def save_for_ever(trainer, told: int) -> None:
-    """Checkpoint after checkpoint, the number of each written to the pipe `told` once it is saved. Does not return."""
+def save_for_ever(trainer, pipe: int) -> None:
+    """Checkpoint after checkpoint, the number of each written to the pipe `pipe` once it is saved. Does not return."""
     torch.set_num_threads(1)  # a forked process has no others
     try:
         while True:
             trainer.state.global_step += 1
             trainer._save_checkpoint(trainer.model, None)
-            os.write(told, b"%d\n" % trainer.state.global_step)
+            os.write(pipe, b"%d\n" % trainer.state.global_step)
     finally:
         os._exit(1)
 

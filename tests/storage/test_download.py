@@ -121,8 +121,8 @@ def test_what_comes_wrong_again_and_again_is_refused_and_not_kept(hub, start, tm
     hub.faults = {"model.safetensors": repeat(Fault("corrupt", 20)), "rows.json": repeat(Fault("truncate", 20))}
     model, rows = start("model"), start("dataset")
     for process, words in ((model, ["--base-model", "model.safetensors"]), (rows, ["--data-path", "rows.json"])):
-        told = refusal(process)
-        assert all(word in told for word in [*words, "local folder"]), told
+        message = refusal(process)
+        assert all(word in message for word in [*words, "local folder"]), message
     assert contents(tmp_path) == [(hub.root / "models" / "owner" / "model" / "config.json").read_bytes()]
     hub.faults.clear()
     model, rows = start("model"), start("dataset")
@@ -146,8 +146,8 @@ def test_no_request_waits_for_ever(hub, start):
 @pytest.mark.parametrize("fault", ["page", "error"])
 def test_what_answers_otherwise_is_no_hub(hub, start, fault):
     hub.faults[API_FAULTS] = repeat(Fault(fault))
-    for told in map(refusal, [start("model"), start("dataset")]):
-        assert "the hub cannot be reached" in told
+    for message in map(refusal, [start("model"), start("dataset")]):
+        assert "the hub cannot be reached" in message
 
 
 def test_a_download_that_is_killed_starts_again(hub, start, tmp_path):
@@ -168,7 +168,7 @@ def test_a_download_that_is_killed_starts_again(hub, start, tmp_path):
 
 
 @pytest.mark.parametrize("links", [True, False])
-def test_a_damaged_cache_is_mended_or_refused(hub, start, tmp_path, links):
+def test_a_damaged_cache_is_repaired_or_refused(hub, start, tmp_path, links):
     environment = {} if links else {"HF_HUB_DISABLE_SYMLINKS": "1"}
     assert whole(start("model", **environment), "model", hub)
     (weights,) = (tmp_path / "cache").rglob("snapshots/*/model.safetensors")

@@ -98,9 +98,9 @@ def launch(tmp_path):
 
 
 def done(process: subprocess.Popen) -> str:
-    told, _ = process.communicate(timeout=500)
-    assert process.returncode == 0, told
-    return told
+    output, _ = process.communicate(timeout=500)
+    assert process.returncode == 0, output
+    return output
 
 
 def logged(folder: Path) -> list[dict]:
@@ -141,13 +141,13 @@ def test_two_processes_are_as_one_in_luck_and_out_of_it(launch, flags, make_sett
         ["none fits", "--checkpoint-dir", "bad", "--model-path", "bad2"],
     ]
     process = launch(2, PLAIN, tmp_path / "two", "tests/launched.py", json.dumps(runs), *flags)
-    told, _ = process.communicate(timeout=500)
-    assert process.returncode == 1, told
+    output, _ = process.communicate(timeout=500)
+    assert process.returncode == 1, output
     folders = [tmp_path / "two" / str(number) for number in range(len(runs))]
 
     assert_alike(alone, folders[0])
-    assert told.count("SQLoRA fine-tuning") == len(runs), told
-    assert "10 rows a step, over 2 processes" in told
+    assert output.count("SQLoRA fine-tuning") == len(runs), output
+    assert "10 rows a step, over 2 processes" in output
     assert {path.name for path in (folders[0] / "saved_model").iterdir()} == {
         ".lock",
         "README.md",
@@ -166,12 +166,12 @@ def test_two_processes_are_as_one_in_luck_and_out_of_it(launch, flags, make_sett
         "checkpoint-3",
     ]
     assert json.loads((folders[2] / "saved_model" / "sqlora.json").read_text())["status"] == "interrupted"
-    assert told.count("SIGINT: finishing this step") == 1
+    assert output.count("SIGINT: finishing this step") == 1
 
-    assert told.count("error: a row of ") == 1  # of the second process, which alone fails
-    assert "2" in (codes := re.findall(r"exitcode  : (-?\d+)", told))
+    assert output.count("error: a row of ") == 1  # of the second process, which alone fails
+    assert "2" in (codes := re.findall(r"exitcode  : (-?\d+)", output))
     assert {*codes} <= {"2", "143"}  # on a slow machine the launcher may be faster
-    assert "Error:" not in told.partition("error: a row of ")[0]
+    assert "Error:" not in output.partition("error: a row of ")[0]
 
     # A process that is killed takes the other with it, soon, and the run goes on from its last whole checkpoint.
     killed = tmp_path / "killed"
@@ -185,13 +185,13 @@ def test_two_processes_are_as_one_in_luck_and_out_of_it(launch, flags, make_sett
     ranks = {rank_of(child): child for child in psutil.Process(process.pid).children(recursive=True)}
     ranks["1"].kill()
     start = time.monotonic()
-    told, _ = process.communicate(timeout=100)
+    output, _ = process.communicate(timeout=100)
     assert process.returncode != 0
     assert time.monotonic() - start < 60
     assert not ranks["0"].is_running()
-    assert told.count("error: one of the 2 processes has ended") == 1, told
+    assert output.count("error: one of the 2 processes has ended") == 1, output
     assert checkpoints.step_of(checkpoint) == 2
-    assert "Traceback" not in told.partition("torch/distributed/elastic")[0], told
+    assert "Traceback" not in output.partition("torch/distributed/elastic")[0], output
     done(launch(2, PLAIN, killed, "finetune.py", *flags, *more, "--resume"))
     assert_alike(folders[3], killed)
 
@@ -201,16 +201,16 @@ def test_two_processes_are_as_one_in_luck_and_out_of_it(launch, flags, make_sett
 def test_four_processes_and_a_base_that_two_share_are_as_one(launch, flags, make_settings, tmp_path, count, how, more):
     alone, together = tmp_path / "alone", tmp_path / "together"
     train_alone(alone, make_settings, flags)
-    told = done(launch(count, how, together, "finetune.py", *flags, *more))
+    output = done(launch(count, how, together, "finetune.py", *flags, *more))
     assert_alike(alone, together)
-    assert ("which share the base (FSDP2)" in told) == (how is FSDP)
+    assert ("which share the base (FSDP2)" in output) == (how is FSDP)
 
 
-def test_what_is_wrong_for_all_is_told_once(launch, tmp_path):
+def test_what_is_wrong_for_all_is_reported_once(launch, tmp_path):
     process = launch(2, PLAIN, tmp_path / "run", "finetune.py", "--batch-sise", "4")
-    told, _ = process.communicate(timeout=100)
+    output, _ = process.communicate(timeout=100)
     assert process.returncode == 1
-    assert told.count("--batch-sise") == 1
+    assert output.count("--batch-sise") == 1
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 8])
@@ -253,7 +253,7 @@ def test_launchers_are_understood_and_hidden(names, found):
         "print((h.rank, h.world, h.local_rank, h.local_world, h.sharded), known & {'RANK', 'ACCELERATE_USE_FSDP'}, "
         "os.environ.get('CUDA_VISIBLE_DEVICES'), 'torch' in sys.modules)"
     )
-    told = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-c", program],
         cwd=ROOT,
         env=environment | names | {"CUDA_VISIBLE_DEVICES": "5,7"},
@@ -262,7 +262,7 @@ def test_launchers_are_understood_and_hidden(names, found):
         check=True,
     ).stdout
     device = "5,7" if found[1] == 1 else "7"
-    assert told == f"{found} set() {device} False\n"
+    assert output == f"{found} set() {device} False\n"
 
 
 @pytest.mark.parametrize(
@@ -329,13 +329,13 @@ def test_who_works_is_waited_for_and_who_hangs_in_training_is_not():
         )
         for rank in ("0", "1")
     ]
-    told = [process.communicate(timeout=120)[0] for process in started]
-    assert told[0] == "[b'x', b'x']\nlost\n"
-    assert told[1].startswith("None\n")
+    outputs = [process.communicate(timeout=120)[0] for process in started]
+    assert outputs[0] == "[b'x', b'x']\nlost\n"
+    assert outputs[1].startswith("None\n")
 
 
 def test_orders_to_accelerate_that_would_not_be_carried_out_are_refused():
     environment = os.environ | {"RANK": "0", "WORLD_SIZE": "2", "ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "1"}
-    told = subprocess.run([sys.executable, ROOT / "finetune.py"], env=environment, capture_output=True, text=True)
-    assert told.returncode == 2
-    assert "fsdp_version 1; set it to 2" in told.stderr
+    ended = subprocess.run([sys.executable, ROOT / "finetune.py"], env=environment, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert "fsdp_version 1; set it to 2" in ended.stderr

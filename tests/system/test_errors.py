@@ -13,10 +13,10 @@ def test_a_message_is_one_line_that_a_terminal_can_show():
 
 
 def test_a_long_message_keeps_both_ends():
-    told = str(UserError(f"BATCH_SIZE is {'9' * 5000}; it must be less"))
-    assert len(told) < LONGEST + 10
-    assert told.startswith("BATCH_SIZE is 999")
-    assert told.endswith("999; it must be less")
+    message = str(UserError(f"BATCH_SIZE is {'9' * 5000}; it must be less"))
+    assert len(message) < LONGEST + 10
+    assert message.startswith("BATCH_SIZE is 999")
+    assert message.endswith("999; it must be less")
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +30,7 @@ def handlers():
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "told"),
+    ("error", "status", "message"),
     [
         (UserError("mend this"), 2, "error: mend this\n"),
         (
@@ -58,10 +58,10 @@ def handlers():
         (KeyboardInterrupt(), 130, "stopped\n"),
     ],
 )
-def test_what_the_user_can_mend_ends_without_a_traceback(capsys, error, status, told):
+def test_what_the_user_can_fix_ends_without_a_traceback(capsys, error, status, message):
     with pytest.raises(SystemExit) as stop, exit_on_user_error():
         raise error
-    assert (stop.value.code, capsys.readouterr().err) == (status, told)
+    assert (stop.value.code, capsys.readouterr().err) == (status, message)
 
 
 def test_a_bug_keeps_its_traceback():

@@ -56,7 +56,7 @@ def test_a_call_whose_process_is_killed_is_lost_and_the_others_are_not(chunk):
     ]
 
 
-def test_without_anything_to_stand_for_it_a_lost_call_is_told():
+def test_without_anything_to_replace_it_a_lost_call_is_reported():
     with pytest.raises(BrokenProcessPool):
         list(spread(_dies_of, [(1, 1), (2, 1)], workers=2, least=1))
 

@@ -46,8 +46,8 @@ def test_a_second_signal_ends_it_at_once(start, second, status):
     time.sleep(1.2)
     assert process.poll() is None
     process.send_signal(second)
-    _, told = process.communicate(timeout=patience.SECONDS)
-    assert (process.returncode, told) == (status, "stopped at once\n")
+    _, message = process.communicate(timeout=patience.SECONDS)
+    assert (process.returncode, message) == (status, "stopped at once\n")
 
 
 def test_a_burst_of_signals_is_one(start):
@@ -66,8 +66,8 @@ def test_afterwards_signals_do_what_they_did_before(start):
     assert "SIGTERM" in process.stdout.readline()
     assert process.stdout.readline() == "ended by itself, after signal 15\n"
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=patience.SECONDS)
-    assert (process.returncode, told) == (130, "stopped\n")
+    _, message = process.communicate(timeout=patience.SECONDS)
+    assert (process.returncode, message) == (130, "stopped\n")
 
 
 def test_a_signal_that_is_ignored_from_the_start_stays_ignored():

@@ -123,7 +123,7 @@ def test_other_families_train_and_answer_as_in_transformers(kind, tmp_path, make
 
 def prepared(folder, make_settings, *flags):
     settings = make_settings("--low-bit", "none", *flags)
-    model = loading.load_base(base_models.find_base_model(str(folder)), settings, CPU, training=True)
+    model = loading.load_base(base_models.find_base_model(str(folder)), settings.LOW_BIT, CPU, training=True)
     model = loading.wrap_with_adapter(model, settings)
     return model, plan.prepare_model(model, plan.choose_plan(model.config, settings, CPU), CPU)
 
@@ -167,7 +167,7 @@ def test_rows_that_see_one_another_end_the_run(llama_folder, make_settings, monk
 @pytest.mark.parametrize("low_bit", ["none", "nf4"])
 def test_rounding_is_no_difference(llama_folder, make_settings, dtype, low_bit):
     cpu, settings = device.choose_device("cpu", dtype), make_settings("--low-bit", low_bit, "--dtype", dtype)
-    model = loading.load_base(base_models.find_base_model(str(llama_folder)), settings, cpu, training=True)
+    model = loading.load_base(base_models.find_base_model(str(llama_folder)), settings.LOW_BIT, cpu, training=True)
     check_answering(model)
     model = loading.wrap_with_adapter(model, settings)
     check_training(model, plan.prepare_model(model, plan.choose_plan(model.config, settings, cpu), cpu))
@@ -229,9 +229,9 @@ def test_ropes_that_change_with_the_length(rope, run, tmp_path, capsys):
     kind, changes = ROPES[rope]
     folder = families.make_folder(kind, tmp_path / "model", **changes)
     answers = run(folder, "--lora-targets", "all-linear")
-    told = capsys.readouterr().out
-    assert f"rotary embeddings change with the length of a row ({rope})" in told
-    assert told.count("answers are written by transformers' generate") == 1
+    printed = capsys.readouterr().out
+    assert f"rotary embeddings change with the length of a row ({rope})" in printed
+    assert printed.count("answers are written by transformers' generate") == 1
     assert [row["base"] for row in answers] == alone(folder, ROWS[:5])
 
 

@@ -54,7 +54,7 @@ def test_processes_that_share_the_base_have_a_part_of_it_each(tmp_path, make_set
     SEVEN_B.save_pretrained(tmp_path)
     model = memory_estimate.without_weights(BaseModel(tmp_path, "x", None, ""), settings)
     (alone, trained, linear), *shared = [
-        memory_estimate.model_bytes(model, settings, torch.bfloat16, count) for count in (1, 2, 4)
+        memory_estimate.model_bytes(model, settings.LOW_BIT, torch.bfloat16, count) for count in (1, 2, 4)
     ]
     assert trained == 16 * 16_777_216
     for count, (weights, *rest) in zip((2, 4), shared, strict=True):
@@ -87,13 +87,13 @@ def test_more_free_memory_lets_more_tokens_through(tmp_path, monkeypatch, make_s
     def tokens(free, *flags):
         monkeypatch.setattr(device, "free_memory", lambda kind: free)
         settings = make_settings(*flags)
-        a_pass = PassBytes(0.0, memory_estimate.compiled_token_bytes(without_weights(tmp_path, settings), settings))
-        return memory_estimate.fitting_tokens(a_pass, 0.0, GPU, settings)
+        per_pass = PassBytes(0.0, memory_estimate.compiled_token_bytes(without_weights(tmp_path, settings), settings))
+        return memory_estimate.fitting_tokens(per_pass, 0.0, GPU, settings.MAX_LENGTH)
 
     assert tokens(0) == 512  # a row of MAX_LENGTH must go through
     assert 512 < tokens(8e9) < tokens(16e9) < tokens(None, "--gradient-checkpointing")
     monkeypatch.setattr(device, "free_memory", lambda kind: 1e12)
-    assert memory_estimate.fitting_tokens(PassBytes(0.0, 1e6), 0.0, CPU, make_settings()) == memory_estimate.CPU_TOKENS
+    assert memory_estimate.fitting_tokens(PassBytes(0.0, 1e6), 0.0, CPU, 256) == memory_estimate.CPU_TOKENS
 
 
 def test_the_rate_of_this_machine_is_a_number_above_zero():

@@ -132,13 +132,13 @@ def logged(folder: Path) -> list[tuple]:
 def test_a_run_interrupted_at_step_13_and_killed_at_step_27_ends_as_a_straight_one(start, tmp_path):
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     done = start(straight)
-    _, told = done.communicate(timeout=patience.SECONDS)
-    assert done.returncode == 0, told
+    _, message = done.communicate(timeout=patience.SECONDS)
+    assert done.returncode == 0, message
 
     first = start(broken, step=13, number=signal.SIGINT)
-    _, told = first.communicate(timeout=patience.SECONDS)
-    assert first.returncode == 130, told
-    assert "interrupted after step 13. Resume with: python finetune.py" in told
+    _, message = first.communicate(timeout=patience.SECONDS)
+    assert first.returncode == 130, message
+    assert "interrupted after step 13. Resume with: python finetune.py" in message
     assert json.loads((broken / "saved_model" / "sqlora.json").read_text())["status"] == "interrupted"
     assert checkpoints.newest(broken / "lora_models").name == "checkpoint-13"
 
@@ -147,22 +147,22 @@ def test_a_run_interrupted_at_step_13_and_killed_at_step_27_ends_as_a_straight_o
     assert second.returncode == -signal.SIGKILL
     assert checkpoints.newest(broken / "lora_models").name == "checkpoint-20"
     third = start(broken, "--resume")
-    _, told = third.communicate(timeout=patience.SECONDS)
-    assert third.returncode == 0, told
+    _, message = third.communicate(timeout=patience.SECONDS)
+    assert third.returncode == 0, message
 
     weights = [(folder / "saved_model" / checkpoints.WEIGHTS).read_bytes() for folder in (straight, broken)]
     assert weights[0] == weights[1]
     assert logged(straight) == logged(broken)
     again = start(broken, "--resume")
-    _, told = again.communicate(timeout=patience.SECONDS)
+    _, message = again.communicate(timeout=patience.SECONDS)
     assert again.returncode == 2
-    assert "--max-steps" in told
+    assert "--max-steps" in message
 
 
 def test_an_interrupt_s_checkpoint_stays_whatever_the_limit(start, tmp_path):
     run = start(tmp_path / "run", "--save-total-limit", "1", step=13, number=signal.SIGINT)
-    _, told = run.communicate(timeout=patience.SECONDS)
-    assert run.returncode == 130, told
+    _, message = run.communicate(timeout=patience.SECONDS)
+    assert run.returncode == 130, message
     assert {path.name for path in (tmp_path / "run" / "lora_models").glob("checkpoint-*")} == {
         "checkpoint-10",
         "checkpoint-13",

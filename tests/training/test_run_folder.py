@@ -99,7 +99,7 @@ def test_whatever_is_called_a_checkpoint_is_set_aside(run, tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "dangling link", "loop", "link"])
-def test_a_run_that_goes_on_sets_aside_what_it_would_write_over_or_delete(run, make_settings, tmp_path, kind):
+def test_a_run_that_is_resumed_sets_aside_what_it_would_write_over_or_delete(run, make_settings, tmp_path, kind):
     _, folder = run
     (tmp_path / "elsewhere").mkdir()
     put(folder / "checkpoint-8", kind, tmp_path / "elsewhere")
@@ -111,7 +111,7 @@ def test_a_run_that_goes_on_sets_aside_what_it_would_write_over_or_delete(run, m
     assert names(folder) == {"earlier", "metrics.jsonl", "checkpoint-4"}
 
 
-def test_a_run_that_goes_on_takes_its_folders_and_nothing_to_ask(run, make_settings, tmp_path):
+def test_a_run_that_is_resumed_takes_its_folders_and_nothing_to_ask(run, make_settings, tmp_path):
     _, folder = run
     file = folder / "checkpoint-4" / checkpoints.FINGERPRINT
     sealed = json.loads(file.read_text())
@@ -123,7 +123,7 @@ def test_a_run_that_goes_on_takes_its_folders_and_nothing_to_ask(run, make_setti
     assert (resumed.MODEL_PATH, resumed.DEVICE, resumed.MAX_STEPS) == (str(tmp_path / "m"), "cpu", 20)
 
 
-def test_a_home_folder_given_again_to_a_run_that_goes_on_is_the_same_path(run, monkeypatch, tmp_path):
+def test_a_home_folder_given_again_to_a_run_that_is_resumed_is_the_same_path(run, monkeypatch, tmp_path):
     _, folder = run
     monkeypatch.setenv("HOME", str(tmp_path))
     file = folder / "checkpoint-4" / checkpoints.FINGERPRINT

@@ -26,7 +26,7 @@ def test_a_quantised_model_still_learns_after_an_evaluation(llama_folder, llama_
     it.
     """
     settings = make_settings("--lora-dropout", "0")
-    model = loading.load_base(base_models.find_base_model(str(llama_folder)), settings, CPU, training=True)
+    model = loading.load_base(base_models.find_base_model(str(llama_folder)), settings.LOW_BIT, CPU, training=True)
     model = loading.wrap_with_adapter(model, settings)
     (inputs,) = packed_batches.make_batches(tokenised(llama_tokenizer, settings).train.rows, "off", 10_000)
 
@@ -157,8 +157,8 @@ def test_a_lack_of_memory_is_met_with_smaller_passes_of_the_same_rows(make_train
     small = make_trainer(*flags)
     capsys.readouterr()
     small.train()
-    told = [line for line in capsys.readouterr().out.splitlines() if "did not fit" in line]
-    assert 1 <= len(told) <= 3
+    printed = [line for line in capsys.readouterr().out.splitlines() if "did not fit" in line]
+    assert 1 <= len(printed) <= 3
     assert small.most_tokens <= 200
     assert small.rows_seen == whole.rows_seen
     assert (adapter_weights(small) - adapter_weights(whole)).norm() < 1e-3 * adapter_weights(whole).norm()

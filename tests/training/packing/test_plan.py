@@ -76,7 +76,7 @@ def test_an_unknown_model_is_not_packed(make_settings):
 def model(llama_folder, make_settings):
     settings = make_settings("--low-bit", "none")
     base = base_models.find_base_model(str(llama_folder))
-    return loading.wrap_with_adapter(loading.load_base(base, settings, CPU, training=True), settings)
+    return loading.wrap_with_adapter(loading.load_base(base, settings.LOW_BIT, CPU, training=True), settings)
 
 
 @pytest.mark.parametrize(
@@ -106,9 +106,9 @@ def test_what_does_not_compile_is_done_without(model, monkeypatch, capsys, form,
     assert (found.name, found.compiled) == left
     wanted = {"prefix": attention.PREFIX_ATTENTION, "tree": attention.TREE_ATTENTION}[found.name]
     assert model.config._attn_implementation == wanted
-    told = capsys.readouterr().out.splitlines()
-    assert len(told) == len(notes)
-    assert all(note in line and "RuntimeError: no compiler" in line for note, line in zip(notes, told, strict=True))
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == len(notes)
+    assert all(note in line and "RuntimeError: no compiler" in line for note, line in zip(notes, printed, strict=True))
     assert all(hasattr(layer.forward, "_torchdynamo_orig_callable") == found.compiled for layer in layers)
 
 
