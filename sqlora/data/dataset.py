@@ -101,7 +101,9 @@ def looks_like_hub_id(path: str) -> bool:
 def check_row(record: object, number: int, columns: tuple[str, ...], where: str) -> Example:
     """The columns of a record. Raises UserError, with the row's number, if one is missing or not a text."""
     if not isinstance(record, dict):
-        raise UserError(f"{where}: row {number} is of type {type(record).__name__}, not an object with {', '.join(columns)}")
+        raise UserError(
+            f"{where}: row {number} is of type {type(record).__name__}, not an object with {', '.join(columns)}"
+        )
     check_columns(list(record), columns, f"{where}: row {number}")
     for column in columns:
         value = record[column]

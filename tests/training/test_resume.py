@@ -159,6 +159,7 @@ def test_a_run_interrupted_at_step_13_and_killed_at_step_27_ends_as_a_straight_o
     assert "--max-steps" in message
 
 
+@pytest.mark.slow
 def test_an_interrupt_s_checkpoint_stays_whatever_the_limit(start, tmp_path):
     run = start(tmp_path / "run", "--save-total-limit", "1", step=13, number=signal.SIGINT)
     _, message = run.communicate(timeout=patience.SECONDS)

@@ -46,7 +46,13 @@ def test_a_quantised_model_still_learns_after_an_evaluation(llama_folder, llama_
 
 
 @pytest.mark.parametrize(
-    "flags", [(), ("--train-on-inputs",), ("--gradient-checkpointing",), ("--prompt-order", "schema_first")]
+    "flags",
+    [
+        ("--train-on-inputs",),
+        ("--prompt-order", "schema_first"),
+        pytest.param((), marks=pytest.mark.slow),
+        pytest.param(("--gradient-checkpointing",), marks=pytest.mark.slow),
+    ],
 )
 def test_every_form_of_packing_trains_the_same_weights(make_trainer, flags):
     """A run of several micro-batches a step, each split into passes, with evaluations on the way."""
