@@ -109,8 +109,9 @@ def main() -> int:
     first, last = settled[:tenth], settled[-tenth:]
     memory, files = ([statistics.median(one[column] for one in part) for part in (first, last)] for column in (1, 2))
     growth = memory[1] / memory[0] - 1
+    most = max(done for done, _, _ in seen)
     print(
-        f"{max(done for done, _, _ in seen):,} {'answers' if given.answers else 'steps'}, {time.monotonic() - begun:.0f} s, exit status "
+        f"{most:,} {'answers' if given.answers else 'steps'}, {time.monotonic() - begun:.0f} s, exit status "
         f"{process.returncode}"
     )
     print(f"resident memory after {since:,}: {memory[0]:.0f} MB, at the end {memory[1]:.0f} MB ({growth:+.1%})")
