@@ -60,9 +60,9 @@ def flip_order(query, schema, rng):
 
 
 def change_distinct(query, schema, rng):
-    places = [n for n in query.find_all(exp.Count) if isinstance(n.this, exp.Column | exp.Distinct)]
-    places += [n for n in query.find_all(exp.Select) if _counts_duplicates(n)]
-    node = _pick(places, rng)
+    nodes = [n for n in query.find_all(exp.Count) if isinstance(n.this, exp.Column | exp.Distinct)]
+    nodes += [n for n in query.find_all(exp.Select) if _counts_duplicates(n)]
+    node = _pick(nodes, rng)
     if node is None:
         return None
     if isinstance(node, exp.Select):

@@ -42,8 +42,8 @@ def same_set(gold: QueryResult, other: QueryResult, is_ordered: bool) -> bool:
 def same_table(gold: QueryResult, other: QueryResult, is_ordered: bool) -> bool:
     tables = []
     for result in (gold, other):
-        places = sorted(range(len(result.columns)), key=lambda place: result.columns[place])
-        rows = [tuple(row[place] for place in places) for row in dict.fromkeys(result.rows)]
+        order = sorted(range(len(result.columns)), key=lambda i: result.columns[i])
+        rows = [tuple(row[i] for i in order) for row in dict.fromkeys(result.rows)]
         tables.append(
             rows if is_ordered else sorted(rows, key=lambda row: [(type(value).__name__, value) for value in row])
         )

@@ -14,7 +14,7 @@ from torch import library
 
 TILE = 16  # queries that the smallest matrix product takes
 SHARED_TILE = 64  # queries that read the prefix together
-PLACES = 64  # keys of a turn of the loop
+POSITIONS = 64  # keys of a turn of the loop
 WARPS, STAGES = 4, 2
 LOG2_E = 1.4426950408889634
 
@@ -34,17 +34,17 @@ def _attend(
     query_slot,
     query_head,
     key_slot,
-    key_place,
+    key_position,
     key_head,
     value_slot,
-    value_place,
+    value_position,
     value_head,  # strides
     GROUP: tl.constexpr,
     SIZE: tl.constexpr,
     WIDTH: tl.constexpr,
     ROWS: tl.constexpr,
     QUERIES: tl.constexpr,
-    PLACES: tl.constexpr,
+    POSITIONS: tl.constexpr,
     SHARED: tl.constexpr,
     BEGUN: tl.constexpr,
 ):
@@ -77,11 +77,11 @@ def _attend(
         length = tl.load(lengths + first) + 1
         keys += first.to(tl.int64) * key_slot
         values += first.to(tl.int64) * value_slot
-    for place in range(0, length, PLACES):
-        places = place + tl.arange(0, PLACES)
-        there = places < length
+    for start in range(0, length, POSITIONS):
+        positions = start + tl.arange(0, POSITIONS)
+        there = positions < length
         k = tl.load(
-            keys + places[None, :] * key_place + part[:, None], mask=there[None, :] & within[:, None], other=0.0
+            keys + positions[None, :] * key_position + part[:, None], mask=there[None, :] & within[:, None], other=0.0
         )
         scores = tl.where(there[None, :], tl.dot(q, k, input_precision="ieee") * scaling, -float("inf"))
         higher = tl.maximum(most, tl.max(scores, axis=1))
@@ -89,7 +89,9 @@ def _attend(
         decay = tl.exp2(most - higher)
         total = total * decay + tl.sum(weights, axis=1)
         v = tl.load(
-            values + places[:, None] * value_place + part[None, :], mask=there[:, None] & within[None, :], other=0.0
+            values + positions[:, None] * value_position + part[None, :],
+            mask=there[:, None] & within[None, :],
+            other=0.0,
         )
         result = result * decay[:, None] + tl.dot(weights.to(v.dtype), v, input_precision="ieee")
         most = higher
@@ -128,7 +130,7 @@ def attend_slots(
         "GROUP": group,
         "SIZE": size,
         "WIDTH": max(TILE, triton.next_power_of_2(size)),
-        "PLACES": PLACES,
+        "POSITIONS": POSITIONS,
         "num_warps": WARPS,
         "num_stages": STAGES,
     }

@@ -8,8 +8,8 @@ separates rows, and shares their prefixes.
 
 A PackedBatch is a dict of int64 tensors: `input_ids` [1 or rows, length]; except for padded rows `position_ids` [1,
 length]; for a tree `ends` [length]; for a prefix of P tokens with remainders of S tokens `attention_mask`, bool [1, 1,
-S, P + S]. `places` [targets] has the indices of the flattened tokens that predict, `targets` [targets] the predicted
-tokens, and `weights` [targets], float32, the number of rows with this target there.
+S, P + S]. `target_indices` [targets] has the indices of the flattened tokens that predict, `targets` [targets] the
+predicted tokens, and `weights` [targets], float32, the number of rows with this target there.
 """
 
 from __future__ import annotations
