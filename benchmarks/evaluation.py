@@ -62,7 +62,8 @@ def accepted(context: str, gold: str, other: str) -> dict[str, bool] | None:
         queries = [parse_query(gold, schema), parse_query(other, schema)]
         texts = [to_sqlite(query) for query in queries]
         is_ordered = queries[0].args.get("order") is not None
-        databases = list(itertools.islice(Synthesiser(schema, queries, f"{context}\n{gold}"), DATABASES))
+        synthesiser = Synthesiser(schema, queries, f"{context}\n{gold}")
+        databases = list(itertools.islice(synthesiser, DATABASES))
         for name, rule, filled in (
             ("empty tables", same_on_empty, [{}]),
             ("BIRD", same_set, databases),
@@ -70,7 +71,7 @@ def accepted(context: str, gold: str, other: str) -> dict[str, bool] | None:
         ):
             found[name] = True
             for rows in filled:
-                with Database(schema, rows) as database:
+                with Database(synthesiser.schema, rows) as database:
                     found[name] = found[name] and rule(*(database.run(text) for text in texts), is_ordered)
     except SqlError:
         return found | {name: False for name in RULES if name not in found}

@@ -24,7 +24,7 @@ from sqlora.evaluation.metrics import (
 from sqlora.evaluation.synthetic_databases import Rows, Synthesiser
 from sqlora.sql.parsing import SqlError, exact_match, parse_query, parse_schema
 from sqlora.sql.sandbox import Database, QueryResult, Value, prepare
-from sqlora.sql.schema import Column, Schema, Table
+from sqlora.sql.schema import Column, Schema
 from sqlora.system.errors import error_with_location
 from sqlora.system.process_pool import LOST, spread
 
@@ -129,9 +129,10 @@ def _judge(context: str, answer: str, prediction: str | None) -> Verdict:
 
     taken, empty = 0, 0
     needed = LEAST_DATABASES if gold.may_be_undetermined else 1
-    for attempt, rows in enumerate(itertools.islice(Synthesiser(completed, queries, f"{context}\n{answer}"), ATTEMPTS)):
+    synthesiser = Synthesiser(completed, queries, f"{context}\n{answer}")
+    for attempt, rows in enumerate(itertools.islice(synthesiser, ATTEMPTS)):
         try:
-            with Database(completed, rows) as database:
+            with Database(synthesiser.schema, rows) as database:
                 allowed = gold.allowed(database)
                 if allowed.is_empty and empty == MOST_EMPTY and attempt < ATTEMPTS - DATABASES:
                     continue
@@ -142,7 +143,7 @@ def _judge(context: str, answer: str, prediction: str | None) -> Verdict:
                 if exact:  # the same SQL returns the same rows, if it runs
                     gold.result(database)
                 else:
-                    outcome = outcome or _try(predicted, gold, allowed, database, completed, rows)
+                    outcome = outcome or _try(predicted, gold, allowed, database, rows)
         except SqlError as error:
             return replace(facts, verdict="unscorable", why=f"gold: {error}", fault=error.kind)
         if taken == DATABASES or (outcome and taken > empty and taken >= needed):
@@ -156,9 +157,7 @@ def _judge(context: str, answer: str, prediction: str | None) -> Verdict:
     return replace(facts, verdict=outcome.verdict, why=outcome.why, fault=outcome.fault, difference=outcome.difference)
 
 
-def _try(
-    predicted: str, gold: Gold, allowed: Allowed, database: Database, schema: Schema, rows: Rows
-) -> Verdict | None:
+def _try(predicted: str, gold: Gold, allowed: Allowed, database: Database, rows: Rows) -> Verdict | None:
     """The verdict that one database gives against a prediction, if any."""
     try:
         result = database.run(predicted)
@@ -169,7 +168,7 @@ def _try(
     expected = gold.result(database)
     shown: dict[str, dict[str, list]] = {
         table.name: {"columns": [column.name for column in table.columns], "rows": _plain(rows[table.name])}
-        for table in schema.tables
+        for table in database.schema.tables
     }
     difference = Difference(shown, _plain(expected.rows), _plain(result.rows))
     return Verdict("mismatch", _explain(expected, result), difference=difference)
@@ -205,7 +204,7 @@ def complete_schema(schema: Schema, query: exp.Expr) -> Schema:
             scope = scope.parent_select
     if not added:
         return schema
-    tables = (Table(table.name, (*table.columns, *added.get(table.name, {}).values())) for table in schema.tables)
+    tables = (replace(table, columns=(*table.columns, *added.get(table.name, {}).values())) for table in schema.tables)
     return Schema(tuple(tables), schema.merged)
 
 

@@ -6,6 +6,7 @@ match a LIKE pattern and that just miss it), so few others that values repeat an
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import random
 import re
@@ -15,9 +16,9 @@ from dataclasses import dataclass, field
 
 from sqlglot import exp
 
-from sqlora.sql.parsing import Literal, fits, literals
-from sqlora.sql.sandbox import Value
-from sqlora.sql.schema import Schema, Table
+from sqlora.sql.parsing import Literal, SqlError, fits, literals, parse_query, to_sqlite
+from sqlora.sql.sandbox import Database, Value
+from sqlora.sql.schema import Schema, Table, quote_name
 
 Rows = dict[str, list[tuple[Value, ...]]]
 Functions = dict[tuple[str, tuple[Value, ...]], Value]  # the value of a dependent column by its name and its group
@@ -27,6 +28,7 @@ LARGEST = {1: 40, 2: 24, 3: 12}  # by the number of tables, so that a join witho
 MOST_IN_GROUP = 120  # rows, for HAVING COUNT(*) > 100
 NULL_SHARES = (0.0, 0.15, 0.0, 0.1, 0.0, 0.3)
 NEAR_SHARE = 0.55  # of the rows meet the queries' conditions, but for one column as often as not
+DEFAULT_SHARE = 0.1  # of the values of a column with a DEFAULT
 COPY_SHARE = 0.12  # of the rows are there twice, for DISTINCT and UNION
 WORDS = ("amber", "Birch", "cedar", "Delta", "ember", "Fjord", "grove", "Haven", "iris", "Juniper", "kelp", "Lotus")
 NUMBER = re.compile(r"[+-]?\d{1,15}(\.\d+)?")
@@ -56,10 +58,18 @@ class _Domain:
 
 
 class Synthesiser:
-    """Databases for the queries over the schema, the same for the same seed."""
+    """Databases for the queries over the schema, the same for the same seed.
+
+    They have the tables of `schema`, an attribute: those that the queries read. Their rows keep the constraints that
+    are declared.
+    """
 
     def __init__(self, schema: Schema, queries: Sequence[exp.Expr], seed: str) -> None:
-        self._schema = schema
+        used_tables = {table.name.lower() for query in queries for table in query.find_all(exp.Table)}
+        used = [table for table in schema.tables if table.name.lower() in used_tables]
+        self.schema = Schema(tuple(_parents_first(used)))
+        self._tables = self.schema.tables
+        queries = [*queries, *(check for table in self._tables for check in _checks(table))]
         self._random = random.Random(seed.encode("utf-8", "surrogatepass"))
         self._parents: dict[str, str] = {}
         self._domains: dict[str, _Domain] = defaultdict(_Domain)
@@ -67,23 +77,17 @@ class Synthesiser:
         self._dependent: set[str] = set()  # columns outside GROUP BY whose value is one of the group's
         for query in queries:
             self._join_domains(query)
+        for reference in (reference for table in self._tables for reference in table.references):
+            for name, key in zip(reference.columns, reference.keys, strict=True):
+                self._unite(name, key)
         for query in queries:
             self._study(query)
-        for table in schema.tables:
+        for table in self._tables:
             for column in table.columns:
                 self._domain(column.name).types.add(column.type)
-        used = {column.name.lower() for query in queries for column in query.find_all(exp.Column)}
+        named = {column.name.lower() for query in queries for column in query.find_all(exp.Column)}
         everything = any(query.find(exp.Star) for query in queries)
-        self._idle = (
-            set()
-            if everything
-            else {
-                column.name.lower()
-                for table in schema.tables
-                for column in table.columns
-                if column.name.lower() not in used
-            }
-        )
+        self._idle = set() if everything else {name for table in self._tables for name in _names(table)} - named
 
     def __iter__(self) -> Iterator[Rows]:
         """One database after the other, without end: {table: [one value a column, ...]}."""
@@ -93,13 +97,13 @@ class Synthesiser:
             number += 1
 
     def _make(self, number: int) -> Rows:
-        tables, rng = self._schema.tables, self._random
-        size = SIZES[number % len(SIZES)]
+        rng = self._random
+        size, largest = SIZES[number % len(SIZES)], LARGEST.get(len(self._tables), 8)
         crowd = rng.choice(self._counts) if self._counts else 0
-        size = min(size, LARGEST.get(len(tables), 8))
+        size = min(size, largest)
         if crowd and number % 2:
             # As many rows as one, two or three groups have that come near the constant.
-            size = max(size, min(rng.choice((1, 2, 3)) * crowd, LARGEST.get(len(tables), 8)), crowd + 1)
+            size = max(size, min(rng.choice((1, 2, 3)) * crowd, largest), crowd + 1)
         nulls = NULL_SHARES[number % len(NULL_SHARES)]
         pools = {}
         for root, domain in self._domains.items():
@@ -110,10 +114,10 @@ class Synthesiser:
         # Half of the databases keep a group's other columns the same within a group, as a query that names them
         # expects.
         functions: Functions | None = {} if self._dependent and number % 4 else None
-        return {
-            table.name: self._fill(table, max(1, size + rng.randint(-1, 2)), pools, nulls, functions)
-            for table in tables
-        }
+        rows: Rows = {}
+        for table in self._tables:
+            rows[table.name] = self._fill(table, max(1, size + rng.randint(-1, 2)), pools, nulls, functions, rows)
+        return rows
 
     def _fill(
         self,
@@ -122,16 +126,23 @@ class Synthesiser:
         pools: dict[str, _Pool],
         nulls: float,
         functions: Functions | None,
+        others: Rows,
     ) -> list[tuple[Value, ...]]:
-        rng = self._random
-        names = [column.name.lower() for column in table.columns]
-        domains = [self._domain(name) for name in names]
+        """Rows of a table that keep its constraints; `others` has those of the tables that it refers to."""
+        rng, names = self._random, _names(table)
         values = [pools[self._root(name)] for name in names]
-        unique = self._choose_key(table, names)
-        distinct = values[names.index(unique)].distinct(size) if unique else []
-        constrained = [i for i, domain in enumerate(domains) if domain.constants and names[i] != unique]
+        unique = self._unique(table, names)
+        distinct = {name: values[names.index(name)].distinct(size) for name in unique}
+        constrained = [i for i, name in enumerate(names) if self._domain(name).constants and name not in unique]
         groups = [name for name in names if self._domain(name).is_grouped]
-        rows = []
+        nullable = [
+            i
+            for i, name in enumerate(names)
+            if name not in table.required and name not in unique and (table.keys or not _is_identifier(name, table))
+        ]
+        keys = [[names.index(name) for name in key] for key in table.keys if key not in [(name,) for name in unique]]
+        taken: set[tuple[int, tuple[Value, ...]]] = set()  # the values of keys that rows have
+        rows: list[tuple[Value, ...]] = []
         for number in range(size):
             row = [None if name in self._idle else pool.any() for name, pool in zip(names, values, strict=True)]
             if constrained and rng.random() < NEAR_SHARE:
@@ -140,21 +151,60 @@ class Synthesiser:
                 if rng.random() < 0.5:
                     i = rng.choice(constrained)
                     row[i] = values[i].any()
-            for i, name in enumerate(names):
-                if name == unique:
-                    row[i] = distinct[number]
-                elif nulls and not _is_identifier(name, table) and rng.random() < nulls:
+            for name in unique:
+                row[names.index(name)] = distinct[name][number]
+            for i, column in enumerate(table.columns):
+                if column.default is not None and names[i] not in unique and rng.random() < DEFAULT_SHARE:
+                    row[i] = column.default
+            if table.references:
+                self._refer(table, names, row, rows, others)
+            for i in nullable:
+                if nulls and rng.random() < nulls:
                     row[i] = None
-            if functions is not None and groups and unique is None:
+            if functions is not None and groups and not unique:
                 group = tuple(row[names.index(name)] for name in groups)
                 for i, name in enumerate(names):
                     if name in self._dependent:
                         row[i] = functions.setdefault((name, group), row[i])
+            held = {(which, tuple(row[i] for i in key)) for which, key in enumerate(keys)}
+            if taken & held:
+                continue
+            taken |= {(which, key) for which, key in held if None not in key}
             rows.append(tuple(row))
-            if not unique and rng.random() < COPY_SHARE:
+            if not unique and not keys and rng.random() < COPY_SHARE:
                 rows.append(tuple(row))
         rng.shuffle(rows)  # so that no order of storage can replace one that a query forgot to ask for
-        return rows
+        return _passing(table, rows) if table.checks else rows
+
+    def _refer(
+        self, table: Table, names: list[str], row: list[Value], rows: list[tuple[Value, ...]], others: Rows
+    ) -> None:
+        """Gives a row's foreign keys values that are there: those that it has already, if a row of the other table has
+        them.
+        """
+        for reference in table.references:
+            target = next((other for other in self._tables if other.name.lower() == reference.table), None)
+            if target is None:  # no query reads it
+                continue
+            stored = rows if target is table else others[target.name]
+            positions = [_names(target).index(key) for key in reference.keys]
+            known = [key for other in stored if None not in (key := tuple(other[i] for i in positions))]
+            own = [names.index(name) for name in reference.columns]
+            if known and tuple(row[i] for i in own) not in known:
+                for i, value in zip(own, self._random.choice(known), strict=True):
+                    row[i] = value
+            elif not known and not table.required.intersection(reference.columns):
+                row[own[0]] = None
+
+    def _unique(self, table: Table, names: list[str]) -> list[str]:
+        """Columns that have no value twice: the declared keys of one column; where none are declared, mostly the column
+        that looks like the table's key, sometimes none.
+        """
+        if table.keys:
+            foreign = {name for reference in table.references for name in reference.columns}
+            return list(dict.fromkeys(key[0] for key in table.keys if len(key) == 1 and key[0] not in foreign))
+        key = self._choose_key(table, names)
+        return [key] if key else []
 
     def _choose_key(self, table: Table, names: list[str]) -> str | None:
         """A column that is to have no value twice: mostly the one that looks like the table's key, sometimes none."""
@@ -169,6 +219,9 @@ class Synthesiser:
         while (parent := self._parents.get(name, name)) != name:
             name = parent
         return name
+
+    def _unite(self, name: str, other: str) -> None:
+        self._parents[self._root(name)] = self._root(other)
 
     def _domain(self, name: str) -> _Domain:
         return self._domains[self._root(name.lower())]
@@ -185,7 +238,7 @@ class Synthesiser:
             for left, right in pairs:
                 name, compared = _column_in(left), _column_in(right)
                 if name and compared:
-                    self._parents[self._root(name)] = self._root(compared)
+                    self._unite(name, compared)
 
     def _study(self, query: exp.Expr) -> None:
         for constant in literals(query):
@@ -244,6 +297,44 @@ class _Pool:
         values = values[:size]
         self._random.shuffle(values)
         return values
+
+
+def _names(table: Table) -> list[str]:
+    return [column.name.lower() for column in table.columns]
+
+
+def _parents_first(tables: list[Table]) -> list[Table]:
+    """The tables, each after those that it refers to, as far as they do not refer to one another."""
+    waiting, ordered = list(tables), []
+    while waiting:
+        left = {table.name.lower() for table in waiting}
+        free = [t for t in waiting if not {r.table for r in t.references if r.table != t.name.lower()} & left]
+        ordered.append((free or waiting)[0])
+        waiting.remove(ordered[-1])
+    return ordered
+
+
+def _checks(table: Table) -> list[exp.Query]:
+    """A query over the table for each CHECK, which has its condition."""
+    known = Schema((table,))
+    queries = []
+    for check in table.checks:
+        with contextlib.suppress(SqlError):
+            queries.append(parse_query(f"SELECT 1 FROM {quote_name(table.name)} WHERE {check}", known))
+    return queries
+
+
+def _passing(table: Table, rows: list[tuple[Value, ...]]) -> list[tuple[Value, ...]]:
+    """The rows that no CHECK refuses; one that SQLite cannot compute refuses none."""
+    refused: set[Value] = set()
+    with Database(Schema((table,)), {table.name: rows}) as database:
+        for check in _checks(table):
+            where = check.args["where"]
+            where.set("this", exp.Not(this=exp.Paren(this=where.this)))
+            check.set("expressions", [exp.column("rowid")])
+            with contextlib.suppress(SqlError):
+                refused |= {number for (number,) in database.run(to_sqlite(check)).rows}
+    return [row for number, row in enumerate(rows, start=1) if number not in refused]
 
 
 def _bare_columns(query: exp.Expr | None) -> set[str]:

@@ -68,8 +68,9 @@ def vote(context: str, candidates: list[Candidate]) -> int | None:
     seed = "\n".join([context, *texts])
     if not texts:
         return None
-    for rows in itertools.islice(Synthesiser(schema, list(queries.values()), seed), VOTING_DATABASES):
-        with Database(schema, rows) as database:
+    synthesiser = Synthesiser(schema, list(queries.values()), seed)
+    for rows in itertools.islice(synthesiser, VOTING_DATABASES):
+        with Database(synthesiser.schema, rows) as database:
             for candidate in list(answers):
                 try:
                     result = [tuple(map(_rounded, row)) for row in database.run(texts[candidate]).rows]

@@ -17,6 +17,7 @@ from sqlglot.dialects.sqlite import SQLite
 from sqlglot.errors import SqlglotError
 from sqlglot.tokens import TokenType
 
+from sqlora.sql.constraints import add_constraints
 from sqlora.sql.double_quotes import VALUE_COMPARISONS, resolve_double_quotes
 from sqlora.sql.schema import Column, Schema, Table
 
@@ -119,7 +120,8 @@ def exact_match(prediction: str | None, answer: str | None) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def parse_schema(context: str) -> Schema:
-    """The tables of CREATE TABLE text in any common dialect; other statements are ignored.
+    """The tables of CREATE TABLE text in any common dialect, and the constraints that are declared there, by ALTER
+    TABLE or by CREATE UNIQUE INDEX; other statements are ignored.
 
     Several CREATE TABLEs of one table, in any letter case, are merged: every column once, numeric types before text.
     Raises SqlError("schema") if no dialect can parse the text or it creates no table with a column, "too large" above
@@ -142,9 +144,8 @@ def parse_schema(context: str) -> Schema:
             known = columns.setdefault(column.name.lower(), column)
             if known.type == "text" != column.type:
                 columns[column.name.lower()] = Column(known.name, column.type)
-    return Schema(
-        tuple(Table(name, tuple(columns.values())) for name, columns in tables.values()), tuple(merged.values())
-    )
+    plain = [Table(name, tuple(columns.values())) for name, columns in tables.values()]
+    return Schema(add_constraints(plain, statements), tuple(merged.values()))
 
 
 def parse_query(sql: str, schema: Schema) -> exp.Query:

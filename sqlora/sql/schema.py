@@ -23,12 +23,32 @@ RESERVED = frozenset(
 class Column:
     name: str
     type: str  # text, integer, real, date, time, timestamp or boolean
+    default: str | int | float | None = None
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A foreign key: `columns` have values that `keys`, as many columns of `table`, have; names are in lower case."""
+
+    columns: tuple[str, ...]
+    table: str
+    keys: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Table:
+    """A table and its constraints, in which names are in lower case.
+
+    keys: columns whose values together occur once (PRIMARY KEY, the first, and UNIQUE). required: columns that are NOT
+    NULL. checks: conditions of each row, in SQLite's SQL.
+    """
+
     name: str
     columns: tuple[Column, ...]
+    keys: tuple[tuple[str, ...], ...] = ()
+    required: frozenset[str] = frozenset()
+    references: tuple[Reference, ...] = ()
+    checks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

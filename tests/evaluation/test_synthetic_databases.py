@@ -45,7 +45,7 @@ def test_the_same_seed_makes_the_same_databases():
 def test_rows_fit_the_schema_and_sizes_vary():
     databases = make("SELECT * FROM singer")
     for rows in databases:
-        assert {table: {len(row) for row in stored} for table, stored in rows.items()} == {"singer": {5}, "song": {4}}
+        assert {table: {len(row) for row in stored} for table, stored in rows.items()} == {"singer": {5}}
     assert len({len(rows["singer"]) for rows in databases}) > 4
     assert max(len(rows["singer"]) for rows in databases) <= 40
 
@@ -118,3 +118,42 @@ def test_a_group_s_other_columns_are_single_valued_on_some_databases():
 def test_columns_that_no_query_names_are_left_empty():
     assert set(column(make("SELECT name FROM singer"), "singer", "country")) == {None}
     assert set(column(make("SELECT * FROM singer"), "singer", "country")) != {None}
+
+
+CONSTRAINED = """CREATE TABLE song (id INTEGER PRIMARY KEY, singer INT NOT NULL REFERENCES singer (id),
+    title TEXT UNIQUE, genre TEXT DEFAULT 'pop' CHECK (genre IN ('pop', 'rock')));
+CREATE TABLE singer (id INTEGER PRIMARY KEY, name TEXT NOT NULL, mentor INT REFERENCES singer (id));
+CREATE TABLE chart (week INT, place INT, song INT, PRIMARY KEY (week, place), FOREIGN KEY (song) REFERENCES song (id));
+CREATE TABLE unused (a INT)"""
+
+
+def test_rows_keep_the_constraints_that_are_declared():
+    schema = parse_schema(CONSTRAINED)
+    text = (
+        "SELECT * FROM singer JOIN song ON singer.id = song.singer JOIN chart ON chart.song = song.id "
+        "WHERE singer.id > 3 AND week = 2 AND genre = 'rock'"
+    )
+    synthesiser = Synthesiser(schema, [parse_query(text, schema)], "seed")
+    assert [table.name for table in synthesiser.schema.tables] == ["singer", "song", "chart"]
+    genres, mentors = set(), set()
+    databases = list(itertools.islice(synthesiser, 20))
+    for rows in databases:
+        singers, songs, chart = (rows[name] for name in ("singer", "song", "chart"))
+        for stored, key in ((singers, slice(1)), (songs, slice(1)), (songs, slice(2, 3)), (chart, slice(2))):
+            keys = [row[key] for row in stored if None not in row[key]]
+            assert len(set(keys)) == len(keys)
+        ids = {singer[0] for singer in singers}
+        assert all(song[0] is not None and song[1] in ids for song in songs)
+        assert all(singer[1] is not None and singer[2] in {None, *ids} for singer in singers)
+        assert {row[2] for row in chart} <= {None, *(song[0] for song in songs)}
+        genres |= {song[3] for song in songs}
+        mentors |= {singer[2] for singer in singers}
+    assert genres == {"pop", "rock", None}
+    assert len(mentors) > 3
+    assert sum(map(len, (rows["chart"] for rows in databases))) > 60
+
+
+def test_without_declared_keys_values_are_repeated():
+    assert any(
+        len(set(ids)) < len(ids) for rows in make("SELECT name FROM singer") for ids in [[r[0] for r in rows["singer"]]]
+    )
