@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from sqlora.data.hub_dataset import read_dataset
+from sqlora.data.hub_dataset import read_dataset, train_files
 from sqlora.data.row_files import SUFFIXES, check_columns, is_file, read_records, read_text
 from sqlora.settings.settings import Settings
 from sqlora.storage.atomic import replace_file
@@ -32,18 +32,23 @@ def load_rows(path: str, setting: str, columns: tuple[str, ...] = COLUMNS) -> li
     """
     where = f"{setting} ({path})"
     file = Path(path)
-    check = check_row
-    records: Iterable[object]
     if is_file(file, where):
-        records = read_records(file, columns, where)
+        rows = _read_file(file, columns, where)
+    elif file.is_dir() and (files := train_files(file, where)) is not None:
+        rows = [row for each in files for row in _read_file(each, columns, f"{where}: {each.name}")]
     elif file.is_dir() or looks_like_hub_id(path):
-        records, check = read_dataset(path, where), check_row_of_many
+        records = enumerate(read_dataset(path, where), start=1)
+        rows = [check_row_of_many(record, number, columns, where) for number, record in records]
     else:
         raise UserError(f"{where}: no such file; name a {', '.join(SUFFIXES)} file or a hub id such as owner/name")
-    rows = [check(record, number, columns, where) for number, record in enumerate(records, start=1)]
     if not rows:
         raise UserError(f"{where}: there is no row in it")
     return rows
+
+
+def _read_file(file: Path, columns: tuple[str, ...], where: str) -> list[Example]:
+    records = enumerate(read_records(file, columns, where), start=1)
+    return [check_row(record, number, columns, where) for number, record in records]
 
 
 def load_training_rows(data_path: str, extra_data: str = "", extra_weight: float = 1) -> list[Example]:
@@ -95,7 +100,8 @@ def data_hash(rows: list[Example]) -> str:
 
 def looks_like_hub_id(path: str) -> bool:
     """Whether it can be a hub id such as owner/name, and not a path."""
-    return path.count("/") <= 1 and not path.lower().endswith(SUFFIXES) and path[0] not in "./~\\"
+    is_file_name = path.lower().removesuffix(".gz").endswith(SUFFIXES)
+    return path.count("/") <= 1 and not is_file_name and path[0] not in "./~\\"
 
 
 def check_row(record: object, number: int, columns: tuple[str, ...], where: str) -> Example:

@@ -6,9 +6,12 @@ import contextlib
 import glob
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
+from sqlora.data.row_files import SUFFIXES, kind
 from sqlora.storage import download, hub
+from sqlora.system.console import note
 from sqlora.system.errors import FIXABLE, UserError
 
 DESCRIPTIONS = ("README.md", ".huggingface.yaml")  # files of a hub dataset that say which files are its data
@@ -21,6 +24,24 @@ def read_dataset(name: str, where: str) -> Iterable[object]:
         _fetch_data_files(builder.config.data_files or {}, where)
         builder.download_and_prepare()
         return train_split(builder.as_dataset(), where)
+
+
+def train_files(folder: Path, where: str) -> list[Path] | None:
+    """The row files of a folder's train split, as datasets finds them; None if they are of other kinds.
+
+    A note names the row files that are in no split. Raises UserError, beginning with `where`.
+    """
+    with readable(where):
+        splits = dataset_builder(str(folder), where).config.data_files or {}
+        files = [Path(file) for file in train_split(splits, where)]
+    if not all(kind(file) in SUFFIXES for file in files):
+        return None
+    used = {Path(file) for split in splits.values() for file in split}
+    unused = sorted(file for file in folder.absolute().rglob("*") if kind(file) in SUFFIXES and file not in used)
+    if unused:
+        names = ", ".join(str(file.relative_to(folder.absolute())) for file in unused)
+        note(f"{where}: these files are in no split, and not read: {shorten(names, 300, placeholder=' …')}")
+    return files
 
 
 def dataset_builder(name: str, where: str):
@@ -45,7 +66,7 @@ def train_split(splits: dict, where: str):
     """The train split. Raises UserError if there is none."""
     if "train" not in splits:
         raise UserError(
-            f"{where}: it has no train split, only {', '.join(splits)}; save the split as .jsonl and name the file"
+            f"{where}: it has no train split, only {', '.join(map(str, splits))}; save the split as .jsonl and name the file"
         )
     return splits["train"]
 

@@ -25,6 +25,8 @@ from sqlora.system.console import note
 from sqlora.system.errors import UserError
 
 READERS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}  # of datasets, for a file alone
+# pandas would take a field too many for row names that shift the columns, and the text NULL for no value
+CSV_AS_WRITTEN = {"index_col": False, "keep_default_na": False}
 ROWS_PER_READ = 256  # rows that are checked and tokenised at a time
 SHOWN = 3  # rows that cannot be used, as examples
 
@@ -63,6 +65,9 @@ class Source:
                     f"{self.where}: no such file; name a {', '.join(READERS)} file, a folder of them, or a hub id "
                     f"such as owner/name"
                 )
+            for name, value in CSV_AS_WRITTEN.items():
+                if hasattr(builder.config, name):
+                    setattr(builder.config, name, value)
             splits = builder.as_streaming_dataset()
         self.files = [str(file) for file in (builder.config.data_files or {}).get("train", [])]
         self.dataset = hub_dataset.train_split(splits, self.where).shuffle(seed, buffer_size=self.most)

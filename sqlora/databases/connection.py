@@ -25,6 +25,7 @@ from sqlora.sql.sandbox import QueryResult, Value, fault_kind
 from sqlora.system.errors import UserError
 
 PROCESS_BYTES = 2 * 2**30
+LOCKED = "another program is writing it; wait until it has finished"
 MOST_BYTES = 64 * 2**20  # of all values of a result
 
 
@@ -48,10 +49,9 @@ class Connection:
                 return reflect(connection)
         except (exc.SQLAlchemyError, TypeError, ValueError, AttributeError, LookupError, OSError) as error:
             # All but the first come from a driver, for options that it does not take.
-            raise UserError(
-                f"DATABASE (--database) {shown(self.url)}: {first_line(getattr(error, 'orig', error))}; "
-                f"{self.kind.remedy}"
-            ) from None
+            message = first_line(getattr(error, "orig", error))
+            remedy = LOCKED if "database is locked" in message else self.kind.remedy
+            raise UserError(f"DATABASE (--database) {shown(self.url)}: {message}; {remedy}") from None
 
     def explain(self, sql: str) -> None:
         """Has the database plan the query, where queries can be run. Raises SqlError."""
@@ -106,15 +106,17 @@ class Connection:
             yield
         except SqlError:
             raise
-        except exc.DBAPIError as error:
-            message = first_line(error.orig)
-            if error.connection_invalidated or self.kind.lost.search(message):
+        except (exc.DBAPIError, self.engine.dialect.loaded_dbapi.Error) as error:
+            message = first_line(getattr(error, "orig", error))
+            if getattr(error, "connection_invalidated", False) or self.kind.lost.search(message):
                 raise UserError(f"DATABASE (--database) {shown(self.url)}: {message}") from None
             kinds = (kind for pattern, kind in self.kind.faults if re.search(pattern, message, re.IGNORECASE))
             kind = next(kinds, None) or fault_kind(message)
             raise SqlError(kind, f"{message} ({self.seconds:g} s)" if kind == "timeout" else message) from None
         except MemoryError:
             raise SqlError("too large", f"the query needs more than {PROCESS_BYTES / 2**30:.0f} GiB") from None
+        except OSError as error:  # the file has gone
+            raise UserError(f"DATABASE (--database) {shown(self.url)}: {first_line(error)}") from None
         except (OverflowError, ValueError) as error:  # a NUL, a lone surrogate, a date that Python lacks
             raise SqlError("syntax", first_line(error)) from None
 

@@ -264,3 +264,10 @@ def test_finetune_with_a_stream(folder, llama_folder, make_settings, capsys):
     fingerprint = checkpoints.read_fingerprint(Path(make_settings().MODEL_PATH))
     assert fingerprint["data"]["rows"] == "streamed"
     assert fingerprint["settings"]["STREAMING"] is True
+
+
+def test_a_csv_file_is_streamed_as_it_is_written(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("question,context,answer\nNULL,CREATE TABLE t (a INT),SELECT a FROM t,more\n")
+    (row,) = streaming.Source(str(path), 0, buffer=10).first_rows()
+    assert row == {"question": "NULL", "context": "CREATE TABLE t (a INT)", "answer": "SELECT a FROM t"}

@@ -12,6 +12,7 @@ import pytest
 
 from sqlora.databases.live import LiveDatabase, open_database
 from sqlora.sql.parsing import SqlError
+from sqlora.system.errors import UserError
 
 MODULES = """
     CREATE VIRTUAL TABLE f5 USING fts5(title, body); INSERT INTO f5 VALUES ('a', 'b');
@@ -119,6 +120,26 @@ def test_a_file_that_changes_meanwhile_is_no_answer(wal):
         with contextlib.closing(sqlite3.connect(wal, isolation_level=None)) as writer:
             writer.execute("INSERT INTO t VALUES (2)")
             assert reader.has_changed()
+
+
+def test_a_file_that_is_locked_or_gone_after_it_was_opened_costs_a_line(tmp_path):
+    file = tmp_path / "d.db"
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as writer:
+        writer.execute("CREATE TABLE t (x)")
+        with LiveDatabase(str(file), 5) as live:
+            writer.execute("BEGIN EXCLUSIVE")
+            with pytest.raises(SqlError, match="database is locked"):
+                live.check("SELECT x FROM t")
+            with pytest.raises(UserError, match="database is locked; another program is writing it; wait"):
+                open_database(str(file), 5)
+            writer.execute("ROLLBACK")
+            live.check("SELECT x FROM t")
+            file.write_bytes(b"no database" * 1000)
+            with pytest.raises(UserError, match="file is not a database"):
+                live.run("SELECT x FROM t")
+            file.unlink()
+            with pytest.raises(UserError, match="d.db.*No such file"):
+                live.run("SELECT x FROM t")
 
 
 def test_a_result_of_many_bytes_is_cut_and_says_so(tmp_path):
