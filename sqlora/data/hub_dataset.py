@@ -65,9 +65,8 @@ def dataset_builder(name: str, where: str):
 def train_split(splits: dict, where: str):
     """The train split. Raises UserError if there is none."""
     if "train" not in splits:
-        raise UserError(
-            f"{where}: it has no train split, only {', '.join(map(str, splits))}; save the split as .jsonl and name the file"
-        )
+        names = ", ".join(map(str, splits))
+        raise UserError(f"{where}: it has no train split, only {names}; save the split as .jsonl and name the file")
     return splits["train"]
 
 

@@ -5,13 +5,13 @@ This is the part that the backends have in common; backend.py names the module o
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from peft import LoraConfig, PeftModel
-from safetensors import SafetensorError
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
@@ -23,6 +23,7 @@ from sqlora.prompt.encoding import check_tokenizer
 from sqlora.settings.settings import REQUIREMENTS, Settings
 from sqlora.system.errors import UserError
 
+LARGEST_POINTER = 1024  # bytes; git-lfs.com's specification
 # whose out_proj PEFT refuses: its weight is read past it
 MAMBAS = ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h")
 
@@ -45,7 +46,7 @@ def load_tokenizer(base: BaseModel):
     """The base model's tokenizer. Raises UserError if it has none, or one that does not encode SQL without loss."""
     try:
         tokenizer = backend.load_tokenizer(base.folder)
-    except (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError, RecursionError) as error:
+    except Exception as error:  # of any type, as everywhere here where libraries read files of others
         raise _unusable(base, "its tokenizer cannot be loaded", error) from None
     check_tokenizer(tokenizer)
     return tokenizer
@@ -59,7 +60,7 @@ def check_causal(base: BaseModel, longest: int = 0) -> PretrainedConfig:
     """
     try:
         config = backend.load_config(base.folder)
-    except (OSError, ValueError, KeyError, ImportError, RecursionError) as error:
+    except Exception as error:
         raise _unusable(base, "its config.json cannot be used", error) from None
     # If config.json does not say: the model types that are only causal.
     architectures = config.architectures or [
@@ -84,12 +85,14 @@ def load_base(base: BaseModel, low_bit: str, device: Device, training: bool) -> 
     """
     try:
         model, missing = backend.load_model(base, low_bit, device)
-    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, ImportError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise UserError(
-                f"BASE_MODEL (--base-model) is {base.id!r}, which does not fit into the memory of {device.name}; "
-                f"set LOW_BIT to nf4, or take a smaller model"
-            ) from None
+    except UserError:
+        raise
+    except torch.OutOfMemoryError:
+        raise UserError(
+            f"BASE_MODEL (--base-model) is {base.id!r}, which does not fit into the memory of {device.name}; "
+            f"set LOW_BIT to nf4, or take a smaller model"
+        ) from None
+    except Exception as error:
         raise _unusable(base, "its weights cannot be loaded", error) from None
     if missing:
         raise UserError(
@@ -110,7 +113,20 @@ def _unusable(base: BaseModel, fault: str, error: Exception) -> UserError:
             f"{name}, which needs its own code, and SQLoRA runs no code that comes with a model; name a model of "
             f"a kind that transformers has"
         )
-    return UserError(f"{name}, and {fault}: {error}")
+    if isinstance(error, pickle.UnpicklingError):
+        return UserError(f"{name}, whose weights may hold code, which SQLoRA does not run; name a safetensors version")
+    if "ignore_mismatched_sizes" in str(error):
+        return UserError(f"{name}, and its weights have other sizes than its config.json states; download it again")
+    if pointer := next(filter(_is_pointer, sorted(base.folder.iterdir())), None):
+        return UserError(f"{name}, where {pointer.name} is a Git LFS pointer and not the file; run git lfs pull there")
+    kind = "" if isinstance(error, OSError | ValueError | ImportError) else f"{type(error).__name__}: "
+    return UserError(f"{name}, and {fault}: {kind}{error}; download it again, or name another model")
+
+
+def _is_pointer(file: Path) -> bool:
+    if not file.is_file() or file.stat().st_size > LARGEST_POINTER:
+        return False
+    return file.read_bytes().startswith(b"version https://git-lfs.github.com/")
 
 
 def weights_in_memory(model: PreTrainedModel, low_bit: str) -> str:

@@ -14,6 +14,7 @@ from transformers import BitsAndBytesConfig, PretrainedConfig, PreTrainedModel
 
 from sqlora.model.device import Device
 from sqlora.system import distributed
+from sqlora.system.console import note
 from sqlora.system.errors import UserError
 
 NONE = "none"
@@ -27,6 +28,7 @@ OF_ACTIVATIONS = (
     "v_scale",
     "q_scale",
 )
+COMPUTED = ("inv_freq", *OF_ACTIVATIONS)  # what a model computes anew, or does not need
 SHOWN_FROM = 0.05  # share of the weights from which a type is shown
 ORIGINAL = "name the original model, whose weights are not quantised"
 
@@ -111,10 +113,10 @@ def set_dtype(model: PreTrainedModel, dtype: torch.dtype) -> None:
             weight.data = weight.data.to(dtype)
 
 
-def check_scales(model: PreTrainedModel, unread: list[str], name: str) -> None:
+def check_unread(model: PreTrainedModel, unread: list[str], name: str) -> None:
     """Raises UserError if the model does not read a tensor that belongs to one of its linear layers.
 
-    It is a scale, or a quantised weight under another name.
+    It is a scale, or a quantised weight under another name. A note names other tensors that are not read.
     """
     linear = {key for key, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
     lost = [key for key in unread if key.rpartition(".")[0] in linear and not key.endswith(OF_ACTIVATIONS)]
@@ -123,6 +125,11 @@ def check_scales(model: PreTrainedModel, unread: list[str], name: str) -> None:
             f"BASE_MODEL (--base-model) is {name!r}, whose weights seem quantised in a way that its config.json "
             f"does not state: {len(lost)} tensors of its linear layers would not be read, such as "
             f"{min(lost)}; {ORIGINAL}"
+        )
+    if unused := [key for key in unread if not key.endswith(COMPUTED)]:
+        note(
+            f"{len(unused)} weights of BASE_MODEL (--base-model) {name!r} are in no part of the model that its "
+            f"config.json describes, and are not used, such as {min(unused)}"
         )
 
 

@@ -65,7 +65,7 @@ def load_settings(arguments: list[str] | None, about: str, script: str = "", tra
         raise SystemExit(flags)  # --help
     preset, run = flags.pop("preset"), flags.pop("from_run")
     if preset:
-        values |= config.PRESETS[preset]
+        values |= presets()[preset]
     if run:
         values |= run_settings(Path(expand(run, "--from-run")), FROM_RUN)
     given = {name: _parse(name, text) for name, text in flags.items() if text is not None}
@@ -80,6 +80,16 @@ def constants() -> dict[str, Any]:
     for name in SETTING_KINDS.keys() - values.keys():
         raise UserError(f"config.py lacks {name}; it takes {SETTING_KINDS[name].wants}")
     return values
+
+
+def presets() -> dict[str, dict[str, Any]]:
+    """The presets of config.py. Raises UserError for one that is no dict of settings."""
+    named = getattr(config, "PRESETS", None)
+    if not isinstance(named, dict) or not all(isinstance(preset, dict) for preset in named.values()):
+        raise UserError("PRESETS of config.py must be a dict that has a dict of settings for each name")
+    for preset in named.values():
+        check_names(preset)
+    return named
 
 
 def run_settings(path: Path, wanted: set[str]) -> dict[str, Any]:
@@ -158,9 +168,7 @@ class _Command(click.Command):
 
 def _options() -> list[click.Parameter]:
     options: list[click.Parameter] = [
-        click.Option(
-            ["--preset"], type=click.Choice(list(config.PRESETS)), help="settings for a purpose; tiny: the demo"
-        ),
+        click.Option(["--preset"], type=click.Choice(list(presets())), help="settings for a purpose; tiny: the demo"),
         click.Option(["--from-run"], metavar="PATH", help="prompt and train as a finished run did, by its sqlora.json"),
     ]
     meanings = {name: text for heading in headings() for name, text in heading.settings.items()}

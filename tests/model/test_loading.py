@@ -73,7 +73,7 @@ def copy(llama_folder, tmp_path):
     return shutil.copytree(llama_folder, tmp_path / "copy")
 
 
-def load(folder, make_settings):
+def load(folder):
     base = base_models.find_base_model(str(folder))
     loading.check_causal(base)
     loading.load_tokenizer(base)
@@ -91,9 +91,21 @@ def test_a_folder_without_a_model(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "damage", ["no weights", "truncated", "a tensor missing", "wrong shape", "bad config", "unknown type"]
+    ("damage", "message"),
+    [
+        ("no weights", ""),
+        ("truncated", "cannot be loaded"),
+        ("a tensor missing", "missing"),
+        ("wrong shape", "other sizes than its config.json states"),
+        ("bad config", "config.json"),
+        ("no heads", "config.json cannot be used: ZeroDivisionError"),
+        ("wrong type", "config.json cannot be used: .*hidden_size"),
+        ("unknown type", "config.json"),
+        ("pickled code", "may hold code"),
+        ("a pointer", "model.safetensors is a Git LFS pointer.*git lfs pull"),
+    ],
 )
-def test_damaged_snapshots_are_reported(copy, make_settings, damage):
+def test_damaged_snapshots_are_reported(copy, damage, message):
     weights, config = copy / "model.safetensors", copy / "config.json"
     tensors = load_file(weights)
     if damage == "no weights":
@@ -107,24 +119,46 @@ def test_damaged_snapshots_are_reported(copy, make_settings, damage):
         config.write_text(json.dumps(json.loads(config.read_text()) | {"intermediate_size": 32}))
     elif damage == "bad config":
         config.write_text("{")
+    elif damage in ("no heads", "wrong type"):
+        changed = {"num_attention_heads": 0} if damage == "no heads" else {"hidden_size": "64"}
+        config.write_text(json.dumps(json.loads(config.read_text()) | changed))
+    elif damage == "pickled code":
+        weights.unlink()
+        torch.save(tensors | {"code": Code()}, copy / "pytorch_model.bin")
+    elif damage == "a pointer":
+        weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
     else:
         config.write_text(json.dumps({"model_type": "nonesuch", "architectures": ["NonesuchForCausalLM"]}))
-    with pytest.raises(UserError, match="--base-model"):
-        load(copy, make_settings)
+    with pytest.raises(UserError, match=f"--base-model.*{message}"):
+        load(copy)
 
 
-def test_a_snapshot_without_a_tokenizer(copy, make_settings):
+class Code:
+    """What runs code where it is unpickled."""
+
+    def __reduce__(self):
+        return exec, ("raise SystemExit('it ran')",)
+
+
+def test_weights_that_the_model_does_not_use_are_named(copy, capsys):
+    config = copy / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"num_hidden_layers": 1}))
+    load(copy)
+    assert "are not used, such as model.layers.1." in capsys.readouterr().out
+
+
+def test_a_snapshot_without_a_tokenizer(copy):
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
         (copy / name).unlink(missing_ok=True)
     with pytest.raises(UserError, match="tokenizer"):
-        load(copy, make_settings)
+        load(copy)
 
 
 CODE = "import pathlib\npathlib.Path({mark!r}).write_text('ran')\n"
 
 
 @pytest.mark.parametrize("part", ["config", "tokenizer", "generation"])
-def test_a_models_own_code_is_never_run_and_nobody_is_asked(copy, make_settings, monkeypatch, tmp_path, part):
+def test_a_models_own_code_is_never_run_and_nobody_is_asked(copy, monkeypatch, tmp_path, part):
     mark = tmp_path / "ran"
     monkeypatch.setattr("builtins.input", lambda question: "y")
     for name in ("own.py", "custom_generate/generate.py"):
@@ -142,40 +176,40 @@ def test_a_models_own_code_is_never_run_and_nobody_is_asked(copy, make_settings,
         own = {"tokenizer_class": "OwnTokenizer", "auto_map": {"AutoTokenizer": ["own.OwnTokenizer", None]}}
         (copy / "tokenizer_config.json").write_text(json.dumps(kept | own))
     if part == "generation":
-        load(copy, make_settings)
+        load(copy)
     else:
         with pytest.raises(UserError, match="--base-model.*needs its own code.*runs no code"):
-            load(copy, make_settings)
+            load(copy)
     assert not mark.exists()
 
 
-def test_code_beside_a_kind_that_transformers_has_is_passed_over(copy, make_settings):
+def test_code_beside_a_kind_that_transformers_has_is_passed_over(copy):
     (copy / "own.py").write_text("raise SystemExit('ran')\n")
     config = json.loads((copy / "config.json").read_text()) | {
         "auto_map": {"AutoModelForCausalLM": "own.OwnForCausalLM"}
     }
     (copy / "config.json").write_text(json.dumps(config))
-    assert type(load(copy, make_settings)).__name__ == "LlamaForCausalLM"
+    assert type(load(copy)).__name__ == "LlamaForCausalLM"
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "generation_config.json"])
-def test_json_that_is_nested_without_end_is_one_line(copy, make_settings, name):
+def test_json_that_is_nested_without_end_is_one_line(copy, name):
     (copy / name).write_text('{"a": ' * 100_000)
     with pytest.raises(UserError, match="--base-model"):
-        load(copy, make_settings)
+        load(copy)
 
 
-def test_a_device_among_a_models_files_is_not_read(copy, make_settings):
+def test_a_device_among_a_models_files_is_not_read(copy):
     (copy / "tokenizer.json").unlink()
     (copy / "tokenizer.json").symlink_to("/dev/zero")
     with pytest.raises(UserError, match="tokenizer.json is a device"):
-        load(copy, make_settings)
+        load(copy)
 
 
-def test_a_base_whose_head_is_its_embeddings_may_lack_it(qwen2_folder, tmp_path, make_settings):
+def test_a_base_whose_head_is_its_embeddings_may_lack_it(qwen2_folder, tmp_path):
     folder = shutil.copytree(qwen2_folder, tmp_path / "tied")
     assert "lm_head.weight" not in load_file(folder / "model.safetensors")
-    model = load(folder, make_settings)
+    model = load(folder)
     assert model.lm_head.weight is model.model.embed_tokens.weight
 
 
@@ -184,7 +218,7 @@ HUGE = b'{"a":{"dtype":"F32","shape":[99999999999,999],"data_offsets":[0,4]}}'
 
 @pytest.mark.parametrize("header", [HUGE, b'{"a":' * 1000, b""])
 @pytest.mark.parametrize("length", [None, 2**63 - 1])
-def test_a_header_that_lies_is_one_line(copy, make_settings, header, length):
+def test_a_header_that_lies_is_one_line(copy, header, length):
     (copy / "model.safetensors").write_bytes((length or len(header)).to_bytes(8, "little") + header + b"\0" * 4)
     with pytest.raises(UserError, match="--base-model"):
-        load(copy, make_settings)
+        load(copy)

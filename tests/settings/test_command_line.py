@@ -217,3 +217,17 @@ def test_help_lists_what_the_script_reads_without_loading_torch(script):
     listed = {name for name in settings.SETTING_KINDS if f"  {settings.flag(name)} " in done.stdout}
     read = {name for heading in command_line.headings() if script in heading.scripts for name in heading.settings}
     assert listed == read
+
+
+@pytest.mark.parametrize(
+    ("presets", "message"),
+    [
+        (None, "PRESETS of config.py"),
+        ({"tiny": None}, "PRESETS of config.py"),
+        ({"tiny": {"MAX_STEP": 60}}, "unknown setting MAX_STEP; did you mean MAX_STEPS"),
+    ],
+)
+def test_presets_that_are_none(monkeypatch, presets, message):
+    monkeypatch.setattr(config, "PRESETS", presets)
+    with pytest.raises(UserError, match=message):
+        load("--preset", "tiny")
