@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from sqlglot import exp
 
+from sqlora.evaluation.conditions import Turning, turning_values
 from sqlora.sql.parsing import Literal, SqlError, fits, literals, parse_query, to_sqlite
 from sqlora.sql.sandbox import Database, Value
 from sqlora.sql.schema import Schema, Table, quote_name
@@ -42,13 +43,19 @@ class _Domain:
 
     constants: list[Literal] = field(default_factory=list)
     types: set[str] = field(default_factory=set)
+    turnings: list[Turning] = field(default_factory=list)
     is_numeric: bool = False
     is_key: bool = False
     is_grouped: bool = False
 
+    @property
+    def is_constrained(self) -> bool:
+        return bool(self.constants or self.turnings)
+
     def kind(self) -> str:
         numbers = [_number(constant.value) is not None for constant in self.constants if not constant.pattern]
-        if self.types & {"date", "timestamp"} and not self.is_numeric:
+        plain = [c for c in self.constants if not c.pattern and not c.is_wrapped]
+        if self.types & {"date", "timestamp"} and not self.is_numeric and all(_is_day(c.value) for c in plain):
             return "date"
         if "real" in self.types:
             return "real"
@@ -80,11 +87,15 @@ class Synthesiser:
         for reference in (reference for table in self._tables for reference in table.references):
             for name, key in zip(reference.columns, reference.keys, strict=True):
                 self._unite(name, key)
-        for query in queries:
-            self._study(query)
         for table in self._tables:
             for column in table.columns:
                 self._domain(column.name).types.add(column.type)
+        types = {column.name.lower(): column.type for table in self._tables for column in table.columns}
+        self._turnings = [turning_values(query, types) for query in queries]
+        for turning in (turning for turnings in self._turnings for turning in turnings if not turning.is_plain):
+            self._domain(turning.column).turnings.append(turning)
+        for query in queries:
+            self._study(query)
         named = {column.name.lower() for query in queries for column in query.find_all(exp.Column)}
         everything = any(query.find(exp.Star) for query in queries)
         self._idle = set() if everything else {name for table in self._tables for name in _names(table)} - named
@@ -115,9 +126,33 @@ class Synthesiser:
         # expects.
         functions: Functions | None = {} if self._dependent and number % 4 else None
         rows: Rows = {}
+        wanted = self._wanted(pools) if number % 2 else {}
         for table in self._tables:
-            rows[table.name] = self._fill(table, max(1, size + rng.randint(-1, 2)), pools, nulls, functions, rows)
+            first = self._first_row(table, pools, wanted) if wanted else None
+            count = max(1, size + rng.randint(-1, 2))
+            rows[table.name] = self._fill(table, count, pools, nulls, functions, rows, first)
         return rows
+
+    def _wanted(self, pools: dict[str, _Pool]) -> dict[tuple[str, str], Value]:
+        """Values that meet all of a query's conditions on single columns, by table and column, and by ("", root of the
+        domain).
+        """
+        wanted: dict[tuple[str, str], Value] = {}
+        for turning in self._random.choice(self._turnings or [[]]):
+            if turning.is_whole:
+                value = self._random.choice(turning.meeting)
+                wanted[turning.table, turning.column] = value
+                wanted["", self._root(turning.column)] = value
+        for root, pool in pools.items():
+            wanted.setdefault(("", root), pool.any())
+        return wanted
+
+    def _first_row(self, table: Table, pools: dict[str, _Pool], wanted: dict[tuple[str, str], Value]) -> list[Value]:
+        """A row that meets the conditions of a query, and joins the first rows of the other tables."""
+        return [
+            None if name in self._idle else wanted.get((table.name.lower(), name), wanted["", self._root(name)])
+            for name in _names(table)
+        ]
 
     def _fill(
         self,
@@ -127,13 +162,21 @@ class Synthesiser:
         nulls: float,
         functions: Functions | None,
         others: Rows,
+        first: list[Value] | None,
     ) -> list[tuple[Value, ...]]:
-        """Rows of a table that keep its constraints; `others` has those of the tables that it refers to."""
+        """Rows of a table that keep its constraints, as far as possible with the `first` among them.
+
+        `others` has those of the tables that it refers to.
+        """
         rng, names = self._random, _names(table)
         values = [pools[self._root(name)] for name in names]
         unique = self._unique(table, names)
         distinct = {name: values[names.index(name)].distinct(size) for name in unique}
-        constrained = [i for i, name in enumerate(names) if self._domain(name).constants and name not in unique]
+        if first is not None:
+            for name, others_of_it in distinct.items():
+                wanted = first[names.index(name)]
+                distinct[name] = [wanted, *(value for value in others_of_it if value != wanted)]
+        constrained = [i for i, name in enumerate(names) if self._domain(name).is_constrained and name not in unique]
         groups = [name for name in names if self._domain(name).is_grouped]
         nullable = [
             i
@@ -144,8 +187,11 @@ class Synthesiser:
         taken: set[tuple[int, tuple[Value, ...]]] = set()  # the values of keys that rows have
         rows: list[tuple[Value, ...]] = []
         for number in range(size):
+            is_first = first is not None and number == 0
             row = [None if name in self._idle else pool.any() for name, pool in zip(names, values, strict=True)]
-            if constrained and rng.random() < NEAR_SHARE:
+            if first is not None and is_first:
+                row = list(first)
+            elif constrained and rng.random() < NEAR_SHARE:
                 for i in constrained:
                     row[i] = values[i].near()
                 if rng.random() < 0.5:
@@ -154,12 +200,14 @@ class Synthesiser:
             for name in unique:
                 row[names.index(name)] = distinct[name][number]
             for i, column in enumerate(table.columns):
-                if column.default is not None and names[i] not in unique and rng.random() < DEFAULT_SHARE:
+                if column.default is None or names[i] in unique or is_first:
+                    continue
+                if rng.random() < DEFAULT_SHARE:
                     row[i] = column.default
             if table.references:
                 self._refer(table, names, row, rows, others)
             for i in nullable:
-                if nulls and rng.random() < nulls:
+                if nulls and not is_first and rng.random() < nulls:
                     row[i] = None
             if functions is not None and groups and not unique:
                 group = tuple(row[names.index(name)] for name in groups)
@@ -242,6 +290,8 @@ class Synthesiser:
 
     def _study(self, query: exp.Expr) -> None:
         for constant in literals(query):
+            if constant.column is not None and constant.is_wrapped and self._domain(constant.column).turnings:
+                continue  # it is no value of the column
             if constant.column is not None:
                 self._domain(constant.column).constants.append(constant)
                 if not isinstance(constant.value, str):
@@ -269,6 +319,9 @@ class _Pool:
         kind = domain.kind()
         self._random = rng
         self._near = [list(_neighbours(constant, kind)) for constant in domain.constants]
+        if kind == "date":
+            self._near = [near for values in self._near if (near := list(filter(_is_day, values)))]
+        self._near += [[*turning.meeting, *turning.failing] for turning in domain.turnings]
         self._kind = kind
         start = rng.randrange(3)
         self._others = [_spare(kind, number) for number in range(start, start + count)]
@@ -281,6 +334,8 @@ class _Pool:
 
     def near(self) -> Value:
         """Mostly a constant itself or what meets its condition, else a neighbour."""
+        if not self._near:
+            return self.any()
         values = self._random.choice(self._near)
         return values[0] if isinstance(values[0], str) and self._random.random() < 0.5 else self._random.choice(values)
 
@@ -399,6 +454,10 @@ def _neighbours(constant: Literal, kind: str) -> Iterator[Value]:
         )
     elif isinstance(value, str):
         yield from dict.fromkeys((value, value.swapcase(), value[:-1], value + "s", "a" + value))
+
+
+def _is_day(value: Value) -> bool:
+    return isinstance(value, str) and ISO_DATE.match(value) is not None
 
 
 def _date(text: str) -> datetime.date | None:

@@ -76,11 +76,15 @@ class SqlError(ValueError):
 
 @dataclass(frozen=True)
 class Literal:
-    """A constant of a query, and the lower-case name of the column that it is compared with, if any."""
+    """A constant of a query, and the lower-case name of the column that it is compared with, if any.
+
+    pattern: of LIKE or GLOB. is_wrapped: whether a function of the column is compared, or it is the function's own.
+    """
 
     value: str | int | float
     column: str | None
-    pattern: bool = False  # of LIKE or GLOB
+    pattern: bool = False
+    is_wrapped: bool = False
 
 
 class _Backticks(SQLite):
@@ -217,7 +221,12 @@ def _literal(node: exp.Literal) -> Literal:
         if column.find_ancestor(exp.Count, exp.Query) is parent.find_ancestor(exp.Query)
     )
     column = next(columns, None)
-    return Literal(value, column.name.lower() if column is not None else None, isinstance(parent, exp.Like | exp.Glob))
+    return Literal(
+        value,
+        column.name.lower() if column is not None else None,
+        isinstance(parent, exp.Like | exp.Glob),
+        column is not None and column.find_ancestor(exp.Func, exp.Query, type(parent)) is not parent,
+    )
 
 
 def _read(function: Callable, text: str, dialect: str) -> list:
