@@ -18,6 +18,7 @@ from sqlglot import exp
 from sqlora.evaluation.synthetic_databases import Rows
 from sqlora.sql.parsing import SqlError, numeric_value, to_sqlite
 from sqlora.sql.sandbox import Database, QueryResult, Value
+from sqlora.sql.schema import Schema
 
 ResultRow = tuple[Value, ...]
 RELATIVE_TOLERANCE = 1e-6
@@ -59,10 +60,12 @@ class Allowed:
 
 
 class Gold:
-    """A gold query, prepared to compute which results it allows on a database."""
+    """A gold query over the tables of a schema, prepared to compute which results it allows on a database."""
 
-    def __init__(self, query: exp.Query) -> None:
+    def __init__(self, query: exp.Query, schema: Schema) -> None:
         self.sql = to_sqlite(query)
+        tables = (schema.table(table.name) for table in query.find_all(exp.Table))
+        self._columns = {column.name.lower() for table in tables if table for column in table.columns}
         bounds = {name: _constant(query.args[name]) for name in ("limit", "offset") if query.args.get(name) is not None}
         self._limit, self._offset = bounds.get("limit"), max(0, bounds.get("offset") or 0)
         self._keys: list[int] = []  # positions of ORDER BY's values in a row, from its end
@@ -147,7 +150,7 @@ class Gold:
                 column_index = outputs.index(key)
             if isinstance(query, exp.Select) and is_plain:
                 shown = outputs[column_index] if column_index is not None and not query.is_star else key
-                query.select(shown.copy(), copy=False)
+                query.select(_without_aliases(shown, query, self._columns), copy=False)
                 self._hidden += 1
             elif column_index is None:
                 return False
@@ -156,6 +159,24 @@ class Gold:
         if is_plain:
             self._keys = [-number for number in range(1, self._hidden + 1)]
         return True
+
+
+def _without_aliases(key: exp.Expr, query: exp.Select, columns: set[str]) -> exp.Expr:
+    """A copy of the ORDER BY expression with what the query's aliases in it mean, since no output may name them.
+
+    Within an expression SQLite takes a name for one of the `columns` first, in lower case.
+    """
+    aliased = {
+        selected.alias.lower(): selected.this
+        for selected in query.selects
+        if isinstance(selected, exp.Alias) and selected.alias.lower() not in columns
+    }
+
+    def replaced(node: exp.Expr) -> exp.Expr:
+        is_alias = isinstance(node, exp.Column) and not node.table and node.name.lower() in aliased
+        return exp.Paren(this=aliased[node.name.lower()].copy()) if is_alias else node
+
+    return key.copy() if isinstance(key, exp.Column) else key.copy().transform(replaced)
 
 
 def _is_within(rows: list[ResultRow], among: list[ResultRow]) -> bool:
@@ -229,17 +250,40 @@ def _probe(select: exp.Select) -> exp.Select | None:
 
 def _outside_group(select: exp.Select) -> set[str]:
     """The columns, as SQLite's text, that are read outside aggregates and are not in GROUP BY."""
-    group = select.args.get("group")
-    keys = [key for key in group.expressions if isinstance(key, exp.Column)] if group is not None else []
+    keys = _group_keys(select)
     aliases = {selected.alias.lower() for selected in select.selects if selected.alias}
     columns = set()
     for part in (*select.selects, select.args.get("having"), select.args.get("order")):
         for column in part.find_all(exp.Column) if part is not None else ():
             is_output = not column.table and column.name.lower() in aliases and isinstance(part, exp.Having | exp.Order)
-            is_key = any(_may_be_same(column, key) for key in keys)
+            is_key = any(
+                _may_be_same(column, key) if isinstance(key, exp.Column) else _within(column, key) for key in keys
+            )
             if not is_key and not is_output and column.find_ancestor(exp.AggFunc, exp.Query) is select:
                 columns.add(column.sql("sqlite"))
     return columns
+
+
+def _group_keys(select: exp.Select) -> list[exp.Expr]:
+    """The expressions of GROUP BY, with those that it names by number or alias, which may be columns too."""
+    group = select.args.get("group")
+    keys: list[exp.Expr] = list(group.expressions) if group is not None else []
+    for key in list(keys):
+        if isinstance(key, exp.Literal) and isinstance(ordinal := numeric_value(key.name), int):
+            keys += [selected.unalias() for selected in select.selects[ordinal - 1 : ordinal] if ordinal > 0]
+        elif isinstance(key, exp.Column) and not key.table:
+            keys += [selected.this for selected in select.selects if selected.alias.lower() == key.name.lower()]
+    return keys
+
+
+def _within(column: exp.Expr, expression: exp.Expr) -> bool:
+    """Whether the column is part of a copy of the expression."""
+    node: exp.Expr | None = column
+    while node is not None and not isinstance(node, exp.Query):
+        if node == expression:
+            return True
+        node = node.parent
+    return False
 
 
 def _may_be_same(column: exp.Column, other: exp.Column) -> bool:

@@ -114,7 +114,7 @@ def _judge(context: str, answer: str, prediction: str | None) -> Verdict:
         schema = parse_schema(context)
         gold_query = parse_query(answer, schema)
         completed = complete_schema(schema, gold_query)
-        gold = Gold(gold_query)
+        gold = Gold(gold_query, completed)
     except SqlError as error:
         return Verdict("unscorable", f"gold: {error}", error.kind, exact)
     facts = Verdict("match", exact=exact, kinds=query_kinds(gold_query), completed=_added(schema, completed))

@@ -52,6 +52,13 @@ class _Domain:
     def is_constrained(self) -> bool:
         return bool(self.constants or self.turnings)
 
+    def fitting(self, values: Sequence[Value]) -> list[Value]:
+        """The values that are of the kind of the others: among numbers no other text."""
+        if self.kind() not in ("integer", "real"):
+            return list(values)
+        numbers = [_number(value) if isinstance(value, str) else value for value in values]
+        return [number for value, number in zip(values, numbers, strict=True) if number is not None or value is None]
+
     def kind(self) -> str:
         numbers = [_number(constant.value) is not None for constant in self.constants if not constant.pattern]
         plain = [c for c in self.constants if not c.pattern and not c.is_wrapped]
@@ -139,8 +146,8 @@ class Synthesiser:
         """
         wanted: dict[tuple[str, str], Value] = {}
         for turning in self._random.choice(self._turnings or [[]]):
-            if turning.is_whole:
-                value = self._random.choice(turning.meeting)
+            if turning.is_whole and (fitting := self._domain(turning.column).fitting(turning.meeting)):
+                value = self._random.choice(fitting)
                 wanted[turning.table, turning.column] = value
                 wanted["", self._root(turning.column)] = value
         for root, pool in pools.items():
@@ -321,7 +328,8 @@ class _Pool:
         self._near = [list(_neighbours(constant, kind)) for constant in domain.constants]
         if kind == "date":
             self._near = [near for values in self._near if (near := list(filter(_is_day, values)))]
-        self._near += [[*turning.meeting, *turning.failing] for turning in domain.turnings]
+        turning = ([*each.meeting, *each.failing] for each in domain.turnings)
+        self._near += [near for values in turning if (near := domain.fitting(values))]
         self._kind = kind
         start = rng.randrange(3)
         self._others = [_spare(kind, number) for number in range(start, start + count)]

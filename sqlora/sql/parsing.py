@@ -179,6 +179,8 @@ def parse_query(sql: str, schema: Schema) -> exp.Query:
         for table in query.find_all(exp.Table):
             if table.name.lower() not in ctes and schema.table(table.name) is None:
                 raise SqlError("no such table", f"no such table: {table.name or table.sql('sqlite')}")
+        for named in query.find_all(exp.Table, exp.Column):
+            named.set("db", None)  # the schema of sales.customer, which parse_schema leaves out too
         if '"' in sql:
             resolve_double_quotes(query, sql, schema, ctes)
     except RecursionError:

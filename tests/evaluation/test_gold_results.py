@@ -12,7 +12,7 @@ ROWS = {"t": [("a", 1, 0.1), ("b", 1, 0.2), ("c", 2, 0.3), ("c", 2, 0.3), ("d", 
 
 def allowed(query, rows=ROWS):
     with Database(SCHEMA, rows) as database:
-        return Gold(parse_query(query, SCHEMA)).allowed(database)
+        return Gold(parse_query(query, SCHEMA), SCHEMA).allowed(database)
 
 
 def accepts(query, *values):
@@ -20,7 +20,7 @@ def accepts(query, *values):
 
 
 def determined(query, rows=ROWS):
-    gold = Gold(parse_query(query, SCHEMA))
+    gold = Gold(parse_query(query, SCHEMA), SCHEMA)
     with Database(SCHEMA, rows) as database:
         return gold.is_determined(database, gold.allowed(database), rows)
 
@@ -112,7 +112,7 @@ def test_floats_are_equal_to_a_millionth_and_null_equals_null():
 def test_an_answer_that_hangs_on_storage_is_known(query):
     rows = {"t": [("a", 1, 1.0), ("b", 1, 1.0), ("e", 1, 1.0), ("a", 1, 2.0)], "u": [("a",)]}
     if "DISTINCT" in query:
-        assert Gold(parse_query(query, SCHEMA)).may_be_undetermined
+        assert Gold(parse_query(query, SCHEMA), SCHEMA).may_be_undetermined
     else:
         assert not determined(query, rows)
 
@@ -139,3 +139,38 @@ def test_a_column_beside_group_by_may_have_a_key_s_name():
 def test_a_group_of_more_than_two_values_is_seen_whichever_are_at_its_ends():
     rows = {"t": [("a", 1, None), ("b", 1, None), ("a", 1, None)], "u": []}
     assert not determined("SELECT name, COUNT(*) FROM t GROUP BY age", rows)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT substr(name, 1, 1), COUNT(*) FROM t GROUP BY substr(name, 1, 1)",
+        "SELECT substr(name, 1, 1) AS x, COUNT(*) FROM t GROUP BY x",
+        "SELECT COUNT(*), substr(name, 1, 1) FROM t GROUP BY 2",
+        "SELECT age + 1, COUNT(*) FROM t GROUP BY age + 1 HAVING age + 1 > 2 ORDER BY age + 1",
+    ],
+)
+def test_what_is_grouped_by_an_expression_is_determined(query):
+    assert not Gold(parse_query(query, SCHEMA), SCHEMA).may_be_undetermined
+
+
+def test_beside_an_expression_its_column_is_not_determined():
+    query = parse_query("SELECT name, COUNT(*) FROM t GROUP BY substr(name, 1, 1)", SCHEMA)
+    assert Gold(query, SCHEMA).may_be_undetermined
+
+
+@pytest.mark.parametrize(
+    ("query", "same"),
+    [
+        ("SELECT name, age AS n FROM t ORDER BY -n", "SELECT name, age AS n FROM t ORDER BY age DESC"),
+        ("SELECT name, SUM(age) AS s FROM t GROUP BY name ORDER BY CAST(s AS REAL) DESC", ""),
+        # Within an expression a column of the table comes first.
+        ("SELECT name, -age AS age FROM t ORDER BY age + 0", "SELECT name, -t.age AS age FROM t ORDER BY t.age + 0"),
+    ],
+)
+def test_an_order_by_an_expression_of_an_alias(query, same):
+    rows = {"t": [("a", 3, 0), ("b", 1, 0), ("c", 2, 0), ("d", 2, 0)]}
+    with Database(SCHEMA, rows) as database:
+        allowed = Gold(parse_query(query, SCHEMA), SCHEMA).allowed(database)
+        assert allowed.accepts(database.run(same or query).rows)
+        assert [choice.count for choice in allowed.choices] == [1, 2, 1]

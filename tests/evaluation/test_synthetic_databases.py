@@ -95,7 +95,7 @@ def test_there_are_nulls_but_not_in_a_table_s_own_key():
     ],
 )
 def test_queries_find_rows_on_some_databases_and_leave_some(query):
-    gold = Gold(parse_query(query, SCHEMA))
+    gold = Gold(parse_query(query, SCHEMA), SCHEMA)
     found = []
     for rows in make(query, number=40):
         with Database(SCHEMA, rows) as database:
