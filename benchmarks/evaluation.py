@@ -1,10 +1,13 @@
 """How often the score is right: one-edit wrong mutants that it exposes, rewrites of the same meaning that it accepts.
 
     python benchmarks/evaluation.py --rows ROWS.jsonl [--number 800] [--seed 0] [--show]
+    python benchmarks/evaluation.py --rows PAIRS.jsonl --label official [--keep-distinct]
 
 ROWS.jsonl has a context and an answer in each line. The same pairs are scored by three other rules, on the same
 databases but for the first: equal on empty tables; equal sets of rows (BIRD's); equal once duplicate rows are dropped
-and columns sorted by name (defog's). --show prints the pairs on which SQLoRA's own rule errs.
+and columns sorted by name (defog's). With
+--label the rows have a prediction and a column that says whether it is right, by another evaluator or a person: how
+often does each rule agree? --show prints the pairs on which SQLoRA's own rule errs.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.edits import MUTANTS, REWRITES
+from sqlora.evaluation import rules
 from sqlora.evaluation.judge import DATABASES, complete_schema, judge_prediction
 from sqlora.evaluation.metrics import wilson
 from sqlora.evaluation.synthetic_databases import Synthesiser
@@ -117,15 +121,38 @@ def print_table(tried: list, sort: str, edits: dict, right: bool) -> None:
     print(f"\n95 % interval of SQLoRA's share: {100 * low:.2f} to {100 * high:.2f}")
 
 
+def print_agreement(rows: list[dict], label: str, keep_distinct: bool) -> None:
+    """How often each rule decides as the rows' `label`, true or false, does; rows without one are left out."""
+    rows = [row for row in rows if isinstance(row.get(label), bool | int | float)]
+    start = time.process_time()
+    calls = [(row["context"], row["answer"], row["prediction"], keep_distinct) for row in rows]
+    verdicts = list(itertools.starmap(judge_prediction, calls))
+    seconds = time.process_time() - start
+    print(f"{len(rows):,} pairs, {1000 * seconds / len(rows):.0f} CPU-seconds for 1,000")
+    print(f"\n| rule | agrees with {label}, % | accepts what it refuses, % | balanced accuracy, % |\n|---|---|---|---|")
+    for rule in rules.RULES:
+        accepts = [verdict.under(rule.name) == "match" for verdict in verdicts]
+        pairs = Counter((accepted, bool(row[label])) for accepted, row in zip(accepts, rows, strict=True))
+        agreed = (pairs[True, True] + pairs[False, False]) / len(rows)
+        right, wrong = (pairs[one, one] / max(1, pairs[True, one] + pairs[False, one]) for one in (True, False))
+        shares = (agreed, pairs[True, False] / len(rows), (right + wrong) / 2)
+        print(f"| {rule.name} | {' | '.join(f'{100 * share:.1f}' for share in shares)} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=Path, required=True)
     parser.add_argument("--number", type=int, default=800, help="rows drawn")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--label", help="a column that says whether each row's prediction is right")
+    parser.add_argument("--keep-distinct", action="store_true", help="as in python -m sqlora.evaluation")
     parser.add_argument("--show", action="store_true", help="print the pairs on which SQLoRA errs")
     arguments = parser.parse_args()
     rows = [json.loads(line) for line in arguments.rows.read_text(encoding="utf-8").split("\n") if line.strip()]
     rows = random.Random(arguments.seed).sample(rows, min(arguments.number, len(rows)))
+    if arguments.label:
+        print_agreement(rows, arguments.label, arguments.keep_distinct)
+        return
     start = time.perf_counter()
     with ProcessPoolExecutor() as pool:
         tried = [

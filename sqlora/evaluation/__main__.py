@@ -1,4 +1,4 @@
-"""`python -m sqlora.evaluation PREDICTIONS.jsonl [--json OUT]` scores predictions of any origin."""
+"""`python -m sqlora.evaluation PREDICTIONS.jsonl [--rule RULE] [--json OUT]` scores predictions of any origin."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.console import Console
 from sqlora.data.row_files import SUFFIXES, check_columns, is_file, read_records
 from sqlora.evaluation.judge import PREDICTION_COLUMNS, failures, score
 from sqlora.evaluation.metrics import card, compute_metrics
+from sqlora.evaluation.rules import RULES, STRICT
 from sqlora.storage import outputs
 from sqlora.storage.atomic import replace_file
 from sqlora.storage.paths import expand
@@ -46,6 +47,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m sqlora.evaluation", description=__doc__.splitlines()[0])
     parser.add_argument("predictions", metavar="PREDICTIONS.jsonl", help="rows of context, answer and prediction")
     parser.add_argument("--json", metavar="OUT", help="write the metrics and every row's verdict there")
+    parser.add_argument(
+        "--rule", choices=[rule.name for rule in RULES], default=STRICT.name, help="what counts as a match"
+    )
+    parser.add_argument("--keep-distinct", action="store_true", help="by the rule test-suite DISTINCT counts too")
     arguments = parser.parse_args()
     with exit_on_user_error():
         predictions = Path(expand(arguments.predictions, "PREDICTIONS.jsonl"))
@@ -54,7 +59,8 @@ def main() -> None:
             outputs.check_outputs_are_ours(
                 {"PREDICTIONS.jsonl": predictions}, outputs.File("--json", out, outputs.VERDICTS)
             )
-        verdicts = score(_read_predictions(predictions))
+        rows = _read_predictions(predictions)
+        verdicts = score(rows, rule=arguments.rule, keep_distinct=arguments.keep_distinct)
         counted = compute_metrics(verdicts)
         if out:
             report = {"metrics": counted, "rows": [verdict.as_dict() for verdict in verdicts]}

@@ -33,6 +33,11 @@ class Choice:
     rows: list[ResultRow]
     count: int
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the rows come."""
+        return self.count == len(self.rows)
+
 
 @dataclass(frozen=True)
 class Allowed:
@@ -41,6 +46,11 @@ class Allowed:
     @property
     def is_empty(self) -> bool:
         return not any(choice.count for choice in self.choices)
+
+    @property
+    def says_something(self) -> bool:
+        """Whether there is a value in it that a wrong query would not give by itself: not nothing, 0 or NULL."""
+        return any(value not in (0, None) for choice in self.choices for row in choice.rows for value in row)
 
     def accepts(self, rows: list[ResultRow]) -> bool:
         if len(rows) != sum(choice.count for choice in self.choices):

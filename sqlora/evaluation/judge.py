@@ -6,7 +6,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from sqlglot import exp
 
@@ -21,8 +21,9 @@ from sqlora.evaluation.metrics import (
     query_kinds,
     verdicts_by_variant,
 )
+from sqlora.evaluation.rules import RULES, STRICT, Rule, without_distinct
 from sqlora.evaluation.synthetic_databases import Rows, Synthesiser
-from sqlora.sql.parsing import SqlError, exact_match, parse_query, parse_schema
+from sqlora.sql.parsing import SqlError, exact_match, parse_query, parse_schema, to_sqlite
 from sqlora.sql.sandbox import Database, QueryResult, Value, prepare
 from sqlora.sql.schema import Column, Schema
 from sqlora.system.errors import error_with_location
@@ -38,15 +39,22 @@ PREDICTION_COLUMNS = ("context", "answer", "prediction")
 PLAIN_TYPES = (int, str, type(None))
 
 
-def score(rows: list[dict], prediction_key: str = "prediction", workers: int | None = None) -> list[Verdict]:
-    """One verdict for each row of context, answer and `prediction_key` (SQL or None), in order.
+def score(
+    rows: list[dict],
+    prediction_key: str = "prediction",
+    workers: int | None = None,
+    rule: str = STRICT.name,
+    keep_distinct: bool = False,
+) -> list[Verdict]:
+    """One verdict for each row of context, answer and `prediction_key` (SQL or None), in order, by a rule of rules.py.
 
     Runs on `workers` processes, by default all cores; a verdict depends only on its row.
 
         score([{"context": "CREATE TABLE t (a INTEGER)", "answer": "SELECT a FROM t", "prediction": "SELECT 1"}])
     """
-    triples = [(row["context"], row["answer"], row.get(prediction_key)) for row in rows]
-    return list(spread(judge_prediction, triples, workers, lost=Verdict("error", f"scoring failed: {LOST}")))
+    pairs = [(row["context"], row["answer"], row.get(prediction_key), keep_distinct) for row in rows]
+    verdicts = spread(judge_prediction, pairs, workers, lost=Verdict("error", f"scoring failed: {LOST}"))
+    return [verdict.by_rule(rule) for verdict in verdicts]
 
 
 def judge_answers(answers: list[AnsweredRow], execute: bool) -> list[Judgement]:
@@ -84,15 +92,16 @@ def evaluation_report(answers: list[AnsweredRow], judged: list[Judgement]) -> di
     return {**report, "rows": rows}
 
 
-def judge_prediction(context: str, answer: str, prediction: str | None) -> Verdict:
+def judge_prediction(context: str, answer: str, prediction: str | None, keep_distinct: bool = False) -> Verdict:
     """The verdict on one prediction. Never raises, whatever the texts hold.
 
     match: allowed by the gold on 20 databases; mismatch: not on one, which the verdict has; invalid: not a query that
     runs; unscorable: the gold does not run, or its result depends on the order in which rows are stored; error: scoring
-    itself failed.
+    itself failed. That is the verdict under the rule strict; `rules` of the verdict has it under each of rules.RULES,
+    for which `keep_distinct` is as in rules.py.
     """
     try:
-        return _judge(context, answer, prediction)
+        return _judge(context, answer, prediction, keep_distinct)
     except Exception as error:  # a bug, ours or a library's, costs one verdict and not the run
         return Verdict("error", f"scoring failed: {error_with_location(error)}")
 
@@ -103,7 +112,7 @@ def failures(verdicts: Iterable[Verdict]) -> str:
     return f"{len(reasons):,} answers are not scored; the first: {reasons[0]}" if reasons else ""
 
 
-def _judge(context: str, answer: str, prediction: str | None) -> Verdict:
+def _judge(context: str, answer: str, prediction: str | None, keep_distinct: bool) -> Verdict:
     for name, text in (("context", context), ("gold", answer)):
         if not isinstance(text, str):
             return Verdict("unscorable", f"{name}: it is not a text but {text!r:.80}", "syntax")
@@ -112,60 +121,93 @@ def _judge(context: str, answer: str, prediction: str | None) -> Verdict:
     exact = exact_match(prediction, answer)
     try:
         schema = parse_schema(context)
-        gold_query = parse_query(answer, schema)
-        completed = complete_schema(schema, gold_query)
-        gold = Gold(gold_query, completed)
+        gold = parse_query(answer, schema)
+        completed = complete_schema(schema, gold)
+        Gold(gold, completed)
     except SqlError as error:
         return Verdict("unscorable", f"gold: {error}", error.kind, exact)
-    facts = Verdict("match", exact=exact, kinds=query_kinds(gold_query), completed=_added(schema, completed))
-    queries: list[exp.Expr] = [gold_query]
-    predicted, outcome = "", None
+    facts = Verdict("match", exact=exact, kinds=query_kinds(gold), completed=_added(schema, completed))
+    predicted: exp.Expr = gold
+    outcome = None
     if not exact:
         try:
-            query, predicted = prepare(prediction or "", completed)
-            queries.append(query)
+            predicted, _ = prepare(prediction or "", completed)
         except SqlError as error:
             outcome = Verdict("invalid", str(error), error.kind)
-
-    taken, empty = 0, 0
-    needed = LEAST_DATABASES if gold.may_be_undetermined else 1
-    synthesiser = Synthesiser(completed, queries, f"{context}\n{answer}")
-    for attempt, rows in enumerate(itertools.islice(synthesiser, ATTEMPTS)):
-        try:
-            with Database(synthesiser.schema, rows) as database:
-                allowed = gold.allowed(database)
-                if allowed.is_empty and empty == MOST_EMPTY and attempt < ATTEMPTS - DATABASES:
-                    continue
-                if not gold.is_determined(database, allowed, rows):
-                    continue
-                taken += 1
-                empty += allowed.is_empty
-                if exact:  # the same SQL returns the same rows, if it runs
-                    gold.result(database)
-                else:
-                    outcome = outcome or _try(predicted, gold, allowed, database, rows)
-        except SqlError as error:
-            return replace(facts, verdict="unscorable", why=f"gold: {error}", fault=error.kind)
-        if taken == DATABASES or (outcome and taken > empty and taken >= needed):
-            break
-    if taken < needed:
-        why = "gold: its answer depends on the order in which rows are stored"
-        return replace(facts, verdict="unscorable", why=why)
-    facts = replace(facts, non_empty=taken > empty)
-    if outcome is None:
-        return facts
-    return replace(facts, verdict=outcome.verdict, why=outcome.why, fault=outcome.fault, difference=outcome.difference)
+    pair = Pair(gold, predicted, completed, f"{context}\n{answer}", facts, outcome)
+    strict = pair.judge(STRICT)
+    if strict.verdict != "mismatch":  # what matches strictly matches by the other rules
+        return strict
+    others = {rule.name: pair.judge(rule, keep_distinct).verdict for rule in RULES if rule is not STRICT}
+    return replace(strict, rules={STRICT.name: strict.verdict} | others)
 
 
-def _try(predicted: str, gold: Gold, allowed: Allowed, database: Database, rows: Rows) -> Verdict | None:
+@dataclass(frozen=True)
+class Pair:
+    """A gold and a prediction over a schema.
+
+    `facts` is the verdict on a prediction that matches, `outcome` what is known of the prediction before it runs.
+    """
+
+    gold: exp.Query
+    predicted: exp.Expr
+    schema: Schema
+    seed: str
+    facts: Verdict
+    outcome: Verdict | None
+
+    def judge(self, rule: Rule, keep_distinct: bool = False) -> Verdict:
+        """The verdict under a rule: on DATABASES databases, or on as many as show a difference."""
+        query, other = self.gold, self.predicted
+        if rule.forgives_distinct and not keep_distinct:
+            query, other = without_distinct(query), without_distinct(other)
+        gold, predicted, outcome = Gold(query, self.schema), to_sqlite(other), self.outcome
+        queries = [query] if self.outcome else [query, other]
+        taken, empty, is_proven = 0, 0, False
+        needed = LEAST_DATABASES if gold.may_be_undetermined else 1
+        synthesiser = Synthesiser(self.schema, queries, self.seed, rule.nulls_anywhere)
+        for attempt, rows in enumerate(itertools.islice(synthesiser, ATTEMPTS)):
+            try:
+                with Database(synthesiser.schema, rows) as database:
+                    allowed = gold.allowed(database)
+                    if allowed.is_empty and empty == MOST_EMPTY and attempt < ATTEMPTS - DATABASES:
+                        continue
+                    if not gold.is_determined(database, allowed, rows):
+                        continue
+                    taken += 1
+                    empty += allowed.is_empty
+                    is_proven = is_proven or allowed.says_something
+                    if self.facts.exact:  # the same SQL returns the same rows, if it runs
+                        gold.result(database)
+                    else:
+                        outcome = outcome or _try(predicted, gold, allowed, rule, database, rows)
+            except SqlError as error:
+                return replace(self.facts, verdict="unscorable", why=f"gold: {error}", fault=error.kind)
+            if taken == DATABASES or (outcome and taken > empty and taken >= needed):
+                break
+        if taken < needed:
+            why = "gold: its answer depends on the order in which rows are stored"
+            return replace(self.facts, verdict="unscorable", why=why)
+        facts = replace(self.facts, non_empty=taken > empty)
+        if outcome is None:
+            return replace(facts, is_proven=is_proven)
+        return replace(
+            facts, verdict=outcome.verdict, why=outcome.why, fault=outcome.fault, difference=outcome.difference
+        )
+
+
+def _try(predicted: str, gold: Gold, allowed: Allowed, rule: Rule, database: Database, rows: Rows) -> Verdict | None:
     """The verdict that one database gives against a prediction, if any."""
     try:
         result = database.run(predicted)
     except SqlError as error:
         return Verdict("timeout" if error.kind == "timeout" else "invalid", str(error), error.kind)
-    if allowed.accepts(result.rows):
+    is_accepted = rule.accepts(allowed, result)
+    if is_accepted and result.rows:
         return None
     expected = gold.result(database)
+    if is_accepted and len(expected.columns) == len(result.columns):
+        return None
     shown: dict[str, dict[str, list]] = {
         table.name: {"columns": [column.name for column in table.columns], "rows": _plain(rows[table.name])}
         for table in database.schema.tables

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from rich.table import Table
 from sqlglot import exp
@@ -24,6 +24,9 @@ SHARES = {
     "valid": "valid",
     "execution_match": "execution match",
     "execution_match_non_empty": "match, gold non-empty",
+    "unproven": "of these unproven",
+    "match_test_suite": "match, test-suite's rule",
+    "match_bird": "match, BIRD's rule",
     "exact_match": "exact match",
     "timeout": "timeouts",
     "unscorable": "unscorable",
@@ -50,7 +53,8 @@ class Verdict:
     match. fault: the SqlError's kind, if there is one. exact: equal in normal form. kinds: of the gold, see
     QUERY_KINDS. non_empty: whether the gold returns a row on any database. completed: columns, "table.column", that the
     gold names, the context lacks, and that were added to it. executed: whether the queries were run, or their texts
-    compared.
+    compared. is_proven: False for a match where the gold gives nothing, 0 or NULL on every database. rules: the verdict
+    under each of rules.RULES, where they may differ; see `under`.
     """
 
     verdict: str
@@ -62,6 +66,18 @@ class Verdict:
     completed: tuple[str, ...] = ()
     difference: Difference | None = field(default=None, repr=False)
     executed: bool = True
+    is_proven: bool = True
+    rules: dict[str, str] = field(default_factory=dict)
+
+    def under(self, rule: str) -> str:
+        """The verdict under a rule, by its name in rules.py."""
+        return self.rules.get(rule, self.verdict)
+
+    def by_rule(self, rule: str) -> Verdict:
+        """The same with the verdict under a rule as the verdict."""
+        if (verdict := self.under(rule)) == self.verdict:
+            return self
+        return replace(self, verdict=verdict, why="", difference=None)
 
     @property
     def is_right(self) -> bool | None:
@@ -115,10 +131,11 @@ def compute_metrics(verdicts: Sequence[Verdict]) -> dict:
     """Counts and shares of one model's verdicts.
 
     Each share is {"count", "of", "share" (None if of is 0), "low", "high"}. exact_match, unscorable and error are
-    shares of all rows, the others of the scorable ones. A query that ran out of time gave no answer and counts as not
-    valid.
+    shares of all rows, unproven of the matches, the others of the scorable ones. A query that ran out of time gave no
+    answer and counts as not valid.
     """
     scorable = [verdict for verdict in verdicts if verdict.verdict not in UNSCORED]
+    executed = [verdict for verdict in scorable if verdict.executed]
     reasons: dict[str, int] = {}
     for verdict in verdicts:
         if verdict.verdict == "unscorable":
@@ -130,6 +147,11 @@ def compute_metrics(verdicts: Sequence[Verdict]) -> dict:
         "valid": _share(scorable, lambda verdict: verdict.verdict in ("match", "mismatch")),
         "execution_match": _share(scorable, _is_match),
         "execution_match_non_empty": _share([verdict for verdict in scorable if verdict.non_empty], _is_match),
+        "unproven": _share(
+            [verdict for verdict in scorable if _is_match(verdict)], lambda verdict: not verdict.is_proven
+        ),
+        "match_test_suite": _share(executed, lambda verdict: verdict.under("test-suite") == "match"),
+        "match_bird": _share(executed, lambda verdict: verdict.under("bird") == "match"),
         "exact_match": _share(verdicts, lambda verdict: verdict.exact),
         "timeout": _share(scorable, lambda verdict: verdict.verdict == "timeout"),
         "unscorable": _share(verdicts, lambda verdict: verdict.verdict == "unscorable"),

@@ -28,6 +28,7 @@ SIZES = (2, 3, 4, 5, 6, 8, 10, 12, 16, 24)  # rows of a table; the smallest firs
 LARGEST = {1: 40, 2: 24, 3: 12}  # by the number of tables, so that a join without a condition stays small
 MOST_IN_GROUP = 120  # rows, for HAVING COUNT(*) > 100
 NULL_SHARES = (0.0, 0.15, 0.0, 0.1, 0.0, 0.3)
+TESTED_NULL_SHARE = 0.25  # of a column that a query tests for NULL
 NEAR_SHARE = 0.55  # of the rows meet the queries' conditions, but for one column as often as not
 DEFAULT_SHARE = 0.1  # of the values of a column with a DEFAULT
 COPY_SHARE = 0.12  # of the rows are there twice, for DISTINCT and UNION
@@ -45,6 +46,7 @@ class _Domain:
     types: set[str] = field(default_factory=set)
     turnings: list[Turning] = field(default_factory=list)
     is_numeric: bool = False
+    is_tested: bool = False  # for NULL
     is_key: bool = False
     is_grouped: bool = False
 
@@ -75,15 +77,16 @@ class Synthesiser:
     """Databases for the queries over the schema, the same for the same seed.
 
     They have the tables of `schema`, an attribute: those that the queries read. Their rows keep the constraints that
-    are declared.
+    are declared. Without `nulls_anywhere` only columns that a query tests for NULL hold it.
     """
 
-    def __init__(self, schema: Schema, queries: Sequence[exp.Expr], seed: str) -> None:
+    def __init__(self, schema: Schema, queries: Sequence[exp.Expr], seed: str, nulls_anywhere: bool = True) -> None:
         used_tables = {table.name.lower() for query in queries for table in query.find_all(exp.Table)}
         used = [table for table in schema.tables if table.name.lower() in used_tables]
         self.schema = Schema(tuple(_parents_first(used)))
         self._tables = self.schema.tables
         queries = [*queries, *(check for table in self._tables for check in _checks(table))]
+        self._nulls_anywhere = nulls_anywhere
         self._random = random.Random(seed.encode("utf-8", "surrogatepass"))
         self._parents: dict[str, str] = {}
         self._domains: dict[str, _Domain] = defaultdict(_Domain)
@@ -197,7 +200,10 @@ class Synthesiser:
             is_first = first is not None and number == 0
             row = [None if name in self._idle else pool.any() for name, pool in zip(names, values, strict=True)]
             if first is not None and is_first:
-                row = list(first)
+                row = [
+                    pool.any() if value is None and name in table.required else value
+                    for name, pool, value in zip(names, values, first, strict=True)
+                ]
             elif constrained and rng.random() < NEAR_SHARE:
                 for i in constrained:
                     row[i] = values[i].near()
@@ -214,7 +220,8 @@ class Synthesiser:
             if table.references:
                 self._refer(table, names, row, rows, others)
             for i in nullable:
-                if nulls and not is_first and rng.random() < nulls:
+                share = max(nulls * self._nulls_anywhere, TESTED_NULL_SHARE * self._domain(names[i]).is_tested)
+                if share and not is_first and rng.random() < share:
                     row[i] = None
             if functions is not None and groups and not unique:
                 group = tuple(row[names.index(name)] for name in groups)
@@ -308,6 +315,10 @@ class Synthesiser:
         for node in query.find_all(*ARITHMETIC):
             for column in node.find_all(exp.Column):
                 self._domain(column.name).is_numeric = True
+        for tested in query.find_all(exp.Is, exp.Coalesce, exp.Nullif):
+            if not isinstance(tested, exp.Is) or isinstance(tested.expression, exp.Null):
+                for column in tested.this.find_all(exp.Column):
+                    self._domain(column.name).is_tested = True
         for node in query.find_all(exp.EQ, exp.In):
             name = _column_in(node.this)
             if name and _column_in(node.args.get("expression") or node.args.get("query")):
@@ -325,11 +336,13 @@ class _Pool:
     def __init__(self, domain: _Domain, count: int, rng: random.Random) -> None:
         kind = domain.kind()
         self._random = rng
-        self._near = [list(_neighbours(constant, kind)) for constant in domain.constants]
+        self._near: list[list[Value]] = [list(_neighbours(constant, kind)) for constant in domain.constants]
         if kind == "date":
             self._near = [near for values in self._near if (near := list(filter(_is_day, values)))]
-        turning = ([*each.meeting, *each.failing] for each in domain.turnings)
-        self._near += [near for values in turning if (near := domain.fitting(values))]
+        for turning in domain.turnings:
+            values = domain.fitting([*turning.meeting, *turning.failing])
+            if any(value is not None for value in values):
+                self._near.append([value for value in values if value is not None])
         self._kind = kind
         start = rng.randrange(3)
         self._others = [_spare(kind, number) for number in range(start, start + count)]

@@ -140,6 +140,8 @@ def parse_schema(context: str) -> Schema:
         if statement is None or not _definitions(statement):
             continue
         name = statement.this.this.name
+        if name.lower().startswith("sqlite_"):  # SQLite's own, such as sqlite_sequence, which a dump has too
+            continue
         if name.lower() in tables:
             merged[name.lower()] = tables[name.lower()][0]
         columns = tables.setdefault(name.lower(), (name, {}))[1]

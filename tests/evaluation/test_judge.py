@@ -185,7 +185,7 @@ def test_a_context_of_a_megabyte_is_unscorable_at_once():
 
 
 def test_a_fault_in_scoring_costs_one_verdict(monkeypatch):
-    def fails(query):
+    def fails(query, schema):
         raise ZeroDivisionError("boom")
 
     monkeypatch.setattr(judge, "Gold", fails)

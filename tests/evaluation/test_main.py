@@ -42,13 +42,32 @@ def test_the_command_scores_anybodys_predictions(tmp_path):
     assert out["metrics"]
 
 
+def test_the_verdict_is_by_the_rule_that_is_named(tmp_path):
+    golds = ("SELECT name, age FROM singer", "SELECT DISTINCT country FROM singer")
+    predictions = ("SELECT age, name FROM singer", "SELECT country FROM singer")
+    rows = [
+        {"context": CONTEXT, "answer": gold, "prediction": sql} for gold, sql in zip(golds, predictions, strict=True)
+    ]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for flags, expected in (
+        (["--rule", "strict"], ["mismatch", "mismatch"]),
+        (["--rule", "test-suite"], ["match", "match"]),
+        (["--rule", "test-suite", "--keep-distinct"], ["match", "mismatch"]),
+        (["--rule", "bird"], ["mismatch", "match"]),
+    ):
+        done = run(tmp_path / "p.jsonl", "--json", tmp_path / "out.json", *flags)
+        assert done.returncode == 0, done.stderr
+        assert "test-suite's rule" in done.stdout
+        assert [row["verdict"] for row in json.loads((tmp_path / "out.json").read_text())["rows"]] == expected
+
+
 def test_the_command_scores_the_rest_and_exits_with_1_where_scoring_fails(tmp_path):
     golds = ("SELECT name FROM singer", "SELECT age FROM singer")
     rows = [{"context": CONTEXT, "answer": sql, "prediction": sql} for sql in golds]
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     code = (
         "import sys; from sqlora.evaluation import __main__, judge; gold = judge.Gold\n"
-        "judge.Gold = lambda query: gold(query) if 'name' in query.sql() else 1 / 0\n"
+        "judge.Gold = lambda query, schema: gold(query, schema) if 'name' in query.sql() else 1 / 0\n"
         "sys.argv[1:] = ['p.jsonl', '--json', 'out.json']; __main__.main()"
     )
     done = subprocess.run(

@@ -26,8 +26,10 @@ def test_metrics_count_what_they_say():
     found = metrics.compute_metrics(
         [
             verdict("match", exact=True, non_empty=True, kinds=("filter",)),
-            verdict("match", kinds=("filter", "join")),
-            verdict("mismatch", "w", non_empty=True),
+            verdict("match", kinds=("filter", "join"), is_proven=False),
+            verdict(
+                "mismatch", "w", non_empty=True, rules={"strict": "mismatch", "test-suite": "match", "bird": "mismatch"}
+            ),
             verdict("invalid", "w", "syntax", non_empty=True),
             verdict("timeout", "w", "timeout"),
             verdict("unscorable", "w", "no such column", exact=True),
@@ -38,6 +40,9 @@ def test_metrics_count_what_they_say():
         "valid": (3, 5),
         "execution_match": (2, 5),
         "execution_match_non_empty": (1, 3),
+        "unproven": (1, 2),
+        "match_test_suite": (3, 5),
+        "match_bird": (2, 5),
         "exact_match": (2, 6),
         "timeout": (1, 5),
         "unscorable": (1, 6),

@@ -110,7 +110,7 @@ def test_what_running_the_queries_showed(tmp_path):
 
 
 def test_a_fault_in_scoring_is_shown(tmp_path, monkeypatch):
-    monkeypatch.setattr(judge, "Gold", lambda query: 1 / 0)
+    monkeypatch.setattr(judge, "Gold", lambda query, schema: 1 / 0)
     shown = write_page(tmp_path, ANSWERS, execute=True)
     assert all("unscorable" in row["data-kinds"].split() for row in shown.of("article"))
     for message in ("not scored", "scoring failed: ZeroDivisionError", "errors in scoring"):
