@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -35,6 +36,8 @@ DATABASES = 20  # for each row
 ATTEMPTS = 80  # databases that are made at most; some are skipped
 MOST_EMPTY = 8  # databases on which the gold returns nothing, as long as there are attempts left
 LEAST_DATABASES = 10  # on which the result of a gold that may depend on the order of storage must be determined
+# a query as chat models write it, in Markdown
+FENCE = re.compile(r"\A\s*```\w*\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
 PREDICTION_COLUMNS = ("context", "answer", "prediction")
 PLAIN_TYPES = (int, str, type(None))
 
@@ -116,8 +119,7 @@ def _judge(context: str, answer: str, prediction: str | None, keep_distinct: boo
     for name, text in (("context", context), ("gold", answer)):
         if not isinstance(text, str):
             return Verdict("unscorable", f"{name}: it is not a text but {text!r:.80}", "syntax")
-    if not isinstance(prediction, str):
-        prediction = None
+    prediction = FENCE.sub(r"\1", prediction) if isinstance(prediction, str) else None
     exact = exact_match(prediction, answer)
     try:
         schema = parse_schema(context)

@@ -150,6 +150,8 @@ def parse_schema(context: str) -> Schema:
             known = columns.setdefault(column.name.lower(), column)
             if known.type == "text" != column.type:
                 columns[column.name.lower()] = Column(known.name, column.type)
+    if not tables:
+        raise SqlError("schema", f"only SQLite's own tables are created in {_shorten(context)!r}")
     plain = [Table(name, tuple(columns.values())) for name, columns in tables.values()]
     return Schema(add_constraints(plain, statements), tuple(merged.values()))
 

@@ -184,6 +184,18 @@ def test_a_context_of_a_megabyte_is_unscorable_at_once():
     assert (found.verdict, found.fault) == ("unscorable", "too large")
 
 
+@pytest.mark.parametrize(
+    "prediction",
+    [
+        "```sql\nSELECT name\nFROM singer\n```",
+        "```\nSELECT name FROM singer```\n",
+        " ```SQL\nselect name from singer;\n``` ",
+    ],
+)
+def test_a_prediction_in_a_markdown_fence_is_read(prediction):
+    assert verdict("SELECT name FROM singer", prediction) == "match"
+
+
 def test_a_fault_in_scoring_costs_one_verdict(monkeypatch):
     def fails(query, schema):
         raise ZeroDivisionError("boom")

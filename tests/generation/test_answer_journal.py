@@ -147,7 +147,7 @@ def wait_for_lines(folder: Path, least: int, process: subprocess.Popen) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 def test_generation_that_was_cut_off_resumes(flags, tmp_path, monkeypatch, number):
     kept, output = tmp_path / "run" / answer_journal.FOLDER, tmp_path / "out.jsonl"
     process = start("generate.py", *flags)

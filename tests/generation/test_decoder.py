@@ -42,6 +42,7 @@ def test_the_prefix_beside_the_slots(make_settings, monkeypatch, kind):
     assert written(made(kind), settings, prompts(17)) == alone(kind, 17, max_new_tokens=25, num_beams=2)
 
 
+@pytest.mark.slow
 def test_compiled_layers_share_their_programs(make_settings, monkeypatch):
     from torch._dynamo.testing import CompileCounter
 

@@ -74,6 +74,8 @@ def test_a_schema_is_read_in_any_common_dialect_and_duplicates_are_merged():
     assert names(parse_schema("CREATE TABLE t (a INT); CREATE TABLE sqlite_sequence (name, seq)")) == {
         "t": [("a", "integer")]
     }
+    with pytest.raises(SqlError, match="SQLite's own"):
+        parse_schema("CREATE TABLE sqlite_sequence (name, seq)")
     assert names(parse_schema(schema.ddl())) == names(schema)  # constraints are no part of the prompt
     assert names(parse_schema("CREATE TABLE [a b] ([c] INT IDENTITY(1,1), d NVARCHAR(MAX))")) == {
         "a b": [("c", "integer"), ("d", "text")]

@@ -9,6 +9,7 @@ import pytest
 
 from sqlora.sql.parsing import SqlError, parse_query, parse_schema, to_sqlite
 from sqlora.sql.sandbox import Database, prepare
+from sqlora.sql.schema import Column, Schema, Table
 
 SCHEMA = parse_schema(
     "CREATE TABLE singer (id INTEGER, name VARCHAR, age VARCHAR); CREATE TABLE song (singer_id INTEGER, title TEXT)"
@@ -270,5 +271,5 @@ def test_ten_thousand_hostile_statements_end_in_rows_or_a_sql_error(tmp_path, mo
 
 def test_a_schema_that_sqlite_refuses():
     with pytest.raises(SqlError) as caught:
-        Database(parse_schema("CREATE TABLE sqlite_x (a INT)"))
+        Database(Schema((Table("sqlite_x", (Column("a", "integer"),)),)))
     assert caught.value.kind == "schema"

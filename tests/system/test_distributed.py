@@ -309,6 +309,7 @@ except distributed.PeerLost:
 """
 
 
+@pytest.mark.slow
 def test_who_works_is_waited_for_and_who_hangs_in_training_is_not():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
