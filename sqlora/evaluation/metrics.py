@@ -24,7 +24,7 @@ SHARES = {
     "valid": "valid",
     "execution_match": "execution match",
     "execution_match_non_empty": "match, gold non-empty",
-    "unproven": "of these unproven",
+    "unproven": "matches, unproven",
     "match_test_suite": "match, test-suite's rule",
     "match_bird": "match, BIRD's rule",
     "exact_match": "exact match",
