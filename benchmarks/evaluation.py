@@ -5,9 +5,10 @@
 
 ROWS.jsonl has a context and an answer in each line. The same pairs are scored by three other rules, on the same
 databases but for the first: equal on empty tables; equal sets of rows (BIRD's); equal once duplicate rows are dropped
-and columns sorted by name (defog's). With
---label the rows have a prediction and a column that says whether it is right, by another evaluator or a person: how
-often does each rule agree? --show prints the pairs on which SQLoRA's own rule errs.
+and columns sorted by name (defog's). --show prints the pairs on which SQLoRA's own rule errs.
+
+With --label the rows have a prediction and a column that says whether it is right, by another evaluator or a person:
+how often does each rule of sqlora/evaluation/rules.py agree?
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlora.data.hub_dataset import read_dataset, train_files
-from sqlora.data.row_files import SUFFIXES, check_columns, is_file, read_records, read_text
+from sqlora.data.row_files import SUFFIXES, check_record, is_file, read_records, read_text
 from sqlora.settings.settings import Settings
 from sqlora.storage.atomic import replace_file
 from sqlora.system.errors import UserError
@@ -106,11 +106,7 @@ def looks_like_hub_id(path: str) -> bool:
 
 def check_row(record: object, number: int, columns: tuple[str, ...], where: str) -> Example:
     """The columns of a record. Raises UserError, with the row's number, if one is missing or not a text."""
-    if not isinstance(record, dict):
-        raise UserError(
-            f"{where}: row {number} is of type {type(record).__name__}, not an object with {', '.join(columns)}"
-        )
-    check_columns(list(record), columns, f"{where}: row {number}")
+    record = check_record(record, columns, f"{where}: row {number}")
     for column in columns:
         value = record[column]
         if not isinstance(value, str) or not value.strip():

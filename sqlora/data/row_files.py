@@ -7,6 +7,7 @@ import io
 import json
 import stat
 from pathlib import Path
+from typing import Any
 
 from sqlora.system.errors import UserError
 
@@ -66,6 +67,14 @@ def read_records(file: Path, columns: tuple[str, ...], where: str) -> list[objec
     if kind(file) == ".csv":
         return _read_csv(text, columns, where)
     return _read_array(text, where, kind(file)) or _read_lines(text, where)
+
+
+def check_record(record: object, columns: tuple[str, ...], where: str) -> dict[str, Any]:
+    """The record. Raises UserError, beginning with `where`, unless it is an object that has each of `columns` once."""
+    if not isinstance(record, dict):
+        raise UserError(f"{where} is of type {type(record).__name__}, not an object with {', '.join(columns)}")
+    check_columns(list(record), columns, where)
+    return record
 
 
 def check_columns(present: list[str], columns: tuple[str, ...], where: str) -> None:

@@ -10,7 +10,7 @@ from typing import cast
 
 from rich.console import Console
 
-from sqlora.data.row_files import SUFFIXES, check_columns, is_file, read_records
+from sqlora.data.row_files import SUFFIXES, check_record, is_file, read_records
 from sqlora.evaluation.judge import PREDICTION_COLUMNS, failures, score
 from sqlora.evaluation.metrics import card, compute_metrics
 from sqlora.evaluation.rules import RULES, STRICT
@@ -26,13 +26,8 @@ def _read_predictions(path: Path) -> list[dict]:
     if not is_file(path, where):
         raise UserError(f"{where}: no such file; name a {', '.join(SUFFIXES)} file")
     records = read_records(path, PREDICTION_COLUMNS, where)
-    for number, record in enumerate(records, start=1):
-        if not isinstance(record, dict):
-            raise UserError(
-                f"{where}: row {number} is a {type(record).__name__}, not an object with "
-                f"{', '.join(PREDICTION_COLUMNS)}"
-            )
-        check_columns(list(record), PREDICTION_COLUMNS, f"{where}: row {number}")
+    for number, row in enumerate(records, start=1):
+        record = check_record(row, PREDICTION_COLUMNS, f"{where}: row {number}")
         if not all(isinstance(record[key], str) for key in ("context", "answer")):
             raise UserError(f"{where}: row {number}: context and answer must be texts")
         if not isinstance(record["prediction"], str | None):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
-from sqlora.sql.parsing import SqlError, numeric_value, to_sqlite
+from sqlora.sql.parsing import SqlError, numeric_value, own_tables, to_sqlite
 from sqlora.sql.sandbox import Database, Value
 from sqlora.sql.schema import Column, Schema, Table
 
@@ -23,9 +23,10 @@ MOST_SHOWN = 4  # values that meet a condition, and as many that do not
 LONGEST = 40  # characters of a text that is made for a length
 FILLER = "kestrelbramblequartzvioletmonsoonhazeltinder"
 YEAR, MONTH, DAY = re.compile(r"[12]\d{3}"), re.compile(r"[12]\d{3}-[01]\d"), re.compile(r"[12]\d{3}-[01]\d-[0-3]\d")
+ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 # what values of these types look like
 SHAPES = {
-    "date": re.compile(r"\d{4}-\d\d-\d\d"),
+    "date": ISO_DATE,
     "timestamp": re.compile(r"\d{4}-\d\d-\d\d( \d\d:\d\d(:\d\d)?)?"),
     "time": re.compile(r"\d\d:\d\d(:\d\d)?"),
 }
@@ -65,12 +66,12 @@ def _by_column(query: exp.Expr) -> dict[tuple[int, str, str], list[exp.Expr]]:
     for clause in query.find_all(exp.Where, exp.Join):
         whole = clause.this if isinstance(clause, exp.Where) else clause.args.get("on")
         select = clause.find_ancestor(exp.Select)
-        tables = {source.alias_or_name.lower(): source.name.lower() for source in _sources(select)}
+        tables = {source.alias_or_name.lower(): source.name.lower() for source in own_tables(select)}
         only = next(iter(tables.values())) if len(tables) == 1 else ""
-        for condition in _conjuncts(whole):
+        for condition in _parts(whole, exp.And):
             if condition.find(exp.Query, exp.AggFunc, exp.Window):
                 continue
-            for part in [condition] if len(_columns(condition)) == 1 else _disjuncts(condition):
+            for part in [condition] if len(_columns(condition)) == 1 else _parts(condition, exp.Or):
                 if len(columns := _columns(part)) == 1:
                     alias, name = columns.pop()
                     grouped[id(select), tables.get(alias, only), name].append(part)
@@ -81,29 +82,13 @@ def _columns(condition: exp.Expr) -> set[tuple[str, str]]:
     return {(column.table.lower(), column.name.lower()) for column in condition.find_all(exp.Column)}
 
 
-def _sources(select: exp.Expr | None) -> list[exp.Table]:
-    if select is None:
-        return []
-    origin = select.args.get("from_")
-    sources = [*([origin.this] if origin else []), *(join.this for join in select.args.get("joins") or [])]
-    return [source for source in sources if isinstance(source, exp.Table)]
-
-
-def _conjuncts(condition: exp.Expr | None) -> Iterator[exp.Expr]:
-    if isinstance(condition, exp.And):
-        yield from itertools.chain(_conjuncts(condition.left), _conjuncts(condition.right))
+def _parts(condition: exp.Expr | None, connector: type[exp.Connector]) -> Iterator[exp.Expr]:
+    """What AND, or OR, connects, in brackets too."""
+    if isinstance(condition, connector):
+        yield from itertools.chain(_parts(condition.left, connector), _parts(condition.right, connector))
     elif isinstance(condition, exp.Paren):
-        yield from _conjuncts(condition.this)
+        yield from _parts(condition.this, connector)
     elif condition is not None:
-        yield condition
-
-
-def _disjuncts(condition: exp.Expr) -> Iterator[exp.Expr]:
-    if isinstance(condition, exp.Or):
-        yield from itertools.chain(_disjuncts(condition.left), _disjuncts(condition.right))
-    elif isinstance(condition, exp.Paren):
-        yield from _disjuncts(condition.this)
-    else:
         yield condition
 
 

@@ -73,7 +73,7 @@ class Gold:
     """A gold query over the tables of a schema, prepared to compute which results it allows on a database."""
 
     def __init__(self, query: exp.Query, schema: Schema) -> None:
-        self.sql = to_sqlite(query)
+        self.query, self.sql = query, to_sqlite(query)
         tables = (schema.table(table.name) for table in query.find_all(exp.Table))
         self._columns = {column.name.lower() for table in tables if table for column in table.columns}
         bounds = {name: _constant(query.args[name]) for name in ("limit", "offset") if query.args.get(name) is not None}

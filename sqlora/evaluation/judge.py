@@ -6,7 +6,7 @@ import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from sqlglot import exp
@@ -24,7 +24,7 @@ from sqlora.evaluation.metrics import (
 )
 from sqlora.evaluation.rules import RULES, STRICT, Rule, without_distinct
 from sqlora.evaluation.synthetic_databases import Rows, Synthesiser
-from sqlora.sql.parsing import SqlError, exact_match, parse_query, parse_schema, to_sqlite
+from sqlora.sql.parsing import SqlError, exact_match, own_tables, parse_query, parse_schema, to_sqlite
 from sqlora.sql.sandbox import Database, QueryResult, Value, prepare
 from sqlora.sql.schema import Column, Schema
 from sqlora.system.errors import error_with_location
@@ -125,7 +125,7 @@ def _judge(context: str, answer: str, prediction: str | None, keep_distinct: boo
         schema = parse_schema(context)
         gold = parse_query(answer, schema)
         completed = complete_schema(schema, gold)
-        Gold(gold, completed)
+        prepared = Gold(gold, completed)
     except SqlError as error:
         return Verdict("unscorable", f"gold: {error}", error.kind, exact)
     facts = Verdict("match", exact=exact, kinds=query_kinds(gold), completed=_added(schema, completed))
@@ -136,7 +136,7 @@ def _judge(context: str, answer: str, prediction: str | None, keep_distinct: boo
             predicted, _ = prepare(prediction or "", completed)
         except SqlError as error:
             outcome = Verdict("invalid", str(error), error.kind)
-    pair = Pair(gold, predicted, completed, f"{context}\n{answer}", facts, outcome)
+    pair = Pair(prepared, predicted, completed, f"{context}\n{answer}", facts, outcome)
     strict = pair.judge(STRICT)
     if strict.verdict != "mismatch":  # what matches strictly matches by the other rules
         return strict
@@ -151,7 +151,7 @@ class Pair:
     `facts` is the verdict on a prediction that matches, `outcome` what is known of the prediction before it runs.
     """
 
-    gold: exp.Query
+    gold: Gold
     predicted: exp.Expr
     schema: Schema
     seed: str
@@ -160,11 +160,11 @@ class Pair:
 
     def judge(self, rule: Rule, keep_distinct: bool = False) -> Verdict:
         """The verdict under a rule: on DATABASES databases, or on as many as show a difference."""
-        query, other = self.gold, self.predicted
+        gold, other, outcome = self.gold, self.predicted, self.outcome
         if rule.forgives_distinct and not keep_distinct:
-            query, other = without_distinct(query), without_distinct(other)
-        gold, predicted, outcome = Gold(query, self.schema), to_sqlite(other), self.outcome
-        queries = [query] if self.outcome else [query, other]
+            gold, other = Gold(without_distinct(gold.query), self.schema), without_distinct(other)
+        predicted = to_sqlite(other)
+        queries = [gold.query] if self.outcome else [gold.query, other]
         taken, empty, is_proven = 0, 0, False
         needed = LEAST_DATABASES if gold.may_be_undetermined else 1
         synthesiser = Synthesiser(self.schema, queries, self.seed, rule.nulls_anywhere)
@@ -239,7 +239,7 @@ def complete_schema(schema: Schema, query: exp.Expr) -> Schema:
             continue
         scope = column.parent_select
         while scope is not None:
-            sources = {table.alias_or_name.lower(): table.name for table in _own_tables(scope)}
+            sources = {table.alias_or_name.lower(): table.name for table in own_tables(scope)}
             if column.table.lower() in sources:
                 table = schema.table(sources[column.table.lower()])
                 if table and column.name.lower() not in {known.name.lower() for known in table.columns}:
@@ -250,13 +250,6 @@ def complete_schema(schema: Schema, query: exp.Expr) -> Schema:
         return schema
     tables = (replace(table, columns=(*table.columns, *added.get(table.name, {}).values())) for table in schema.tables)
     return Schema(tuple(tables), schema.merged)
-
-
-def _own_tables(scope: exp.Expr) -> Iterator[exp.Table]:
-    origin = scope.args.get("from_")
-    sources = [origin.this] if origin else []
-    sources += [join.this for join in scope.args.get("joins") or []]
-    return (source for source in sources if isinstance(source, exp.Table))
 
 
 def _added(schema: Schema, completed: Schema) -> tuple[str, ...]:

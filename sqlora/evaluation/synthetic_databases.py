@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import itertools
 import random
 import re
 from collections import defaultdict
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 
 from sqlglot import exp
 
-from sqlora.evaluation.conditions import Turning, turning_values
+from sqlora.evaluation.conditions import ISO_DATE, Turning, turning_values
 from sqlora.sql.parsing import Literal, SqlError, fits, literals, parse_query, to_sqlite
 from sqlora.sql.sandbox import Database, Value
 from sqlora.sql.schema import Schema, Table, quote_name
@@ -34,7 +35,6 @@ DEFAULT_SHARE = 0.1  # of the values of a column with a DEFAULT
 COPY_SHARE = 0.12  # of the rows are there twice, for DISTINCT and UNION
 WORDS = ("amber", "Birch", "cedar", "Delta", "ember", "Fjord", "grove", "Haven", "iris", "Juniper", "kelp", "Lotus")
 NUMBER = re.compile(r"[+-]?\d{1,15}(\.\d+)?")
-ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 ARITHMETIC = (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Mod, exp.Neg, exp.Sum, exp.Avg, exp.Abs, exp.Round)
 
 
@@ -85,7 +85,9 @@ class Synthesiser:
         used = [table for table in schema.tables if table.name.lower() in used_tables]
         self.schema = Schema(tuple(_parents_first(used)))
         self._tables = self.schema.tables
-        queries = [*queries, *(check for table in self._tables for check in _checks(table))]
+        checks = {table.name: _checks(table) for table in self._tables}
+        self._refusing = {name: [_refusing(check) for check in of_table] for name, of_table in checks.items()}
+        queries = [*queries, *itertools.chain(*checks.values())]
         self._nulls_anywhere = nulls_anywhere
         self._random = random.Random(seed.encode("utf-8", "surrogatepass"))
         self._parents: dict[str, str] = {}
@@ -236,7 +238,7 @@ class Synthesiser:
             if not unique and not keys and rng.random() < COPY_SHARE:
                 rows.append(tuple(row))
         rng.shuffle(rows)  # so that no order of storage can replace one that a query forgot to ask for
-        return _passing(table, rows) if table.checks else rows
+        return _passing(table, rows, self._refusing[table.name])
 
     def _refer(
         self, table: Table, names: list[str], row: list[Value], rows: list[tuple[Value, ...]], others: Rows
@@ -259,9 +261,7 @@ class Synthesiser:
                 row[own[0]] = None
 
     def _unique(self, table: Table, names: list[str]) -> list[str]:
-        """Columns that have no value twice: the declared keys of one column; where none are declared, mostly the column
-        that looks like the table's key, sometimes none.
-        """
+        """Columns that are to have no value twice: the declared keys of one column, or one that is drawn."""
         if table.keys:
             foreign = {name for reference in table.references for name in reference.columns}
             return list(dict.fromkeys(key[0] for key in table.keys if len(key) == 1 and key[0] not in foreign))
@@ -269,7 +269,7 @@ class Synthesiser:
         return [key] if key else []
 
     def _choose_key(self, table: Table, names: list[str]) -> str | None:
-        """A column that is to have no value twice: mostly the one that looks like the table's key, sometimes none."""
+        """Where no key is declared: mostly the column that looks like the table's key, sometimes none."""
         keys = [name for name in names if _is_identifier(name, table)]
         joined = [name for name in names if self._domain(name).is_key or self._domain(name).is_grouped]
         chance = self._random.random()
@@ -400,16 +400,24 @@ def _checks(table: Table) -> list[exp.Query]:
     return queries
 
 
-def _passing(table: Table, rows: list[tuple[Value, ...]]) -> list[tuple[Value, ...]]:
+def _refusing(check: exp.Query) -> str:
+    """The SQL that gives the numbers of the rows that a CHECK's query does not find."""
+    query = check.copy()
+    where = query.args["where"]
+    where.set("this", exp.Not(this=exp.Paren(this=where.this)))
+    query.set("expressions", [exp.column("rowid")])
+    return to_sqlite(query)
+
+
+def _passing(table: Table, rows: list[tuple[Value, ...]], refusing: list[str]) -> list[tuple[Value, ...]]:
     """The rows that no CHECK refuses; one that SQLite cannot compute refuses none."""
+    if not refusing:
+        return rows
     refused: set[Value] = set()
     with Database(Schema((table,)), {table.name: rows}) as database:
-        for check in _checks(table):
-            where = check.args["where"]
-            where.set("this", exp.Not(this=exp.Paren(this=where.this)))
-            check.set("expressions", [exp.column("rowid")])
+        for sql in refusing:
             with contextlib.suppress(SqlError):
-                refused |= {number for (number,) in database.run(to_sqlite(check)).rows}
+                refused |= {number for (number,) in database.run(sql).rows}
     return [row for number, row in enumerate(rows, start=1) if number not in refused]
 
 

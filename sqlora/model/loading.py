@@ -21,7 +21,7 @@ from sqlora.model.base_models import BaseModel
 from sqlora.model.device import Device
 from sqlora.prompt.encoding import check_tokenizer
 from sqlora.settings.settings import REQUIREMENTS, Settings
-from sqlora.system.errors import UserError
+from sqlora.system.errors import UserError, error_with_location
 
 LARGEST_POINTER = 1024  # bytes; git-lfs.com's specification
 # whose out_proj PEFT refuses: its weight is read past it
@@ -119,8 +119,8 @@ def _unusable(base: BaseModel, fault: str, error: Exception) -> UserError:
         return UserError(f"{name}, and its weights have other sizes than its config.json states; download it again")
     if pointer := next(filter(_is_pointer, sorted(base.folder.iterdir())), None):
         return UserError(f"{name}, where {pointer.name} is a Git LFS pointer and not the file; run git lfs pull there")
-    kind = "" if isinstance(error, OSError | ValueError | ImportError) else f"{type(error).__name__}: "
-    return UserError(f"{name}, and {fault}: {kind}{error}; download it again, or name another model")
+    reason = error if isinstance(error, OSError | ValueError | ImportError) else error_with_location(error)
+    return UserError(f"{name}, and {fault}: {reason}; download it again, or name another model")
 
 
 def _is_pointer(file: Path) -> bool:

@@ -184,7 +184,9 @@ def parse_query(sql: str, schema: Schema) -> exp.Query:
             if table.name.lower() not in ctes and schema.table(table.name) is None:
                 raise SqlError("no such table", f"no such table: {table.name or table.sql('sqlite')}")
         for named in query.find_all(exp.Table, exp.Column):
-            named.set("db", None)  # the schema of sales.customer, which parse_schema leaves out too
+            if named.args.get("db"):  # the schema of sales.customer, which parse_schema leaves out too
+                named.set("db", None)
+                query.meta["unqualified"] = True  # the text that was parsed has names that its tables have not
         if '"' in sql:
             resolve_double_quotes(query, sql, schema, ctes)
     except RecursionError:
@@ -202,6 +204,14 @@ def to_sqlite(expression: exp.Expr) -> str:
         raise SqlError("too large", "the query is nested too deeply") from None
     except SqlglotError as error:
         raise SqlError("syntax", error_in_one_line(error)) from None
+
+
+def own_tables(select: exp.Expr | None) -> list[exp.Table]:
+    """The tables in FROM and JOIN of a SELECT itself, without those of its subqueries."""
+    origin = select.args.get("from_") if select is not None else None
+    joins = (select.args.get("joins") or []) if select is not None else []
+    sources = [*([origin.this] if origin else []), *(join.this for join in joins)]
+    return [source for source in sources if isinstance(source, exp.Table)]
 
 
 def literals(expression: exp.Expr) -> list[Literal]:

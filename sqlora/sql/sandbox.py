@@ -26,7 +26,6 @@ AFFINITY = {"text": "NUMERIC", "integer": "NUMERIC", "real": "REAL", "boolean": 
 OTHER_AFFINITY = "NUMERIC"  # dates and times are text that looks like no number
 HEAP_BYTES = 64 * 2**20  # of all SQLite in the process; small also because no deadline interrupts the sorting itself
 ROWS_BYTES = 32 * 2**20  # of a result in Python, of which SQLite's own limits know nothing
-QUALIFIED = re.compile(r"\b(from|join)\s+[\w\"`\[\]]+\s*\.", re.IGNORECASE)  # FROM sales.customer
 STEPS_BETWEEN_LOOKS = 100  # virtual machine instructions; microseconds, unless they call functions over long texts
 ROW_WORK = 200_000_000  # in units of lengths.py, between two looks: about 0.1 s
 LIMITS = {
@@ -190,11 +189,10 @@ def prepare(sql: str, schema: Schema) -> tuple[exp.Expr, str]:
     """
     query = parse_query(sql, schema)
     _check_work(query, schema)
-    is_qualified = QUALIFIED.search(sql) is not None
+    text = to_sqlite(query) if "unqualified" in query.meta else sql
     with Database(schema) as database:
-        # sqlglot forgives more than SQLite does
-        database.run(f"EXPLAIN {to_sqlite(query) if is_qualified else sql}")
-    return query, to_sqlite(query) if is_qualified or '"' in sql else sql
+        database.run(f"EXPLAIN {text}")  # sqlglot forgives more than SQLite does
+    return query, to_sqlite(query) if '"' in sql else text
 
 
 def _check_work(query: exp.Expr, schema: Schema) -> None:

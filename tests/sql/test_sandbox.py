@@ -269,6 +269,13 @@ def test_ten_thousand_hostile_statements_end_in_rows_or_a_sql_error(tmp_path, mo
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KiB
 
 
+def test_the_schema_of_a_table_is_left_out_wherever_it_is_named():
+    schema = parse_schema("CREATE TABLE sales.customer (id INT); CREATE TABLE t (a INT)")
+    _, text = prepare("SELECT sales.customer.id FROM t, sales.customer", schema)
+    with Database(schema, {"t": [(1,)], "customer": [(2,)]}) as database:
+        assert database.run(text).rows == [(2,)]
+
+
 def test_a_schema_that_sqlite_refuses():
     with pytest.raises(SqlError) as caught:
         Database(Schema((Table("sqlite_x", (Column("a", "integer"),)),)))
