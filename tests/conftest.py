@@ -9,6 +9,7 @@ import pytest
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported; the hub's tests run in processes of their own
 # Before torch is: on a busy machine, threads that spin while they wait for one another take a hundred times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models are so small that more threads only wait for each other
 
 from sqlora.system.console import quiet_libraries
 
@@ -17,14 +18,12 @@ quiet_libraries()
 import scholar  # noqa: E402
 import servers  # noqa: E402
 import snapshots  # noqa: E402
-import torch  # noqa: E402
 
 from sqlora.settings.command_line import load_settings  # noqa: E402
 
 # Where the tests' parent ignores them, as nohup does, what the tests start would too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
-torch.set_num_threads(2)  # the models are so small that more threads only wait for each other
 
 
 def _folder_fixture(kind: str):
