@@ -7,18 +7,17 @@ match a LIKE pattern and that just miss it), so few others that values repeat an
 from __future__ import annotations
 
 import contextlib
-import datetime
 import itertools
 import random
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sqlglot import exp
 
-from sqlora.evaluation.conditions import ISO_DATE, Turning, turning_values
-from sqlora.sql.parsing import Literal, SqlError, fits, literals, parse_query, to_sqlite
+from sqlora.evaluation.column_values import Domain, Pool
+from sqlora.evaluation.conditions import turning_values
+from sqlora.sql.parsing import SqlError, literals, parse_query, to_sqlite
 from sqlora.sql.sandbox import Database, Value
 from sqlora.sql.schema import Schema, Table, quote_name
 
@@ -33,44 +32,28 @@ TESTED_NULL_SHARE = 0.25  # of a column that a query tests for NULL
 NEAR_SHARE = 0.55  # of the rows meet the queries' conditions, but for one column as often as not
 DEFAULT_SHARE = 0.1  # of the values of a column with a DEFAULT
 COPY_SHARE = 0.12  # of the rows are there twice, for DISTINCT and UNION
-WORDS = ("amber", "Birch", "cedar", "Delta", "ember", "Fjord", "grove", "Haven", "iris", "Juniper", "kelp", "Lotus")
-NUMBER = re.compile(r"[+-]?\d{1,15}(\.\d+)?")
 ARITHMETIC = (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Mod, exp.Neg, exp.Sum, exp.Avg, exp.Abs, exp.Round)
 
 
 @dataclass
-class _Domain:
-    """What the queries say about columns that share their values: they are compared, or have one name."""
+class _Plan:
+    """How the rows of a table are made in one database; numbers are places in a row.
 
-    constants: list[Literal] = field(default_factory=list)
-    types: set[str] = field(default_factory=set)
-    turnings: list[Turning] = field(default_factory=list)
-    is_numeric: bool = False
-    is_tested: bool = False  # for NULL
-    is_key: bool = False
-    is_grouped: bool = False
+    pools: None for a column that no query reads. unique: columns in which no value comes twice, `distinct` has them.
+    first: the values of a row that meets a query's conditions, if there is to be one.
+    """
 
-    @property
-    def is_constrained(self) -> bool:
-        return bool(self.constants or self.turnings)
-
-    def fitting(self, values: Sequence[Value]) -> list[Value]:
-        """The values that are of the kind of the others: among numbers no other text."""
-        if self.kind() not in ("integer", "real"):
-            return list(values)
-        numbers = [_number(value) if isinstance(value, str) else value for value in values]
-        return [number for value, number in zip(values, numbers, strict=True) if number is not None or value is None]
-
-    def kind(self) -> str:
-        numbers = [_number(constant.value) is not None for constant in self.constants if not constant.pattern]
-        plain = [c for c in self.constants if not c.pattern and not c.is_wrapped]
-        if self.types & {"date", "timestamp"} and not self.is_numeric and all(_is_day(c.value) for c in plain):
-            return "date"
-        if "real" in self.types:
-            return "real"
-        if self.is_numeric or "integer" in self.types or (numbers and all(numbers)):
-            return "integer"
-        return "boolean" if self.types == {"boolean"} else "text"
+    names: list[str]
+    pools: list[Pool | None]
+    unique: list[int]
+    distinct: dict[int, list[Value]]
+    keys: list[list[int]]
+    constrained: list[int]
+    groups: list[int]
+    dependent: list[tuple[int, str]]
+    defaults: list[tuple[int, Value]]
+    nullable: list[tuple[int, Domain]]
+    first: list[Value]
 
 
 class Synthesiser:
@@ -91,7 +74,7 @@ class Synthesiser:
         self._nulls_anywhere = nulls_anywhere
         self._random = random.Random(seed.encode("utf-8", "surrogatepass"))
         self._parents: dict[str, str] = {}
-        self._domains: dict[str, _Domain] = defaultdict(_Domain)
+        self._domains: dict[str, Domain] = defaultdict(Domain)
         self._counts: list[int] = []  # constants that are compared with no column: how many rows a group should have
         self._dependent: set[str] = set()  # columns outside GROUP BY whose value is one of the group's
         for query in queries:
@@ -133,7 +116,7 @@ class Synthesiser:
             distinct = rng.choice((size, size // 2, 3)) if domain.is_key else rng.choice((2, 4, 8, 20))
             if domain.is_grouped and crowd and number % 2:
                 distinct = max(1, round(size / crowd))
-            pools[root] = _Pool(domain, distinct, rng)
+            pools[root] = Pool(domain, distinct, rng)
         # Half of the databases keep a group's other columns the same within a group, as a query that names them
         # expects.
         functions: Functions | None = {} if self._dependent and number % 4 else None
@@ -145,7 +128,7 @@ class Synthesiser:
             rows[table.name] = self._fill(table, count, pools, nulls, functions, rows, first)
         return rows
 
-    def _wanted(self, pools: dict[str, _Pool]) -> dict[tuple[str, str], Value]:
+    def _wanted(self, pools: dict[str, Pool]) -> dict[tuple[str, str], Value]:
         """Values that meet all of a query's conditions on single columns, by table and column, and by ("", root of the
         domain).
         """
@@ -159,7 +142,7 @@ class Synthesiser:
             wanted.setdefault(("", root), pool.any())
         return wanted
 
-    def _first_row(self, table: Table, pools: dict[str, _Pool], wanted: dict[tuple[str, str], Value]) -> list[Value]:
+    def _first_row(self, table: Table, pools: dict[str, Pool], wanted: dict[tuple[str, str], Value]) -> list[Value]:
         """A row that meets the conditions of a query, and joins the first rows of the other tables."""
         return [
             None if name in self._idle else wanted.get((table.name.lower(), name), wanted["", self._root(name)])
@@ -170,7 +153,7 @@ class Synthesiser:
         self,
         table: Table,
         size: int,
-        pools: dict[str, _Pool],
+        pools: dict[str, Pool],
         nulls: float,
         functions: Functions | None,
         others: Rows,
@@ -180,65 +163,79 @@ class Synthesiser:
 
         `others` has those of the tables that it refers to.
         """
-        rng, names = self._random, _names(table)
-        values = [pools[self._root(name)] for name in names]
-        unique = self._unique(table, names)
-        distinct = {name: values[names.index(name)].distinct(size) for name in unique}
-        if first is not None:
-            for name, others_of_it in distinct.items():
-                wanted = first[names.index(name)]
-                distinct[name] = [wanted, *(value for value in others_of_it if value != wanted)]
-        constrained = [i for i, name in enumerate(names) if self._domain(name).is_constrained and name not in unique]
-        groups = [name for name in names if self._domain(name).is_grouped]
-        nullable = [
-            i
-            for i, name in enumerate(names)
-            if name not in table.required and name not in unique and (table.keys or not _is_identifier(name, table))
-        ]
-        keys = [[names.index(name) for name in key] for key in table.keys if key not in [(name,) for name in unique]]
-        taken: set[tuple[int, tuple[Value, ...]]] = set()  # the values of keys that rows have
+        plan = self._plan(table, size, pools, first)
         rows: list[tuple[Value, ...]] = []
+        taken: set[tuple[int, tuple[Value, ...]]] = set()  # the values of keys that rows have
         for number in range(size):
             is_first = first is not None and number == 0
-            row = [None if name in self._idle else pool.any() for name, pool in zip(names, values, strict=True)]
-            if first is not None and is_first:
-                row = [
-                    pool.any() if value is None and name in table.required else value
-                    for name, pool, value in zip(names, values, first, strict=True)
-                ]
-            elif constrained and rng.random() < NEAR_SHARE:
-                for i in constrained:
-                    row[i] = values[i].near()
-                if rng.random() < 0.5:
-                    i = rng.choice(constrained)
-                    row[i] = values[i].any()
-            for name in unique:
-                row[names.index(name)] = distinct[name][number]
-            for i, column in enumerate(table.columns):
-                if column.default is None or names[i] in unique or is_first:
-                    continue
-                if rng.random() < DEFAULT_SHARE:
-                    row[i] = column.default
-            if table.references:
-                self._refer(table, names, row, rows, others)
-            for i in nullable:
-                share = max(nulls * self._nulls_anywhere, TESTED_NULL_SHARE * self._domain(names[i]).is_tested)
-                if share and not is_first and rng.random() < share:
+            row = plan.first.copy() if is_first else self._draw(plan)
+            for i in plan.unique:
+                row[i] = plan.distinct[i][number]
+            if not is_first:
+                for i, default in plan.defaults:
+                    if self._random.random() < DEFAULT_SHARE:
+                        row[i] = default
+            self._refer(table, plan.names, row, rows, others)
+            for i, domain in () if is_first else plan.nullable:
+                share = max(nulls * self._nulls_anywhere, TESTED_NULL_SHARE * domain.is_tested)
+                if share and self._random.random() < share:
                     row[i] = None
-            if functions is not None and groups and not unique:
-                group = tuple(row[names.index(name)] for name in groups)
-                for i, name in enumerate(names):
-                    if name in self._dependent:
-                        row[i] = functions.setdefault((name, group), row[i])
-            held = {(which, tuple(row[i] for i in key)) for which, key in enumerate(keys)}
+            if functions is not None and plan.groups and not plan.unique:
+                group = tuple(row[i] for i in plan.groups)
+                for i, name in plan.dependent:
+                    row[i] = functions.setdefault((name, group), row[i])
+            held = {(which, tuple(row[i] for i in key)) for which, key in enumerate(plan.keys)}
             if taken & held:
                 continue
             taken |= {(which, key) for which, key in held if None not in key}
             rows.append(tuple(row))
-            if not unique and not keys and rng.random() < COPY_SHARE:
+            if not plan.unique and not plan.keys and self._random.random() < COPY_SHARE:
                 rows.append(tuple(row))
-        rng.shuffle(rows)  # so that no order of storage can replace one that a query forgot to ask for
+        self._random.shuffle(rows)  # so that no order of storage can replace one that a query forgot to ask for
         return _passing(table, rows, self._refusing[table.name])
+
+    def _plan(self, table: Table, size: int, pools: dict[str, Pool], first: list[Value] | None) -> _Plan:
+        names = _names(table)
+        pool_of = [pools[self._root(name)] for name in names]
+        domains = [self._domain(name) for name in names]
+        unique = [names.index(name) for name in self._unique(table, names)]
+        distinct = {i: pool_of[i].distinct(size) for i in unique}
+        if first is not None:
+            distinct = {
+                i: [first[i], *(value for value in values if value != first[i])] for i, values in distinct.items()
+            }
+        keys = [[names.index(name) for name in key] for key in table.keys]
+        return _Plan(
+            names=names,
+            pools=[None if name in self._idle else pool for name, pool in zip(names, pool_of, strict=True)],
+            unique=unique,
+            distinct=distinct,
+            keys=[key for key in keys if len(key) > 1 or key[0] not in unique],
+            constrained=[i for i, domain in enumerate(domains) if domain.is_constrained and i not in unique],
+            groups=[i for i, domain in enumerate(domains) if domain.is_grouped],
+            dependent=[(i, name) for i, name in enumerate(names) if name in self._dependent],
+            defaults=[(i, c.default) for i, c in enumerate(table.columns) if c.default is not None and i not in unique],
+            nullable=[
+                (i, domains[i])
+                for i, name in enumerate(names)
+                if name not in table.required and i not in unique and (table.keys or not _is_identifier(name, table))
+            ],
+            first=[
+                pool.any() if value is None and name in table.required else value
+                for name, pool, value in zip(names, pool_of, first or (), strict=first is not None)
+            ],
+        )
+
+    def _draw(self, plan: _Plan) -> list[Value]:
+        """A row of drawn values, that often meet the queries' conditions."""
+        row = [None if pool is None else pool.any() for pool in plan.pools]
+        if plan.constrained and self._random.random() < NEAR_SHARE:
+            other = self._random.choice(plan.constrained) if self._random.random() < 0.5 else None
+            for i in plan.constrained:
+                pool = plan.pools[i]
+                if pool is not None:
+                    row[i] = pool.any() if i == other else pool.near()
+        return row
 
     def _refer(
         self, table: Table, names: list[str], row: list[Value], rows: list[tuple[Value, ...]], others: Rows
@@ -285,7 +282,7 @@ class Synthesiser:
     def _unite(self, name: str, other: str) -> None:
         self._parents[self._root(name)] = self._root(other)
 
-    def _domain(self, name: str) -> _Domain:
+    def _domain(self, name: str) -> Domain:
         return self._domains[self._root(name.lower())]
 
     def _join_domains(self, query: exp.Expr) -> None:
@@ -328,51 +325,6 @@ class Synthesiser:
             for name in grouped:
                 self._domain(name).is_grouped = True
             self._dependent |= _bare_columns(group.parent) - grouped
-
-
-class _Pool:
-    """Values of one domain in one database."""
-
-    def __init__(self, domain: _Domain, count: int, rng: random.Random) -> None:
-        kind = domain.kind()
-        self._random = rng
-        self._near: list[list[Value]] = [list(_neighbours(constant, kind)) for constant in domain.constants]
-        if kind == "date":
-            self._near = [near for values in self._near if (near := list(filter(_is_day, values)))]
-        for turning in domain.turnings:
-            values = domain.fitting([*turning.meeting, *turning.failing])
-            if any(value is not None for value in values):
-                self._near.append([value for value in values if value is not None])
-        self._kind = kind
-        start = rng.randrange(3)
-        self._others = [_spare(kind, number) for number in range(start, start + count)]
-        if kind in ("integer", "real") and self._near and not domain.is_key:
-            middle = rng.choice(self._near)[0]
-            if isinstance(middle, int | float):
-                numbers = [other for other in self._others if isinstance(other, int | float)]
-                around = (middle + number - count // 2 for number in numbers)
-                self._others = [number for number in around if isinstance(number, float) or fits(number)] or [middle]
-
-    def near(self) -> Value:
-        """Mostly a constant itself or what meets its condition, else a neighbour."""
-        if not self._near:
-            return self.any()
-        values = self._random.choice(self._near)
-        return values[0] if isinstance(values[0], str) and self._random.random() < 0.5 else self._random.choice(values)
-
-    def any(self) -> Value:
-        if self._near and self._random.random() < 0.4:
-            return self._random.choice(self._random.choice(self._near))
-        return self._random.choice(self._others)
-
-    def distinct(self, size: int) -> list[Value]:
-        """`size` values, none twice; those that other tables draw from come first."""
-        values = list(dict.fromkeys([values[0] for values in self._near] + self._others))
-        known = set(values)
-        values += [value for number in range(size + len(values)) if (value := _spare(self._kind, number)) not in known]
-        values = values[:size]
-        self._random.shuffle(values)
-        return values
 
 
 def _names(table: Table) -> list[str]:
@@ -454,54 +406,3 @@ def _column_in(node: exp.Expr | None) -> str | None:
 def _is_identifier(name: str, table: Table) -> bool:
     own = table.name.lower()
     return name in {"id", f"{own}_id", f"{own}id", f"{own.rstrip('s')}_id", f"{own.rstrip('s')}id", f"{own[:-2]}_id"}
-
-
-def _number(value: str | int | float) -> int | float | None:
-    if not isinstance(value, str):
-        return value
-    if not NUMBER.fullmatch(value.strip()):
-        return None
-    return float(value) if "." in value else int(value)
-
-
-def _neighbours(constant: Literal, kind: str) -> Iterator[Value]:
-    """The constant, or for a pattern a text that it matches, and then what differs from it by little."""
-    value, number = constant.value, _number(constant.value)
-    if constant.pattern and isinstance(value, str):
-        core = re.sub(r"[%_*?]", "", value) or "q"
-        yield re.sub(r"[%*]", "", value).replace("_", "q").replace("?", "q")
-        yield re.sub(r"[%*]", "ab", value).replace("_", "q").replace("?", "q")
-        yield from (core, "z" + core, core + "z", "z" + core + "z", core[:-1], core.swapcase(), core[::-1])
-    elif number is not None:
-        yield from (near for near in (number, number - 1, number + 1) if isinstance(near, float) or fits(near))
-        if kind == "real" or isinstance(number, float):
-            yield from (number - 0.5, number + 0.5)
-    elif isinstance(value, str) and ISO_DATE.match(value) and (day := _date(value)):
-        yield value
-        yield from (
-            value.replace(value[:10], (day + datetime.timedelta(days)).isoformat()) for days in (-1, 1, -366, 366)
-        )
-    elif isinstance(value, str):
-        yield from dict.fromkeys((value, value.swapcase(), value[:-1], value + "s", "a" + value))
-
-
-def _is_day(value: Value) -> bool:
-    return isinstance(value, str) and ISO_DATE.match(value) is not None
-
-
-def _date(text: str) -> datetime.date | None:
-    try:
-        day = datetime.date.fromisoformat(text[:10])
-    except ValueError:
-        return None
-    return day if 1 < day.year < 9998 else None
-
-
-def _spare(kind: str, number: int) -> Value:
-    if kind == "date":
-        return (datetime.date(2001, 1, 1) + datetime.timedelta(days=37 * number)).isoformat()
-    if kind == "boolean":
-        return number % 2
-    if kind == "text":
-        return WORDS[number % len(WORDS)] + (str(number // len(WORDS)) if number >= len(WORDS) else "")
-    return number + 0.5 if kind == "real" and number % 2 else number
