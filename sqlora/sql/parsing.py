@@ -234,7 +234,7 @@ def _literal(node: exp.Literal) -> Literal:
         column
         for side in [*others, child]
         for column in side.find_all(exp.Column)
-        if column.find_ancestor(exp.Count, exp.Query) is parent.find_ancestor(exp.Query)
+        if column.find_ancestor(exp.Count, exp.Query) is parent.find_ancestor(exp.Count, exp.Query)
     )
     column = next(columns, None)
     return Literal(
