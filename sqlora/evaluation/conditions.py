@@ -68,10 +68,10 @@ def _by_column(query: exp.Expr) -> dict[tuple[int, str, str], list[exp.Expr]]:
         select = clause.find_ancestor(exp.Select)
         tables = {source.alias_or_name.lower(): source.name.lower() for source in own_tables(select)}
         only = next(iter(tables.values())) if len(tables) == 1 else ""
-        for condition in _parts(whole, exp.And):
+        for condition in operands(whole, exp.And):
             if condition.find(exp.Query, exp.AggFunc, exp.Window):
                 continue
-            for part in [condition] if len(_columns(condition)) == 1 else _parts(condition, exp.Or):
+            for part in [condition] if len(_columns(condition)) == 1 else operands(condition, exp.Or):
                 if len(columns := _columns(part)) == 1:
                     alias, name = columns.pop()
                     grouped[id(select), tables.get(alias, only), name].append(part)
@@ -82,12 +82,12 @@ def _columns(condition: exp.Expr) -> set[tuple[str, str]]:
     return {(column.table.lower(), column.name.lower()) for column in condition.find_all(exp.Column)}
 
 
-def _parts(condition: exp.Expr | None, connector: type[exp.Connector]) -> Iterator[exp.Expr]:
+def operands(condition: exp.Expr | None, connector: type[exp.Connector]) -> Iterator[exp.Expr]:
     """What AND, or OR, connects, in brackets too."""
     if isinstance(condition, connector):
-        yield from itertools.chain(_parts(condition.left, connector), _parts(condition.right, connector))
+        yield from itertools.chain(operands(condition.left, connector), operands(condition.right, connector))
     elif isinstance(condition, exp.Paren):
-        yield from _parts(condition.this, connector)
+        yield from operands(condition.this, connector)
     elif condition is not None:
         yield condition
 

@@ -116,6 +116,13 @@ class Gold:
             row_index += len(group)
         return Allowed(choices)
 
+    def as_stored(self, database: Database) -> Allowed:
+        """The rows that SQLite returns as the only ones that are right. Raises SqlError as `Database.run` does."""
+        rows = self.result(database).rows
+        if self.query.args.get("order") is not None:
+            return Allowed([Choice([row], 1) for row in rows])
+        return Allowed([Choice(rows, len(rows))] if rows else [])
+
     def result(self, database: Database) -> QueryResult:
         """The rows that SQLite returns, one of the results that are right."""
         return database.run(self.sql)

@@ -33,6 +33,9 @@ from sqlora.system.process_pool import LOST, spread
 AnsweredRow = dict[str, str | None]
 
 DATABASES = 20  # for each row
+FEWEST_DATABASES = 12  # where the gold has been told from all of its mutants by then
+MOST_DATABASES = 40  # where it has not
+FREE_DATABASES = 3  # that most wrong predictions do not pass, before mutants are tried
 ATTEMPTS = 80  # databases that are made at most; some are skipped
 MOST_EMPTY = 8  # databases on which the gold returns nothing, as long as there are attempts left
 LEAST_DATABASES = 10  # on which the result of a gold that may depend on the order of storage must be determined
@@ -140,8 +143,8 @@ def _judge(context: str, answer: str, prediction: str | None, keep_distinct: boo
     strict = pair.judge(STRICT)
     if strict.verdict != "mismatch":  # what matches strictly matches by the other rules
         return strict
-    others = {rule.name: pair.judge(rule, keep_distinct).verdict for rule in RULES if rule is not STRICT}
-    return replace(strict, rules={STRICT.name: strict.verdict} | others)
+    others = {rule.name: pair.judge(rule, keep_distinct) for rule in RULES if rule is not STRICT}
+    return replace(strict, rules={STRICT.name: strict} | others)
 
 
 @dataclass(frozen=True)
@@ -165,7 +168,8 @@ class Pair:
             gold, other = Gold(without_distinct(gold.query), self.schema), without_distinct(other)
         predicted = to_sqlite(other)
         queries = [gold.query] if self.outcome else [gold.query, other]
-        taken, empty, is_proven = 0, 0, False
+        taken, empty, says_something = 0, 0, False
+        alive: dict[str, str] | None = None  # mutants that no database has told from the gold, {SQL: kind}
         needed = LEAST_DATABASES if gold.may_be_undetermined else 1
         synthesiser = Synthesiser(self.schema, queries, self.seed, rule.nulls_anywhere)
         for attempt, rows in enumerate(itertools.islice(synthesiser, ATTEMPTS)):
@@ -175,27 +179,47 @@ class Pair:
                     if allowed.is_empty and empty == MOST_EMPTY and attempt < ATTEMPTS - DATABASES:
                         continue
                     if not gold.is_determined(database, allowed, rows):
-                        continue
+                        if rule is STRICT or taken > empty or attempt < DATABASES:
+                            continue
+                        allowed = gold.as_stored(database)  # the published evaluators know nothing else
                     taken += 1
                     empty += allowed.is_empty
-                    is_proven = is_proven or allowed.says_something
+                    says_something = says_something or allowed.says_something
                     if self.facts.exact:  # the same SQL returns the same rows, if it runs
                         gold.result(database)
                     else:
                         outcome = outcome or _try(predicted, gold, allowed, rule, database, rows)
+                    if outcome is None and not self.facts.exact and taken > FREE_DATABASES:
+                        alive = rule.mutants(gold.query, self.schema) if alive is None else alive
+                        alive = {sql: kind for sql, kind in alive.items() if _passes(sql, allowed, rule, database)}
             except SqlError as error:
                 return replace(self.facts, verdict="unscorable", why=f"gold: {error}", fault=error.kind)
-            if taken == DATABASES or (outcome and taken > empty and taken >= needed):
+            if outcome:
+                if taken > empty and taken >= needed:
+                    break
+            elif taken >= (MOST_DATABASES if alive else FEWEST_DATABASES if says_something else DATABASES):
                 break
         if taken < needed:
             why = "gold: its answer depends on the order in which rows are stored"
             return replace(self.facts, verdict="unscorable", why=why)
         facts = replace(self.facts, non_empty=taken > empty)
-        if outcome is None:
-            return replace(facts, is_proven=is_proven)
-        return replace(
-            facts, verdict=outcome.verdict, why=outcome.why, fault=outcome.fault, difference=outcome.difference
-        )
+        if outcome:
+            return replace(
+                facts, verdict=outcome.verdict, why=outcome.why, fault=outcome.fault, difference=outcome.difference
+            )
+        if not says_something:
+            return replace(facts, unproven="the gold gives nothing, 0 or NULL on every database")
+        survivor = next(((kind, sql) for sql, kind in (alive or {}).items()), None)
+        return replace(facts, unproven=f"another {survivor[0]} gives the same: {survivor[1]}" if survivor else "")
+
+
+def _passes(mutant: str, allowed: Allowed, rule: Rule, database: Database) -> bool:
+    """Whether a mutant's result is one that the gold allows, though not for want of rows."""
+    try:
+        result = database.run(mutant)
+    except SqlError:
+        return False
+    return rule.accepts(allowed, result)
 
 
 def _try(predicted: str, gold: Gold, allowed: Allowed, rule: Rule, database: Database, rows: Rows) -> Verdict | None:

@@ -53,8 +53,8 @@ class Verdict:
     match. fault: the SqlError's kind, if there is one. exact: equal in normal form. kinds: of the gold, see
     QUERY_KINDS. non_empty: whether the gold returns a row on any database. completed: columns, "table.column", that the
     gold names, the context lacks, and that were added to it. executed: whether the queries were run, or their texts
-    compared. is_proven: False for a match where the gold gives nothing, 0 or NULL on every database. rules: the verdict
-    under each of rules.RULES, where they may differ; see `under`.
+    compared. unproven: why a match is not proven: the gold gives nothing, 0 or NULL on every database, or a mutant of
+    it gives the same. rules: the verdict under each of rules.RULES, where they may differ; see `by_rule`.
     """
 
     verdict: str
@@ -66,18 +66,16 @@ class Verdict:
     completed: tuple[str, ...] = ()
     difference: Difference | None = field(default=None, repr=False)
     executed: bool = True
-    is_proven: bool = True
-    rules: dict[str, str] = field(default_factory=dict)
-
-    def under(self, rule: str) -> str:
-        """The verdict under a rule, by its name in rules.py."""
-        return self.rules.get(rule, self.verdict)
+    unproven: str = ""
+    rules: dict[str, Verdict] = field(default_factory=dict, repr=False)
 
     def by_rule(self, rule: str) -> Verdict:
-        """The same with the verdict under a rule as the verdict."""
-        if (verdict := self.under(rule)) == self.verdict:
-            return self
-        return replace(self, verdict=verdict, why="", difference=None)
+        """The verdict under a rule, by its name in rules.py."""
+        return replace(self.rules[rule], rules=self.rules) if rule in self.rules else self
+
+    def under(self, rule: str) -> str:
+        """The same in a word, as `verdict` has it."""
+        return self.by_rule(rule).verdict
 
     @property
     def is_right(self) -> bool | None:
@@ -85,8 +83,10 @@ class Verdict:
         return None if self.verdict in UNSCORED else self.verdict == "match"
 
     def as_dict(self) -> dict:
-        """The fields, as JSON has them."""
-        return asdict(self)
+        """The fields, as JSON has them; of `rules` the verdicts in a word."""
+        return asdict(replace(self, rules={})) | {
+            "rules": {rule: verdict.verdict for rule, verdict in self.rules.items()}
+        }
 
 
 Judgement = dict[str, Verdict]  # of base and adapter, where each wrote SQL and the gold is known
@@ -148,7 +148,7 @@ def compute_metrics(verdicts: Sequence[Verdict]) -> dict:
         "execution_match": _share(scorable, _is_match),
         "execution_match_non_empty": _share([verdict for verdict in scorable if verdict.non_empty], _is_match),
         "unproven": _share(
-            [verdict for verdict in scorable if _is_match(verdict)], lambda verdict: not verdict.is_proven
+            [verdict for verdict in scorable if _is_match(verdict)], lambda verdict: bool(verdict.unproven)
         ),
         "match_test_suite": _share(executed, lambda verdict: verdict.under("test-suite") == "match"),
         "match_bird": _share(executed, lambda verdict: verdict.under("bird") == "match"),

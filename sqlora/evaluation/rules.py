@@ -15,7 +15,10 @@ from typing import TypeVar
 from sqlglot import exp
 
 from sqlora.evaluation.gold_results import Allowed, Choice, ResultRow
+from sqlora.evaluation.mutants import mutants
+from sqlora.sql.parsing import to_sqlite
 from sqlora.sql.sandbox import QueryResult
+from sqlora.sql.schema import Schema
 
 Query = TypeVar("Query", bound=exp.Expr)
 MOST_STEPS = 5_000  # in which orders of columns are tried
@@ -26,12 +29,22 @@ class Rule:
     """Which results a gold's allowed ones accept, and on which databases.
 
     nulls_anywhere: whether any column that may be NULL is NULL in some rows; else those that a query tests for it.
+    counts_rows: whether it matters how often a row comes.
     """
 
     name: str
     accepts: Callable[[Allowed, QueryResult], bool]
     forgives_distinct: bool = False
     nulls_anywhere: bool = True
+    counts_rows: bool = True
+
+    def mutants(self, query: exp.Query, schema: Schema) -> dict[str, str]:
+        """The query's one-edit mutants that the rule must tell from it, {SQL: kind}."""
+        return {
+            to_sqlite(mutant): kind
+            for kind, mutant in mutants(query, schema)
+            if kind != "DISTINCT" or (self.counts_rows and not self.forgives_distinct)
+        }
 
 
 def _same_rows(allowed: Allowed, result: QueryResult) -> bool:
@@ -102,5 +115,5 @@ STRICT = Rule("strict", _same_rows)
 RULES = (
     STRICT,
     Rule("test-suite", _same_rows_in_any_columns, forgives_distinct=True, nulls_anywhere=False),
-    Rule("bird", _same_set, nulls_anywhere=False),
+    Rule("bird", _same_set, nulls_anywhere=False, counts_rows=False),
 )

@@ -22,6 +22,7 @@ from sqlora.sql.sandbox import Database, Value
 from sqlora.sql.schema import Schema, Table, quote_name
 
 Rows = dict[str, list[tuple[Value, ...]]]
+Meeting = dict[tuple[str, str], list[Value]]  # values of a column that meet a query's conditions, by table and column
 Functions = dict[tuple[str, tuple[Value, ...]], Value]  # the value of a dependent column by its name and its group
 
 SIZES = (2, 3, 4, 5, 6, 8, 10, 12, 16, 24)  # rows of a table; the smallest first, so that a difference is easy to read
@@ -30,6 +31,7 @@ MOST_IN_GROUP = 120  # rows, for HAVING COUNT(*) > 100
 NULL_SHARES = (0.0, 0.15, 0.0, 0.1, 0.0, 0.3)
 TESTED_NULL_SHARE = 0.25  # of a column that a query tests for NULL
 NEAR_SHARE = 0.55  # of the rows meet the queries' conditions, but for one column as often as not
+MEETING_SHARE = 0.8  # of the rows meet all of a query's conditions, in some databases
 DEFAULT_SHARE = 0.1  # of the values of a column with a DEFAULT
 COPY_SHARE = 0.12  # of the rows are there twice, for DISTINCT and UNION
 ARITHMETIC = (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Mod, exp.Neg, exp.Sum, exp.Avg, exp.Abs, exp.Round)
@@ -40,6 +42,7 @@ class _Plan:
     """How the rows of a table are made in one database; numbers are places in a row.
 
     pools: None for a column that no query reads. unique: columns in which no value comes twice, `distinct` has them.
+    meeting: values with which most rows are to meet a query's conditions, if they are to.
     first: the values of a row that meets a query's conditions, if there is to be one.
     """
 
@@ -49,6 +52,7 @@ class _Plan:
     distinct: dict[int, list[Value]]
     keys: list[list[int]]
     constrained: list[int]
+    meeting: list[tuple[int, list[Value]]]
     groups: list[int]
     dependent: list[tuple[int, str]]
     defaults: list[tuple[int, Value]]
@@ -121,23 +125,34 @@ class Synthesiser:
         # expects.
         functions: Functions | None = {} if self._dependent and number % 4 else None
         rows: Rows = {}
-        wanted = self._wanted(pools) if number % 2 else {}
+        wanted: dict[tuple[str, str], Value] = {}
+        meeting: Meeting = {}
+        if number % 2:
+            meeting = self._meeting()
+            wanted = self._wanted(pools, meeting)
         for table in self._tables:
             first = self._first_row(table, pools, wanted) if wanted else None
             count = max(1, size + rng.randint(-1, 2))
-            rows[table.name] = self._fill(table, count, pools, nulls, functions, rows, first)
+            plan = self._plan(table, count, pools, first, meeting if number % 4 == 1 else {})
+            rows[table.name] = self._fill(table, count, plan, nulls, functions, rows, first is not None)
         return rows
 
-    def _wanted(self, pools: dict[str, Pool]) -> dict[tuple[str, str], Value]:
-        """Values that meet all of a query's conditions on single columns, by table and column, and by ("", root of the
-        domain).
-        """
+    def _meeting(self) -> Meeting:
+        """Values that meet all of one query's conditions on single columns."""
+        chosen = self._random.choice(self._turnings or [[]])
+        return {
+            (turning.table, turning.column): fitting
+            for turning in chosen
+            if turning.is_whole and (fitting := self._domain(turning.column).fitting(turning.meeting))
+        }
+
+    def _wanted(self, pools: dict[str, Pool], meeting: Meeting) -> dict[tuple[str, str], Value]:
+        """One of the `meeting` values of each column, by table and column, and by ("", root of the domain)."""
         wanted: dict[tuple[str, str], Value] = {}
-        for turning in self._random.choice(self._turnings or [[]]):
-            if turning.is_whole and (fitting := self._domain(turning.column).fitting(turning.meeting)):
-                value = self._random.choice(fitting)
-                wanted[turning.table, turning.column] = value
-                wanted["", self._root(turning.column)] = value
+        for (table, column), values in meeting.items():
+            value = self._random.choice(values)
+            wanted[table, column] = value
+            wanted["", self._root(column)] = value
         for root, pool in pools.items():
             wanted.setdefault(("", root), pool.any())
         return wanted
@@ -153,21 +168,20 @@ class Synthesiser:
         self,
         table: Table,
         size: int,
-        pools: dict[str, Pool],
+        plan: _Plan,
         nulls: float,
         functions: Functions | None,
         others: Rows,
-        first: list[Value] | None,
+        has_first: bool,
     ) -> list[tuple[Value, ...]]:
-        """Rows of a table that keep its constraints, as far as possible with the `first` among them.
+        """Rows of a table that keep its constraints, as far as possible with the plan's first among them.
 
         `others` has those of the tables that it refers to.
         """
-        plan = self._plan(table, size, pools, first)
         rows: list[tuple[Value, ...]] = []
         taken: set[tuple[int, tuple[Value, ...]]] = set()  # the values of keys that rows have
         for number in range(size):
-            is_first = first is not None and number == 0
+            is_first = has_first and number == 0
             row = plan.first.copy() if is_first else self._draw(plan)
             for i in plan.unique:
                 row[i] = plan.distinct[i][number]
@@ -194,7 +208,9 @@ class Synthesiser:
         self._random.shuffle(rows)  # so that no order of storage can replace one that a query forgot to ask for
         return _passing(table, rows, self._refusing[table.name])
 
-    def _plan(self, table: Table, size: int, pools: dict[str, Pool], first: list[Value] | None) -> _Plan:
+    def _plan(
+        self, table: Table, size: int, pools: dict[str, Pool], first: list[Value] | None, meeting: Meeting
+    ) -> _Plan:
         names = _names(table)
         pool_of = [pools[self._root(name)] for name in names]
         domains = [self._domain(name) for name in names]
@@ -212,6 +228,11 @@ class Synthesiser:
             distinct=distinct,
             keys=[key for key in keys if len(key) > 1 or key[0] not in unique],
             constrained=[i for i, domain in enumerate(domains) if domain.is_constrained and i not in unique],
+            meeting=[
+                (i, values)
+                for i, name in enumerate(names)
+                if i not in unique and (values := meeting.get((table.name.lower(), name), meeting.get(("", name))))
+            ],
             groups=[i for i, domain in enumerate(domains) if domain.is_grouped],
             dependent=[(i, name) for i, name in enumerate(names) if name in self._dependent],
             defaults=[(i, c.default) for i, c in enumerate(table.columns) if c.default is not None and i not in unique],
@@ -229,7 +250,10 @@ class Synthesiser:
     def _draw(self, plan: _Plan) -> list[Value]:
         """A row of drawn values, that often meet the queries' conditions."""
         row = [None if pool is None else pool.any() for pool in plan.pools]
-        if plan.constrained and self._random.random() < NEAR_SHARE:
+        if plan.meeting and self._random.random() < MEETING_SHARE:
+            for i, values in plan.meeting:
+                row[i] = self._random.choice(values)
+        elif plan.constrained and self._random.random() < NEAR_SHARE:
             other = self._random.choice(plan.constrained) if self._random.random() < 0.5 else None
             for i in plan.constrained:
                 pool = plan.pools[i]

@@ -26,10 +26,8 @@ def test_metrics_count_what_they_say():
     found = metrics.compute_metrics(
         [
             verdict("match", exact=True, non_empty=True, kinds=("filter",)),
-            verdict("match", kinds=("filter", "join"), is_proven=False),
-            verdict(
-                "mismatch", "w", non_empty=True, rules={"strict": "mismatch", "test-suite": "match", "bird": "mismatch"}
-            ),
+            verdict("match", kinds=("filter", "join"), unproven="nothing"),
+            verdict("mismatch", "w", non_empty=True, rules={"test-suite": metrics.Verdict("match")}),
             verdict("invalid", "w", "syntax", non_empty=True),
             verdict("timeout", "w", "timeout"),
             verdict("unscorable", "w", "no such column", exact=True),
