@@ -12,7 +12,6 @@ from rich.text import Text
 
 from sqlora.ask.schema_linking import Linker, few, pick_tables
 from sqlora.data import dataset
-from sqlora.data.row_files import is_file, kind, read_text
 from sqlora.databases import dialect
 from sqlora.databases.live import LiveDatabase, open_database
 from sqlora.generation import answer_writer, self_consistency
@@ -25,6 +24,7 @@ from sqlora.sql import sandbox
 from sqlora.sql.parsing import SqlError
 from sqlora.sql.sandbox import QueryResult
 from sqlora.sql.schema import Schema
+from sqlora.storage.row_files import is_file, kind, read_text
 from sqlora.system import distributed
 from sqlora.system.console import console, note, plain, print_csv, print_facts, print_json, progress_bar
 from sqlora.system.errors import UserError

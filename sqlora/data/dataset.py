@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from sqlora.data.hub_dataset import read_dataset, train_files
-from sqlora.data.row_files import SUFFIXES, check_record, is_file, read_records, read_text
 from sqlora.settings.settings import Settings
 from sqlora.storage.atomic import replace_file
+from sqlora.storage.row_files import SUFFIXES, check_record, is_file, read_records, read_text
 from sqlora.system.errors import UserError
 
 Example = dict[

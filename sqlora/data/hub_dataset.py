@@ -9,8 +9,8 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from sqlora.data.row_files import SUFFIXES, kind
 from sqlora.storage import download, hub
+from sqlora.storage.row_files import SUFFIXES, kind
 from sqlora.system.console import note
 from sqlora.system.errors import FIXABLE, UserError
 

@@ -18,9 +18,9 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from sqlora.data import dataset, hub_dataset, split, sql_check, tokenise
 from sqlora.data.dataset import Example
-from sqlora.data.row_files import is_file, kind
 from sqlora.settings.settings import Settings
 from sqlora.storage import hub
+from sqlora.storage.row_files import is_file, kind
 from sqlora.system.console import note
 from sqlora.system.errors import UserError
 

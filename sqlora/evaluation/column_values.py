@@ -23,6 +23,7 @@ class Domain:
     constants: list[Literal] = field(default_factory=list)
     types: set[str] = field(default_factory=set)
     turnings: list[Turning] = field(default_factory=list)
+    samples: list[Value] = field(default_factory=list)
     is_numeric: bool = False
     is_tested: bool = False  # for NULL
     is_key: bool = False
@@ -67,7 +68,9 @@ class Pool:
         self._kind = kind
         start = rng.randrange(3)
         self._others = [_spare(kind, number) for number in range(start, start + count)]
-        if kind in ("integer", "real") and self._near and not domain.is_key:
+        if real := [value for value in domain.fitting(domain.samples) if value is not None]:
+            self._others = rng.sample(real, min(len(real), max(2, count)))
+        elif kind in ("integer", "real") and self._near and not domain.is_key:
             middle = rng.choice(self._near)[0]
             if isinstance(middle, int | float):
                 numbers = [other for other in self._others if isinstance(other, int | float)]

@@ -97,9 +97,9 @@ class Gold:
         # Whether the order in which rows are stored may decide the result on some database.
         self.may_be_undetermined = self._is_literal or _may_depend_on_storage(query)
 
-    def allowed(self, database: Database, deadline: float = 2.0) -> Allowed:
+    def allowed(self, database: Database) -> Allowed:
         """The results that are right on this database. Raises SqlError as `Database.run` does."""
-        rows = database.run(self._whole, deadline).rows
+        rows = database.run(self._whole).rows
         if self._is_literal:
             return Allowed([Choice([row], 1) for row in rows])
         groups = [rows] if rows else []
@@ -127,10 +127,11 @@ class Gold:
         """The rows that SQLite returns, one of the results that are right."""
         return database.run(self.sql)
 
-    def is_determined(self, database: Database, allowed: Allowed, rows: Rows) -> bool:
+    def is_determined(self, database: Database, allowed: Allowed, rows: Rows | None = None) -> bool:
         """Whether the result does not depend on the order in which these rows are stored, as far as can be seen.
 
-        No group may hold two values of a column outside GROUP BY, and reordered copies must give the same result.
+        No group may hold two values of a column outside GROUP BY, and reordered copies must give the same result; a
+        real database, without `rows`, is not copied.
         """
         if not self.may_be_undetermined:
             return True
@@ -140,7 +141,7 @@ class Gold:
                     return False
             except SqlError:  # a correlated subquery, which cannot run alone
                 continue
-        return all(allowed.equals(self.allowed(copy)) for copy in _reordered(database, rows))
+        return rows is None or all(allowed.equals(self.allowed(copy)) for copy in _reordered(database, rows))
 
     def _expose_keys(self, query: exp.Query) -> bool:
         """Appends ORDER BY's expressions to the outputs where that changes no row, and records their positions."""

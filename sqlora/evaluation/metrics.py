@@ -38,11 +38,15 @@ Z_95 = 1.959963984540054  # the normal distribution's 97.5 % point
 
 @dataclass(frozen=True)
 class Difference:
-    """A database on which two queries differ, {table: {"columns": [...], "rows": [...]}}, and the rows of each."""
+    """A database on which two queries differ, {table: {"columns": [...], "rows": [...]}}, and the rows of each.
+
+    script: the database as CREATE TABLE and INSERT statements. Of a real database neither is there.
+    """
 
     database: dict[str, dict[str, list]]
     expected: list[tuple[Value, ...]]
     predicted: list[tuple[Value, ...]]
+    script: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,8 @@ class Verdict:
     QUERY_KINDS. non_empty: whether the gold returns a row on any database. completed: columns, "table.column", that the
     gold names, the context lacks, and that were added to it. executed: whether the queries were run, or their texts
     compared. unproven: why a match is not proven: the gold gives nothing, 0 or NULL on every database, or a mutant of
-    it gives the same. rules: the verdict under each of rules.RULES, where they may differ; see `by_rule`.
+    it gives the same. database: the file of the real database that decided, if one did. rules: the verdict under each
+    of rules.RULES, where they may differ; see `by_rule`.
     """
 
     verdict: str
@@ -67,7 +72,13 @@ class Verdict:
     difference: Difference | None = field(default=None, repr=False)
     executed: bool = True
     unproven: str = ""
+    database: str = ""
     rules: dict[str, Verdict] = field(default_factory=dict, repr=False)
+
+    def about(self, other: Verdict) -> Verdict:
+        """The same with what another verdict on it says of the pair."""
+        facts = {"exact": other.exact, "kinds": other.kinds, "completed": other.completed, "non_empty": other.non_empty}
+        return replace(self, **facts)  # type: ignore[arg-type]
 
     def by_rule(self, rule: str) -> Verdict:
         """The verdict under a rule, by its name in rules.py."""
@@ -81,6 +92,14 @@ class Verdict:
     def is_right(self) -> bool | None:
         """Whether it is a match; None where that is not known."""
         return None if self.verdict in UNSCORED else self.verdict == "match"
+
+    @classmethod
+    def from_dict(cls, fields: dict) -> Verdict:
+        """A verdict from what `dataclasses.asdict` made of it, as JSON has it. Raises TypeError."""
+        difference = Difference(**fields["difference"]) if fields.get("difference") else None
+        known = {name: tuple(fields[name]) for name in ("kinds", "completed")} | {"difference": difference}
+        rules = {rule: cls.from_dict(of_rule) for rule, of_rule in fields.get("rules", {}).items()}
+        return cls(**(fields | known | {"rules": rules}))
 
     def as_dict(self) -> dict:
         """The fields, as JSON has them; of `rules` the verdicts in a word."""
@@ -184,6 +203,13 @@ def compare_scores(base: Sequence[Verdict], adapter: Sequence[Verdict]) -> dict:
         "difference": (only_adapter - only_base) / len(pairs) if pairs else 0.0,
         "p_value": mcnemar(only_base, only_adapter),
     }
+
+
+def format_comparison(difference: dict) -> str:
+    """The figures of compare_scores in one line."""
+    p = "p < 0.0001" if difference["p_value"] < 0.0001 else f"p = {difference['p_value']:.4f}"
+    gained, lost, of = (f"{difference[key]:,}" for key in ("only_adapter", "only_base", "n"))
+    return f"{gained} gained, {lost} lost of {of} (McNemar, exact: {p})"
 
 
 def card(metrics: dict[str, dict]) -> Table:

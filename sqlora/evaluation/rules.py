@@ -16,8 +16,8 @@ from sqlglot import exp
 
 from sqlora.evaluation.gold_results import Allowed, Choice, ResultRow
 from sqlora.evaluation.mutants import mutants
-from sqlora.sql.parsing import to_sqlite
-from sqlora.sql.sandbox import QueryResult
+from sqlora.sql.parsing import SqlError, to_sqlite
+from sqlora.sql.sandbox import Database, QueryResult
 from sqlora.sql.schema import Schema
 
 Query = TypeVar("Query", bound=exp.Expr)
@@ -45,6 +45,13 @@ class Rule:
             for kind, mutant in mutants(query, schema)
             if kind != "DISTINCT" or (self.counts_rows and not self.forgives_distinct)
         }
+
+    def passes(self, mutant: str, allowed: Allowed, database: Database) -> bool:
+        """Whether a mutant's result is one that the gold allows on the database."""
+        try:
+            return self.accepts(allowed, database.run(mutant))
+        except SqlError:
+            return False
 
 
 def _same_rows(allowed: Allowed, result: QueryResult) -> bool:
@@ -117,3 +124,8 @@ RULES = (
     Rule("test-suite", _same_rows_in_any_columns, forgives_distinct=True, nulls_anywhere=False),
     Rule("bird", _same_set, nulls_anywhere=False, counts_rows=False),
 )
+
+
+def rule_of(name: str) -> Rule:
+    """The rule of that name. Raises KeyError."""
+    return {rule.name: rule for rule in RULES}[name]

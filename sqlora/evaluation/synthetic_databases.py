@@ -10,8 +10,9 @@ import contextlib
 import itertools
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from sqlglot import exp
 
@@ -64,10 +65,18 @@ class Synthesiser:
     """Databases for the queries over the schema, the same for the same seed.
 
     They have the tables of `schema`, an attribute: those that the queries read. Their rows keep the constraints that
-    are declared. Without `nulls_anywhere` only columns that a query tests for NULL hold it.
+    are declared. Without `nulls_anywhere` only columns that a query tests for NULL hold it. `samples` are values of
+    real rows, by table and column in lower case, from which others than the queries' constants are drawn.
     """
 
-    def __init__(self, schema: Schema, queries: Sequence[exp.Expr], seed: str, nulls_anywhere: bool = True) -> None:
+    def __init__(
+        self,
+        schema: Schema,
+        queries: Sequence[exp.Expr],
+        seed: str,
+        nulls_anywhere: bool = True,
+        samples: Mapping[str, Mapping[str, Sequence[Value]]] = MappingProxyType({}),
+    ) -> None:
         used_tables = {table.name.lower() for query in queries for table in query.find_all(exp.Table)}
         used = [table for table in schema.tables if table.name.lower() in used_tables]
         self.schema = Schema(tuple(_parents_first(used)))
@@ -88,7 +97,9 @@ class Synthesiser:
                 self._unite(name, key)
         for table in self._tables:
             for column in table.columns:
-                self._domain(column.name).types.add(column.type)
+                domain = self._domain(column.name)
+                domain.types.add(column.type)
+                domain.samples += samples.get(table.name.lower(), {}).get(column.name.lower(), ())
         types = {column.name.lower(): column.type for table in self._tables for column in table.columns}
         self._turnings = [turning_values(query, types) for query in queries]
         for turning in (turning for turnings in self._turnings for turning in turnings if not turning.is_plain):

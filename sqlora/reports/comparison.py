@@ -22,6 +22,7 @@ from sqlora.evaluation.metrics import (
     card,
     compare_scores,
     compute_metrics,
+    format_comparison,
     format_share,
     metrics_by_variant,
     verdicts_by_variant,
@@ -45,13 +46,6 @@ def answer_facts(
     if len(by_variant) == len(VARIANTS):
         facts["adapter against base"] = format_comparison(compare_scores(*by_variant.values()))
     return facts
-
-
-def format_comparison(difference: dict) -> str:
-    """The figures of `metrics.compare_scores` in one line."""
-    p = "p < 0.0001" if difference["p_value"] < 0.0001 else f"p = {difference['p_value']:.4f}"
-    gained, lost, of = (f"{difference[key]:,}" for key in ("only_adapter", "only_base", "n"))
-    return f"{gained} gained, {lost} lost of {of} (McNemar, exact: {p})"
 
 
 def print_card(judged: list[Judgement], console: Console) -> None:

@@ -61,11 +61,14 @@ def _headed(description: str, start: str, word: str = "") -> FileKind:
     """Text that begins with `start` and has `word` near its beginning."""
 
     def fits(file: Path) -> bool:
-        with file.open("rb") as stream:
-            head = stream.read(HEAD).decode("utf-8", "replace")
-        return head.startswith(start) and word in head
+        return (head := _head(file)).startswith(start) and word in head
 
     return FileKind(description, fits)
+
+
+def _head(file: Path) -> str:
+    with file.open("rb") as stream:
+        return stream.read(HEAD).decode("utf-8", "replace")
 
 
 ANSWERS = _rows("answers of generate.py to TEST_DATA", {"question", "context", "base", "adapter"}, {"answer"})
@@ -80,6 +83,9 @@ LOGGED_STEPS = _rows(
     {"loss", "eval_loss", "learning_rate", "rows_per_second", "peak_memory_bytes"},
 )
 VERDICTS = _headed("an evaluation of SQLoRA", '{"metrics"', '"exact_match"')
+KEPT_VERDICTS = FileKind("verdicts of an interrupted scoring", lambda file: _head(file)[16:17] in ("", "\n"))
+SQL_LINES = FileKind("a query in each line", lambda file: _head(file).lstrip().lower().startswith(("select", "with")))
+BIRD_PREDICTIONS = _headed("predictions as BIRD has them", "{", "----- bird -----")
 WEB_PAGE = _headed("a before/after page", "<!doctype html>", "<title>SQLoRA")
 CARD = _headed("a model card of SQLoRA", "---", "SQLoRA")
 

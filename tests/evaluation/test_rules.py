@@ -3,7 +3,7 @@
 import pytest
 
 from sqlora.evaluation.gold_results import Allowed, Choice, Gold
-from sqlora.evaluation.judge import judge_prediction, score
+from sqlora.evaluation.judge import Scoring, judge_prediction, score
 from sqlora.evaluation.rules import RULES, without_distinct
 from sqlora.sql.parsing import parse_query, parse_schema
 from sqlora.sql.sandbox import Database, QueryResult
@@ -100,7 +100,7 @@ def test_distinct_may_be_kept():
         "prediction": "SELECT country FROM singer",
     }
     for keeps, expected in ((False, "match"), (True, "mismatch")):
-        (verdict,) = score([row], rule="test-suite", keep_distinct=keeps)
+        (verdict,) = score([row], scoring=Scoring("test-suite", keeps))
         assert verdict.verdict == expected
         assert (verdict.difference is None) == (expected == "match")
 

@@ -117,7 +117,7 @@ TALKED = ("--database", "shop.sqlite", "--interactive")
         (trains, ("--data-path", "data", "--checkpoint-dir", "data"), "DATA_PATH"),
         (trains, ("--data-path", "data", "--model-path", "data/adapter"), "DATA_PATH"),
         (trains, ("--holdout", "data", "--model-path", "data/adapter"), "HOLDOUT"),
-        (judges, ("predictions.jsonl", "--json", "predictions.jsonl"), "write over PREDICTIONS.jsonl"),
+        (judges, ("predictions.jsonl", "--json", "predictions.jsonl"), "write over PREDICTIONS"),
         (mends, ("rows.jsonl", "--fix", "rows.jsonl"), "write over the input rows"),
         (mends, ("data", "--fix", "data/fixed.jsonl"), "the input rows or inside it"),
         (merges, ("--output", "base"), "BASE_MODEL"),

@@ -13,7 +13,7 @@ import pytest
 
 from sqlora.ask import questions
 from sqlora.data import dataset, streaming
-from sqlora.evaluation import __main__ as main_module
+from sqlora.evaluation.prediction_files import read_predictions
 from sqlora.settings.command_line import load_settings
 from sqlora.system.errors import UserError
 
@@ -160,7 +160,7 @@ def readers(path):
         lambda: streaming.Source(str(path), 0, 50),
         lambda: questions.load_questions("", str(path)),
         lambda: dataset.load_samples(context),
-        lambda: main_module._read_predictions(path),
+        lambda: read_predictions(path),
     )
 
 
@@ -207,4 +207,4 @@ def test_a_row_of_predictions_names_all_that_it_lacks(tmp_path):
     path = tmp_path / "p.json"
     path.write_text('{"context": "c"}\n{"context": "c"}\n')
     with pytest.raises(UserError, match="row 1 has no column 'answer', 'prediction', only 'context'"):
-        main_module._read_predictions(path)
+        read_predictions(path)

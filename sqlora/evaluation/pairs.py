@@ -1,0 +1,164 @@
+"""A gold and a prediction, judged by running both on databases: real ones, if there are some, and synthetic ones."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sqlglot import exp
+
+from sqlora.evaluation import differences
+from sqlora.evaluation.gold_results import Allowed, Gold
+from sqlora.evaluation.metrics import Verdict
+from sqlora.evaluation.real_databases import open_file
+from sqlora.evaluation.rules import STRICT, Rule, without_distinct
+from sqlora.evaluation.synthetic_databases import Rows, Synthesiser
+from sqlora.sql.parsing import SqlError, to_sqlite
+from sqlora.sql.sandbox import Database
+from sqlora.sql.schema import Schema
+
+DATABASES = 20  # for each row
+FEWEST_DATABASES = 12  # where the gold has been told from all of its mutants by then
+MOST_DATABASES = 40  # where it has not
+FREE_DATABASES = 3  # that most wrong predictions do not pass, before mutants are tried
+ATTEMPTS = 80  # databases that are made at most; some are skipped
+MOST_EMPTY = 8  # databases on which the gold returns nothing, as long as there are attempts left
+LEAST_DATABASES = 10  # on which the result of a gold that may depend on the order of storage must be determined
+NOTHING = "the gold gives nothing, 0 or NULL on every database"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A gold and a prediction over a schema.
+
+    facts: the verdict on a prediction that matches. outcome: what is known of the prediction before it runs. files:
+    real databases of the schema.
+    """
+
+    gold: Gold
+    predicted: exp.Expr
+    schema: Schema
+    seed: str
+    facts: Verdict
+    outcome: Verdict | None
+    files: Sequence[Path] = ()
+
+    def judge(self, rule: Rule, keep_distinct: bool = False, shrinks: bool = True) -> Verdict:
+        """The verdict under a rule: on real databases, then on DATABASES synthetic ones, or as many as show a
+        difference, which is then shown with as few rows as can be, if it `shrinks`.
+        """
+        if rule.forgives_distinct and not keep_distinct:
+            gold = Gold(without_distinct(self.gold.query), self.schema)
+            pair = replace(self, gold=gold, predicted=without_distinct(self.predicted))
+        else:
+            pair = self
+        try:
+            return pair._judge_on_files() or pair._judge_on_synthetic(rule, shrinks)
+        except SqlError as error:
+            return replace(self.facts, verdict="unscorable", why=f"gold: {error}", fault=error.kind)
+
+    def _judge_on_files(self) -> Verdict | None:
+        """The verdict that a real database gives, under the rule strict. Raises SqlError if the gold fails there."""
+        for path in self.files:
+            database = open_file(path)
+            allowed = self.gold.allowed(database)
+            if self.outcome or self.facts.exact or not self.gold.is_determined(database, allowed):
+                continue
+            if found := self._try(database, allowed, STRICT):
+                facts = replace(self.facts, non_empty=not allowed.is_empty)
+                return replace(found, database=path.name).about(facts)
+        return None
+
+    def _judge_on_synthetic(self, rule: Rule, shrinks: bool) -> Verdict:
+        """Raises SqlError if the gold fails."""
+        gold, outcome, exact = self.gold, self.outcome, self.facts.exact
+        queries = [gold.query] if outcome else [gold.query, self.predicted]
+        samples = open_file(self.files[0]).samples if self.files else {}
+        synthesiser = Synthesiser(self.schema, queries, self.seed, rule.nulls_anywhere, samples)
+        taken, non_empty, says_something = 0, False, False
+        alive: dict[str, str] | None = None  # mutants that no database has told from the gold, {SQL: kind}
+        needed = LEAST_DATABASES if gold.may_be_undetermined else 1
+        for database, rows, allowed in usable(synthesiser, gold, rule):
+            taken += 1
+            non_empty = non_empty or not allowed.is_empty
+            says_something = says_something or allowed.says_something
+            if exact:  # the same SQL returns the same rows, if it runs
+                gold.result(database)
+            elif outcome is None and (outcome := self._try(database, allowed, rule, rows)):
+                if shrinks and outcome.verdict == "mismatch":
+                    outcome = self._shrunk(rows, synthesiser.schema, rule) or outcome
+            elif outcome is None and taken > FREE_DATABASES:
+                alive = rule.mutants(gold.query, self.schema) if alive is None else alive
+                alive = {sql: kind for sql, kind in alive.items() if rule.passes(sql, allowed, database)}
+            most = MOST_DATABASES if alive else FEWEST_DATABASES if says_something else DATABASES
+            if (taken >= most) if outcome is None else (non_empty and taken >= needed):
+                break
+        facts = replace(self.facts, non_empty=non_empty)
+        if taken < needed:
+            why = "gold: its answer depends on the order in which rows are stored"
+            return replace(facts, verdict="unscorable", why=why)
+        if outcome:
+            return outcome.about(facts)
+        if not says_something:
+            return replace(facts, unproven=NOTHING)
+        survivor = next(((kind, sql) for sql, kind in (alive or {}).items()), None)
+        return replace(facts, unproven=f"another {survivor[0]} gives the same: {survivor[1]}" if survivor else "")
+
+    def _try(self, database: Database, allowed: Allowed, rule: Rule, rows: Rows | None = None) -> Verdict | None:
+        """The verdict that one database, of `rows` if it is synthetic, gives against the prediction, if any."""
+        try:
+            result = database.run(to_sqlite(self.predicted))
+        except SqlError as error:
+            return failure(error)
+        is_accepted = rule.accepts(allowed, result)
+        if is_accepted and result.rows:
+            return None
+        expected = self.gold.result(database)
+        if is_accepted and len(expected.columns) == len(result.columns):
+            return None
+        where = "a synthetic database" if rows is not None else "a real database"
+        return differences.mismatch(expected, result, where, database.schema, rows)
+
+    def _shrunk(self, rows: Rows, schema: Schema, rule: Rule) -> Verdict | None:
+        """The mismatch on the fewest of the rows."""
+
+        def tried(fewer: Rows) -> Verdict | None:
+            with contextlib.suppress(SqlError), Database(schema, fewer) as database:
+                allowed = self.gold.allowed(database)
+                if self.gold.is_determined(database, allowed, fewer) or rule is not STRICT:
+                    return self._try(database, allowed, rule, fewer)
+            return None
+
+        def differs(fewer: Rows) -> bool:
+            verdict = tried(fewer)
+            return verdict is not None and verdict.verdict == "mismatch"
+
+        return tried(differences.shrink(rows, schema, differs))
+
+
+def failure(error: SqlError) -> Verdict:
+    """The verdict on a prediction that does not run."""
+    return Verdict("timeout" if error.kind == "timeout" else "invalid", str(error), error.kind)
+
+
+def usable(synthesiser: Synthesiser, gold: Gold, rule: Rule) -> Iterator[tuple[Database, Rows, Allowed]]:
+    """Databases that can tell answers apart, with their rows and what the gold allows there; some are empty results.
+
+    Raises SqlError if the gold fails.
+    """
+    empty, non_empty = 0, False
+    for attempt, rows in enumerate(itertools.islice(synthesiser, ATTEMPTS)):
+        with Database(synthesiser.schema, rows) as database:
+            allowed = gold.allowed(database)
+            if allowed.is_empty and empty == MOST_EMPTY and attempt < ATTEMPTS - DATABASES:
+                continue
+            if not gold.is_determined(database, allowed, rows):
+                if rule is STRICT or non_empty or attempt < DATABASES:
+                    continue
+                allowed = gold.as_stored(database)  # the published evaluators know nothing else
+            empty += allowed.is_empty
+            non_empty = non_empty or not allowed.is_empty
+            yield database, rows, allowed

@@ -1,0 +1,97 @@
+"""Synthetic databases as files, FOLDER/db_id/*.sqlite, on which anybody's evaluator can compare queries."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from sqlglot import exp
+
+from sqlora.evaluation.gold_results import Gold
+from sqlora.evaluation.judge import complete_schema
+from sqlora.evaluation.pairs import usable
+from sqlora.evaluation.rules import Rule
+from sqlora.evaluation.synthetic_databases import Rows, Synthesiser
+from sqlora.sql.parsing import SqlError, parse_query, parse_schema
+from sqlora.sql.sandbox import AFFINITY, OTHER_AFFINITY
+from sqlora.sql.schema import Schema, quote_name
+from sqlora.storage.atomic import new_folder
+
+MOST_TRIED = 40  # databases for a gold
+GOLDS = "gold.sql"  # in the folder: SQL<TAB>db_id, a line for each row
+
+
+def write(rows: Sequence[dict], folder: Path, rule: Rule) -> int:
+    """Writes databases for the rows' golds, those that tell a gold from mutants of it by the rule, and returns how
+    many.
+
+    Golds of one db_id share its databases; a row without one has its own, row_00001 and so on. Golds that cannot be run
+    have none. Raises UserError when the disk is full or the like.
+    """
+    grouped: dict[str, list[dict]] = {}
+    names = [str(row.get("db_id") or f"row_{number:05}") for number, row in enumerate(rows, start=1)]
+    for name, row in zip(names, rows, strict=True):
+        grouped.setdefault(name, []).append(row)
+    count = 0
+    with new_folder(folder) as partial:
+        for db_id, of_database in grouped.items():
+            inside = partial / db_id
+            inside.mkdir()
+            for schema, made in _of_one(of_database, rule):
+                count += 1
+                _write_file(inside / f"{sum(1 for _ in inside.iterdir()):05}.sqlite", schema, made)
+        lines = (f"{' '.join(row['answer'].split())}\t{name}\n" for name, row in zip(names, rows, strict=True))
+        (partial / GOLDS).write_text("".join(lines), encoding="utf-8", errors="replace")
+    return count
+
+
+def _of_one(rows: Sequence[dict], rule: Rule) -> Iterator[tuple[Schema, Rows]]:
+    """The databases for the golds of one schema."""
+    golds: list[exp.Query] = []
+    try:
+        schema = parse_schema(rows[0]["context"])
+    except SqlError:
+        return
+    for text in dict.fromkeys(row["answer"] for row in rows):
+        with contextlib.suppress(SqlError):
+            golds.append(parse_query(text, schema))
+            schema = complete_schema(schema, golds[-1])
+    for query in golds:
+        for made in _telling(query, schema, rule):
+            yield schema, made
+
+
+def _telling(query: exp.Query, schema: Schema, rule: Rule) -> Iterator[Rows]:
+    """Databases of which each tells the query from a mutant that those before do not; at least one, if it runs."""
+    try:
+        gold = Gold(query, schema)
+        alive = rule.mutants(query, schema)
+        synthesiser = Synthesiser(schema, [query], gold.sql, rule.nulls_anywhere)
+        for number, (database, rows, allowed) in enumerate(
+            itertools.islice(usable(synthesiser, gold, rule), MOST_TRIED)
+        ):
+            left = {sql: kind for sql, kind in alive.items() if rule.passes(sql, allowed, database)}
+            if number == 0 or len(left) < len(alive):
+                yield rows
+            alive = left
+            if not alive:
+                return
+    except SqlError:
+        return
+
+
+def _write_file(path: Path, schema: Schema, rows: Rows) -> None:
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        connection.execute("BEGIN")
+        for table in schema.tables:
+            columns = ", ".join(f"{quote_name(c.name)} {AFFINITY.get(c.type, OTHER_AFFINITY)}" for c in table.columns)
+            connection.execute(f"CREATE TABLE {quote_name(table.name)} ({columns})")
+            places = ", ".join("?" * len(table.columns))
+            connection.executemany(f"INSERT INTO {quote_name(table.name)} VALUES ({places})", rows.get(table.name, []))
+        connection.execute("COMMIT")
+    finally:
+        connection.close()
