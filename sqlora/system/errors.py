@@ -172,8 +172,9 @@ def run_command(command, arguments: list[str] | None) -> object:
             return command.main(args=arguments, standalone_mode=False)
         except click.UsageError as error:
             raise UserError(f"{error.format_message()} (--help lists the flags)") from None
-        except click.Abort:
-            raise KeyboardInterrupt from None
+        except click.Abort as error:
+            interrupt = error.__cause__  # it may say what happened to the work
+            raise interrupt if isinstance(interrupt, Interrupted) else KeyboardInterrupt from None
 
 
 def print_interrupt(error: KeyboardInterrupt) -> int:

@@ -106,7 +106,7 @@ def test_two_files_are_compared(tmp_path):
     assert "1 gained, 0 lost of 3 (McNemar, exact: p = 1.0000)" in done.stdout
     out = json.loads((tmp_path / "out.json").read_text())
     assert [out["metrics"][name]["execution_match"]["count"] for name in ("base", "tuned")] == [1, 2]
-    assert [[one["verdict"] for one in row] for row in out["rows"]][0] == ["invalid", "match"]
+    assert [one["verdict"] for one in out["rows"][0]] == ["invalid", "match"]
     (tmp_path / "other.jsonl").write_text(json.dumps(rows[0]) + "\n")
     for wrong in (("other.jsonl",), ("tuned.jsonl", "tuned.jsonl")):
         done = run(tmp_path / "base.jsonl", *(tmp_path / name for name in wrong))
