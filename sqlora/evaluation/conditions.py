@@ -6,6 +6,7 @@ So conditions on functions of a column find rows: STRFTIME('%Y', day) = '2012', 
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import re
 from collections import defaultdict
@@ -109,18 +110,25 @@ def _turnings(table: str, name: str, kind: str, conditions: list[exp.Expr]) -> I
             met = set(meeting)
             failing = [value for value in candidates if value not in met]
             if meeting:
-                yield Turning(table, name, tuple(meeting[:MOST_SHOWN]), tuple(failing[:MOST_SHOWN]), is_whole, is_plain)
+                yield Turning(table, name, meeting[:MOST_SHOWN], tuple(failing[:MOST_SHOWN]), is_whole, is_plain)
 
 
-def _meeting(condition: exp.Expr, kind: str, candidates: list[Value]) -> list[Value]:
+def _meeting(condition: exp.Expr, kind: str, candidates: list[Value]) -> tuple[Value, ...]:
     """Those that SQLite finds. Raises SqlError for a condition that it cannot compute."""
     where = condition.copy()
     for column in where.find_all(exp.Column):
         column.replace(exp.column("c"))
-    query = exp.select("rowid").from_("t").where(where)
+    return _found(
+        to_sqlite(exp.select("rowid").from_("t").where(where, copy=False), copy=False), kind, tuple(candidates)
+    )
+
+
+@functools.lru_cache(maxsize=64)  # each rule asks for the same
+def _found(query: str, kind: str, candidates: tuple[Value, ...]) -> tuple[Value, ...]:
+    """Those in the rows of table t whose numbers the query gives; column c, of this type, has them."""
     with Database(Schema((Table("t", (Column("c", kind),)),)), {"t": [(value,) for value in candidates]}) as database:
-        numbers = {number for (number,) in database.run(to_sqlite(query)).rows}
-    return [value for number, value in enumerate(candidates, start=1) if number in numbers]
+        numbers = {number for (number,) in database.run(query).rows}
+    return tuple(value for number, value in enumerate(candidates, start=1) if number in numbers)
 
 
 def _candidates(kind: str, conditions: list[exp.Expr]) -> Iterator[Value]:

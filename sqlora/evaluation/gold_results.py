@@ -90,9 +90,11 @@ class Gold:
         # ones allowed, and only where they are the same whichever way the rows are stored.
         is_computed = None in bounds.values()
         self._is_literal = is_computed or (order is not None and not self._is_ordered)
-        self._whole = self.sql if self._is_literal else to_sqlite(whole)
+        self._whole = self.sql if self._is_literal else to_sqlite(whole, copy=False)
         self._probes = [
-            to_sqlite(probe) for select in query.find_all(exp.Select) if (probe := _probe(select)) is not None
+            to_sqlite(probe, copy=False)
+            for select in query.find_all(exp.Select)
+            if (probe := _probe(select)) is not None
         ]
         # Whether the order in which rows are stored may decide the result on some database.
         self.may_be_undetermined = self._is_literal or _may_depend_on_storage(query)
@@ -242,8 +244,9 @@ def _reordered(database: Database, rows: Rows) -> Iterator[Database]:
         lambda stored: stored[len(stored) // 2 :] + stored[: len(stored) // 2],
         lambda stored: rng.sample(stored, len(stored)),
     )
-    for reorder in orders:
-        with Database(database.schema, {table: reorder(stored) for table, stored in rows.items()}) as copy:
+    with Database(database.schema) as copy:
+        for reorder in orders:
+            copy.refill({table: reorder(stored) for table, stored in rows.items()})
             yield copy
 
 

@@ -18,7 +18,7 @@ from sqlora.evaluation.metrics import (
     query_kinds,
     verdicts_by_variant,
 )
-from sqlora.evaluation.pairs import Pair, failure
+from sqlora.evaluation.pairs import UNDETERMINED, Pair, failure
 from sqlora.evaluation.prediction_files import strip_fence
 from sqlora.evaluation.published import judge_as_published
 from sqlora.evaluation.real_databases import databases_of
@@ -164,7 +164,8 @@ def _judge_pair(context: str, answer: str, prediction: str | None, scoring: Scor
             outcome = failure(error)
     pair = Pair(prepared, predicted, completed, f"{context}\n{answer}", facts, outcome, files)
     strict = pair.judge(STRICT, shrinks=scoring.rule == STRICT.name)
-    if files or strict.verdict != "mismatch":  # what matches strictly matches by the other rules
+    is_open = strict.verdict == "mismatch" or strict.why == UNDETERMINED
+    if files or not is_open:  # what matches strictly matches by the other rules
         return strict
     others = {
         rule.name: pair.judge(rule, scoring.keep_distinct, shrinks=scoring.rule == rule.name)

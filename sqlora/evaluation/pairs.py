@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ FREE_DATABASES = 3  # that most wrong predictions do not pass, before mutants ar
 ATTEMPTS = 80  # databases that are made at most; some are skipped
 MOST_EMPTY = 8  # databases on which the gold returns nothing, as long as there are attempts left
 LEAST_DATABASES = 10  # on which the result of a gold that may depend on the order of storage must be determined
+UNDETERMINED = "gold: its answer depends on the order in which rows are stored"
 NOTHING = "the gold gives nothing, 0 or NULL on every database"
 
 
@@ -45,6 +47,10 @@ class Pair:
     facts: Verdict
     outcome: Verdict | None
     files: Sequence[Path] = ()
+
+    @functools.cached_property
+    def _text(self) -> str:
+        return to_sqlite(self.predicted)
 
     def judge(self, rule: Rule, keep_distinct: bool = False, shrinks: bool = True) -> Verdict:
         """The verdict under a rule: on real databases, then on DATABASES synthetic ones, or as many as show a
@@ -78,10 +84,13 @@ class Pair:
         queries = [gold.query] if outcome else [gold.query, self.predicted]
         samples = open_file(self.files[0]).samples if self.files else {}
         synthesiser = Synthesiser(self.schema, queries, self.seed, rule.nulls_anywhere, samples)
-        taken, non_empty, says_something = 0, False, False
+        taken, non_empty, says_something, is_undetermined = 0, False, False, False
         alive: dict[str, str] | None = None  # mutants that no database has told from the gold, {SQL: kind}
         needed = LEAST_DATABASES if gold.may_be_undetermined else 1
         for database, rows, allowed in usable(synthesiser, gold, rule):
+            if allowed is None:
+                is_undetermined = True
+                continue
             taken += 1
             non_empty = non_empty or not allowed.is_empty
             says_something = says_something or allowed.says_something
@@ -97,9 +106,8 @@ class Pair:
             if (taken >= most) if outcome is None else (non_empty and taken >= needed):
                 break
         facts = replace(self.facts, non_empty=non_empty)
-        if taken < needed:
-            why = "gold: its answer depends on the order in which rows are stored"
-            return replace(facts, verdict="unscorable", why=why)
+        if taken < needed or (is_undetermined and not non_empty):
+            return replace(facts, verdict="unscorable", why=UNDETERMINED)
         if outcome:
             return outcome.about(facts)
         if not says_something:
@@ -110,7 +118,7 @@ class Pair:
     def _try(self, database: Database, allowed: Allowed, rule: Rule, rows: Rows | None = None) -> Verdict | None:
         """The verdict that one database, of `rows` if it is synthetic, gives against the prediction, if any."""
         try:
-            result = database.run(to_sqlite(self.predicted))
+            result = database.run(self._text)
         except SqlError as error:
             return failure(error)
         is_accepted = rule.accepts(allowed, result)
@@ -126,7 +134,8 @@ class Pair:
         """The mismatch on the fewest of the rows."""
 
         def tried(fewer: Rows) -> Verdict | None:
-            with contextlib.suppress(SqlError), Database(schema, fewer) as database:
+            database.refill(fewer)
+            with contextlib.suppress(SqlError):
                 allowed = self.gold.allowed(database)
                 if self.gold.is_determined(database, allowed, fewer) or rule is not STRICT:
                     return self._try(database, allowed, rule, fewer)
@@ -136,7 +145,8 @@ class Pair:
             verdict = tried(fewer)
             return verdict is not None and verdict.verdict == "mismatch"
 
-        return tried(differences.shrink(rows, schema, differs))
+        with Database(schema) as database:
+            return tried(differences.shrink(rows, schema, differs))
 
 
 def failure(error: SqlError) -> Verdict:
@@ -144,21 +154,24 @@ def failure(error: SqlError) -> Verdict:
     return Verdict("timeout" if error.kind == "timeout" else "invalid", str(error), error.kind)
 
 
-def usable(synthesiser: Synthesiser, gold: Gold, rule: Rule) -> Iterator[tuple[Database, Rows, Allowed]]:
-    """Databases that can tell answers apart, with their rows and what the gold allows there; some are empty results.
+def usable(synthesiser: Synthesiser, gold: Gold, rule: Rule) -> Iterator[tuple[Database, Rows, Allowed | None]]:
+    """Databases that can tell answers apart, with their rows and what the gold allows there; on some it gives no row.
 
-    Raises SqlError if the gold fails.
+    None instead where that depends on the order in which rows are stored. The published evaluators, which do not look
+    at that, take such a database as it is; here only if the gold gives no rows on others. Raises SqlError if the gold
+    fails.
     """
     empty, non_empty = 0, False
-    for attempt, rows in enumerate(itertools.islice(synthesiser, ATTEMPTS)):
-        with Database(synthesiser.schema, rows) as database:
+    with Database(synthesiser.schema) as database:
+        for attempt, rows in enumerate(itertools.islice(synthesiser, ATTEMPTS)):
+            database.refill(rows)
             allowed = gold.allowed(database)
             if allowed.is_empty and empty == MOST_EMPTY and attempt < ATTEMPTS - DATABASES:
                 continue
             if not gold.is_determined(database, allowed, rows):
-                if rule is STRICT or non_empty or attempt < DATABASES:
-                    continue
-                allowed = gold.as_stored(database)  # the published evaluators know nothing else
+                is_taken = rule is not STRICT and not non_empty and attempt >= DATABASES
+                yield database, rows, gold.as_stored(database) if is_taken else None
+                continue
             empty += allowed.is_empty
             non_empty = non_empty or not allowed.is_empty
             yield database, rows, allowed

@@ -41,7 +41,7 @@ class Rule:
     def mutants(self, query: exp.Query, schema: Schema) -> dict[str, str]:
         """The query's one-edit mutants that the rule must tell from it, {SQL: kind}."""
         return {
-            to_sqlite(mutant): kind
+            to_sqlite(mutant, copy=False): kind
             for kind, mutant in mutants(query, schema)
             if kind != "DISTINCT" or (self.counts_rows and not self.forgives_distinct)
         }

@@ -149,13 +149,12 @@ class Synthesiser:
         return rows
 
     def _meeting(self) -> Meeting:
-        """Values that meet all of one query's conditions on single columns."""
-        chosen = self._random.choice(self._turnings or [[]])
-        return {
-            (turning.table, turning.column): fitting
-            for turning in chosen
-            if turning.is_whole and (fitting := self._domain(turning.column).fitting(turning.meeting))
-        }
+        """Values that meet all conditions which a SELECT of one query has on a single column."""
+        meeting: Meeting = {}
+        for turning in self._random.choice(self._turnings or [[]]):
+            if turning.is_whole and (fitting := self._domain(turning.column).fitting(turning.meeting)):
+                meeting.setdefault((turning.table, turning.column), []).extend(fitting)
+        return meeting
 
     def _wanted(self, pools: dict[str, Pool], meeting: Meeting) -> dict[tuple[str, str], Value]:
         """One of the `meeting` values of each column, by table and column, and by ("", root of the domain)."""

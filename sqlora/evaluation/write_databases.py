@@ -70,12 +70,14 @@ def _telling(query: exp.Query, schema: Schema, rule: Rule) -> Iterator[Rows]:
         gold = Gold(query, schema)
         alive = rule.mutants(query, schema)
         synthesiser = Synthesiser(schema, [query], gold.sql, rule.nulls_anywhere)
-        for number, (database, rows, allowed) in enumerate(
-            itertools.islice(usable(synthesiser, gold, rule), MOST_TRIED)
-        ):
+        has_one = False
+        for database, rows, allowed in itertools.islice(usable(synthesiser, gold, rule), MOST_TRIED):
+            if allowed is None:
+                continue
             left = {sql: kind for sql, kind in alive.items() if rule.passes(sql, allowed, database)}
-            if number == 0 or len(left) < len(alive):
+            if not has_one or len(left) < len(alive):
                 yield rows
+                has_one = True
             alive = left
             if not alive:
                 return

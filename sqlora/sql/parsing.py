@@ -196,10 +196,13 @@ def parse_query(sql: str, schema: Schema) -> exp.Query:
     return query
 
 
-def to_sqlite(expression: exp.Expr) -> str:
-    """A parsed query as text for SQLite, in which no name can be taken for a string. Raises SqlError."""
+def to_sqlite(expression: exp.Expr, copy: bool = True) -> str:
+    """A parsed query as text for SQLite, in which no name can be taken for a string. Raises SqlError.
+
+    Without `copy` it is faster, and the query is of no use afterwards.
+    """
     try:
-        return expression.sql(dialect=_Backticks, comments=False)
+        return expression.sql(dialect=_Backticks, comments=False, copy=copy)
     except RecursionError:
         raise SqlError("too large", "the query is nested too deeply") from None
     except SqlglotError as error:

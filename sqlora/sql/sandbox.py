@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import re
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -91,7 +93,7 @@ class Database:
         self._connection = sqlite3.connect(":memory:", isolation_level=None, cached_statements=0)
         self._columns: dict[str, int] = {}
         self._ends = 0.0
-        try:
+        with self._filling():
             # Sorters stay in memory, where the heap limit holds; the default would write temporary files.
             self._connection.execute("PRAGMA temp_store = MEMORY")
             self._connection.execute(f"PRAGMA hard_heap_limit = {HEAP_BYTES}")
@@ -99,7 +101,24 @@ class Database:
                 columns = ", ".join(f"{_quote(c.name)} {AFFINITY.get(c.type, OTHER_AFFINITY)}" for c in table.columns)
                 self._connection.execute(f"CREATE TABLE {_quote(table.name)} ({columns})")
                 self._columns[table.name] = len(table.columns)
-            self.fill(rows or {})
+            self._insert(rows or {})
+        restrict(self._connection, self._is_late)
+
+    def refill(self, rows: Mapping[str, Sequence[tuple[Value, ...]]]) -> None:
+        """Replaces all rows; three times as fast as a new database. Raises as that does."""
+        with self._filling():
+            self._ends = math.inf
+            self._connection.set_authorizer(None)
+            for table in self._columns:
+                self._connection.execute(f"DELETE FROM {_quote(table)}")
+            self._insert(rows)
+            self._connection.set_authorizer(_authorise)
+
+    @contextlib.contextmanager
+    def _filling(self) -> Iterator[None]:
+        """Turns what SQLite raises into SqlError, and closes the database then."""
+        try:
+            yield
         # a name or value with a lone surrogate, a number too large
         except (sqlite3.Error, ValueError, OverflowError) as error:
             self._connection.close()
@@ -107,10 +126,8 @@ class Database:
         except MemoryError:
             self._connection.close()
             raise SqlError("too large", f"the tables need more than {HEAP_BYTES / 2**20:.0f} MiB") from None
-        restrict(self._connection, self._is_late)
 
-    def fill(self, rows: Mapping[str, Sequence[tuple[Value, ...]]]) -> None:
-        """Adds rows, {table: [a tuple with a value per column, ...]}."""
+    def _insert(self, rows: Mapping[str, Sequence[tuple[Value, ...]]]) -> None:
         self._connection.execute("BEGIN")
         for table, values in rows.items():
             placeholders = ", ".join("?" * self._columns[table])

@@ -280,3 +280,18 @@ def test_a_schema_that_sqlite_refuses():
     with pytest.raises(SqlError) as caught:
         Database(Schema((Table("sqlite_x", (Column("a", "integer"),)),)))
     assert caught.value.kind == "schema"
+
+
+def test_rows_are_replaced_and_the_walls_stay():
+    schema = parse_schema("CREATE TABLE t (a INTEGER); CREATE TABLE u (b TEXT)")
+    with Database(schema, {"t": [(1,), (2,)], "u": [("x",)]}) as database:
+        database.run("SELECT 1", deadline=0.0)  # long past when the rows are replaced
+        database.refill({"t": [(3,)]})
+        assert database.run("SELECT a FROM t").rows == [(3,)]
+        assert database.run("SELECT b FROM u").rows == []
+        with pytest.raises(SqlError) as caught:
+            database.run("DELETE FROM t")
+        assert caught.value.kind == "not read only"
+    with Database(schema) as database, pytest.raises(SqlError) as caught:
+        database.refill({"t": [(2**64,)]})
+    assert caught.value.kind == "schema"
