@@ -110,7 +110,7 @@ def judge_prediction(
 ) -> Verdict:
     """The verdict on one prediction. Never raises, whatever the texts hold.
 
-    match: allowed by the gold on 12 to 40 databases; mismatch: not on one, which the verdict has; invalid: not a query
+    match: allowed by the gold on 20 to 40 databases; mismatch: not on one, which the verdict has; invalid: not a query
     that runs; unscorable: the gold does not run, or its result depends on the order in which rows are stored; error:
     scoring itself failed. That is the verdict under the rule of `scoring`; `rules` of the verdict has it under each of
     rules.RULES, where they differ. Real databases of `db_id` come first; the published rules know no others there.

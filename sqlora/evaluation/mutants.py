@@ -111,6 +111,17 @@ def _join_keys(query: exp.Query, schema: Schema) -> list[Edit]:
     return _other_columns((node for join in query.find_all(exp.Join) for node in join.find_all(exp.Column)), schema)
 
 
+def _group_keys(query: exp.Query, schema: Schema) -> list[Edit]:
+    """Grouped by a column that is shown: its name for a thing's number, say."""
+    return [
+        functools.partial(key.replace, shown.copy())
+        for group in query.find_all(exp.Group)
+        for key in group.expressions
+        for shown in (selected.unalias() for selected in getattr(group.parent, "selects", ()))
+        if isinstance(key, exp.Column) and isinstance(shown, exp.Column) and shown.name.lower() != key.name.lower()
+    ]
+
+
 def _literals(query: exp.Query, schema: Schema) -> list[Edit]:
     return [
         functools.partial(_replace, node, _other_literal(node))
@@ -138,6 +149,7 @@ KINDS: dict[str, Callable[[exp.Query, Schema], list[Edit]]] = {
     "column": _columns,
     "aggregate": _aggregates,
     "join key": _join_keys,
+    "group key": _group_keys,
     "DISTINCT": _distincts,
     "AND/OR": _connectors,
     "DESC/ASC": _orders,

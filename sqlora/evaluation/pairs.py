@@ -22,8 +22,7 @@ from sqlora.sql.sandbox import Database
 from sqlora.sql.schema import Schema
 
 DATABASES = 20  # for each row
-FEWEST_DATABASES = 12  # where the gold has been told from all of its mutants by then
-MOST_DATABASES = 40  # where it has not
+MOST_DATABASES = 40  # where the gold has not been told from all of its mutants by then
 FREE_DATABASES = 3  # that most wrong predictions do not pass, before mutants are tried
 ATTEMPTS = 80  # databases that are made at most; some are skipped
 MOST_EMPTY = 8  # databases on which the gold returns nothing, as long as there are attempts left
@@ -102,7 +101,7 @@ class Pair:
             elif outcome is None and taken > FREE_DATABASES:
                 alive = rule.mutants(gold.query, self.schema) if alive is None else alive
                 alive = {sql: kind for sql, kind in alive.items() if rule.passes(sql, allowed, database)}
-            most = MOST_DATABASES if alive else FEWEST_DATABASES if says_something else DATABASES
+            most = MOST_DATABASES if alive else DATABASES
             if (taken >= most) if outcome is None else (non_empty and taken >= needed):
                 break
         facts = replace(self.facts, non_empty=non_empty)
