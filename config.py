@@ -71,6 +71,8 @@ QUESTION: str = ""  # one question instead of TEST_DATA; needs CONTEXT or DATABA
 CONTEXT: str = ""  # its schema: CREATE TABLE text, or a .sql file
 OUTPUT: str = ""  # .jsonl file for question, context, answer, base and adapter; for a DATABASE question, SQL and rows
 EVALUATE: bool = False  # run the answers and the expected SQL on synthetic databases, and compare the rows
+RULE: str = "strict"  # what EVALUATE calls a match; test-suite and bird as published (docs/how-it-works.md)
+DATABASE_FOLDER: str = ""  # real databases, db_id/*.sqlite, on which EVALUATE scores rows with a db_id too
 
 # Your own database (generate.py; docs/database.md).
 DATABASE: str = ""  # ask it instead of TEST_DATA: an SQLite file, or a URL such as postgresql://user@host/name

@@ -31,7 +31,7 @@ def main(settings: Settings) -> int:
 
     console.quiet_libraries()
     from sqlora.data import dataset
-    from sqlora.evaluation import judge
+    from sqlora.evaluation import judge, real_databases
     from sqlora.generation import answer_journal, answer_writer
     from sqlora.reports import comparison, html_page
     from sqlora.training import run_folder
@@ -44,6 +44,9 @@ def main(settings: Settings) -> int:
         return 0
 
     # 1. Rows and model.
+    folder = Path(settings.DATABASE_FOLDER) if settings.DATABASE_FOLDER else None
+    if folder:
+        real_databases.check_folder(folder, "DATABASE_FOLDER (--database-folder)")
     rows = dataset.load_samples(settings)
     loaded = load_model(settings, len(rows))
 
@@ -58,7 +61,8 @@ def main(settings: Settings) -> int:
             dataset.write_rows(Path(settings.OUTPUT), answers)
 
         # 3. Verdicts, the before/after page and evaluation.json.
-        judged = judge.judge_answers(answers, settings.EVALUATE)
+        scoring = judge.Scoring(settings.RULE, folder=folder)
+        judged = judge.judge_answers(answers, settings.EVALUATE, scoring)
         evaluated = settings.EVALUATE and any(judged)
         run = Path(settings.CHECKPOINT_DIR)
         page, evaluation, curve = run / run_folder.PAGE, run / run_folder.EVALUATION, run / run_folder.CURVE

@@ -9,6 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import concert
 import patience
 import pytest
 
@@ -187,6 +188,28 @@ def test_without_an_adapter_the_base_answers_and_one_line_says_how_to_train(shor
 def test_one_question(short_run, capsys):
     generate.main(short_run("--question", "How many rows?", "--context", "CREATE TABLE t (a INTEGER)", "--evaluate"))
     assert "How many rows?" in capsys.readouterr().out
+
+
+def test_answers_are_scored_on_real_databases_by_a_published_rule(short_run, tmp_path, capsys):
+    folder = concert.make_folder(tmp_path / "databases")
+    rows = [
+        {"question": "Who?", "context": concert.CONTEXT, "answer": "SELECT name FROM singer", "db_id": "concert"},
+        {"question": "Which?", "context": concert.CONTEXT, "answer": "SELECT title FROM song"},
+    ]
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = ("--test-data", str(tmp_path / "test.jsonl"), "--evaluate", "--rule", "bird", "--model", "base")
+    settings = short_run(*flags, "--database-folder", str(folder), "--output", str(tmp_path / "out.jsonl"))
+    generate.main(settings)
+    assert "match, BIRD's rule" in capsys.readouterr().out
+    assert [row.get("db_id") for row in map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines())] == [
+        "concert",
+        None,
+    ]
+    report = json.loads((Path(settings.CHECKPOINT_DIR) / outputs.EVALUATION).read_text())
+    assert report["rows"][0]["verdicts"]["base"]["database"] == "concert.sqlite"
+    generate.main(settings)  # its own file of answers may be written again
+    with pytest.raises(UserError, match="DATABASE_FOLDER.*no folder"):
+        generate.main(short_run(*flags, "--database-folder", str(tmp_path / "nowhere")))
 
 
 def test_a_folder_that_cannot_be_written(short_run, tmp_path):

@@ -12,11 +12,21 @@ import click
 import config
 from sqlora.data import dataset
 from sqlora.data.dataset import Example
-from sqlora.data.sql_check import DROPPED, TEXT_NUMBER, TOO_LONG, Finding, apply_findings, inspect_rows
+from sqlora.data.sql_check import (
+    BROKEN,
+    DROPPED,
+    KEPT,
+    TOO_LONG,
+    Finding,
+    apply_findings,
+    inspect_rows,
+)
+from sqlora.evaluation import gold_quality
 from sqlora.storage import outputs
 from sqlora.storage.paths import expand
-from sqlora.system.console import console, plain, print_facts, quiet_libraries
+from sqlora.system.console import console, plain, print_facts, progress_bar, quiet_libraries
 from sqlora.system.errors import UserError, run_command
+from sqlora.system.process_pool import spread
 
 EXAMPLES = 3
 
@@ -46,7 +56,7 @@ def command(rows: str, fix: str | None, tokenizer: str | None) -> None:
             outputs.File("--fix's file of dropped rows", _rest(fix), outputs.DROPPED_ROWS),
         )
     examples = dataset.load_rows(rows, "FILE_OR_HUB_ID")
-    findings = inspect_rows(examples)
+    findings = _inspect_golds(examples, inspect_rows(examples))
     if tokenizer:
         findings = _find_long(examples, findings, tokenizer)
     _print_findings(examples, findings)
@@ -72,6 +82,26 @@ def _rest(fix: str) -> Path:
 def main(arguments: list[str] | None = None) -> None:
     """The command; exits with 2 for errors that the user can fix."""
     run_command(command, arguments)
+
+
+def _inspect_golds(rows: list[Example], findings: list[Finding]) -> list[Finding]:
+    """The findings with those on golds that run but are not fit to score answers."""
+    calls = [
+        (row["context"], row["answer"], row["question"])
+        for row, finding in zip(rows, findings, strict=True)
+        if not finding.faults.keys() & set(BROKEN.values())
+    ]
+    found: dict[tuple[str, ...], dict[str, str]] = {}
+    with progress_bar("rows") as bar:
+        task = bar.add_task("checking the golds", total=len(calls))
+        for call, faults in zip(calls, spread(gold_quality.inspect_gold, calls, lost={}), strict=True):
+            found[call] = faults
+            bar.advance(task)
+    keys = ((row["context"], row["answer"], row["question"]) for row in rows)
+    return [
+        replace(finding, faults=finding.faults | found.get(key, {}))
+        for key, finding in zip(keys, findings, strict=True)
+    ]
 
 
 def _find_long(rows: list[Example], findings: list[Finding], folder: str) -> list[Finding]:
@@ -100,7 +130,7 @@ def _print_findings(rows: list[Example], findings: list[Finding]) -> None:
 
     table = Table("finding", "rows", "share", "with --fix", "examples", show_lines=True)
     for name, count in apply_findings(rows, findings, "warn").counts.items():
-        fate = "dropped" if name in DROPPED["fix"] else "kept" if name == TEXT_NUMBER else "repaired"
+        fate = "dropped" if name in DROPPED["fix"] else "kept" if name in KEPT else "repaired"
         numbered = (
             (n, row, f) for n, (row, f) in enumerate(zip(rows, findings, strict=True), start=1) if name in f.faults
         )

@@ -22,23 +22,25 @@ Example = dict[
 COLUMNS = ("question", "context", "answer")
 
 
-def load_rows(path: str, setting: str, columns: tuple[str, ...] = COLUMNS) -> list[Example]:
+def load_rows(
+    path: str, setting: str, columns: tuple[str, ...] = COLUMNS, optional: tuple[str, ...] = ("answer",)
+) -> list[Example]:
     """Rows of a file (json array, jsonl, csv, parquet), of a folder of such files, or of a hub dataset's train split.
 
-    Every row has the `columns`, each a non-empty text, and an "answer" if it is known. Raises UserError, with the name
-    of `setting`, for a file that is missing, empty or malformed, and for a row that lacks a text.
+    Every row has the `columns`, each a non-empty text, and those that are `optional` where they are such texts. Raises
+    UserError, with the name of `setting`, for a file that is missing, empty or malformed, and for a row without a text.
 
         load_rows("b-mc2/sql-create-context", "DATA_PATH (--data-path)")
     """
     where = f"{setting} ({path})"
     file = Path(path)
     if is_file(file, where):
-        rows = _read_file(file, columns, where)
+        rows = _read_file(file, columns, optional, where)
     elif file.is_dir() and (files := train_files(file, where)) is not None:
-        rows = [row for each in files for row in _read_file(each, columns, f"{where}: {each.name}")]
+        rows = [row for each in files for row in _read_file(each, columns, optional, f"{where}: {each.name}")]
     elif file.is_dir() or looks_like_hub_id(path):
         records = enumerate(read_dataset(path, where), start=1)
-        rows = [check_row_of_many(record, number, columns, where) for number, record in records]
+        rows = [check_row_of_many(record, number, columns, where, optional) for number, record in records]
     else:
         raise UserError(f"{where}: no such file; name a {', '.join(SUFFIXES)} file or a hub id such as owner/name")
     if not rows:
@@ -46,9 +48,9 @@ def load_rows(path: str, setting: str, columns: tuple[str, ...] = COLUMNS) -> li
     return rows
 
 
-def _read_file(file: Path, columns: tuple[str, ...], where: str) -> list[Example]:
+def _read_file(file: Path, columns: tuple[str, ...], optional: tuple[str, ...], where: str) -> list[Example]:
     records = enumerate(read_records(file, columns, where), start=1)
-    return [check_row(record, number, columns, where) for number, record in records]
+    return [check_row(record, number, columns, where, optional) for number, record in records]
 
 
 def load_training_rows(data_path: str, extra_data: str = "", extra_weight: float = 1) -> list[Example]:
@@ -62,13 +64,15 @@ def load_training_rows(data_path: str, extra_data: str = "", extra_weight: float
 
 
 def load_samples(settings: Settings) -> list[Example]:
-    """The rows to answer: QUESTION with CONTEXT, or those of TEST_DATA, with their answers where known.
+    """The rows to answer: QUESTION with CONTEXT, or those of TEST_DATA, with their answers where known, and the db_id
+    that DATABASE_FOLDER needs.
 
     Raises UserError as `load_rows` does, for a CONTEXT whose .sql file cannot be read, and for EVALUATE if no row has
     an answer.
     """
     if not settings.QUESTION:
-        rows = load_rows(settings.TEST_DATA, "TEST_DATA (--test-data)", ("question", "context"))
+        optional = ("answer", "db_id") if settings.DATABASE_FOLDER else ("answer",)
+        rows = load_rows(settings.TEST_DATA, "TEST_DATA (--test-data)", ("question", "context"), optional)
         if settings.EVALUATE and not any("answer" in row for row in rows):
             raise UserError(
                 f"EVALUATE (--evaluate) is set, and no row of TEST_DATA (--test-data) {settings.TEST_DATA!r} has an "
@@ -104,7 +108,9 @@ def looks_like_hub_id(path: str) -> bool:
     return path.count("/") <= 1 and not is_file_name and path[0] not in "./~\\"
 
 
-def check_row(record: object, number: int, columns: tuple[str, ...], where: str) -> Example:
+def check_row(
+    record: object, number: int, columns: tuple[str, ...], where: str, optional: tuple[str, ...] = ("answer",)
+) -> Example:
     """The columns of a record. Raises UserError, with the row's number, if one is missing or not a text."""
     record = check_record(record, columns, f"{where}: row {number}")
     for column in columns:
@@ -112,8 +118,9 @@ def check_row(record: object, number: int, columns: tuple[str, ...], where: str)
         if not isinstance(value, str) or not value.strip():
             raise UserError(f"{where}: row {number}: {column} is {value!r}; it must be a text that is not empty")
     row = {column: record[column] for column in columns}
-    if isinstance(record.get("answer"), str) and record["answer"].strip():
-        row["answer"] = record["answer"]
+    for column in optional:
+        if isinstance(record.get(column), str) and record[column].strip():
+            row[column] = record[column]
     for column, value in row.items():
         if re.search("[\ud800-\udfff]", value):  # valid in JSON, but not in files, terminals or tokenizers
             raise UserError(
@@ -122,12 +129,14 @@ def check_row(record: object, number: int, columns: tuple[str, ...], where: str)
     return row
 
 
-def check_row_of_many(record: object, number: int, columns: tuple[str, ...], where: str) -> Example:
+def check_row_of_many(
+    record: object, number: int, columns: tuple[str, ...], where: str, optional: tuple[str, ...] = ("answer",)
+) -> Example:
     """As `check_row` for a row of several files; the error shows the row, since its number does not say in which
     file.
     """
     try:
-        return check_row(record, number, columns, where)
+        return check_row(record, number, columns, where, optional)
     except UserError as error:
         raise UserError(f"{error}; rows are numbered as they are read, and this one is {shortened(record)}") from None
 

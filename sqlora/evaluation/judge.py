@@ -70,7 +70,7 @@ def verdicts(
     yield from spread(judge_prediction, calls, workers, lost=Verdict("error", f"scoring failed: {LOST}"))
 
 
-def judge_answers(answers: list[AnsweredRow], execute: bool) -> list[Judgement]:
+def judge_answers(answers: list[AnsweredRow], execute: bool, scoring: Scoring = Scoring()) -> list[Judgement]:
     """The verdicts on base and adapter of each answer (question, context, answer, base, adapter), in order.
 
     With `execute` they are those of `score`; otherwise they say whether the SQL has the gold's normal form.
@@ -82,7 +82,7 @@ def judge_answers(answers: list[AnsweredRow], execute: bool) -> list[Judgement]:
         if None not in (row.get("answer"), row.get(variant))
     ]
     if execute:
-        verdicts = score([answers[i] | {"prediction": answers[i][variant]} for i, variant in known])
+        verdicts = score([answers[i] | {"prediction": answers[i][variant]} for i, variant in known], scoring=scoring)
     else:
         same = [exact_match(answers[i][variant], answers[i]["answer"]) for i, variant in known]
         verdicts = [Verdict("match" if exact else "mismatch", exact=exact, executed=False) for exact in same]

@@ -44,6 +44,15 @@ def mutants(query: exp.Query, schema: Schema, most: int | None = MOST_OF_A_KIND)
             yield kind, edited
 
 
+def literal_mutants(query: exp.Query) -> Iterator[tuple[str, exp.Query]]:
+    """(value, mutant in which it is another) for each constant of the query."""
+    for number, literal in enumerate(_literals_that_count(query)):
+        edited = query.copy()
+        node = _literals_that_count(edited)[number]
+        _replace(node, _other_literal(node))
+        yield literal.name, edited
+
+
 def _comparisons(query: exp.Query, schema: Schema) -> list[Edit]:
     return [
         functools.partial(_become, node, slip)
@@ -123,8 +132,12 @@ def _group_keys(query: exp.Query, schema: Schema) -> list[Edit]:
 
 
 def _literals(query: exp.Query, schema: Schema) -> list[Edit]:
+    return [functools.partial(_replace, node, _other_literal(node)) for node in _literals_that_count(query)]
+
+
+def _literals_that_count(query: exp.Query) -> list[exp.Literal]:
     return [
-        functools.partial(_replace, node, _other_literal(node))
+        node
         for node in query.find_all(exp.Literal)
         if not (_is_limit_of_a_value(node) or _is_only_counted(node) or isinstance(node.parent, exp.TimeToStr))
     ]

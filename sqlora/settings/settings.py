@@ -24,7 +24,7 @@ REQUIREMENTS = {"bitsandbytes": "requirements.txt", "bigdl": "requirements/bigdl
 
 # What is a path is read, in training or for answers, or written; LORA_CHECKPOINT may be in a folder that is written to.
 TRAINED_ON = ("BASE_MODEL", "DATA_PATH", "EXTRA_DATA", "HOLDOUT")
-ANSWERED = ("BASE_MODEL", "TEST_DATA", "QUESTIONS", "CONTEXT", "DATABASE")
+ANSWERED = ("BASE_MODEL", "TEST_DATA", "QUESTIONS", "CONTEXT", "DATABASE", "DATABASE_FOLDER")
 WRITTEN = ("CHECKPOINT_DIR", "MODEL_PATH", "OUTPUT", "SAVE_FEEDBACK")
 SECRET = {"DATABASE"}  # a URL may hold a password: it is never shown or written to a file
 # What a run cannot change when it is resumed, since it decides which rows train with which gradients.
@@ -142,6 +142,8 @@ class Settings:
     CONTEXT: Annotated[str, OPTIONAL_PATH]
     OUTPUT: Annotated[str, OPTIONAL_PATH]
     EVALUATE: Annotated[bool, SWITCH]
+    RULE: Annotated[str, choice("strict", "test-suite", "bird")]
+    DATABASE_FOLDER: Annotated[str, OPTIONAL_PATH]
 
     DATABASE: Annotated[str, OPTIONAL_PATH]
     QUESTIONS: Annotated[str, OPTIONAL_PATH]

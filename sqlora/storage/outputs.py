@@ -71,7 +71,7 @@ def _head(file: Path) -> str:
         return stream.read(HEAD).decode("utf-8", "replace")
 
 
-ANSWERS = _rows("answers of generate.py to TEST_DATA", {"question", "context", "base", "adapter"}, {"answer"})
+ANSWERS = _rows("answers of generate.py to TEST_DATA", {"question", "context", "base", "adapter"}, {"answer", "db_id"})
 DATABASE_ANSWERS = _rows(
     "answers of generate.py on a DATABASE", {"question", "context", "sql"}, {"fault", "columns", "rows", "more"}
 )

@@ -12,6 +12,7 @@ from typing import Any
 from sqlora.system.errors import UserError
 
 SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")
+OPTIONAL = ("answer", "db_id")
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
@@ -55,7 +56,7 @@ def read_records(file: Path, columns: tuple[str, ...], where: str) -> list[objec
     """The records of a .json, .jsonl, .csv or .parquet file; of a parquet file only `columns` are read.
 
     Raises UserError for a file that is malformed, lacks one of `columns` in its header, or has one of them twice.
-    "answer" is read where it is there.
+    OPTIONAL ones are read where they are there.
     """
     if kind(file) not in SUFFIXES:
         raise UserError(f"{where}: unknown kind of file {file.suffix!r}; it must be one of {', '.join(SUFFIXES)}")
@@ -85,7 +86,7 @@ def check_columns(present: list[str], columns: tuple[str, ...], where: str) -> N
         raise UserError(
             f"{where} has no column {names}, only {there}; rename or add {'it' if len(missing) == 1 else 'them'}"
         )
-    if twice := [column for column in (*columns, "answer") if present.count(column) > 1]:
+    if twice := [column for column in (*columns, *OPTIONAL) if present.count(column) > 1]:
         raise UserError(f"{where} has the column {twice[0]!r} twice; leave one out")
 
 
@@ -182,7 +183,7 @@ def _read_parquet(file: Path, columns: tuple[str, ...], where: str) -> list[obje
         with pyarrow.parquet.ParquetFile(file) as parquet:
             names = parquet.schema_arrow.names
             check_columns(names, columns, f"{where}: the file")
-            wanted = [name for name in dict.fromkeys((*columns, "answer")) if name in names]
+            wanted = [name for name in dict.fromkeys((*columns, *OPTIONAL)) if name in names]
             table = parquet.read(columns=wanted)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise UserError(f"{where}: not a readable parquet file: {error}") from None

@@ -64,3 +64,20 @@ def test_a_careless_command_is_one_line(tmp_path, file, arguments, message):
     assert done.returncode == 2
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_golds_that_are_not_fit_to_score_answers_are_named(tmp_path):
+    context = "CREATE TABLE singer (id INTEGER PRIMARY KEY, name TEXT, age INTEGER)"
+    golds = {
+        "Who is over 30?": "SELECT name FROM singer WHERE age > 30",
+        "Who is over 40?": "SELECT name FROM singer",
+        "Who is nobody?": "SELECT name FROM singer WHERE age > 5 AND age < 5",
+        "How many of which age?": "SELECT age, COUNT(*) FROM singer",
+    }
+    rows = [{"question": question, "context": context, "answer": sql} for question, sql in golds.items()]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shown = " ".join(run(tmp_path / "rows.jsonl", "--fix", tmp_path / "fixed.jsonl").stdout.split())
+    for finding in ("depends on", "always empty", "blind to a"):
+        assert finding in shown
+    assert "4, of which 1 (25.0%) have no finding" in shown
+    assert len((tmp_path / "fixed.jsonl").read_text().splitlines()) == 4  # they are kept

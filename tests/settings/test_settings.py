@@ -70,6 +70,8 @@ ASKS_OR_WRITES = {  # what a run does not hand on: see settings.FROM_RUN
     "CONTEXT",
     "OUTPUT",
     "EVALUATE",
+    "RULE",
+    "DATABASE_FOLDER",
     "DATABASE",
     "QUESTIONS",
     "TABLES",

@@ -1,0 +1,69 @@
+"""Are golds fit to score answers? Some give no rows anywhere, or those that the order of storage gives, or ignore a
+value that the question names.
+"""
+
+from __future__ import annotations
+
+import re
+
+from sqlora.evaluation.gold_results import Gold
+from sqlora.evaluation.judge import complete_schema
+from sqlora.evaluation.mutants import literal_mutants
+from sqlora.evaluation.pairs import DATABASES, LEAST_DATABASES, MOST_DATABASES, usable
+from sqlora.evaluation.rules import STRICT
+from sqlora.evaluation.synthetic_databases import Synthesiser
+from sqlora.sql.parsing import SqlError, parse_query, parse_schema, to_sqlite
+
+UNSTABLE, EMPTY, BLIND = "depends on the order of storage", "always empty", "blind to a value of the question"
+QUOTED = re.compile(r"(?<!\w)(['\"“‘])(.{1,80}?)['\"”’](?!\w)")
+NUMBER = re.compile(r"(?<![\w.])\d{2,}(?![\w.])")  # a digit alone may be spelled out, or a rank
+
+
+def inspect_gold(context: str, answer: str, question: str) -> dict[str, str]:
+    """What is wrong with a gold that runs, {UNSTABLE, EMPTY or BLIND: why}, as far as synthetic databases show it.
+
+    BLIND: a value in quotes, or a number of several digits, is in the question and not in the gold; or another value
+    than one of both gives the same on every database. A gold that does not run has no fault here.
+    """
+    try:
+        schema = parse_schema(context)
+        query = parse_query(answer, schema)
+        schema = complete_schema(schema, query)
+        gold = Gold(query, schema)
+        said = _values(question)
+        alive = {
+            to_sqlite(mutant, copy=False): value
+            for value, mutant in literal_mutants(query)
+            if _squeezed(value.strip("%")) in map(_squeezed, said)
+        }
+        synthesiser = Synthesiser(schema, [query], f"{context}\n{answer}")
+        taken, non_empty, is_undetermined = 0, False, False
+        needed = LEAST_DATABASES if gold.may_be_undetermined else 1
+        for database, _, allowed in usable(synthesiser, gold, STRICT):
+            if allowed is None:
+                is_undetermined = True
+                continue
+            taken += 1
+            non_empty = non_empty or not allowed.is_empty
+            alive = {sql: value for sql, value in alive.items() if STRICT.passes(sql, allowed, database)}
+            if (non_empty and not alive and taken >= needed) or taken == (MOST_DATABASES if alive else DATABASES):
+                break
+    except SqlError:
+        return {}
+    if taken < needed or (is_undetermined and not non_empty):
+        return {UNSTABLE: ""}
+    if not non_empty:
+        return {EMPTY: "on synthetic databases"}
+    text = _squeezed(answer)
+    ignored = [*(value for value in said if _squeezed(value) not in text), *alive.values()]
+    return {BLIND: ignored[0]} if ignored else {}
+
+
+def _values(question: str) -> list[str]:
+    """The quoted texts and the numbers of a question."""
+    return [match[2] for match in QUOTED.finditer(question)] + NUMBER.findall(question)
+
+
+def _squeezed(text: str) -> str:
+    """Without blanks and in lower case: datasets write "Tokyo , Japan"."""
+    return "".join(text.lower().split())
