@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sqlglot import exp
 
+from sqlora.evaluation.alternatives import alternatives, best
 from sqlora.evaluation.gold_results import Gold
 from sqlora.evaluation.metrics import (
     VARIANTS,
@@ -112,11 +113,14 @@ def judge_prediction(
 
     match: allowed by the gold on 20 to 40 databases; mismatch: not on one, which the verdict has; invalid: not a query
     that runs; unscorable: the gold does not run, or its result depends on the order in which rows are stored; error:
-    scoring itself failed. That is the verdict under the rule of `scoring`; `rules` of the verdict has it under each of
-    rules.RULES, where they differ. Real databases of `db_id` come first; the published rules know no others there.
+    scoring itself failed. Of a gold with alternatives any may match. That is the verdict under the rule of `scoring`;
+    `rules` of the verdict has it under each of rules.RULES, where they differ. Real databases of `db_id` come first;
+    the published rules know no others there.
     """
     try:
-        return _judge(context, answer, prediction, scoring, db_id).by_rule(scoring.rule)
+        golds = alternatives(answer) if isinstance(answer, str) else [answer]
+        found = best([_judge(context, gold, prediction, scoring, db_id) for gold in golds])
+        return found.by_rule(scoring.rule)
     except Exception as error:  # a bug, ours or a library's, costs one verdict and not the run
         return Verdict("error", f"scoring failed: {error_with_location(error)}")
 
