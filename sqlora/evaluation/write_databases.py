@@ -20,7 +20,7 @@ from sqlora.sql.sandbox import AFFINITY, OTHER_AFFINITY
 from sqlora.sql.schema import Schema, quote_name
 from sqlora.storage.atomic import new_folder
 
-MOST_TRIED = 40  # databases for a gold
+LEAST_WRITTEN, MOST_TRIED = 8, 40  # databases for a gold
 GOLDS = "gold.sql"  # in the folder: SQL<TAB>db_id, a line for each row
 
 
@@ -65,21 +65,21 @@ def _of_one(rows: Sequence[dict], rule: Rule) -> Iterator[tuple[Schema, Rows]]:
 
 
 def _telling(query: exp.Query, schema: Schema, rule: Rule) -> Iterator[Rows]:
-    """Databases of which each tells the query from a mutant that those before do not; at least one, if it runs."""
+    """The first databases, and of more those that tell the query from a mutant which those before do not."""
     try:
         gold = Gold(query, schema)
         alive = rule.mutants(query, schema)
         synthesiser = Synthesiser(schema, [query], gold.sql, rule.nulls_anywhere)
-        has_one = False
+        taken = 0
         for database, rows, allowed in itertools.islice(usable(synthesiser, gold, rule), MOST_TRIED):
             if allowed is None:
                 continue
             left = {sql: kind for sql, kind in alive.items() if rule.passes(sql, allowed, database)}
-            if not has_one or len(left) < len(alive):
+            taken += 1
+            if taken <= LEAST_WRITTEN or len(left) < len(alive):
                 yield rows
-                has_one = True
             alive = left
-            if not alive:
+            if not alive and taken >= LEAST_WRITTEN:
                 return
     except SqlError:
         return
