@@ -6,6 +6,7 @@ come in any order; LIMIT through a tie, or without ORDER BY, may take any of the
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import random
@@ -96,6 +97,12 @@ class Gold:
             for select in query.find_all(exp.Select)
             if (probe := _probe(select)) is not None
         ]
+        # LIMITs within the query that may go through a tie, which is then SQLite's to break.
+        self._limited = [
+            Gold(inner.copy(), schema)
+            for inner in query.find_all(exp.Select, exp.SetOperation)
+            if inner is not query and inner.args.get("limit")
+        ]
         # Whether the order in which rows are stored may decide the result on some database.
         self.may_be_undetermined = self._is_literal or _may_depend_on_storage(query)
 
@@ -138,12 +145,19 @@ class Gold:
         if not self.may_be_undetermined:
             return True
         for probe in self._probes:
-            try:
+            with contextlib.suppress(SqlError):  # a correlated subquery, which cannot run alone
                 if database.run(probe).rows:
                     return False
-            except SqlError:  # a correlated subquery, which cannot run alone
-                continue
+        if any(inner.breaks_ties(database) for inner in self._limited):
+            return False
         return rows is None or all(allowed.equals(self.allowed(copy)) for copy in _reordered(database, rows))
+
+    def breaks_ties(self, database: Database) -> bool:
+        """Whether a LIMIT takes some of several rows that tie and differ; False for what cannot run alone."""
+        with contextlib.suppress(SqlError):
+            choices = self.allowed(database).choices
+            return any(not choice.is_whole and len(set(choice.rows)) > 1 for choice in choices)
+        return False
 
     def _expose_keys(self, query: exp.Query) -> bool:
         """Appends ORDER BY's expressions to the outputs where that changes no row, and records their positions."""
