@@ -1,14 +1,15 @@
 """How often the score is right: one-edit wrong mutants that it exposes, rewrites of the same meaning that it accepts.
 
     python benchmarks/evaluation.py --rows ROWS.jsonl [--number 800] [--seed 0] [--show]
-    python benchmarks/evaluation.py --rows PAIRS.jsonl --label official [--keep-distinct]
+    python benchmarks/evaluation.py --rows PAIRS.jsonl --label official [--keep-distinct] [--database-folder FOLDER]
 
 ROWS.jsonl has a context and an answer in each line. The same pairs are scored by three other rules, on the same
 databases but for the first: equal on empty tables; equal sets of rows (BIRD's); equal once duplicate rows are dropped
 and columns sorted by name (defog's). --show prints the pairs on which SQLoRA's own rule errs.
 
 With --label the rows have a prediction and a column that says whether it is right, by another evaluator or a person:
-how often does each rule of sqlora/evaluation/rules.py agree?
+how often does each rule of sqlora/evaluation/rules.py agree? With --database-folder the published rules judge on the
+real databases there, as their evaluators do.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.edits import MUTANTS, REWRITES
 from sqlora.evaluation import rules
-from sqlora.evaluation.judge import DATABASES, complete_schema, judge_prediction
+from sqlora.evaluation.judge import Scoring, complete_schema, judge_prediction
 from sqlora.evaluation.metrics import wilson
+from sqlora.evaluation.pairs import DATABASES
 from sqlora.evaluation.synthetic_databases import Synthesiser
 from sqlora.sql.parsing import SqlError, parse_query, parse_schema, to_sqlite
 from sqlora.sql.sandbox import Database, QueryResult
@@ -122,14 +124,17 @@ def print_table(tried: list, sort: str, edits: dict, right: bool) -> None:
     print(f"\n95 % interval of SQLoRA's share: {100 * low:.2f} to {100 * high:.2f}")
 
 
-def print_agreement(rows: list[dict], label: str, keep_distinct: bool) -> None:
+def print_agreement(rows: list[dict], label: str, scoring: Scoring) -> None:
     """How often each rule decides as the rows' `label`, true or false, does; rows without one are left out."""
     rows = [row for row in rows if isinstance(row.get(label), bool | int | float)]
     start = time.process_time()
-    calls = [(row["context"], row["answer"], row["prediction"], keep_distinct) for row in rows]
+    calls = [(row["context"], row["answer"], row["prediction"], scoring, row.get("db_id", "")) for row in rows]
     verdicts = list(itertools.starmap(judge_prediction, calls))
     seconds = time.process_time() - start
-    print(f"{len(rows):,} pairs, {1000 * seconds / len(rows):.0f} CPU-seconds for 1,000")
+    print(f"{len(rows):,} pairs, {1000 * seconds / len(rows):.1f} CPU-seconds for 1,000")
+    strict = [verdict.by_rule("strict") for verdict in verdicts]
+    unproven = [bool(verdict.unproven) for verdict in strict if verdict.verdict == "match"]
+    print(f"{len(unproven):,} matches by the rule strict, {sum(unproven):,} of them unproven")
     print(f"\n| rule | agrees with {label}, % | accepts what it refuses, % | balanced accuracy, % |\n|---|---|---|---|")
     for rule in rules.RULES:
         accepts = [verdict.under(rule.name) == "match" for verdict in verdicts]
@@ -147,12 +152,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--label", help="a column that says whether each row's prediction is right")
     parser.add_argument("--keep-distinct", action="store_true", help="as in python -m sqlora.evaluation")
+    parser.add_argument("--database-folder", type=Path, help="as in python -m sqlora.evaluation")
     parser.add_argument("--show", action="store_true", help="print the pairs on which SQLoRA errs")
     arguments = parser.parse_args()
     rows = [json.loads(line) for line in arguments.rows.read_text(encoding="utf-8").split("\n") if line.strip()]
     rows = random.Random(arguments.seed).sample(rows, min(arguments.number, len(rows)))
     if arguments.label:
-        print_agreement(rows, arguments.label, arguments.keep_distinct)
+        scoring = Scoring(keep_distinct=arguments.keep_distinct, folder=arguments.database_folder)
+        print_agreement(rows, arguments.label, scoring)
         return
     start = time.perf_counter()
     with ProcessPoolExecutor() as pool:

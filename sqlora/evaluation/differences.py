@@ -71,7 +71,8 @@ def _explain(expected: QueryResult, result: QueryResult, where: str) -> str:
     if len(expected.columns) != len(result.columns):
         return f"it returns {len(result.columns)} columns instead of {len(expected.columns)}"
     if len(expected.rows) != len(result.rows):
-        return f"on {where} it returns {len(result.rows)} rows instead of {len(expected.rows)}"
+        count = len(result.rows)
+        return f"on {where} it returns {count} row{'' if count == 1 else 's'} instead of {len(expected.rows)}"
     if Counter(expected.rows) == Counter(result.rows):
         return f"on {where} it returns the right rows in the wrong order"
     return f"on {where} it returns other rows"

@@ -37,9 +37,8 @@ NOTES = {
     False: "Right means the same as the expected SQL but for layout and letter case. A query that differs may still "
     "give "
     "the right result; --evaluate runs both.",
-    True: "Right means the same rows as the expected SQL gives, on 20 synthetic databases made for the question. A "
-    "question "
-    "whose expected SQL does not run, or leaves its rows to chance, is not scored.",
+    True: "Right means the same rows as the expected SQL gives, on 20 or more synthetic databases of its own. A "
+    "question whose expected SQL does not run, or leaves its rows to chance, is not scored.",
 }
 MOST_ROWS = 30  # of a table that is shown
 SQL_WORDS = (
@@ -131,7 +130,9 @@ def _mark(verdict: Verdict | None) -> str:
 
 
 def _reason(verdict: Verdict | None) -> str:
-    """Why an answer is not right, and the database that shows it."""
+    """Why an answer is not right, and the database that shows it; or why a match is not proven."""
+    if verdict is not None and verdict.unproven:
+        return f'<p class="why">not proven: {html.escape(verdict.unproven)}</p>'
     if verdict is None or not verdict.why:
         return ""
     reason = f'<p class="why">{html.escape(verdict.why)}</p>'
@@ -147,10 +148,9 @@ def _difference(difference: Difference) -> str:
         f"<h4>{html.escape(name)}</h4>{_table(table['columns'], table['rows'])}"
         for name, table in difference.database.items()
     )
-    return (
-        f"<details><summary>A database on which they differ</summary><div "
-        f'class="wide">{results}{tables}</div></details>'
-    )
+    script = f"<h4>as SQL</h4><pre>{html.escape(difference.script)}</pre>" if difference.script else ""
+    title = "The fewest rows on which they differ" if difference.database else "What each returns"
+    return f'<details><summary>{title}</summary><div class="wide">{results}{tables}{script}</div></details>'
 
 
 def _table(columns: list[str], rows: list) -> str:
