@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 
@@ -77,19 +78,23 @@ class Shell:
             try:
                 # Several pasted lines are one question.
                 line = " ".join(_whole(self.questions.prompt("question> ", default=default)).split())
-            except KeyboardInterrupt:  # discards the line
+            except KeyboardInterrupt as error:  # discards the line
+                if _ends(error):
+                    raise
                 default = ""
                 continue
             except EOFError:
                 return
             default = ""
-            if line == "\\q":
+            if line.split()[:1] == ["\\q"]:
                 return
             try:
                 default = self._execute(line) if line.startswith("\\") else self._ask(line) if line else ""
             except (SqlError, UserError) as error:
                 console.print(plain(f"error: {error}", "red"), soft_wrap=True)
-            except KeyboardInterrupt:
+            except KeyboardInterrupt as error:
+                if _ends(error):
+                    raise
                 console.print(plain("stopped", "dim"))
 
     def _execute(self, line: str) -> str:
@@ -130,7 +135,9 @@ class Shell:
         asked = "edit it? [y/N] " if answer.fault else "run it? [Y/n/e(dit)] "
         try:
             reply = self.confirmation.prompt(asked).strip().lower()
-        except (EOFError, KeyboardInterrupt):
+        except (EOFError, KeyboardInterrupt) as error:
+            if _ends(error):
+                raise
             reply = "n"
         if reply.startswith("e") or (answer.fault and reply.startswith("y")):
             self._edit(answer)
@@ -141,7 +148,9 @@ class Shell:
         """Lets the user correct the SQL, checks and runs it, and keeps it as feedback if it differs."""
         try:
             sql = _whole(self.sql.prompt("sql> ", default=answer.sql)).strip().rstrip(";")
-        except (EOFError, KeyboardInterrupt):
+        except (EOFError, KeyboardInterrupt) as error:
+            if _ends(error):
+                raise
             return
         if not sql:
             return
@@ -175,9 +184,14 @@ class Shell:
         except SqlError as error:
             note(f"saved for fine-tuning, where CHECK_DATA may drop it, since SQLite does not accept it: {error}")
         # As bytes, and not by splitlines, which would split at a U+2028 in a question: other lines do not change.
-        lines = [line for line in file.read_bytes().split(b"\n") if line.strip() and not _asks(line, row)]
-        lines.append(json.dumps(row, ensure_ascii=False).encode())
-        replace_file(file, lambda partial: partial.write_bytes(b"\n".join(lines) + b"\n"))
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)  # it may have been removed since
+            kept = file.read_bytes() if file.is_file() else b""
+            lines = [line for line in kept.split(b"\n") if line.strip() and not _asks(line, row)]
+            lines.append(json.dumps(row, ensure_ascii=False).encode())
+            replace_file(file, lambda partial: partial.write_bytes(b"\n".join(lines) + b"\n"))
+        except OSError as error:
+            raise UserError(f"the correction is not saved: {file}: {error.strerror}; {row['answer']}") from None
         console.print(plain(f"saved in {file}", "dim"))
 
     def _tables(self, names: str) -> None:
@@ -200,6 +214,11 @@ class Shell:
             schema = Schema((table,))
         for table in schema.tables:
             console.print(plain(Schema((table,)).ddl()), soft_wrap=True)
+
+
+def _ends(error: BaseException) -> bool:
+    """Whether it is a signal that ends the program, and not Ctrl-C or Ctrl-D."""
+    return getattr(error, "number", signal.SIGINT) != signal.SIGINT
 
 
 def _whole(text: str) -> str:

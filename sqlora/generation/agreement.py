@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 import torch
 
 from sqlora.generation.decoder import WINDOW_STEP, Decoder, slot_attention
-from sqlora.model import precision
+from sqlora.model import architecture, precision
 from sqlora.model.backend import backend
 from sqlora.model.reference import faults_in_one_line, reference_model
 from sqlora.system.errors import UserError
@@ -66,5 +66,5 @@ def _difference(model, got: torch.Tensor, want: torch.Tensor) -> tuple[float, fl
 
 
 def _tokens(model, numbers: Iterable[int]) -> list[int]:
-    known = model.get_input_embeddings().num_embeddings
+    known = architecture.known_tokens(model)
     return [number % known for number in numbers]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel
 
-from sqlora.model.architecture import end_tokens
+from sqlora.model.architecture import end_tokens, known_tokens
 from sqlora.model.base_models import BaseModel
 from sqlora.prompt import encoding, template
 from sqlora.system.errors import UserError
@@ -24,7 +24,7 @@ def write_model(folder: Path, model: PreTrainedModel, tokenizer, base: BaseModel
 
     Generation is greedy and writes at most `max_new_tokens`, as in generate.py with its defaults.
     """
-    known, ends = model.get_input_embeddings().num_embeddings, sorted(end_tokens(model, tokenizer))
+    known, ends = known_tokens(model), sorted(end_tokens(model, tokenizer))
     pad = (
         tokenizer.eos_token_id
         if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= known

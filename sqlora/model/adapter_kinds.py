@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftType
+from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftType, mapping
 from safetensors import SafetensorError, safe_open
 
 from sqlora.model.transformers_compat import LEGACY
@@ -22,6 +22,8 @@ from sqlora.storage.checkpoints import WEIGHTS, read_object
 from sqlora.system.errors import UserError
 
 CONFIGURATION = "adapter_config.json"
+# of the names of an adapter's own tensors; peft of BACKEND bigdl knows LoRA alone
+PREFIXES = tuple(getattr(mapping, "PEFT_TYPE_TO_PREFIX_MAPPING", {"LORA": "lora_"}).values())
 ANYWHERE = {
     "LORA",
     "ADALORA",
@@ -233,11 +235,11 @@ def _shapes(weights: Path) -> dict[str, list[int]]:
 
 
 def _of_base(name: str, config: dict) -> bool:
-    """Whether a tensor of the file belongs to the base, such as embeddings with additional rows."""
+    """Whether a tensor of the file belongs to the base, such as embeddings with additional rows or a trained norm."""
     parts = name.split(".")
     saved = config.get("modules_to_save")
     return (
         parts[-1] in ("weight", "bias")
-        and ("base_layer" in parts or parts[-2] in ("embed_tokens", "lm_head", "wte"))
+        and not any(part.startswith(PREFIXES) for part in parts)
         and not (isinstance(saved, list) and set(saved) & set(parts))
     )

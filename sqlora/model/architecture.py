@@ -104,6 +104,12 @@ def adaptable_layers(model) -> list[str]:
     )
 
 
+def known_tokens(model) -> int:
+    """The number of tokens for which the model has embeddings, whatever an adapter has put around them."""
+    layer = model.get_input_embeddings()
+    return next(module for module in layer.modules() if hasattr(module, "num_embeddings")).num_embeddings
+
+
 def end_tokens(model, tokenizer) -> set[int]:
     """The tokens that end an answer: the tokenizer's EOS, and those of the model's two configurations."""
     named = [
@@ -114,7 +120,7 @@ def end_tokens(model, tokenizer) -> set[int]:
         ),
     ]
     listed = [token for tokens in named for token in (tokens if isinstance(tokens, Iterable) else [tokens])]
-    known = model.get_input_embeddings().num_embeddings
+    known = known_tokens(model)
     return {token for token in listed if token is not None and 0 <= token < known}
 
 
@@ -125,7 +131,7 @@ def check_tokens(model, tokenizer) -> None:
     """
     special = set(tokenizer.all_special_ids) - {tokenizer.bos_token_id, tokenizer.eos_token_id}
     highest = max((token for token in tokenizer.get_vocab().values() if token not in special), default=0)
-    known = model.get_input_embeddings().num_embeddings
+    known = known_tokens(model)
     if highest >= known:
         raise UserError(
             f"BASE_MODEL (--base-model): its tokenizer has tokens up to {highest:,}, and the model has embeddings for "

@@ -4,6 +4,9 @@ backend.py.
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ from sqlora.model import device as devices
 from sqlora.model import quantised, sharding
 from sqlora.model.base_models import BaseModel
 from sqlora.model.device import Device
+from sqlora.system.console import note
 from sqlora.system.errors import UserError
 
 NAME = "bitsandbytes"
@@ -60,9 +64,9 @@ def load_model(base: BaseModel, low_bit: str, device: Device) -> tuple[PreTraine
     again = own in quantised.DEQUANTISED and low_bit != quantised.NONE
     how = {} if own else {"quantization_config": quantised.bits(low_bit, device)}
     loader: Any = AutoModelForCausalLM
-    with sharding.while_loading(device):
+    with sharding.while_loading(device), without_adapter(base.folder) as folder:
         model, report = loader.from_pretrained(
-            base.folder,
+            folder,
             config=config,
             dtype=device.dtype,
             device_map={"": "cpu" if again else device.torch_device},
@@ -77,6 +81,22 @@ def load_model(base: BaseModel, low_bit: str, device: Device) -> tuple[PreTraine
             quantised.quantise(model, low_bit, device)
     sharding.tie_layers(model, device)
     return model, report["missing_keys"]
+
+
+@contextlib.contextmanager
+def without_adapter(folder: Path) -> Iterator[Path]:
+    """The folder, or one with links to all of its files but those of an adapter, which transformers would apply to the
+    base without a word.
+    """
+    if not (folder / "adapter_config.json").exists():
+        yield folder
+        return
+    note(f"{folder} holds an adapter beside the model; the base is loaded without it")
+    with tempfile.TemporaryDirectory() as name:
+        for file in folder.iterdir():
+            if not file.name.startswith("adapter_"):
+                Path(name, file.name).symlink_to(file.resolve())
+        yield Path(name)
 
 
 def finish_loading(model: PreTrainedModel, base: BaseModel, training: bool) -> None:

@@ -59,6 +59,7 @@ def merge_adapter(model: PeftModel) -> PreTrainedModel:
         config.init_lora_weights = True
     weights = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
     base = model.unload()
+    _untie(base, weights)
     # Wrapped again: PEFT's wrapper of a 4-bit layer would look for 4-bit weights to merge into.
     model = PeftModel(base, config, adapter_name=name)
     set_peft_model_state_dict(model, weights, adapter_name=name)
@@ -75,6 +76,21 @@ def merge_adapter(model: PeftModel) -> PreTrainedModel:
         )
     merged.requires_grad_(False)
     return merged.eval()
+
+
+def _untie(base: PreTrainedModel, weights: dict[str, torch.Tensor]) -> None:
+    """Gives the output layer weights of its own, if it shares the embeddings' and the adapter changes one of them.
+
+    Trained tokens change both, as they did in training.
+    """
+    embeddings: Any = base.get_input_embeddings()
+    output: Any = base.get_output_embeddings()
+    if output is None or output.weight is not embeddings.weight:
+        return
+    names = {name.rpartition(".")[2] for name, module in base.named_modules() if module in (embeddings, output)}
+    if any(names & set(name.split(".")) for name in weights if "trainable_tokens" not in name):
+        output.weight = torch.nn.Parameter(output.weight.detach().clone(), requires_grad=False)
+        base.config.tie_word_embeddings = False
 
 
 def _plain(layer, dtype: torch.dtype) -> torch.nn.Linear:

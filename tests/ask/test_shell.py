@@ -2,11 +2,13 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 import servers
 import terminal
@@ -14,6 +16,7 @@ import terminal
 from sqlora.ask import questions, shell
 from sqlora.data import dataset
 from sqlora.sql.parsing import parse_schema
+from sqlora.system.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 
@@ -154,25 +157,45 @@ def test_what_is_pasted_or_is_no_utf8_is_one_question(command, sqlite_server, tm
         assert screen.status() == 0
 
 
+CONTEXT = "CREATE TABLE t (a INTEGER)"
+
+
+def keep(question, file):
+    live = SimpleNamespace(reflected=SimpleNamespace(dialect="sqlite"), schema=parse_schema(CONTEXT))
+    answer = questions.LiveAnswer(question, CONTEXT, "", None, (), ())
+    shell.Shell._keep(SimpleNamespace(asker=SimpleNamespace(live=live)), answer, "SELECT a FROM t", file)
+
+
 def test_feedback_keeps_every_line_that_it_does_not_replace(tmp_path):
     file = tmp_path / "feedback.jsonl"
-    context = "CREATE TABLE t (a INTEGER)"
-    rows = [{"question": f"Which\u2028{number}?", "context": context, "answer": "SELECT 1"} for number in range(3)]
+    rows = [{"question": f"Which\u2028{number}?", "context": CONTEXT, "answer": "SELECT 1"} for number in range(3)]
     lines = [json.dumps(row, ensure_ascii=False).encode() for row in rows]
     file.write_bytes(b"\n".join([lines[0], b'{"caf\xe9', lines[1], lines[2]]))  # damaged, and without a last line end
     file.chmod(0o600)
     link = tmp_path / "link.jsonl"
     link.symlink_to(file)
-    live = SimpleNamespace(
-        reflected=SimpleNamespace(dialect="sqlite"), schema=parse_schema("CREATE TABLE t (a INTEGER)")
-    )
-    keeper = SimpleNamespace(asker=SimpleNamespace(live=live))
-    shell.Shell._keep(
-        keeper,
-        questions.LiveAnswer(rows[1]["question"], rows[1]["context"], "", None, (), ()),
-        "SELECT a FROM t",
-        link,
-    )
+    keep(rows[1]["question"], link)
     changed = json.dumps(rows[1] | {"answer": "SELECT a FROM t"}, ensure_ascii=False).encode()
     assert file.read_bytes() == b"\n".join([lines[0], b'{"caf\xe9', lines[2], changed, b""])
     assert (link.is_symlink(), file.stat().st_mode & 0o777) == (True, 0o600)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_that_is_not_ctrl_c_ends_the_session(command, sqlite_server, tmp_path, number, status):
+    if reason := terminal.missing():
+        pytest.skip(reason)
+    with terminal.terminal(command(sqlite_server.reader), tmp_path, HOME=str(tmp_path)) as screen:
+        screen.wait("\\help", last="question>")
+        started = [sys.executable, str(ROOT / "generate.py")]
+        pids = [p.pid for p in psutil.process_iter(["cmdline"]) if (p.info["cmdline"] or [])[:2] == started]
+        (main,) = [pid for pid in pids if str(tmp_path / "run") in psutil.Process(pid).cmdline()]
+        os.kill(main, number)
+        assert screen.status() == status
+
+
+def test_a_correction_is_saved_though_its_folder_has_gone(tmp_path):
+    file = tmp_path / "gone" / "mine.jsonl"
+    keep("Which?", file)
+    assert json.loads(file.read_text())["answer"] == "SELECT a FROM t"
+    with pytest.raises(UserError, match="not saved.*SELECT a FROM t"):
+        keep("Which?", tmp_path / ("long" * 100) / "mine.jsonl")

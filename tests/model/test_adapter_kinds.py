@@ -241,3 +241,12 @@ def test_a_checkpoint_of_another_adapter_is_not_resumed(load, make, make_setting
     save_file(tensors, folder / WEIGHTS)
     with pytest.raises(UserError, match="use_rslora"):
         adapter.resume_adapter(peft.get_peft_model(load(), lora(use_rslora=True)), folder)
+
+
+def test_a_weight_of_the_base_that_the_adapter_does_not_declare_changes_the_base(make):
+    folder = make(lora())
+    tensors = load_file(folder / "adapter_model.safetensors")
+    assert not adapter_kinds.read_kind(folder).changes_base
+    for name in ("base_model.model.model.norm.weight", "weight"):
+        save_file(tensors | {name: torch.ones(4)}, folder / "adapter_model.safetensors")
+        assert adapter_kinds.read_kind(folder).changes_base

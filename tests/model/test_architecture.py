@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import peft
 import pytest
 import transformers
 from transformers import AutoModelForCausalLM, BloomConfig, GPT2Config, LlamaConfig, MistralConfig, Qwen2Config
@@ -82,3 +83,15 @@ def test_a_token_without_an_embedding_is_refused(llama_tokenizer):
     with pytest.raises(UserError, match="--base-model.*embeddings for only"):
         architecture.check_tokens(model, llama_tokenizer)
     architecture.check_tokens(small(LlamaConfig(**{**SIZES, "vocab_size": len(llama_tokenizer)})), llama_tokenizer)
+
+
+@pytest.mark.parametrize(
+    "more", [{"target_modules": ["q_proj", "embed_tokens"]}, {"trainable_token_indices": {"embed_tokens": [3, 4]}}]
+)
+def test_an_adapter_round_the_embeddings_does_not_hide_how_many_there_are(more):
+    config = LlamaConfig(
+        vocab_size=90, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2
+    )
+    model = AutoModelForCausalLM.from_config(config)
+    wrapped = peft.get_peft_model(model, peft.LoraConfig(**({"target_modules": ["q_proj"]} | more)))
+    assert architecture.known_tokens(model) == architecture.known_tokens(wrapped) == 90

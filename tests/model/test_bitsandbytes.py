@@ -2,6 +2,9 @@
 
 import shutil
 
+import peft
+import torch
+
 from sqlora.model import base_models, device, loading
 
 CPU = device.choose_device("cpu", "float32")
@@ -26,3 +29,17 @@ def test_a_bare_tokenizer_model_starts_words_as_llamas_does(openllama_folder, tm
     assert bare.tokenize("SELECT a") == with_config.tokenize("SELECT a")
     assert bare.tokenize("SELECT a")[0].startswith("▁")
     assert (bare.bos_token_id, bare.eos_token_id) == (1, 2)
+
+
+def test_an_adapter_beside_the_base_is_not_applied_to_it(llama_folder, tmp_path, capsys):
+    plain = loading.load_base(base_models.find_base_model(str(llama_folder)), "none", CPU, training=False)
+    both = tmp_path / "both"
+    shutil.copytree(llama_folder, both)
+    wrapped = peft.get_peft_model(plain, peft.LoraConfig(target_modules=["q_proj"], init_lora_weights=False))
+    wrapped.save_pretrained(both)
+    base = wrapped.unload()
+    loaded = loading.load_base(base_models.find_base_model(str(both)), "none", CPU, training=False)
+    ids = torch.arange(5, 25)[None]
+    with torch.inference_mode():
+        assert torch.equal(loaded(ids).logits, base(ids).logits)
+    assert "the base is loaded without it" in " ".join(capsys.readouterr().out.split())

@@ -8,7 +8,7 @@ import torch
 from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import safe_open
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from sqlora.model import adapter, base_models, device, loading, merging
 from sqlora.system.errors import UserError
@@ -147,3 +147,20 @@ def test_what_cannot_be_merged_is_reported(load, tmp_path):
     wrap(load("none"), lora_bias=True).save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"cannot be merged.*lora_bias"):
         merging.merge_adapter(adapter.load_adapter(load("none"), tmp_path))
+
+
+@pytest.mark.parametrize("target", ["lm_head", "embed_tokens"])
+def test_an_adapter_of_one_of_two_tied_layers_changes_that_one_alone(tmp_path, target):
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=90, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
+        tie_word_embeddings=True,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config).eval()
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    wrapped = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", target], init_lora_weights=False)).eval()
+    expected = logits(wrapped)
+    merged = merging.merge_adapter(wrapped)
+    assert distance(logits(merged), expected) < 1e-5
+    merged.save_pretrained(tmp_path)
+    assert distance(logits(AutoModelForCausalLM.from_pretrained(tmp_path)), expected) < 1e-5

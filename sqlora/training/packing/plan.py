@@ -141,7 +141,7 @@ def trial_rows(model, packing: PackingPlan) -> list[packed_batches.TokenisedExam
     most = architecture.longest_row(model.config)
     lengths = LONG_TRIAL if packing.compiled or packing.name == "tree" else SHORT_TRIAL
     first, second, shared = (int(min(length, most)) for length in lengths)
-    known = model.get_input_embeddings().num_embeddings
+    known = architecture.known_tokens(model)
     rows = [
         [token % known for token in tokens]
         for tokens in (range(2, first + 2), [*range(2, shared + 2), *range(first + 2, first + 2 + second - shared)])
