@@ -24,7 +24,7 @@ from sqlora.sql import sandbox
 from sqlora.sql.parsing import SqlError
 from sqlora.sql.sandbox import QueryResult
 from sqlora.sql.schema import Schema
-from sqlora.storage.row_files import is_file, kind, read_text
+from sqlora.storage.row_files import SUFFIXES, is_file, kind, read_text
 from sqlora.system import distributed
 from sqlora.system.console import console, note, plain, print_csv, print_facts, print_json, progress_bar
 from sqlora.system.errors import UserError
@@ -176,6 +176,10 @@ def load_questions(question: str, file: str) -> list[dataset.Example]:
     where = f"QUESTIONS (--questions) ({file})"
     path = Path(file)
     if kind(path) != ".txt":
+        if is_file(path, where) and kind(path) not in SUFFIXES:
+            raise UserError(
+                f"{where}: unknown kind of file; name a .txt file with a question per line, or a file of rows"
+            )
         return dataset.load_rows(file, "QUESTIONS (--questions)", ("question",))
     if not is_file(path, where):
         raise UserError(f"{where}: no such file; name a .txt file with a question per line, or a file of rows")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import textwrap
 from collections.abc import Iterable
@@ -80,11 +81,15 @@ def load_samples(settings: Settings) -> list[Example]:
             )
         return rows
     context = settings.CONTEXT
-    if context.lower().endswith(".sql"):
+    if context.lower().endswith(".sql") or os.path.isfile(context):
         where = f"CONTEXT (--context) ({context})"
         if not is_file(context, where):
             raise UserError(f"{where}: no such file; name an existing .sql file, or give CREATE TABLE text")
         context = read_text(Path(context), where)
+    if not context.strip():
+        raise UserError(
+            "CONTEXT (--context) is empty; give the CREATE TABLE text of the question's tables, or its file"
+        )
     return [{"question": settings.QUESTION, "context": context}]
 
 

@@ -198,11 +198,15 @@ def _on_the_hub(name: str, scratch: Path) -> CheckResult:
 
 
 def _missing_weights(folder: Path) -> str:
-    """The first file of weights that is not there, or nothing."""
+    """The first file of weights that is not there, or an index of them that cannot be read, or nothing."""
     from sqlora.model import base_models
 
     for index in (*folder.glob("*.safetensors.index.json"), *folder.glob("*.bin.index.json")):
-        for file in sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())):
+        try:
+            files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return f"a readable {index.name}"
+        for file in map(str, files):
             if not (folder / file).is_file():
                 return file
     return (

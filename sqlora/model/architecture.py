@@ -121,7 +121,7 @@ def end_tokens(model, tokenizer) -> set[int]:
     ]
     listed = [token for tokens in named for token in (tokens if isinstance(tokens, Iterable) else [tokens])]
     known = known_tokens(model)
-    return {token for token in listed if token is not None and 0 <= token < known}
+    return {token for token in listed if type(token) is int and 0 <= token < known}
 
 
 def check_tokens(model, tokenizer) -> None:

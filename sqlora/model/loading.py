@@ -63,7 +63,8 @@ def check_causal(base: BaseModel, longest: int = 0) -> PretrainedConfig:
     except Exception as error:
         raise _unusable(base, "its config.json cannot be used", error) from None
     # If config.json does not say: the model types that are only causal.
-    architectures = config.architectures or [
+    named = config.architectures if isinstance(config.architectures, list) else [config.architectures]
+    architectures = [name for name in named if isinstance(name, str)] or [
         name
         for name in [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)]
         if name and config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES

@@ -228,6 +228,8 @@ def _check_combinations(s: Settings) -> None:
 
 
 def _check_question(s: Settings) -> None:
+    if s.QUESTION and not s.QUESTION.strip():
+        raise UserError("QUESTION (--question) has blanks alone; ask something, or leave the flag out")
     if s.DATABASE:
         _check_database(s)
         return

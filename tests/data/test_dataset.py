@@ -101,3 +101,15 @@ def test_an_evaluation_needs_answers(tmp_path):
     assert len(dataset.load_samples(settings("--test-data", str(path)))) == 1
     with pytest.raises(UserError, match="--evaluate.*add a column answer"):
         dataset.load_samples(settings("--test-data", str(path), "--evaluate"))
+
+
+def test_a_context_is_a_file_whatever_its_name_ends_in(tmp_path):
+    (tmp_path / "schema.txt").write_text("CREATE TABLE t (a INTEGER)")
+    (row,) = dataset.load_samples(settings("--question", "How many?", "--context", str(tmp_path / "schema.txt")))
+    assert row["context"] == "CREATE TABLE t (a INTEGER)"
+    (tmp_path / "blank.sql").write_text(" \n")
+    for context in (str(tmp_path / "blank.sql"), " "):
+        with pytest.raises(UserError, match="CONTEXT.*is empty"):
+            dataset.load_samples(settings("--question", "How many?", "--context", context))
+    with pytest.raises(UserError, match="QUESTION.*blanks"):
+        settings("--question", " ", "--context", "x")

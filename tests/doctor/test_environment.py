@@ -238,3 +238,11 @@ def test_a_broken_index_of_weights_is_reported(tmp_path, llama_folder):
     )
     found, _ = machine.base_model(str(folder), tmp_path)
     assert (found.status, "lacks model-00001-of-00002.safetensors" in found.detail) == (WRONG, True)
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "{", '{"weight_map": 5}'])
+def test_an_index_of_weights_that_is_none_is_reported(tmp_path, llama_folder, content):
+    folder = shutil.copytree(llama_folder, tmp_path / "base")
+    (folder / "model.safetensors.index.json").write_text(content)
+    found, _ = machine.base_model(str(folder), tmp_path)
+    assert (found.status, "a readable model.safetensors.index.json" in found.detail) == (WRONG, True)

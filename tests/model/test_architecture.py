@@ -76,6 +76,9 @@ def test_all_tokens_that_end_an_answer_and_exist():
     model = small(LlamaConfig(**SIZES, eos_token_id=[2, 5]))
     model.generation_config = transformers.GenerationConfig(eos_token_id=[7, 64])
     assert architecture.end_tokens(model, SimpleNamespace(eos_token_id=3)) == {2, 3, 5, 7}
+    for odd in ("2", [[2]], {"a": 1}):
+        model.generation_config.eos_token_id = odd
+        assert architecture.end_tokens(model, SimpleNamespace(eos_token_id=3)) == {2, 3, 5}
 
 
 def test_a_token_without_an_embedding_is_refused(llama_tokenizer):
