@@ -227,6 +227,10 @@ class Synthesiser:
         unique = [names.index(name) for name in self._unique(table, names)]
         distinct = {i: pool_of[i].distinct(size) for i in unique}
         if first is not None:
+            first = [  # a key that a LEFT JOIN's query tests for NULL is not NULL itself
+                pool.any() if value is None and name in table.required else value
+                for name, pool, value in zip(names, pool_of, first, strict=True)
+            ]
             distinct = {
                 i: [first[i], *(value for value in values if value != first[i])] for i, values in distinct.items()
             }
@@ -241,7 +245,12 @@ class Synthesiser:
             meeting=[
                 (i, values)
                 for i, name in enumerate(names)
-                if i not in unique and (values := meeting.get((table.name.lower(), name), meeting.get(("", name))))
+                if i not in unique
+                and (
+                    values := _allowed(
+                        meeting.get((table.name.lower(), name), meeting.get(("", name), [])), name, table
+                    )
+                )
             ],
             groups=[i for i, domain in enumerate(domains) if domain.is_grouped],
             dependent=[(i, name) for i, name in enumerate(names) if name in self._dependent],
@@ -251,10 +260,7 @@ class Synthesiser:
                 for i, name in enumerate(names)
                 if name not in table.required and i not in unique and (table.keys or not _is_identifier(name, table))
             ],
-            first=[
-                pool.any() if value is None and name in table.required else value
-                for name, pool, value in zip(names, pool_of, first or (), strict=first is not None)
-            ],
+            first=first or [],
         )
 
     def _draw(self, plan: _Plan) -> list[Value]:
@@ -363,6 +369,11 @@ class Synthesiser:
 
 def _names(table: Table) -> list[str]:
     return [column.name.lower() for column in table.columns]
+
+
+def _allowed(values: list[Value], name: str, table: Table) -> list[Value]:
+    """Those that a column of this name may have."""
+    return [value for value in values if value is not None or name not in table.required]
 
 
 def _parents_first(tables: list[Table]) -> list[Table]:

@@ -157,3 +157,11 @@ def test_without_declared_keys_values_are_repeated():
     assert any(
         len(set(ids)) < len(ids) for rows in make("SELECT name FROM singer") for ids in [[r[0] for r in rows["singer"]]]
     )
+
+
+def test_a_key_that_is_tested_for_null_is_not_null():
+    """As in a LEFT JOIN's query for what has no counterpart."""
+    schema = parse_schema(CONSTRAINED)
+    text = "SELECT name FROM singer LEFT JOIN song ON singer.id = song.singer WHERE song.id IS NULL AND singer.id > 3"
+    databases = itertools.islice(Synthesiser(schema, [parse_query(text, schema)], "seed"), 30)
+    assert None not in [song[0] for rows in databases for song in rows["song"]]
