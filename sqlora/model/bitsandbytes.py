@@ -74,6 +74,7 @@ def load_model(base: BaseModel, low_bit: str, device: Device) -> tuple[PreTraine
             trust_remote_code=False,
             **how,
         )
+    quantised.check_stored(model, own, base.id)
     quantised.check_unread(model, report["unexpected_keys"], base.id)
     if not report["missing_keys"]:
         quantised.set_dtype(model, device.dtype)

@@ -46,9 +46,11 @@ def load_tokenizer(base: BaseModel):
     """The base model's tokenizer. Raises UserError if it has none, or one that does not encode SQL without loss."""
     try:
         tokenizer = backend.load_tokenizer(base.folder)
+        check_tokenizer(tokenizer)
+    except UserError:
+        raise
     except Exception as error:  # of any type, as everywhere here where libraries read files of others
-        raise _unusable(base, "its tokenizer cannot be loaded", error) from None
-    check_tokenizer(tokenizer)
+        raise _unusable(base, "its tokenizer cannot be used", error) from None
     return tokenizer
 
 

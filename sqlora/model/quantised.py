@@ -73,6 +73,18 @@ def prepare(config: PretrainedConfig, name: str, device: Device) -> str | None:
     return method
 
 
+def check_stored(model: PreTrainedModel, method: str | None, name: str) -> None:
+    """Raises UserError if the files' weights are not quantised by bitsandbytes, as config.json says they are."""
+    from bitsandbytes.nn import Int8Params, Linear4bit, Linear8bitLt, Params4bit
+
+    layers = [module for module in model.modules() if isinstance(module, Linear4bit | Linear8bitLt)]
+    if method == "bitsandbytes" and not all(isinstance(layer.weight, Params4bit | Int8Params) for layer in layers):
+        raise UserError(
+            f"BASE_MODEL (--base-model) is {name!r}, whose config.json says that its weights are quantised, and they "
+            f"are not; remove quantization_config from it"
+        )
+
+
 def quantise(model: PreTrainedModel, low_bit: str, device: Device) -> None:
     """Quantises the linear layers of a model, in place and on the device, as transformers does while it reads."""
     from bitsandbytes.nn import Linear4bit, Params4bit

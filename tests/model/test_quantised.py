@@ -204,3 +204,17 @@ def test_weights_that_are_not_finite_are_reported(llama_folder, tmp_path, load, 
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match=f"1 of its weights.*not finite, such as {name}"):
         load(folder, low_bit)
+
+
+def test_weights_that_are_not_quantised_as_config_json_says_are_refused(llama_folder, tmp_path):
+    folder = shutil.copytree(llama_folder, tmp_path / "base")
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {
+        "quant_method": "bitsandbytes",
+        "load_in_4bit": True,
+        "load_in_8bit": False,
+        "bnb_4bit_quant_type": "nf4",
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="remove quantization_config"):
+        loading.load_base(base_models.find_base_model(str(folder)), "nf4", CPU, training=False)
