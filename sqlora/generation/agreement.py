@@ -35,6 +35,11 @@ def check_answering(model) -> None:
                 model(input_ids=torch.tensor([row], device=model.device), use_cache=False).logits[0, -2:]
                 for row in rows
             ]
+    if hasattr(model, "peft_config") and not torch.stack(logits).isfinite().all():
+        raise UserError(
+            "with the adapter the model's scores are not finite; its weights or its lora_alpha are damaged: name "
+            "another one, LORA_CHECKPOINT (--lora-checkpoint)"
+        )
     error, most = _difference(model, torch.stack(scores, dim=1), torch.stack(logits))
     if not error <= most:
         raise UserError(

@@ -1,5 +1,6 @@
 """A KV cache that is wrong ends the run."""
 
+import peft
 import pytest
 
 from sqlora.generation import decoder
@@ -17,3 +18,10 @@ def test_slots_that_are_wrong_end_the_run(llama_folder, make_settings, monkeypat
     monkeypatch.setattr(decoder.Decoder, "_fill", lambda self, groups, prompts: fill(self, groups, prompts) / 2)
     with pytest.raises(UserError, match="cannot be answered from here.*scores of an answer's first"):
         check_answering(model)
+
+
+def test_an_adapter_whose_numbers_are_none_is_named(llama_folder):
+    model = loading.load_base(base_models.find_base_model(str(llama_folder)), "none", CPU, training=False)
+    wrapped = peft.get_peft_model(model, peft.LoraConfig(target_modules=["q_proj"], lora_alpha=float("nan")))
+    with pytest.raises(UserError, match="LORA_CHECKPOINT"):
+        check_answering(wrapped)
