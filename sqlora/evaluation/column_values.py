@@ -45,6 +45,8 @@ class Domain:
         plain = [c for c in self.constants if not c.pattern and not c.is_wrapped]
         if self.types & {"date", "timestamp"} and not self.is_numeric and all(_is_day(c.value) for c in plain):
             return "date"
+        if self.types == {"time"} and not self.is_numeric and all(_clock(c.value) for c in plain):
+            return "time"
         if "real" in self.types:
             return "real"
         if self.is_numeric or "integer" in self.types or (numbers and all(numbers)):
@@ -115,6 +117,9 @@ def _neighbours(constant: Literal, kind: str) -> Iterator[Value]:
         yield re.sub(r"[%*]", "", value).replace("_", "q").replace("?", "q")
         yield re.sub(r"[%*]", "ab", value).replace("_", "q").replace("?", "q")
         yield from (core, "z" + core, core + "z", "z" + core + "z", core[:-1], core.swapcase(), core[::-1])
+    elif kind == "time" and (clock := _clock(value)):
+        yield value
+        yield from ((clock + datetime.timedelta(minutes=step)).strftime("%H:%M:%S") for step in (-1, 1, -60, 60))
     elif number is not None:
         yield from (near for near in (number, number - 1, number + 1) if isinstance(near, float) or fits(near))
         if kind == "real" or isinstance(number, float):
@@ -132,6 +137,14 @@ def _is_day(value: Value) -> bool:
     return isinstance(value, str) and ISO_DATE.match(value) is not None
 
 
+def _clock(value: object) -> datetime.datetime | None:
+    """The time of day that a text such as 16:25 or 16:25:00 says, on some day."""
+    try:
+        return datetime.datetime.combine(datetime.date(2001, 1, 1), datetime.time.fromisoformat(str(value)))
+    except ValueError:
+        return None
+
+
 def _date(text: str) -> datetime.date | None:
     try:
         day = datetime.date.fromisoformat(text[:10])
@@ -143,6 +156,8 @@ def _date(text: str) -> datetime.date | None:
 def _spare(kind: str, number: int) -> Value:
     if kind == "date":
         return (datetime.date(2001, 1, 1) + datetime.timedelta(days=37 * number)).isoformat()
+    if kind == "time":
+        return f"{(8 + number) % 24:02}:{17 * number % 60:02}:00"
     if kind == "boolean":
         return number % 2
     if kind == "text":

@@ -47,6 +47,12 @@ TYPES = {  # a column's type, as the families of sqlglot's types spell it
     "timestamp": exp.DataType.TEMPORAL_TYPES,
     "boolean": {exp.DataType.Type.BOOLEAN},
 }
+OTHER_TYPES = {
+    "MONEY": "real",
+    "SMALLMONEY": "real",
+    "CURRENCY": "real",
+    "YEAR": "integer",
+}  # that SQLite does not know
 WRITES = (
     exp.DML,
     exp.DDL,
@@ -300,6 +306,8 @@ def _definitions(statement: exp.Expr | None) -> list[exp.ColumnDef | exp.Identif
 def _column_type(definition: exp.ColumnDef | exp.Identifier) -> str:
     written = definition.args.get("kind")
     kind = written.this if isinstance(written, exp.DataType) else None
+    if kind == exp.DataType.Type.USERDEFINED and isinstance(written, exp.DataType):
+        return OTHER_TYPES.get(str(written.args.get("kind")).upper(), "text")
     return next((name for name, family in TYPES.items() if kind in family), "text")
 
 

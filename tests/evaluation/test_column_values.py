@@ -28,6 +28,8 @@ def drawn(of, count=4, number=400):
         (domain("3%", pattern=True), "text"),
         (domain(types=["integer", "real"]), "real"),
         (domain(types=["boolean"]), "boolean"),
+        (domain("16:25:00", types=["time"]), "time"),
+        (domain("1:27.45", types=["time"]), "text"),  # of a lap
     ],
 )
 def test_the_kind_follows_the_type_and_the_constants(of, kind):
@@ -45,6 +47,7 @@ def test_the_kind_follows_the_type_and_the_constants(of, kind):
             domain("2000-02-29", types=["date"]),
             {"2000-02-29", "2000-02-28", "2000-03-01", "1999-02-28", "2001-03-01"},
         ),
+        (domain("16:25:00", types=["time"]), {"16:25:00", "16:24:00", "16:26:00", "15:25:00", "17:25:00"}),
         (domain("9999-12-31", types=["date"]), {"9999-12-31", "9999-12-31s"}),  # no day comes after it
         (domain(), set()),
     ],
@@ -59,6 +62,8 @@ def test_none_of_the_distinct_values_comes_twice():
     for of in (domain(30, types=["integer"]), domain("Peru"), domain(types=["date"]), domain(types=["real"])):
         values = Pool(of, 3, random.Random(0)).distinct(60)
         assert len(set(values)) == len(values) == 60
+    clocks = Pool(domain(types=["time"]), 3, random.Random(0)).distinct(60)
+    assert all(len(clock) == 8 and clock < "24" for clock in clocks)
 
 
 def test_among_numbers_there_is_no_other_text():

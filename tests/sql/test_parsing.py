@@ -135,3 +135,8 @@ def test_literals_know_the_column_that_they_are_compared_with():
         parse_query("SELECT b FROM t WHERE a IN (1, 2) GROUP BY b HAVING COUNT(a) > 4 AND SUM(a) > 1.5", SCHEMA)
     )
     assert {(literal.value, literal.column) for literal in found} == {(1, "a"), (2, "a"), (4, None), (1.5, "a")}
+
+
+def test_money_and_years_are_numbers():
+    schema = parse_schema("CREATE TABLE t (a MONEY, b smallmoney, c YEAR, d GEOMETRY, e TIME)")
+    assert [column.type for column in schema.tables[0].columns] == ["real", "real", "integer", "text", "time"]
