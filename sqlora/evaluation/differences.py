@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable
 
 from sqlora.evaluation.metrics import Difference, Verdict
 from sqlora.evaluation.synthetic_databases import Rows
-from sqlora.sql.sandbox import QueryResult, Value
+from sqlora.sql.sandbox import QueryResult, Value, create_table
 from sqlora.sql.schema import Schema, Table, quote_name
 
 PLAIN_TYPES = (int, str, type(None))
@@ -20,12 +21,12 @@ def mismatch(
     expected: QueryResult, result: QueryResult, where: str, schema: Schema | None = None, rows: Rows | None = None
 ) -> Verdict:
     """The verdict on a result that the gold does not allow on the database that `where` names, of these rows."""
-    tables = schema.tables if schema and rows is not None else ()
+    stored = [(table, rows[table.name]) for table in schema.tables] if schema and rows is not None else []
     shown: dict[str, dict[str, list]] = {
-        table.name: {"columns": [column.name for column in table.columns], "rows": _plain((rows or {})[table.name])}
-        for table in tables
+        table.name: {"columns": [column.name for column in table.columns], "rows": _plain(of_table)}
+        for table, of_table in stored
     }
-    script = "".join(_statements(table, (rows or {})[table.name]) for table in tables)
+    script = "".join(itertools.starmap(_statements, stored))
     difference = Difference(shown, _plain(expected.rows[:MOST_SHOWN]), _plain(result.rows[:MOST_SHOWN]), script)
     return Verdict("mismatch", _explain(expected, result, where), difference=difference)
 
@@ -80,12 +81,8 @@ def _explain(expected: QueryResult, result: QueryResult, where: str) -> str:
 
 def _statements(table: Table, rows: list[tuple[Value, ...]]) -> str:
     """CREATE TABLE, and INSERT of the rows, in SQLite's SQL."""
-    columns = ", ".join(
-        f"{quote_name(c.name)} {'' if c.type == 'text' else c.type.upper()}".rstrip() for c in table.columns
-    )
-    text = f"CREATE TABLE {quote_name(table.name)} ({columns});\n"
     values = ",\n  ".join("(" + ", ".join(map(_literal, row)) + ")" for row in rows)
-    return text + (f"INSERT INTO {quote_name(table.name)} VALUES\n  {values};\n" if rows else "")
+    return create_table(table) + ";\n" + (f"INSERT INTO {quote_name(table.name)} VALUES\n  {values};\n" if rows else "")
 
 
 def _literal(value: Value) -> str:

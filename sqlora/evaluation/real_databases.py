@@ -86,10 +86,14 @@ def open_file(path: Path) -> RealDatabase:
 
 def databases_of(folder: Path, db_id: str) -> list[Path]:
     """The files of a database, in order of their names; none if it is not there."""
-    inside = folder / db_id
-    if not db_id or inside.parent != folder:  # a name such as ../x
+    if not is_folder_name(db_id):
         return []
-    return sorted(path for path in inside.glob("*.sqlite") if path.is_file())
+    return sorted(path for path in (folder / db_id).glob("*.sqlite") if path.is_file())
+
+
+def is_folder_name(db_id: str) -> bool:
+    """Whether it names a folder below another, as `..`, `a/b` and `` do not."""
+    return db_id not in ("", ".", "..") and Path(db_id).name == db_id and "\0" not in db_id
 
 
 def check_folder(folder: Path, name: str) -> None:

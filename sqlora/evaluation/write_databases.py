@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,12 +12,14 @@ from sqlglot import exp
 from sqlora.evaluation.gold_results import Gold
 from sqlora.evaluation.judge import complete_schema
 from sqlora.evaluation.pairs import usable
+from sqlora.evaluation.real_databases import is_folder_name
 from sqlora.evaluation.rules import Rule
 from sqlora.evaluation.synthetic_databases import Rows, Synthesiser
 from sqlora.sql.parsing import SqlError, parse_query, parse_schema
-from sqlora.sql.sandbox import AFFINITY, OTHER_AFFINITY
-from sqlora.sql.schema import Schema, quote_name
+from sqlora.sql.sandbox import Database
+from sqlora.sql.schema import Schema
 from sqlora.storage.atomic import new_folder
+from sqlora.system.errors import UserError
 
 LEAST_WRITTEN, MOST_TRIED = 8, 40  # databases for a gold
 GOLDS = "gold.sql"  # in the folder: SQL<TAB>db_id, a line for each row
@@ -29,20 +30,23 @@ def write(rows: Sequence[dict], folder: Path, rule: Rule) -> int:
     many.
 
     Golds of one db_id share its databases; a row without one has its own, row_00001 and so on. Golds that cannot be run
-    have none. Raises UserError when the disk is full or the like.
+    have none. Raises UserError for a db_id that cannot be a folder's name, when the disk is full or the like.
     """
     grouped: dict[str, list[dict]] = {}
     names = [str(row.get("db_id") or f"row_{number:05}") for number, row in enumerate(rows, start=1)]
-    for name, row in zip(names, rows, strict=True):
+    for number, (name, row) in enumerate(zip(names, rows, strict=True), start=1):
+        if not is_folder_name(name):
+            raise UserError(f"row {number} has the db_id {name!r}, which cannot be the name of a folder")
         grouped.setdefault(name, []).append(row)
     count = 0
     with new_folder(folder) as partial:
         for db_id, of_database in grouped.items():
             inside = partial / db_id
             inside.mkdir()
-            for schema, made in _of_one(of_database, rule):
+            for number, (schema, made) in enumerate(_of_one(of_database, rule)):
                 count += 1
-                _write_file(inside / f"{sum(1 for _ in inside.iterdir()):05}.sqlite", schema, made)
+                with Database(schema, made) as database:
+                    database.save(inside / f"{number:05}.sqlite")
         lines = (f"{' '.join(row['answer'].split())}\t{name}\n" for name, row in zip(names, rows, strict=True))
         (partial / GOLDS).write_text("".join(lines), encoding="utf-8", errors="replace")
     return count
@@ -83,17 +87,3 @@ def _telling(query: exp.Query, schema: Schema, rule: Rule) -> Iterator[Rows]:
                 return
     except SqlError:
         return
-
-
-def _write_file(path: Path, schema: Schema, rows: Rows) -> None:
-    connection = sqlite3.connect(path, isolation_level=None)
-    try:
-        connection.execute("BEGIN")
-        for table in schema.tables:
-            columns = ", ".join(f"{quote_name(c.name)} {AFFINITY.get(c.type, OTHER_AFFINITY)}" for c in table.columns)
-            connection.execute(f"CREATE TABLE {quote_name(table.name)} ({columns})")
-            places = ", ".join("?" * len(table.columns))
-            connection.executemany(f"INSERT INTO {quote_name(table.name)} VALUES ({places})", rows.get(table.name, []))
-        connection.execute("COMMIT")
-    finally:
-        connection.close()

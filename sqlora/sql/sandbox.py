@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import re
 import sqlite3
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 
 from sqlglot import exp
@@ -17,7 +19,7 @@ from sqlglot import exp
 from sqlora.sql.lengths import Lengths
 from sqlora.sql.parsing import MAX_CHARACTERS, ErrorKind, SqlError, parse_query, to_sqlite
 from sqlora.sql.readonly import PARTS
-from sqlora.sql.schema import Schema
+from sqlora.sql.schema import Schema, Table, quote_name
 from sqlora.sql.scopes import Scopes
 
 Value = None | int | float | str | bytes
@@ -98,8 +100,7 @@ class Database:
             self._connection.execute("PRAGMA temp_store = MEMORY")
             self._connection.execute(f"PRAGMA hard_heap_limit = {HEAP_BYTES}")
             for table in schema.tables:
-                columns = ", ".join(f"{_quote(c.name)} {AFFINITY.get(c.type, OTHER_AFFINITY)}" for c in table.columns)
-                self._connection.execute(f"CREATE TABLE {_quote(table.name)} ({columns})")
+                self._connection.execute(create_table(table))
                 self._columns[table.name] = len(table.columns)
             self._insert(rows or {})
         restrict(self._connection, self._is_late)
@@ -110,7 +111,7 @@ class Database:
             self._ends = math.inf
             self._connection.set_authorizer(None)
             for table in self._columns:
-                self._connection.execute(f"DELETE FROM {_quote(table)}")
+                self._connection.execute(f"DELETE FROM {quote_name(table)}")
             self._insert(rows)
             self._connection.set_authorizer(_authorise)
 
@@ -131,7 +132,7 @@ class Database:
         self._connection.execute("BEGIN")
         for table, values in rows.items():
             placeholders = ", ".join("?" * self._columns[table])
-            self._connection.executemany(f"INSERT INTO {_quote(table)} VALUES ({placeholders})", values)
+            self._connection.executemany(f"INSERT INTO {quote_name(table)} VALUES ({placeholders})", values)
         self._connection.execute("COMMIT")
 
     def run(self, query: str, deadline: float = 2.0, max_rows: int = 10_000) -> QueryResult:
@@ -161,6 +162,14 @@ class Database:
             raise SqlError("syntax", str(error)) from None
         return QueryResult(columns, rows)
 
+    def save(self, path: Path) -> None:
+        """Writes the database to a new SQLite file. Raises OSError when the disk is full or the like."""
+        with contextlib.closing(sqlite3.connect(path)) as file:
+            try:
+                self._connection.backup(file)
+            except sqlite3.Error as error:
+                raise OSError(errno.ENOSPC if "full" in str(error) else errno.EIO, str(error), str(path)) from error
+
     def close(self) -> None:
         self._connection.close()
 
@@ -174,6 +183,12 @@ class Database:
 
     def _is_late(self) -> bool:
         return time.monotonic() > self._ends
+
+
+def create_table(table: Table) -> str:
+    """The CREATE TABLE statement by which a Database has the table."""
+    columns = ", ".join(f"{quote_name(c.name)} {AFFINITY.get(c.type, OTHER_AFFINITY)}" for c in table.columns)
+    return f"CREATE TABLE {quote_name(table.name)} ({columns})"
 
 
 def _fetch(cursor: sqlite3.Cursor, max_rows: int) -> list[tuple[Value, ...]]:
@@ -240,7 +255,3 @@ def _authorise(action: int, first: str | None, second: str | None, database: str
 
 def fault_kind(message: str) -> ErrorKind:
     return next((kind for pattern, kind in FAULTS if re.search(pattern, message, re.IGNORECASE)), "other")
-
-
-def _quote(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -59,6 +59,7 @@ def new_folder(target: Path) -> Iterator[Path]:
 
     Raises UserError when the disk is full or the like; `target` is then as it was.
     """
+    target = Path(os.path.abspath(target))  # so that "." has a name
     partial = target.with_name(PARTIAL + target.name)
     remove(partial)
     with writing(target):

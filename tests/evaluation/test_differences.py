@@ -35,6 +35,15 @@ def test_the_script_shows_the_difference_in_any_sqlite():
     connection.close()
 
 
+def test_the_script_compares_as_the_scorer_does():
+    context, gold = "CREATE TABLE t (code VARCHAR)", "SELECT COUNT(*) FROM t WHERE code > 9"
+    found = judge_prediction(context, gold, "SELECT COUNT(*) FROM t WHERE code >= 9")
+    connection = sqlite3.connect(":memory:")
+    connection.executescript(found.difference.script)
+    assert connection.execute(gold).fetchall() == found.difference.expected
+    connection.close()
+
+
 def test_values_of_every_kind_are_written_as_sql():
     rows = {"singer": [(1, "O'Hara", 2.5, None), (2, b"\x00\xff", -3, "x")], "song": []}
     result = QueryResult(("a",), [(1,)])

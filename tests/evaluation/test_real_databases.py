@@ -51,9 +51,8 @@ def test_what_is_no_database_is_an_error(tmp_path):
 
 def test_the_files_of_a_db_id(folder):
     assert [path.name for path in databases_of(folder, "concert")] == ["concert.sqlite"]
-    assert (
-        databases_of(folder, "other") == databases_of(folder, "") == databases_of(folder, "../databases/concert") == []
-    )
+    for name in ("other", "", ".", "..", "../databases/concert", "a\0b"):
+        assert databases_of(folder, name) == databases_of(folder / "concert", name) == []
 
 
 def test_a_folder_without_databases_is_refused(folder, tmp_path):
