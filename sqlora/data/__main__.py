@@ -42,8 +42,8 @@ def command(rows: str, fix: str | None, tokenizer: str | None) -> None:
     rows.
     """
     rows = expand(rows, "FILE_OR_HUB_ID")
-    tokenizer = tokenizer and expand(tokenizer, "--tokenizer")
-    if fix:
+    tokenizer = None if tokenizer is None else expand(tokenizer, "--tokenizer")
+    if fix is not None:
         fix = expand(fix, "--fix")
         if Path(fix).suffix != ".jsonl" or Path(fix).is_dir():
             raise UserError(f"--fix is {fix!r}; it must be a .jsonl file, such as fixed.jsonl")
@@ -86,18 +86,16 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _inspect_golds(rows: list[Example], findings: list[Finding]) -> list[Finding]:
     """The findings with those on golds that run but are not fit to score answers."""
-    calls = [
-        (row["context"], row["answer"], row["question"])
-        for row, finding in zip(rows, findings, strict=True)
-        if not finding.faults.keys() & set(BROKEN.values())
-    ]
+    keys = [(row["context"], row["answer"], row["question"]) for row in rows]
+    broken = set(BROKEN.values())
+    fit = (key for key, finding in zip(keys, findings, strict=True) if not finding.faults.keys() & broken)
+    calls = list(dict.fromkeys(fit))
     found: dict[tuple[str, ...], dict[str, str]] = {}
     with progress_bar("rows") as bar:
         task = bar.add_task("checking the golds", total=len(calls))
         for call, faults in zip(calls, spread(gold_quality.inspect_gold, calls, lost={}), strict=True):
             found[call] = faults
             bar.advance(task)
-    keys = ((row["context"], row["answer"], row["question"]) for row in rows)
     return [
         replace(finding, faults=finding.faults | found.get(key, {}))
         for key, finding in zip(keys, findings, strict=True)

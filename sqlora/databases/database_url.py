@@ -31,7 +31,7 @@ def parse_url(text: str) -> sqlalchemy.URL:
             ) from None
     name = url.get_backend_name()
     if name == "sqlite":
-        path = Path(expand(url.database or "", where))
+        path = Path(expand(url.database, where) if url.database else "")
         with contextlib.suppress(OSError):  # a name that is too long
             if path.is_file():
                 return url.set(database=str(path.resolve()))

@@ -42,78 +42,84 @@ class Scored:
     verdicts: list[Verdict]
 
 
+def _path(context: click.Context, parameter: click.Parameter, value: str | None) -> Path | None:
+    """An option's value as a path."""
+    return Path(expand(value, parameter.opts[0])) if value is not None else None
+
+
 @click.command("python -m sqlora.evaluation", help=ABOUT)
 @click.argument("predictions", nargs=-1, required=True, metavar="PREDICTIONS [PREDICTIONS]")
-@click.option("--gold", metavar="FILE", help="golds of files without them: SQL<TAB>db_id lines, or a dev.json")
-@click.option("--database-folder", metavar="FOLDER", help="real databases, db_id/*.sqlite, to score on too")
+@click.option(
+    "--gold", metavar="FILE", callback=_path, help="golds of files without them: SQL<TAB>db_id lines, or a dev.json"
+)
+@click.option(
+    "--database-folder", metavar="FOLDER", callback=_path, help="real databases, db_id/*.sqlite, to score on too"
+)
 @click.option(
     "--rule", type=click.Choice([rule.name for rule in RULES]), default=STRICT.name, help="what counts as a match"
 )
 @click.option("--keep-distinct", is_flag=True, help="by the rule test-suite DISTINCT counts too")
-@click.option("--json", "out", metavar="OUT", help="write the metrics and every row's verdict there")
+@click.option("--json", "out", metavar="OUT", callback=_path, help="write the metrics and every row's verdict there")
 @click.option("--resume", is_flag=True, help="with --json: go on where an interrupted scoring stopped")
 @click.option(
     "--write-predictions", "written", nargs=2, metavar="LAYOUT OUT", help="spider or bird: write them so, and stop"
 )
-@click.option("--write-databases", "databases", metavar="FOLDER", help="write synthetic databases, and stop")
+@click.option(
+    "--write-databases", "databases", metavar="FOLDER", callback=_path, help="write synthetic databases, and stop"
+)
 def command(
     predictions: tuple[str, ...],
-    gold: str | None,
-    database_folder: str | None,
+    gold: Path | None,
+    database_folder: Path | None,
     rule: str,
     keep_distinct: bool,
-    out: str | None,
+    out: Path | None,
     resume: bool,
     written: tuple[str, str] | None,
-    databases: str | None,
+    databases: Path | None,
 ) -> None:
     paths = [Path(expand(path, "PREDICTIONS")) for path in predictions]
     inputs = {f"PREDICTIONS {path}": path for path in paths}
     if gold:
-        inputs["--gold"] = Path(expand(gold, "--gold"))
+        inputs["--gold"] = gold
     if database_folder:
-        inputs["--database-folder"] = Path(expand(database_folder, "--database-folder"))
-        real_databases.check_folder(inputs["--database-folder"], "--database-folder")
-    scoring = Scoring(rule, keep_distinct, inputs.get("--database-folder"))
+        inputs["--database-folder"] = database_folder
+        real_databases.check_folder(database_folder, "--database-folder")
+    scoring = Scoring(rule, keep_distinct, database_folder)
     if len(paths) > 2:
         raise UserError(f"{len(paths)} files of predictions are named; one is scored, or two are compared")
     if resume and not out:
         raise UserError("--resume needs --json, beside whose file the verdicts of an interrupted scoring are kept")
-    targets = _targets(out, written, databases)
-    outputs.check_outputs_are_ours(inputs, *targets)
-    read = [prediction_files.read_predictions(path, inputs.get("--gold"), scoring.folder) for path in paths]
+    layout, predictions_file = (written[0], Path(expand(written[1], "--write-predictions"))) if written else ("", None)
+    outputs.check_outputs_are_ours(inputs, *_targets(out, layout, predictions_file, databases))
+    read = [prediction_files.read_predictions(path, gold, database_folder) for path in paths]
     if len(read) == 2 and [_asked(row) for row in read[0]] != [_asked(row) for row in read[1]]:
         raise UserError(f"{paths[0]} and {paths[1]} have not the same contexts and golds in the same order")
-    if written:
-        layout, path = written[0], Path(expand(written[1], "--write-predictions"))
-        replace_file(path, lambda partial: _write_predictions(read[0], layout, partial))
+    if predictions_file:
+        replace_file(predictions_file, lambda partial: _write_predictions(read[0], layout, partial))
     elif databases:
-        folder = Path(expand(databases, "--write-databases"))
-        count = write_databases.write(read[0], folder, rule_of(rule))
-        print_facts({"databases": f"{count:,} in {folder}, with their golds in {write_databases.GOLDS}"})
+        count = write_databases.write(read[0], databases, rule_of(rule))
+        print_facts({"databases": f"{count:,} in {databases}, with their golds in {write_databases.GOLDS}"})
     else:
-        _score(paths, read, scoring, Path(expand(out, "--json")) if out else None, resume)
+        _score(paths, read, scoring, out, resume)
 
 
 def _targets(
-    out: str | None, written: tuple[str, str] | None, databases: str | None
+    out: Path | None, layout: str, predictions: Path | None, databases: Path | None
 ) -> list[outputs.File | outputs.Folder]:
     """What will be written. Raises UserError for a layout that is not known."""
     targets: list[outputs.File | outputs.Folder] = []
     if out:
-        path = Path(expand(out, "--json"))
-        targets.append(outputs.File("--json", path, outputs.VERDICTS))
-        targets.append(outputs.File("--json's verdicts so far", kept_beside(path), outputs.KEPT_VERDICTS))
-    if written:
-        layout, name = written
+        targets.append(outputs.File("--json", out, outputs.VERDICTS))
+        targets.append(outputs.File("--json's verdicts so far", kept_beside(out), outputs.KEPT_VERDICTS))
+    if predictions:
         if layout not in prediction_files.LAYOUTS:
             known = " or ".join(prediction_files.LAYOUTS)
             raise UserError(f"--write-predictions: {layout!r} is no layout; it is {known}")
         kind = outputs.SQL_LINES if layout == "spider" else outputs.BIRD_PREDICTIONS
-        targets.append(outputs.File("--write-predictions", Path(expand(name, "--write-predictions")), kind))
+        targets.append(outputs.File("--write-predictions", predictions, kind))
     if databases:
-        folder = Path(expand(databases, "--write-databases"))
-        targets.append(outputs.Folder("--write-databases", folder, new=True))
+        targets.append(outputs.Folder("--write-databases", databases, new=True))
     return targets
 
 

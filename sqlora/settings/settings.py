@@ -181,11 +181,11 @@ def check_names(names: Mapping[str, Any]) -> None:
 
 
 def expanded(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values with ~ expanded in every path. Raises UserError for an unknown user."""
+    """The values with ~ expanded in every path. Raises UserError for an unknown user or a blank path."""
     paths = [
         name
         for name, value in values.items()
-        if name in SETTING_KINDS and SETTING_KINDS[name].is_path and isinstance(value, str)
+        if name in SETTING_KINDS and SETTING_KINDS[name].is_path and isinstance(value, str) and value
     ]
     return {**values, **{name: expand(values[name], setting_and_flag(name)) for name in paths}}
 

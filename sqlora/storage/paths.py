@@ -11,9 +11,11 @@ from sqlora.system.errors import UserError
 def expand(path: str, what: str) -> str:
     """`path` with ~ or ~user at its beginning replaced by the home folder.
 
-    Every path of the settings and of the command lines goes through here. Raises UserError, naming `what`, if the home
-    folder is not known.
+    Every path of the settings and of the command lines goes through here. Raises UserError, naming `what`, if the path
+    is blank or the home folder is not known.
     """
+    if not path.strip():
+        raise UserError(f"{what} is blank; write a path")
     expanded = os.path.expanduser(path)
     if expanded.startswith("~"):
         raise UserError(

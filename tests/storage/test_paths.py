@@ -15,6 +15,9 @@ def test_a_tilde_is_a_home_folder(monkeypatch):
     assert paths.expand("a/~/b", "X") == "a/~/b"
     with pytest.raises(UserError, match=r"X \(--x\) is '~nosuchuser/a'.*'~nosuchuser' is not known.*\./~nosuchuser/a"):
         paths.expand("~nosuchuser/a", "X (--x)")
+    for blank in ("", "  "):
+        with pytest.raises(UserError, match=r"X \(--x\) is blank"):
+            paths.expand(blank, "X (--x)")
 
 
 def test_two_ways_to_one_file(tmp_path, monkeypatch):
