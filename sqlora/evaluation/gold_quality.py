@@ -9,7 +9,7 @@ import re
 from sqlora.evaluation.gold_results import Gold
 from sqlora.evaluation.judge import complete_schema
 from sqlora.evaluation.mutants import literal_mutants
-from sqlora.evaluation.pairs import DATABASES, LEAST_DATABASES, MOST_DATABASES, usable
+from sqlora.evaluation.pairs import DATABASES, MOST_DATABASES, Tally, usable
 from sqlora.evaluation.rules import STRICT
 from sqlora.evaluation.synthetic_databases import Synthesiser
 from sqlora.sql.parsing import SqlError, parse_query, parse_schema, to_sqlite
@@ -30,32 +30,29 @@ def inspect_gold(context: str, answer: str, question: str) -> dict[str, str]:
         query = parse_query(answer, schema)
         schema = complete_schema(schema, query)
         gold = Gold(query, schema)
-        said = _values(question)
+        said = {_squeezed(value): value for value in _values(question)}
         alive = {
             to_sqlite(mutant, copy=False): value
             for value, mutant in literal_mutants(query)
-            if _squeezed(value.strip("%")) in map(_squeezed, said)
+            if _squeezed(value.strip("%")) in said
         }
         synthesiser = Synthesiser(schema, [query], f"{context}\n{answer}")
-        taken, non_empty, is_undetermined = 0, False, False
-        needed = LEAST_DATABASES if gold.may_be_undetermined else 1
+        tally = Tally(gold)
         for database, _, allowed in usable(synthesiser, gold, STRICT):
+            tally.add(allowed)
             if allowed is None:
-                is_undetermined = True
                 continue
-            taken += 1
-            non_empty = non_empty or not allowed.is_empty
             alive = {sql: value for sql, value in alive.items() if STRICT.passes(sql, allowed, database)}
-            if (non_empty and not alive and taken >= needed) or taken == (MOST_DATABASES if alive else DATABASES):
+            if (tally.is_settled and not alive) or tally.taken == (MOST_DATABASES if alive else DATABASES):
                 break
     except SqlError:
         return {}
-    if taken < needed or (is_undetermined and not non_empty):
+    if tally.depends_on_storage:
         return {UNSTABLE: ""}
-    if not non_empty:
+    if not tally.non_empty:
         return {EMPTY: "on synthetic databases"}
     text = _squeezed(answer)
-    ignored = [*(value for value in said if _squeezed(value) not in text), *alive.values()]
+    ignored = [*(value for squeezed, value in said.items() if squeezed not in text), *alive.values()]
     return {BLIND: ignored[0]} if ignored else {}
 
 

@@ -23,7 +23,7 @@ from sqlora.evaluation.pairs import UNDETERMINED, Pair, failure
 from sqlora.evaluation.prediction_files import strip_fence
 from sqlora.evaluation.published import judge_as_published
 from sqlora.evaluation.real_databases import databases_of
-from sqlora.evaluation.rules import RULES, STRICT
+from sqlora.evaluation.rules import PUBLISHED, STRICT
 from sqlora.sql.parsing import SqlError, exact_match, own_tables, parse_query, parse_schema
 from sqlora.sql.sandbox import prepare
 from sqlora.sql.schema import Column, Schema
@@ -141,9 +141,7 @@ def _judge(context: str, answer: str, prediction: str | None, scoring: Scoring, 
     if not files:
         return strict
     published = {
-        rule.name: judge_as_published(answer, prediction, rule, files, scoring.keep_distinct)
-        for rule in RULES
-        if rule is not STRICT
+        rule.name: judge_as_published(answer, prediction, rule, files, scoring.keep_distinct) for rule in PUBLISHED
     }
     return replace(strict, rules={STRICT.name: strict} | {name: v.about(strict) for name, v in published.items()})
 
@@ -172,9 +170,7 @@ def _judge_pair(context: str, answer: str, prediction: str | None, scoring: Scor
     if files or not is_open:  # what matches strictly matches by the other rules
         return strict
     others = {
-        rule.name: pair.judge(rule, scoring.keep_distinct, shrinks=scoring.rule == rule.name)
-        for rule in RULES
-        if rule is not STRICT
+        rule.name: pair.judge(rule, scoring.keep_distinct, shrinks=scoring.rule == rule.name) for rule in PUBLISHED
     }
     return replace(strict, rules={STRICT.name: strict} | others)
 

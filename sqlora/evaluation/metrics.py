@@ -77,8 +77,7 @@ class Verdict:
 
     def about(self, other: Verdict) -> Verdict:
         """The same with what another verdict on it says of the pair."""
-        facts = {"exact": other.exact, "kinds": other.kinds, "completed": other.completed, "non_empty": other.non_empty}
-        return replace(self, **facts)  # type: ignore[arg-type]
+        return replace(self, exact=other.exact, kinds=other.kinds, completed=other.completed, non_empty=other.non_empty)
 
     def by_rule(self, rule: str) -> Verdict:
         """The verdict under a rule, by its name in rules.py."""

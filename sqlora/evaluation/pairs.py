@@ -83,33 +83,29 @@ class Pair:
         queries = [gold.query] if outcome else [gold.query, self.predicted]
         samples = open_file(self.files[0]).samples if self.files else {}
         synthesiser = Synthesiser(self.schema, queries, self.seed, rule.nulls_anywhere, samples)
-        taken, non_empty, says_something, is_undetermined = 0, False, False, False
+        tally = Tally(gold)
         alive: dict[str, str] | None = None  # mutants that no database has told from the gold, {SQL: kind}
-        needed = LEAST_DATABASES if gold.may_be_undetermined else 1
         for database, rows, allowed in usable(synthesiser, gold, rule):
+            tally.add(allowed)
             if allowed is None:
-                is_undetermined = True
                 continue
-            taken += 1
-            non_empty = non_empty or not allowed.is_empty
-            says_something = says_something or allowed.says_something
             if exact:  # the same SQL returns the same rows, if it runs
                 gold.result(database)
             elif outcome is None and (outcome := self._try(database, allowed, rule, rows)):
                 if shrinks and outcome.verdict == "mismatch":
                     outcome = self._shrunk(rows, synthesiser.schema, rule) or outcome
-            elif outcome is None and taken > FREE_DATABASES:
+            elif outcome is None and tally.taken > FREE_DATABASES:
                 alive = rule.mutants(gold.query, self.schema) if alive is None else alive
                 alive = {sql: kind for sql, kind in alive.items() if rule.passes(sql, allowed, database)}
             most = MOST_DATABASES if alive else DATABASES
-            if (taken >= most) if outcome is None else (non_empty and taken >= needed):
+            if tally.taken >= most if outcome is None else tally.is_settled:
                 break
-        facts = replace(self.facts, non_empty=non_empty)
-        if taken < needed or (is_undetermined and not non_empty):
+        facts = replace(self.facts, non_empty=tally.non_empty)
+        if tally.depends_on_storage:
             return replace(facts, verdict="unscorable", why=UNDETERMINED)
         if outcome:
             return outcome.about(facts)
-        if not says_something:
+        if not tally.says_something:
             return replace(facts, unproven=NOTHING)
         survivor = next(((kind, sql) for sql, kind in (alive or {}).items()), None)
         return replace(facts, unproven=f"another {survivor[0]} gives the same: {survivor[1]}" if survivor else "")
@@ -146,6 +142,34 @@ class Pair:
 
         with Database(schema) as database:
             return tried(differences.shrink(rows, schema, differs))
+
+
+class Tally:
+    """What a gold gave on the databases of `usable`: how many were taken, and what was seen on any of them."""
+
+    def __init__(self, gold: Gold) -> None:
+        self.taken = 0
+        self.non_empty = self.says_something = False
+        self._is_undetermined = False
+        self._needed = LEAST_DATABASES if gold.may_be_undetermined else 1
+
+    def add(self, allowed: Allowed | None) -> None:
+        if allowed is None:
+            self._is_undetermined = True
+            return
+        self.taken += 1
+        self.non_empty = self.non_empty or not allowed.is_empty
+        self.says_something = self.says_something or allowed.says_something
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the gold has given rows, and does not depend on the order of storage."""
+        return self.non_empty and self.taken >= self._needed
+
+    @property
+    def depends_on_storage(self) -> bool:
+        """To be asked at the end."""
+        return self.taken < self._needed or (self._is_undetermined and not self.non_empty)
 
 
 def failure(error: SqlError) -> Verdict:

@@ -145,7 +145,7 @@ class Synthesiser:
             first = self._first_row(table, pools, wanted) if wanted else None
             count = max(1, size + rng.randint(-1, 2))
             plan = self._plan(table, count, pools, first, meeting if number % 4 == 1 else {})
-            rows[table.name] = self._fill(table, count, plan, nulls, functions, rows, first is not None)
+            rows[table.name] = self._fill(table, count, plan, nulls, functions, rows)
         return rows
 
     def _meeting(self) -> Meeting:
@@ -182,7 +182,6 @@ class Synthesiser:
         nulls: float,
         functions: Functions | None,
         others: Rows,
-        has_first: bool,
     ) -> list[tuple[Value, ...]]:
         """Rows of a table that keep its constraints, as far as possible with the plan's first among them.
 
@@ -191,7 +190,7 @@ class Synthesiser:
         rows: list[tuple[Value, ...]] = []
         taken: set[tuple[int, tuple[Value, ...]]] = set()  # the values of keys that rows have
         for number in range(size):
-            is_first = has_first and number == 0
+            is_first = bool(plan.first) and number == 0
             row = plan.first.copy() if is_first else self._draw(plan)
             for i in plan.unique:
                 row[i] = plan.distinct[i][number]
@@ -235,6 +234,11 @@ class Synthesiser:
                 i: [first[i], *(value for value in values if value != first[i])] for i, values in distinct.items()
             }
         keys = [[names.index(name) for name in key] for key in table.keys]
+        found = [meeting.get((table.name.lower(), name), meeting.get(("", name), [])) for name in names]
+        fitting = [
+            [value for value in values if value is not None or name not in table.required]
+            for name, values in zip(names, found, strict=True)
+        ]
         return _Plan(
             names=names,
             pools=[None if name in self._idle else pool for name, pool in zip(names, pool_of, strict=True)],
@@ -242,16 +246,7 @@ class Synthesiser:
             distinct=distinct,
             keys=[key for key in keys if len(key) > 1 or key[0] not in unique],
             constrained=[i for i, domain in enumerate(domains) if domain.is_constrained and i not in unique],
-            meeting=[
-                (i, values)
-                for i, name in enumerate(names)
-                if i not in unique
-                and (
-                    values := _allowed(
-                        meeting.get((table.name.lower(), name), meeting.get(("", name), [])), name, table
-                    )
-                )
-            ],
+            meeting=[(i, values) for i, values in enumerate(fitting) if values and i not in unique],
             groups=[i for i, domain in enumerate(domains) if domain.is_grouped],
             dependent=[(i, name) for i, name in enumerate(names) if name in self._dependent],
             defaults=[(i, c.default) for i, c in enumerate(table.columns) if c.default is not None and i not in unique],
@@ -369,11 +364,6 @@ class Synthesiser:
 
 def _names(table: Table) -> list[str]:
     return [column.name.lower() for column in table.columns]
-
-
-def _allowed(values: list[Value], name: str, table: Table) -> list[Value]:
-    """Those that a column of this name may have."""
-    return [value for value in values if value is not None or name not in table.required]
 
 
 def _parents_first(tables: list[Table]) -> list[Table]:
