@@ -91,6 +91,10 @@ class Pool:
             return self._random.choice(self._random.choice(self._near))
         return self._random.choice(self._others)
 
+    def spare(self, number: int) -> Value:
+        """A value that is rarely drawn, another for each number."""
+        return _spare(self._kind, 30 + number)
+
     def distinct(self, size: int) -> list[Value]:
         """`size` values, none twice; those that other tables draw from come first."""
         values = list(dict.fromkeys([values[0] for values in self._near] + self._others))

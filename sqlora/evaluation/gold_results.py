@@ -152,6 +152,18 @@ class Gold:
             return False
         return rows is None or all(allowed.equals(self.allowed(copy)) for copy in _reordered(database, rows))
 
+    def in_any_order(self, database: Database, rows: Rows) -> list[Allowed]:
+        """What may be right on `rows` whose order decides what the gold gives: as many rows as it gives in one order
+        or another, any of those that it gives in some order. Raises SqlError as `Database.run` does.
+        """
+        seen: Counter[ResultRow] = Counter()
+        counts: set[int] = set()
+        for copy in itertools.chain([database], _reordered(database, rows)):
+            result = self.result(copy).rows
+            seen |= Counter(result)
+            counts.add(len(result))
+        return [Allowed([Choice(list(seen.elements()), count)]) for count in counts]
+
     def breaks_ties(self, database: Database) -> bool:
         """Whether a LIMIT takes some of several rows that tie and differ; False for what cannot run alone."""
         with contextlib.suppress(SqlError):

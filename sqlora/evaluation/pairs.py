@@ -25,6 +25,7 @@ DATABASES = 20  # for each row
 MOST_DATABASES = 40  # where the gold has not been told from all of its mutants by then
 FREE_DATABASES = 3  # that most wrong predictions do not pass, before mutants are tried
 ATTEMPTS = 80  # databases that are made at most; some are skipped
+MOST_UNDETERMINED = 6  # databases on which a prediction is tried against all that the gold may give
 MOST_EMPTY = 8  # databases on which the gold returns nothing, as long as there are attempts left
 LEAST_DATABASES = 10  # on which the result of a gold that may depend on the order of storage must be determined
 UNDETERMINED = "gold: its answer depends on the order in which rows are stored"
@@ -87,13 +88,14 @@ class Pair:
         alive: dict[str, str] | None = None  # mutants that no database has told from the gold, {SQL: kind}
         for database, rows, allowed in usable(synthesiser, gold, rule):
             tally.add(allowed)
+            if not (exact or outcome) and (allowed is not None or tally.undetermined <= MOST_UNDETERMINED):
+                outcome = self._try(database, allowed, rule, rows)
+                if shrinks and outcome and outcome.verdict == "mismatch":
+                    outcome = self._shrunk(rows, synthesiser.schema, rule) or outcome
             if allowed is None:
                 continue
             if exact:  # the same SQL returns the same rows, if it runs
                 gold.result(database)
-            elif outcome is None and (outcome := self._try(database, allowed, rule, rows)):
-                if shrinks and outcome.verdict == "mismatch":
-                    outcome = self._shrunk(rows, synthesiser.schema, rule) or outcome
             elif outcome is None and tally.taken > FREE_DATABASES:
                 alive = rule.mutants(gold.query, self.schema) if alive is None else alive
                 alive = {sql: kind for sql, kind in alive.items() if rule.passes(sql, allowed, database)}
@@ -110,13 +112,17 @@ class Pair:
         survivor = next(((kind, sql) for sql, kind in (alive or {}).items()), None)
         return replace(facts, unproven=f"another {survivor[0]} gives the same: {survivor[1]}" if survivor else "")
 
-    def _try(self, database: Database, allowed: Allowed, rule: Rule, rows: Rows | None = None) -> Verdict | None:
-        """The verdict that one database, of `rows` if it is synthetic, gives against the prediction, if any."""
+    def _try(self, database: Database, allowed: Allowed | None, rule: Rule, rows: Rows | None = None) -> Verdict | None:
+        """The verdict that one database, of `rows` if it is synthetic, gives against the prediction, if any.
+
+        Where the order of its rows decides what the gold gives, and so nothing is `allowed`, it must be wrong in any.
+        """
         try:
             result = database.run(self._text)
         except SqlError as error:
             return failure(error)
-        is_accepted = rule.accepts(allowed, result)
+        options = [allowed] if allowed is not None else self.gold.in_any_order(database, rows or {})
+        is_accepted = any(rule.accepts(option, result) for option in options)
         if is_accepted and result.rows:
             return None
         expected = self.gold.result(database)
@@ -132,8 +138,8 @@ class Pair:
             database.refill(fewer)
             with contextlib.suppress(SqlError):
                 allowed = self.gold.allowed(database)
-                if self.gold.is_determined(database, allowed, fewer) or rule is not STRICT:
-                    return self._try(database, allowed, rule, fewer)
+                is_determined = self.gold.is_determined(database, allowed, fewer)
+                return self._try(database, allowed if is_determined else None, rule, fewer)
             return None
 
         def differs(fewer: Rows) -> bool:
@@ -150,12 +156,12 @@ class Tally:
     def __init__(self, gold: Gold) -> None:
         self.taken = 0
         self.non_empty = self.says_something = False
-        self._is_undetermined = False
+        self.undetermined = 0
         self._needed = LEAST_DATABASES if gold.may_be_undetermined else 1
 
     def add(self, allowed: Allowed | None) -> None:
         if allowed is None:
-            self._is_undetermined = True
+            self.undetermined += 1
             return
         self.taken += 1
         self.non_empty = self.non_empty or not allowed.is_empty
@@ -169,7 +175,7 @@ class Tally:
     @property
     def depends_on_storage(self) -> bool:
         """To be asked at the end."""
-        return self.taken < self._needed or (self._is_undetermined and not self.non_empty)
+        return self.taken < self._needed or (self.undetermined > 0 and not self.non_empty)
 
 
 def failure(error: SqlError) -> Verdict:

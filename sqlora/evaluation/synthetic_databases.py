@@ -43,6 +43,7 @@ class _Plan:
     """How the rows of a table are made in one database; numbers are places in a row.
 
     pools: None for a column that no query reads. unique: columns in which no value comes twice, `distinct` has them.
+    free: of each of `keys` a column that refers to no other table, and so may have a value of its own.
     meeting: values with which most rows are to meet a query's conditions, if they are to.
     first: the values of a row that meets a query's conditions, if there is to be one.
     """
@@ -52,6 +53,7 @@ class _Plan:
     unique: list[int]
     distinct: dict[int, list[Value]]
     keys: list[list[int]]
+    free: list[int | None]
     constrained: list[int]
     meeting: list[tuple[int, list[Value]]]
     groups: list[int]
@@ -59,6 +61,10 @@ class _Plan:
     defaults: list[tuple[int, Value]]
     nullable: list[tuple[int, Domain]]
     first: list[Value]
+
+    def held(self, row: list[Value]) -> list[tuple[Value, ...]]:
+        """The values that a row has of each of `keys`."""
+        return [tuple(row[i] for i in key) for key in self.keys]
 
 
 class Synthesiser:
@@ -188,7 +194,7 @@ class Synthesiser:
         `others` has those of the tables that it refers to.
         """
         rows: list[tuple[Value, ...]] = []
-        taken: set[tuple[int, tuple[Value, ...]]] = set()  # the values of keys that rows have
+        taken: list[set[tuple[Value, ...]]] = [set() for _ in plan.keys]  # the values that rows have
         for number in range(size):
             is_first = bool(plan.first) and number == 0
             row = plan.first.copy() if is_first else self._draw(plan)
@@ -207,10 +213,15 @@ class Synthesiser:
                 group = tuple(row[i] for i in plan.groups)
                 for i, name in plan.dependent:
                     row[i] = functions.setdefault((name, group), row[i])
-            held = {(which, tuple(row[i] for i in key)) for which, key in enumerate(plan.keys)}
-            if taken & held:
+            for values, of_key, own in zip(plan.held(row), taken, plan.free, strict=True):
+                if values in of_key and own is not None and (pool := plan.pools[own]):
+                    row[own] = pool.spare(number)
+            held = plan.held(row)
+            if any(values in of_key for values, of_key in zip(held, taken, strict=True)):
                 continue
-            taken |= {(which, key) for which, key in held if None not in key}
+            for values, of_key in zip(held, taken, strict=True):
+                if None not in values:
+                    of_key.add(values)
             rows.append(tuple(row))
             if not plan.unique and not plan.keys and self._random.random() < COPY_SHARE:
                 rows.append(tuple(row))
@@ -233,18 +244,21 @@ class Synthesiser:
             distinct = {
                 i: [first[i], *(value for value in values if value != first[i])] for i, values in distinct.items()
             }
-        keys = [[names.index(name) for name in key] for key in table.keys]
         found = [meeting.get((table.name.lower(), name), meeting.get(("", name), [])) for name in names]
         fitting = [
             [value for value in values if value is not None or name not in table.required]
             for name, values in zip(names, found, strict=True)
         ]
+        foreign = {name for reference in table.references for name in reference.columns}
+        places = [[names.index(name) for name in key] for key in table.keys]
+        keys = [key for key in places if len(key) > 1 or key[0] not in unique]
         return _Plan(
             names=names,
             pools=[None if name in self._idle else pool for name, pool in zip(names, pool_of, strict=True)],
             unique=unique,
             distinct=distinct,
-            keys=[key for key in keys if len(key) > 1 or key[0] not in unique],
+            keys=keys,
+            free=[next((i for i in reversed(key) if names[i] not in foreign), None) for key in keys],
             constrained=[i for i, domain in enumerate(domains) if domain.is_constrained and i not in unique],
             meeting=[(i, values) for i, values in enumerate(fitting) if values and i not in unique],
             groups=[i for i, domain in enumerate(domains) if domain.is_grouped],

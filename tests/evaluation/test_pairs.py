@@ -67,3 +67,12 @@ def test_a_group_of_many_is_judged_as_it_is_stored_by_the_published_rules():
     assert of.judge(STRICT).why == pairs.UNDETERMINED
     found = of.judge(rule_of("bird"))
     assert (found.verdict, found.non_empty) == ("match", True)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_where_the_order_of_storage_decides_a_prediction_must_be_wrong_in_any(rule):
+    gold = "SELECT name FROM singer WHERE id IN (SELECT id FROM singer ORDER BY age DESC LIMIT 1)"
+    assert pair(gold, gold.replace("id IN", "singer.id =")).judge(rule).verdict == "match"
+    found = pair(gold, "SELECT name FROM singer WHERE age = (SELECT MAX(age) FROM singer)").judge(rule)
+    assert found.verdict == "mismatch"
+    assert len(found.difference.database["singer"]["rows"]) == 2

@@ -1,6 +1,7 @@
 """Synthetic databases: repeatable, made of the queries' own constants, and with what tells queries apart."""
 
 import itertools
+from collections import Counter
 import sys
 from subprocess import run
 
@@ -165,3 +166,13 @@ def test_a_key_that_is_tested_for_null_is_not_null():
     text = "SELECT name FROM singer LEFT JOIN song ON singer.id = song.singer WHERE song.id IS NULL AND singer.id > 3"
     databases = itertools.islice(Synthesiser(schema, [parse_query(text, schema)], "seed"), 30)
     assert None not in [song[0] for rows in databases for song in rows["song"]]
+
+
+def test_a_key_of_several_columns_leaves_groups_of_many():
+    schema = parse_schema("CREATE TABLE flight (airline INT, number INT, PRIMARY KEY (airline, number))")
+    query = parse_query("SELECT airline FROM flight GROUP BY airline HAVING COUNT(*) > 10", schema)
+    groups = set()
+    for rows in itertools.islice(Synthesiser(schema, [query], "seed"), 40):
+        assert len(set(rows["flight"])) == len(rows["flight"])
+        groups |= set(Counter(airline for airline, _ in rows["flight"]).values())
+    assert {10, 11} <= groups
