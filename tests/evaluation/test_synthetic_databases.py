@@ -1,8 +1,8 @@
 """Synthetic databases: repeatable, made of the queries' own constants, and with what tells queries apart."""
 
 import itertools
-from collections import Counter
 import sys
+from collections import Counter
 from subprocess import run
 
 import pytest
