@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlglot import exp
 
+from sqlora.evaluation.storage_order import choosing_each, is_one_choice, may_depend_on_storage, probe_groups, reordered
 from sqlora.evaluation.synthetic_databases import Rows
 from sqlora.sql.parsing import SqlError, numeric_value, to_sqlite
 from sqlora.sql.sandbox import Database, QueryResult, Value
@@ -23,8 +23,6 @@ from sqlora.sql.schema import Schema
 
 ResultRow = tuple[Value, ...]
 RELATIVE_TOLERANCE = 1e-6
-# expressions whose value may depend on the order of storage, like bare columns and inner LIMITs
-PLACE_DEPENDENT = (exp.GroupConcat, exp.Window)
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,7 @@ class Gold:
         self._probes = [
             to_sqlite(probe, copy=False)
             for select in query.find_all(exp.Select)
-            if (probe := _probe(select)) is not None
+            if (probe := probe_groups(select)) is not None
         ]
         # LIMITs within the query that may go through a tie, which is then SQLite's to break.
         self._limited = [
@@ -104,7 +102,7 @@ class Gold:
             if inner is not query and inner.args.get("limit")
         ]
         # Whether the order in which rows are stored may decide the result on some database.
-        self.may_be_undetermined = self._is_literal or _may_depend_on_storage(query)
+        self.may_be_undetermined = self._is_literal or may_depend_on_storage(query)
 
     def allowed(self, database: Database) -> Allowed:
         """The results that are right on this database. Raises SqlError as `Database.run` does."""
@@ -150,19 +148,26 @@ class Gold:
                     return False
         if any(inner.breaks_ties(database) for inner in self._limited):
             return False
-        return rows is None or all(allowed.equals(self.allowed(copy)) for copy in _reordered(database, rows))
+        return rows is None or all(allowed.equals(self.allowed(copy)) for copy in reordered(database, rows))
 
-    def in_any_order(self, database: Database, rows: Rows) -> list[Allowed]:
-        """What may be right on `rows` whose order decides what the gold gives: as many rows as it gives in one order
-        or another, any of those that it gives in some order. Raises SqlError as `Database.run` does.
+    def may_give(self, database: Database, rows: Rows, is_right: Callable[[Allowed], bool]) -> bool:
+        """Whether `is_right` of what the gold may give on `rows` whose order decides that, as far as it is known.
+
+        That is as many rows as in one order or another, any of those that come in some order. Raises SqlError as
+        `Database.run` does.
         """
+        if not is_one_choice(self.query, rows):
+            return True
         seen: Counter[ResultRow] = Counter()
         counts: set[int] = set()
-        for copy in itertools.chain([database], _reordered(database, rows)):
-            result = self.result(copy).rows
-            seen |= Counter(result)
-            counts.add(len(result))
-        return [Allowed([Choice(list(seen.elements()), count)]) for count in counts]
+        orders = (self.result(copy).rows for copy in itertools.chain([database], reordered(database, rows)))
+        for results in (orders, (database.run(sql).rows for sql in choosing_each(self.query, rows))):
+            for result in results:
+                seen |= Counter(result)
+                counts.add(len(result))
+            if any(is_right(Allowed([Choice(list(seen.elements()), count)])) for count in counts):
+                return True
+        return False
 
     def breaks_ties(self, database: Database) -> bool:
         """Whether a LIMIT takes some of several rows that tie and differ; False for what cannot run alone."""
@@ -260,91 +265,3 @@ def _constant(node: exp.Expr | None) -> int | None:
     if not isinstance(value, int):
         return None
     return -value if isinstance(inner, exp.Neg) else value
-
-
-def _reordered(database: Database, rows: Rows) -> Iterator[Database]:
-    rng = random.Random(0)
-    # Reversed and rotated by half: a tie of three rows with equal ends is still found.
-    orders: tuple[Callable[[list], list], ...] = (
-        lambda stored: stored[::-1],
-        lambda stored: stored[len(stored) // 2 :] + stored[: len(stored) // 2],
-        lambda stored: rng.sample(stored, len(stored)),
-    )
-    with Database(database.schema) as copy:
-        for reorder in orders:
-            copy.refill({table: reorder(stored) for table, stored in rows.items()})
-            yield copy
-
-
-def _probe(select: exp.Select) -> exp.Select | None:
-    """A query for groups in which a column outside GROUP BY has several values; None if the SELECT has no such
-    column.
-    """
-    group, aggregates = select.args.get("group"), list(select.find_all(exp.AggFunc))
-    # With one MIN or MAX, SQLite takes the other columns from its row.
-    if group is None or (len(aggregates) == 1 and isinstance(aggregates[0], exp.Min | exp.Max)):
-        return None
-    columns = _outside_group(select)
-    if not columns:
-        return None
-    probe = select.copy()
-    for part in ("order", "limit", "offset", "distinct"):
-        probe.set(part, None)
-    probe.set("expressions", [exp.Literal.number(1)])
-    mixed = (f"COUNT(DISTINCT {name}) > 1 OR (COUNT({name}) BETWEEN 1 AND COUNT(*) - 1)" for name in sorted(columns))
-    return probe.having(" OR ".join(mixed), dialect="sqlite", copy=False)
-
-
-def _outside_group(select: exp.Select) -> set[str]:
-    """The columns, as SQLite's text, that are read outside aggregates and are not in GROUP BY."""
-    keys = _group_keys(select)
-    aliases = {selected.alias.lower() for selected in select.selects if selected.alias}
-    columns = set()
-    for part in (*select.selects, select.args.get("having"), select.args.get("order")):
-        for column in part.find_all(exp.Column) if part is not None else ():
-            is_output = not column.table and column.name.lower() in aliases and isinstance(part, exp.Having | exp.Order)
-            is_key = any(
-                _may_be_same(column, key) if isinstance(key, exp.Column) else _within(column, key) for key in keys
-            )
-            if not is_key and not is_output and column.find_ancestor(exp.AggFunc, exp.Query) is select:
-                columns.add(column.sql("sqlite"))
-    return columns
-
-
-def _group_keys(select: exp.Select) -> list[exp.Expr]:
-    """The expressions of GROUP BY, with those that it names by number or alias, which may be columns too."""
-    group = select.args.get("group")
-    keys: list[exp.Expr] = list(group.expressions) if group is not None else []
-    for key in list(keys):
-        if isinstance(key, exp.Literal) and isinstance(ordinal := numeric_value(key.name), int):
-            keys += [selected.unalias() for selected in select.selects[ordinal - 1 : ordinal] if ordinal > 0]
-        elif isinstance(key, exp.Column) and not key.table:
-            keys += [selected.this for selected in select.selects if selected.alias.lower() == key.name.lower()]
-    return keys
-
-
-def _within(column: exp.Expr, expression: exp.Expr) -> bool:
-    """Whether the column is part of a copy of the expression."""
-    node: exp.Expr | None = column
-    while node is not None and not isinstance(node, exp.Query):
-        if node == expression:
-            return True
-        node = node.parent
-    return False
-
-
-def _may_be_same(column: exp.Column, other: exp.Column) -> bool:
-    tables = {table.lower() for table in (column.table, other.table) if table}
-    return column.name.lower() == other.name.lower() and len(tables) < 2
-
-
-def _may_depend_on_storage(query: exp.Expr) -> bool:
-    if any(limit.parent is not query for limit in query.find_all(exp.Limit)) or query.find(*PLACE_DEPENDENT):
-        return True
-    for select in query.find_all(exp.Select):
-        group = select.args.get("group")
-        if group is None and not any(node.find_ancestor(exp.Query) is select for node in select.find_all(exp.AggFunc)):
-            continue
-        if _outside_group(select) or select.is_star:
-            return True
-    return False
