@@ -28,6 +28,10 @@ STREAMING: bool = False  # read DATA_PATH during training: for data larger than 
 SHUFFLE_BUFFER: int = 10000  # rows of a stream to draw the next row from; the first ones give the validation rows
 EXTRA_DATA: str = ""  # more training rows, such as the file of SAVE_FEEDBACK; takes what DATA_PATH takes
 EXTRA_WEIGHT: int = 5  # copies of each EXTRA_DATA row in the training set (DATA_PATH rows appear once)
+COLUMNS: str = ""  # fields of rows that are none of docs/data.md: question=q,answer=gold
+DATABASE_FOLDER: str = (
+    ""  # databases that rows name by a db_id, db_id/*.sqlite or a tables.json; EVALUATE scores there too
+)
 CHECK_DATA: str = "drop"  # run every expected SQL on its context; drop rows that invent names, fix: repair the others
 MAX_LENGTH: int = 512  # longest row in tokens, prompt and SQL together
 LONG_ROWS: str = "drop"  # drop longer rows and count them, or raise an error
@@ -72,7 +76,6 @@ CONTEXT: str = ""  # its schema: CREATE TABLE text, or a .sql file
 OUTPUT: str = ""  # .jsonl file for question, context, answer, base and adapter; for a DATABASE question, SQL and rows
 EVALUATE: bool = False  # run the answers and the expected SQL on synthetic databases, and compare the rows
 RULE: str = "strict"  # what EVALUATE calls a match; test-suite and bird as published (docs/how-it-works.md)
-DATABASE_FOLDER: str = ""  # real databases, db_id/*.sqlite, on which EVALUATE scores rows with a db_id too
 
 # Your own database (generate.py; docs/database.md).
 DATABASE: str = ""  # ask it instead of TEST_DATA: an SQLite file, or a URL such as postgresql://user@host/name

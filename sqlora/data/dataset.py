@@ -1,4 +1,4 @@
-"""Rows of question, context and answer, from a file, a folder or the hub."""
+"""Rows of question, context and answer, from a file, a folder or the hub, in whatever layout they are there."""
 
 from __future__ import annotations
 
@@ -8,25 +8,50 @@ import os
 import re
 import textwrap
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sqlora.data.hub_dataset import read_dataset, train_files
+from sqlora.data.layouts import COLUMNS, OWN, RowReader, parse_columns
+from sqlora.evaluation.database_schemas import DatabaseSchemas
 from sqlora.settings.settings import Settings
 from sqlora.storage.atomic import replace_file
 from sqlora.storage.row_files import SUFFIXES, check_record, is_file, read_records, read_text
 from sqlora.system.errors import UserError
 
-Example = dict[
-    str, Any
-]  # question, context and answer, each a text; rows of EXTRA_DATA also have weight, a whole number
-COLUMNS = ("question", "context", "answer")
+# question, context and answer, each a text, and evidence where a data set has hints and db_id where it has databases;
+# rows of EXTRA_DATA also have weight, a whole number
+Example = dict[str, Any]
+OPTIONAL = ("answer", "evidence")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How rows are read that are not question, context and answer: the settings COLUMNS and DATABASE_FOLDER."""
+
+    columns: str = ""
+    database_folder: str = ""
+
+    def reader(self, where: str, file: Path | None = None) -> RowReader:
+        """A reader of the records of one file, or of a hub's. Raises UserError for settings that cannot be."""
+        name = "DATABASE_FOLDER (--database-folder)"
+        folder = Path(self.database_folder) if self.database_folder else None
+        return RowReader(where, parse_columns(self.columns), DatabaseSchemas(folder, file, name), file)
+
+
+PLAIN = Reading()
 
 
 def load_rows(
-    path: str, setting: str, columns: tuple[str, ...] = COLUMNS, optional: tuple[str, ...] = ("answer",)
+    path: str,
+    setting: str,
+    columns: tuple[str, ...] = COLUMNS,
+    reading: Reading = PLAIN,
+    optional: tuple[str, ...] = OPTIONAL,
 ) -> list[Example]:
-    """Rows of a file (json array, jsonl, csv, parquet), of a folder of such files, or of a hub dataset's train split.
+    """Rows of a file (json array, jsonl, csv, tsv, parquet, or one of them as .gz), of a folder of such files, or of a
+    hub dataset's train split, in any layout of layouts.py.
 
     Every row has the `columns`, each a non-empty text, and those that are `optional` where they are such texts. Raises
     UserError, with the name of `setting`, for a file that is missing, empty or malformed, and for a row without a text.
@@ -36,12 +61,15 @@ def load_rows(
     where = f"{setting} ({path})"
     file = Path(path)
     if is_file(file, where):
-        rows = _read_file(file, columns, optional, where)
+        rows = _read_file(file, columns, optional, where, reading)
     elif file.is_dir() and (files := train_files(file, where)) is not None:
-        rows = [row for each in files for row in _read_file(each, columns, optional, f"{where}: {each.name}")]
+        rows = [row for each in files for row in _read_file(each, columns, optional, f"{where}: {each.name}", reading)]
     elif file.is_dir() or looks_like_hub_id(path):
+        reader = reading.reader(where)
         records = enumerate(read_dataset(path, where), start=1)
-        rows = [check_row_of_many(record, number, columns, where, optional) for number, record in records]
+        read = (check_row_of_many(record, number, columns, reader, optional) for number, record in records)
+        rows = [row for row in read if row]
+        reader.say()
     else:
         raise UserError(f"{where}: no such file; name a {', '.join(SUFFIXES)} file or a hub id such as owner/name")
     if not rows:
@@ -49,18 +77,25 @@ def load_rows(
     return rows
 
 
-def _read_file(file: Path, columns: tuple[str, ...], optional: tuple[str, ...], where: str) -> list[Example]:
-    records = enumerate(read_records(file, columns, where), start=1)
-    return [check_row(record, number, columns, where, optional) for number, record in records]
+def _read_file(
+    file: Path, columns: tuple[str, ...], optional: tuple[str, ...], where: str, reading: Reading
+) -> list[Example]:
+    reader = reading.reader(where, file)
+    records = enumerate(read_records(file, columns, where, needed=columns == ("question",)), start=1)
+    rows = [row for number, record in records if (row := read_row(record, number, columns, reader, optional))]
+    reader.say()
+    return rows
 
 
-def load_training_rows(data_path: str, extra_data: str = "", extra_weight: float = 1) -> list[Example]:
+def load_training_rows(
+    data_path: str, extra_data: str = "", extra_weight: float = 1, reading: Reading = PLAIN
+) -> list[Example]:
     """The rows of `data_path` and, before them, those of `extra_data` with `extra_weight` as their "weight".
 
     They come first, so that of duplicates they are the ones that stay. Raises UserError as `load_rows` does.
     """
-    extra = load_rows(extra_data, "EXTRA_DATA (--extra-data)") if extra_data else []
-    rows = load_rows(data_path, "DATA_PATH (--data-path)")
+    extra = load_rows(extra_data, "EXTRA_DATA (--extra-data)", reading=reading) if extra_data else []
+    rows = load_rows(data_path, "DATA_PATH (--data-path)", reading=reading)
     return [row | {"weight": extra_weight} for row in extra] + rows
 
 
@@ -72,8 +107,9 @@ def load_samples(settings: Settings) -> list[Example]:
     an answer.
     """
     if not settings.QUESTION:
-        optional = ("answer", "db_id") if settings.DATABASE_FOLDER else ("answer",)
-        rows = load_rows(settings.TEST_DATA, "TEST_DATA (--test-data)", ("question", "context"), optional)
+        optional = (*OPTIONAL, "db_id") if settings.DATABASE_FOLDER else OPTIONAL
+        reading = Reading(settings.COLUMNS, settings.DATABASE_FOLDER)
+        rows = load_rows(settings.TEST_DATA, "TEST_DATA (--test-data)", ("question", "context"), reading, optional)
         if settings.EVALUATE and not any("answer" in row for row in rows):
             raise UserError(
                 f"EVALUATE (--evaluate) is set, and no row of TEST_DATA (--test-data) {settings.TEST_DATA!r} has an "
@@ -113,8 +149,26 @@ def looks_like_hub_id(path: str) -> bool:
     return path.count("/") <= 1 and not is_file_name and path[0] not in "./~\\"
 
 
+def read_row(
+    record: object, number: int, columns: tuple[str, ...], reader: RowReader, optional: tuple[str, ...] = OPTIONAL
+) -> Example | None:
+    """A record's row, or None for a question without the answer that is needed. Raises UserError, with the row's
+    number, for what is missing or not a text.
+    """
+    where = reader.where
+    found = record
+    if columns != ("question",):
+        if not isinstance(record, dict):
+            check_record(record, columns, f"{where}: row {number}")
+        found = reader.read(record, number, columns)
+        if found is None:
+            return None
+        optional = optional if reader.layout is OWN else (*optional, "db_id")
+    return check_row(found, number, columns, where, optional)
+
+
 def check_row(
-    record: object, number: int, columns: tuple[str, ...], where: str, optional: tuple[str, ...] = ("answer",)
+    record: object, number: int, columns: tuple[str, ...], where: str, optional: tuple[str, ...] = OPTIONAL
 ) -> Example:
     """The columns of a record. Raises UserError, with the row's number, if one is missing or not a text."""
     record = check_record(record, columns, f"{where}: row {number}")
@@ -135,13 +189,13 @@ def check_row(
 
 
 def check_row_of_many(
-    record: object, number: int, columns: tuple[str, ...], where: str, optional: tuple[str, ...] = ("answer",)
-) -> Example:
-    """As `check_row` for a row of several files; the error shows the row, since its number does not say in which
+    record: object, number: int, columns: tuple[str, ...], reader: RowReader, optional: tuple[str, ...] = OPTIONAL
+) -> Example | None:
+    """As `read_row` for a row of several files; the error shows the row, since its number does not say in which
     file.
     """
     try:
-        return check_row(record, number, columns, where, optional)
+        return read_row(record, number, columns, reader, optional)
     except UserError as error:
         raise UserError(f"{error}; rows are numbered as they are read, and this one is {shortened(record)}") from None
 

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 
-from sqlora.data.dataset import Example, load_rows
+from sqlora.data.dataset import PLAIN, Example, Reading, load_rows
 from sqlora.sql import parsing
 from sqlora.system.errors import UserError
 
@@ -17,14 +17,14 @@ COMMENT = re.compile(r"--|/\*|\{#")
 PLACEHOLDER = re.compile(r"table(_name)?(_?\d{1,3})?", re.IGNORECASE)  # table names without meaning
 
 
-def hold_out(rows: list[Example], holdout: str) -> tuple[list[Example], dict[str, int]]:
+def hold_out(rows: list[Example], holdout: str, reading: Reading = PLAIN) -> tuple[list[Example], dict[str, int]]:
     """The rows that share no table, SQL or question with the file `holdout`, and the number of others for each reason.
 
     A row with several reasons counts for the first. Raises UserError as `load_rows` does, and if no row is left.
     """
     if not holdout:
         return rows, {}
-    reserved = Reserved(tested_ties(holdout))
+    reserved = Reserved(tested_ties(holdout, reading))
     reasons = [reserved.reason(row) for row in rows]
     kept = [row for row, reason in zip(rows, reasons, strict=True) if reason is None]
     if not kept:
@@ -35,11 +35,11 @@ def hold_out(rows: list[Example], holdout: str) -> tuple[list[Example], dict[str
     return kept, dict(Counter(reason for reason in reasons if reason))
 
 
-def tested_ties(holdout: str) -> set[Tie]:
+def tested_ties(holdout: str, reading: Reading) -> set[Tie]:
     """What no training row may share with the file `holdout`; empty without one. Raises UserError as `load_rows`."""
     if not holdout:
         return set()
-    tests = load_rows(holdout, "HOLDOUT (--holdout)", ("question", "context"))
+    tests = load_rows(holdout, "HOLDOUT (--holdout)", ("question", "context"), reading)
     return {tie for row in tests for tie in _all_ties(row)}
 
 

@@ -17,14 +17,21 @@ from accelerate.data_loader import prepare_data_loader
 from torch.utils.data import DataLoader, IterableDataset
 
 from sqlora.data import dataset, hub_dataset, split, sql_check, tokenise
-from sqlora.data.dataset import Example
+from sqlora.data.dataset import PLAIN, Example, Reading
+from sqlora.data.layouts import COLUMNS
 from sqlora.settings.settings import Settings
 from sqlora.storage import hub
 from sqlora.storage.row_files import is_file, kind
 from sqlora.system.console import note
 from sqlora.system.errors import UserError
 
-READERS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}  # of datasets, for a file alone
+READERS = {
+    ".json": "json",
+    ".jsonl": "json",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+}  # of datasets, for a file alone
 # pandas would take a field too many for row names that shift the columns, and the text NULL for no value
 CSV_AS_WRITTEN = {"index_col": False, "keep_default_na": False}
 ROWS_PER_READ = 256  # rows that are checked and tokenised at a time
@@ -36,7 +43,7 @@ StreamPosition = tuple[int, int, int]  # an epoch, the rows read in it before a 
 class Source:
     """The records of DATA_PATH, in the shuffled order of an epoch."""
 
-    def __init__(self, data_path: str, seed: int, buffer: int):
+    def __init__(self, data_path: str, seed: int, buffer: int, reading: Reading = PLAIN):
         """`buffer` rows are shuffled at a time.
 
         Raises UserError if `data_path` is not there, cannot be read, or has no train split.
@@ -44,6 +51,7 @@ class Source:
         self.where = f"DATA_PATH (--data-path) ({data_path})"
         self.most = buffer
         path = Path(data_path)
+        self.reader = reading.reader(self.where, path if is_file(path, self.where) else None)
         with hub_dataset.readable(self.where):
             import datasets
 
@@ -81,7 +89,9 @@ class Source:
     def first_rows(self) -> list[Example]:
         """The first SHUFFLE_BUFFER rows, which are checked and split. Raises UserError for one that lacks a text."""
         records = enumerate(itertools.islice(self.records(), self.most), start=1)
-        rows = [dataset.check_row_of_many(record, number, dataset.COLUMNS, self.where) for number, record in records]
+        read = (dataset.check_row_of_many(record, number, COLUMNS, self.reader) for number, record in records)
+        rows = [row for row in read if row]
+        self.reader.say()
         if not rows:
             raise UserError(f"{self.where}: there is no row in it")
         return rows
@@ -105,7 +115,8 @@ class Stream(IterableDataset):
         self.tokenizer = tokenizer
         self.settings = settings
         self.reserved = split.Reserved(
-            split.tested_ties(settings.HOLDOUT) | split.validation_ties(validation, separated_by)
+            split.tested_ties(settings.HOLDOUT, Reading(settings.COLUMNS, settings.DATABASE_FOLDER))
+            | split.validation_ties(validation, separated_by)
         )
         self.position: StreamPosition = (0, 0, 0)
         self.counts: Counter = Counter()
@@ -176,7 +187,7 @@ class Stream(IterableDataset):
 
     def _whole(self, record: object, number: int) -> Example | None:
         try:
-            return dataset.check_row(record, number, dataset.COLUMNS, self.source.where)
+            return dataset.read_row(record, number, COLUMNS, self.source.reader)
         except UserError as error:  # hours into a run, perhaps; what is wrong with all rows was seen in the first
             self.counts["without a text"] += 1
             if self.counts["without a text"] <= SHOWN:

@@ -53,17 +53,18 @@ def load(settings: Settings) -> TrainingRows:
     In a distributed run each host reads the files once, and one process checks the rows for all. Raises UserError for
     rows that cannot be read, or too few of them.
     """
+    reading = dataset.Reading(settings.COLUMNS, settings.DATABASE_FOLDER)
     source = None
     if settings.STREAMING:
-        source = streaming.Source(settings.DATA_PATH, settings.SEED, settings.SHUFFLE_BUFFER)
+        source = streaming.Source(settings.DATA_PATH, settings.SEED, settings.SHUFFLE_BUFFER, reading)
     read = distributed.local_main_process_first(
         source.first_rows
         if source
-        else lambda: dataset.load_training_rows(settings.DATA_PATH, settings.EXTRA_DATA, settings.EXTRA_WEIGHT)
+        else lambda: dataset.load_training_rows(settings.DATA_PATH, settings.EXTRA_DATA, settings.EXTRA_WEIGHT, reading)
     )
     checked = distributed.main_process_first(
         lambda: sql_check.check_rows(read, settings.CHECK_DATA, settings.CHECKPOINT_DIR)
     )
-    kept, overlaps = split.hold_out(checked.rows, settings.HOLDOUT)
+    kept, overlaps = split.hold_out(checked.rows, settings.HOLDOUT, reading)
     train, validation, separated_by = split.split_rows(kept, settings.VALIDATION_ROWS, settings.SEED)
     return TrainingRows(read, checked, overlaps, train, validation, separated_by, source)

@@ -23,7 +23,7 @@ from sqlora.system.errors import UserError
 REQUIREMENTS = {"bitsandbytes": "requirements.txt", "bigdl": "requirements/bigdl.txt"}  # by BACKEND
 
 # What is a path is read, in training or for answers, or written; LORA_CHECKPOINT may be in a folder that is written to.
-TRAINED_ON = ("BASE_MODEL", "DATA_PATH", "EXTRA_DATA", "HOLDOUT")
+TRAINED_ON = ("BASE_MODEL", "DATA_PATH", "EXTRA_DATA", "HOLDOUT", "DATABASE_FOLDER")
 ANSWERED = ("BASE_MODEL", "TEST_DATA", "QUESTIONS", "CONTEXT", "DATABASE", "DATABASE_FOLDER")
 WRITTEN = ("CHECKPOINT_DIR", "MODEL_PATH", "OUTPUT", "SAVE_FEEDBACK")
 SECRET = {"DATABASE"}  # a URL may hold a password: it is never shown or written to a file
@@ -35,6 +35,8 @@ FIXED = {
     "SHUFFLE_BUFFER",
     "EXTRA_DATA",
     "EXTRA_WEIGHT",
+    "COLUMNS",
+    "DATABASE_FOLDER",
     "DTYPE",
     "LOW_BIT",
     "BATCH_SIZE",
@@ -101,6 +103,8 @@ class Settings:
     SHUFFLE_BUFFER: Annotated[int, whole(1)]
     EXTRA_DATA: Annotated[str, OPTIONAL_PATH]
     EXTRA_WEIGHT: Annotated[int, whole(1)]
+    COLUMNS: Annotated[str, OPTIONAL_TEXT]
+    DATABASE_FOLDER: Annotated[str, OPTIONAL_PATH]
     CHECK_DATA: Annotated[str, choice("off", "warn", "drop", "fix")]
     MAX_LENGTH: Annotated[int, whole(8)]
     LONG_ROWS: Annotated[str, choice("drop", "raise")]
@@ -143,7 +147,6 @@ class Settings:
     OUTPUT: Annotated[str, OPTIONAL_PATH]
     EVALUATE: Annotated[bool, SWITCH]
     RULE: Annotated[str, choice("strict", "test-suite", "bird")]
-    DATABASE_FOLDER: Annotated[str, OPTIONAL_PATH]
 
     DATABASE: Annotated[str, OPTIONAL_PATH]
     QUESTIONS: Annotated[str, OPTIONAL_PATH]

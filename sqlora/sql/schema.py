@@ -67,6 +67,39 @@ class Schema:
             for table in self.tables
         )
 
+    def described(self) -> str:
+        """The same with PRIMARY KEY, UNIQUE, NOT NULL and FOREIGN KEY."""
+        return "; ".join(f"CREATE TABLE {quote_name(t.name)} ({', '.join(self._definitions(t))})" for t in self.tables)
+
+    def _definitions(self, table: Table) -> list[str]:
+        """What stands between the brackets of CREATE TABLE."""
+        spelled = {column.name.lower(): quote_name(column.name) for column in table.columns}
+        primary = next((key for key in table.keys if table.required.issuperset(key)), ())
+        parts = []
+        for column in table.columns:
+            part, name = (
+                f"{quote_name(column.name)} {SPELLING.get(column.type, column.type.upper())}",
+                column.name.lower(),
+            )
+            if primary == (name,):
+                part += " PRIMARY KEY"
+            elif name in table.required and name not in primary:
+                part += " NOT NULL"
+            parts.append(part)
+        for key in table.keys:
+            if key != primary or len(key) > 1:
+                kind = "PRIMARY KEY" if key == primary else "UNIQUE"
+                parts.append(f"{kind} ({', '.join(spelled[name] for name in key)})")
+        for reference in table.references:
+            if target := self.table(reference.table):
+                theirs = {column.name.lower(): quote_name(column.name) for column in target.columns}
+                own, keys = (
+                    ", ".join(spelled[n] for n in reference.columns),
+                    ", ".join(theirs[n] for n in reference.keys),
+                )
+                parts.append(f"FOREIGN KEY ({own}) REFERENCES {quote_name(target.name)} ({keys})")
+        return parts
+
     def table(self, name: str) -> Table | None:
         return next((table for table in self.tables if table.name.lower() == name.lower()), None)
 

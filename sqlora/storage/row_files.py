@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
+import re
 import stat
+import zlib
 from pathlib import Path
 from typing import Any
 
 from sqlora.system.errors import UserError
 
-SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")
-OPTIONAL = ("answer", "db_id")
+SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".parquet")  # also with .gz behind
+OPTIONAL = ("answer", "db_id", "evidence")
+QUOTED_FIELD = re.compile(r'(^|\t)"([^"]|"")*"(\t|$)', re.MULTILINE)
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
-SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}
 
 
 def is_file(path: str | Path, where: str) -> bool:
@@ -33,16 +38,13 @@ def is_file(path: str | Path, where: str) -> bool:
 
 
 def kind(path: str | Path) -> str:
-    """How the name ends, in lower case."""
-    return Path(path).suffix.lower()
+    """How the name ends, in lower case, but for .gz."""
+    return Path(str(path).lower().removesuffix(".gz")).suffix
 
 
 def read_text(file: Path, where: str) -> str:
     """The text of a UTF-8 file, without a byte order mark, with line feeds as line ends. Raises UserError."""
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise UserError(f"{where}: it cannot be read: {error.strerror}") from None
+    data = _read_bytes(file, where)
     if data.startswith(UTF_16) or b"\0" in data:  # which no line of rows, SQL or questions has
         raise UserError(f"{where}: it is UTF-16 or UTF-32, or not text; save the file as UTF-8")
     try:
@@ -52,21 +54,32 @@ def read_text(file: Path, where: str) -> str:
         raise UserError(f"{where}: line {line}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
 
 
-def read_records(file: Path, columns: tuple[str, ...], where: str) -> list[object]:
-    """The records of a .json, .jsonl, .csv or .parquet file; of a parquet file only `columns` are read.
+def _read_bytes(file: Path, where: str) -> bytes:
+    """The bytes of a file, decompressed if it is a .gz. Raises UserError."""
+    try:
+        data = file.read_bytes()
+        return gzip.decompress(data) if file.name.lower().endswith(".gz") else data
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"{where}: it is not a whole gzip file: {error}") from None
+    except OSError as error:
+        raise UserError(f"{where}: it cannot be read: {error.strerror}") from None
+
+
+def read_records(file: Path, columns: tuple[str, ...], where: str, needed: bool = True) -> list[object]:
+    """The records of a .json, .jsonl, .csv, .tsv or .parquet file; of a parquet file only `columns` are read.
 
     Raises UserError for a file that is malformed, lacks one of `columns` in its header, or has one of them twice.
-    OPTIONAL ones are read where they are there.
+    OPTIONAL ones are read where they are there. Unless the `columns` are `needed`, a file that lacks one is read whole.
     """
     if kind(file) not in SUFFIXES:
         raise UserError(f"{where}: unknown kind of file {file.suffix!r}; it must be one of {', '.join(SUFFIXES)}")
     if file.stat().st_size == 0:
         raise UserError(f"{where}: the file is empty")
     if kind(file) == ".parquet":
-        return _read_parquet(file, columns, where)
+        return _read_parquet(file, columns, where, needed)
     text = read_text(file, where)
-    if kind(file) == ".csv":
-        return _read_csv(text, columns, where)
+    if kind(file) in DELIMITERS:
+        return _read_csv(text, columns, where, DELIMITERS[kind(file)], needed)
     return _read_array(text, where, kind(file)) or _read_lines(text, where)
 
 
@@ -140,19 +153,25 @@ def _without_double_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return record
 
 
-def _read_csv(text: str, columns: tuple[str, ...], where: str) -> list[object]:
+def _read_csv(text: str, columns: tuple[str, ...], where: str, delimiter: str, needed: bool) -> list[object]:
     csv.field_size_limit(max(len(text), csv.field_size_limit()))
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    # Between tabs a quote is often one of the text.
+    is_plain = delimiter == "\t" and not QUOTED_FIELD.search(text)
+    stream = io.StringIO(text, newline="")
+    reader = csv.reader(
+        stream, strict=True, delimiter=delimiter, quoting=csv.QUOTE_NONE if is_plain else csv.QUOTE_MINIMAL
+    )
     header: list[str] = []
     records: list[object] = []
     begun = 1  # the line in which a row begins, which may have several
     try:
         for fields in reader:
             if fields and not header:
-                header = _checked_header(fields, columns, where)
+                header = _checked_header(fields, columns, where, delimiter, needed)
             elif len(fields) > len(header):
                 raise UserError(
-                    f"{where}: line {begun}: a row has more fields than the header; quote the fields that hold commas"
+                    f"{where}: line {begun}: a row has more fields than the header; quote the fields that hold "
+                    f"{'commas' if delimiter == ',' else 'tabs'}"
                 )
             elif fields:
                 records.append(dict.fromkeys(header) | dict(zip(header, fields, strict=False)))
@@ -166,24 +185,27 @@ def _read_csv(text: str, columns: tuple[str, ...], where: str) -> list[object]:
     return records
 
 
-def _checked_header(fields: list[str], columns: tuple[str, ...], where: str) -> list[str]:
+def _checked_header(fields: list[str], columns: tuple[str, ...], where: str, delimiter: str, needed: bool) -> list[str]:
     if len(fields) == 1 and len(columns) > 1:
         for separator, name in SEPARATORS.items():
-            if separator in fields[0]:
-                raise UserError(f"{where}: its fields are parted by {name}; save it with commas")
-    check_columns(fields, columns, f"{where}: the header")
+            if separator != delimiter and separator in fields[0]:
+                wanted = {",": "commas", "\t": "tabs"}[delimiter]
+                raise UserError(f"{where}: its fields are parted by {name}; save it with {wanted}")
+    check_columns(fields, columns if needed else (), f"{where}: the header")
     return fields
 
 
-def _read_parquet(file: Path, columns: tuple[str, ...], where: str) -> list[object]:
+def _read_parquet(file: Path, columns: tuple[str, ...], where: str, needed: bool) -> list[object]:
     import pyarrow
     import pyarrow.parquet
 
     try:
-        with pyarrow.parquet.ParquetFile(file) as parquet:
+        source = io.BytesIO(_read_bytes(file, where)) if file.name.lower().endswith(".gz") else file
+        with pyarrow.parquet.ParquetFile(source) as parquet:
             names = parquet.schema_arrow.names
-            check_columns(names, columns, f"{where}: the file")
-            wanted = [name for name in dict.fromkeys((*columns, *OPTIONAL)) if name in names]
+            check_columns(names, columns if needed else (), f"{where}: the file")
+            is_whole = not needed and not set(columns) <= set(names)
+            wanted = [name for name in dict.fromkeys(names if is_whole else (*columns, *OPTIONAL)) if name in names]
             table = parquet.read(columns=wanted)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise UserError(f"{where}: not a readable parquet file: {error}") from None

@@ -43,7 +43,7 @@ def test_further_columns_are_left_out_and_a_known_answer_is_kept(tmp_path):
         ("deep.json", b"[" * 200_000, ["malformed JSON", "recursion"]),
         ("object.json", b'{"question": "a"}', ["array", ".jsonl"]),
         ("list.jsonl", b"[1]\n", ["row 1", "list"]),
-        ("column.jsonl", b'{"question": "a", "sql": "b"}\n', ["row 1", "context", "'question', 'sql'"]),
+        ("column.jsonl", b'{"question": "a", "sql": "b"}\n', ["context", "'question', 'sql'"]),
         ("null.jsonl", b'{"question": null, "context": "b", "answer": "c"}\n', ["row 1", "question", "None"]),
         ("number.json", b'[{"question": "a", "context": 7, "answer": "c"}]', ["row 1", "context", "7"]),
         ("space.jsonl", b'{"question": "a", "context": "b", "answer": " "}\n', ["row 1", "answer"]),

@@ -71,7 +71,6 @@ ASKS_OR_WRITES = {  # what a run does not hand on: see settings.FROM_RUN
     "OUTPUT",
     "EVALUATE",
     "RULE",
-    "DATABASE_FOLDER",
     "DATABASE",
     "QUESTIONS",
     "TABLES",
