@@ -31,7 +31,7 @@ def main(settings: Settings) -> int:
 
     console.quiet_libraries()
     from sqlora.data import dataset
-    from sqlora.evaluation import judge, real_databases
+    from sqlora.evaluation import judge
     from sqlora.generation import answer_journal, answer_writer
     from sqlora.reports import comparison, html_page
     from sqlora.training import run_folder
@@ -44,15 +44,12 @@ def main(settings: Settings) -> int:
         return 0
 
     # 1. Rows and model.
-    folder = Path(settings.DATABASE_FOLDER) if settings.DATABASE_FOLDER else None
-    if folder:
-        real_databases.check_folder(folder, "DATABASE_FOLDER (--database-folder)")
     rows = dataset.load_samples(settings)
     loaded = load_model(settings, len(rows))
 
     # 2. Answers. They are written before they are judged, and everything is written before anything is shown: whatever
     # happens, the answers are there.
-    asked = [(row["question"], row["context"]) for row in rows]
+    asked = [tuple(row[key] for key in ("question", "context", "evidence") if key in row) for row in rows]
     with answer_journal.open_journal(asked, loaded.base, loaded.adapter_folder, settings) as journal:
         answers = answer_writer.answer_rows(loaded.model, loaded.tokenizer, rows, settings, journal, loaded.add_adapter)
         if answers is None:  # in a distributed run the main process has them
@@ -61,6 +58,7 @@ def main(settings: Settings) -> int:
             dataset.write_rows(Path(settings.OUTPUT), answers)
 
         # 3. Verdicts, the before/after page and evaluation.json.
+        folder = Path(settings.DATABASE_FOLDER) if settings.DATABASE_FOLDER else None
         scoring = judge.Scoring(settings.RULE, folder=folder)
         judged = judge.judge_answers(answers, settings.EVALUATE, scoring)
         evaluated = settings.EVALUATE and any(judged)

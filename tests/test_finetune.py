@@ -208,7 +208,7 @@ def test_answers_are_scored_on_real_databases_by_a_published_rule(short_run, tmp
     report = json.loads((Path(settings.CHECKPOINT_DIR) / outputs.EVALUATION).read_text())
     assert report["rows"][0]["verdicts"]["base"]["database"] == "concert.sqlite"
     generate.main(settings)  # its own file of answers may be written again
-    with pytest.raises(UserError, match="DATABASE_FOLDER.*no folder"):
+    with pytest.raises(UserError, match="DATABASE_FOLDER.*no such folder"):
         generate.main(short_run(*flags, "--database-folder", str(tmp_path / "nowhere")))
 
 

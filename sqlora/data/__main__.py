@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import textwrap
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,17 @@ from sqlora.system.process_pool import spread
 
 EXAMPLES = 3
 
+columns_option = click.option(
+    "--columns", default="", metavar="question=FIELD,...", help="fields of rows that are not known by themselves"
+)
+folder_option = click.option(
+    "--database-folder",
+    default="",
+    metavar="FOLDER",
+    callback=lambda context, parameter, value: value and expand(value, "--database-folder"),
+    help="databases that rows name by a db_id: db_id/*.sqlite, or a tables.json",
+)
+
 
 @click.command("python -m sqlora.data")
 @click.argument("rows", metavar="FILE_OR_HUB_ID")
@@ -37,9 +49,13 @@ EXAMPLES = 3
     "--fix", metavar="OUT.jsonl", help="write the repaired rows there, and the others to a second file with reasons"
 )
 @click.option("--tokenizer", metavar="FOLDER", help="count the rows that are longer than MAX_LENGTH of its tokens")
-def command(rows: str, fix: str | None, tokenizer: str | None) -> None:
+@columns_option
+@folder_option
+def command(rows: str, fix: str | None, tokenizer: str | None, columns: str, database_folder: str) -> None:
     """Runs every expected query of a dataset on the schema of its context, and reports what is wrong with which
     rows.
+
+    python -m sqlora.data convert writes any data set as rows of question, context and answer.
     """
     rows = expand(rows, "FILE_OR_HUB_ID")
     tokenizer = None if tokenizer is None else expand(tokenizer, "--tokenizer")
@@ -55,7 +71,7 @@ def command(rows: str, fix: str | None, tokenizer: str | None) -> None:
             outputs.File("--fix", Path(fix), outputs.TRAINING_ROWS),
             outputs.File("--fix's file of dropped rows", _rest(fix), outputs.DROPPED_ROWS),
         )
-    examples = dataset.load_rows(rows, "FILE_OR_HUB_ID")
+    examples = dataset.load_rows(rows, "FILE_OR_HUB_ID", reading=dataset.Reading(columns, database_folder))
     findings = _inspect_golds(examples, inspect_rows(examples))
     if tokenizer:
         findings = _find_long(examples, findings, tokenizer)
@@ -75,13 +91,32 @@ def command(rows: str, fix: str | None, tokenizer: str | None) -> None:
         )
 
 
+@click.command("python -m sqlora.data convert")
+@click.argument("rows", metavar="FILE_OR_HUB_ID")
+@click.argument("out", metavar="OUT.jsonl")
+@columns_option
+@folder_option
+def convert(rows: str, out: str, columns: str, database_folder: str) -> None:
+    """Writes the rows of a data set, in any layout that SQLoRA reads, as question, context and answer."""
+    rows, path = expand(rows, "FILE_OR_HUB_ID"), Path(expand(out, "OUT.jsonl"))
+    if path.suffix != ".jsonl" or path.is_dir():
+        raise UserError(f"OUT is {out!r}; it must be a .jsonl file, such as rows.jsonl")
+    outputs.check_outputs_are_ours({"the input rows": rows}, outputs.File("OUT.jsonl", path, outputs.TRAINING_ROWS))
+    reading = dataset.Reading(columns, database_folder)
+    found = dataset.load_rows(rows, "FILE_OR_HUB_ID", ("question", "context"), reading)
+    dataset.write_rows(path, found)
+    print_facts({"written": f"{len(found):,} rows: {path}"})
+
+
 def _rest(fix: str) -> Path:
     return Path(fix).with_suffix(".dropped.jsonl")
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command; exits with 2 for errors that the user can fix."""
-    run_command(command, arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    converts = arguments[:1] == ["convert"]
+    run_command(convert if converts else command, arguments[converts:])
 
 
 def _inspect_golds(rows: list[Example], findings: list[Finding]) -> list[Finding]:

@@ -156,11 +156,9 @@ def read_row(
     number, for what is missing or not a text.
     """
     where = reader.where
-    found = record
+    found: object = record
     if columns != ("question",):
-        if not isinstance(record, dict):
-            check_record(record, columns, f"{where}: row {number}")
-        found = reader.read(record, number, columns)
+        found = reader.read(check_record(record, (), f"{where}: row {number}"), number, columns)
         if found is None:
             return None
         optional = optional if reader.layout is OWN else (*optional, "db_id")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from sqlora.evaluation import prediction_files, real_databases, write_databases
+from sqlora.evaluation import prediction_files, write_databases
 from sqlora.evaluation.judge import Scoring, failures, verdicts
 from sqlora.evaluation.metrics import Verdict, card, compare_scores, compute_metrics, format_comparison
 from sqlora.evaluation.rules import RULES, STRICT, rule_of
@@ -84,7 +84,6 @@ def command(
         inputs["--gold"] = gold
     if database_folder:
         inputs["--database-folder"] = database_folder
-        real_databases.check_folder(database_folder, "--database-folder")
     scoring = Scoring(rule, keep_distinct, database_folder)
     if len(paths) > 2:
         raise UserError(f"{len(paths)} files of predictions are named; one is scored, or two are compared")

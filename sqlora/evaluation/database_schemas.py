@@ -21,18 +21,22 @@ TYPES = {"text": "text", "number": "real", "time": "timestamp", "boolean": "bool
 class DatabaseSchemas:
     """The schemas of databases. `folder` has db_id/*.sqlite, or a tables.json in it or beside it, or is such a file.
 
-    Without a folder it is the tables.json beside `rows`, a file of rows. Raises UserError for a folder that is not
-    there.
+    Without a folder it is the tables.json beside `rows`, a file of rows. Raises UserError, with the setting or flag
+    `name`, for a folder without any.
     """
 
     def __init__(self, folder: Path | None, rows: Path | None = None, name: str = "--database-folder") -> None:
         self.name = name
         self.folder = folder if folder and folder.is_dir() else None
-        if folder and not folder.exists():
-            raise UserError(f"{name} is {str(folder)!r}, which is not there; name a folder with db_id/*.sqlite in it")
-        searched = [folder, folder.parent] if folder else [rows.parent] if rows else []
-        self._files = [folder] if folder and folder.is_file() else [f for f in searched if f for f in _tables_in(f)]
+        if folder and folder.is_file():
+            self._files = [folder]
+        else:
+            beside = [folder, folder.parent] if folder else [rows.parent] if rows else []
+            self._files = [file for place in beside for file in _tables_in(place)]
         self._contexts: dict[str, str] = {}
+        if folder and not self._files and next(folder.glob("*/*.sqlite"), None) is None:
+            lacking = "no db_id/*.sqlite or tables.json is in it" if self.folder else "there is no such folder"
+            raise UserError(f"{name} is {str(folder)!r}, and {lacking}; name the folder above those of the db_ids")
 
     def context(self, db_id: str, where: str) -> str:
         """CREATE TABLE text of the database, with its keys. Raises UserError, beginning with `where`, if it is

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlora.evaluation.real_databases import databases_of, open_file
-from sqlora.sql.parsing import SqlError
+from sqlora.evaluation.database_schemas import DatabaseSchemas
 from sqlora.storage.row_files import SUFFIXES, check_record, is_file, kind, read_records, read_text
 from sqlora.system.errors import UserError
 
@@ -31,6 +30,7 @@ def read_predictions(path: Path, gold: Path | None = None, folder: Path | None =
     What its rows lack is that of the same row of `gold`: lines of SQL<TAB>db_id, or rows as those of Spider's and
     BIRD's dev.json. A context that is nowhere is that of the row's database in `folder`. Raises UserError.
     """
+    schemas = DatabaseSchemas(folder) if folder is not None else None
     lacking = ("answer", "context") if gold is not None else ("context",) if folder is not None else ()
     needed = tuple(name for name in ("context", "answer", "prediction") if name not in lacking)
     rows = _read(path, "prediction", needed, str(path))
@@ -42,8 +42,8 @@ def read_predictions(path: Path, gold: Path | None = None, folder: Path | None =
         rows = [{"prediction": None} | of_gold | row for of_gold, row in zip(golds, given, strict=True)]
     for number, row in enumerate(rows, start=1):
         where = f"{path}: row {number}"
-        if folder is not None and not row.get("context"):
-            row["context"] = _context_of(str(row.get("db_id") or ""), folder, where)
+        if schemas and not row.get("context"):
+            row["context"] = schemas.context(str(row.get("db_id") or ""), where)
         _check(row, where, gold is None)
     if not rows:
         raise UserError(f"{path}: there is no row in it")
@@ -105,16 +105,6 @@ def _numbered(text: str) -> dict[str, str] | None:
         return None
     is_numbered = isinstance(found, dict) and all(k.isdecimal() and isinstance(v, str) for k, v in found.items())
     return found if is_numbered else None
-
-
-def _context_of(db_id: str, folder: Path, where: str) -> str:
-    files = databases_of(folder, db_id)
-    if not files:
-        raise UserError(f"{where} has the db_id {db_id!r} and no context, and {folder} has no {db_id}/*.sqlite")
-    try:
-        return open_file(files[0]).context
-    except SqlError as error:
-        raise UserError(f"{where}: {error}") from None
 
 
 def _check(row: Row, where: str, needs_gold: bool) -> None:

@@ -11,7 +11,6 @@ from sqlora.databases import sqlite_file
 from sqlora.sql.parsing import SqlError
 from sqlora.sql.sandbox import Database, QueryResult, Value, restrict
 from sqlora.sql.schema import Column, Schema, Table, quote_name
-from sqlora.system.errors import UserError
 
 SECONDS = 30.0  # for a query
 MOST_ROWS = 1_000_000
@@ -94,11 +93,3 @@ def databases_of(folder: Path, db_id: str) -> list[Path]:
 def is_folder_name(db_id: str) -> bool:
     """Whether it names a folder below another, as `..`, `a/b` and `` do not."""
     return db_id not in ("", ".", "..") and Path(db_id).name == db_id and "\0" not in db_id
-
-
-def check_folder(folder: Path, name: str) -> None:
-    """Raises UserError, with the setting or flag `name`, unless the folder has databases."""
-    if not folder.is_dir():
-        raise UserError(f"{name} is {str(folder)!r}, which is no folder; name one with db_id/*.sqlite in it")
-    if next(folder.glob("*/*.sqlite"), None) is None:
-        raise UserError(f"{name} is {str(folder)!r}, and no db_id/*.sqlite is in it; name the folder above the db_ids")

@@ -103,7 +103,7 @@ def answer_rows(
     answers = {variant: pick(rows, [journal.written[variant, i] for i in range(len(rows))]) for variant in variants}
     return [
         {key: row.get(key) for key in ("question", "context", "answer")}
-        | ({"db_id": row["db_id"]} if "db_id" in row else {})
+        | {key: row[key] for key in ("evidence", "db_id") if key in row}
         | {variant: answers[variant][i] if variant in answers else None for variant in ("base", "adapter")}
         for i, row in enumerate(rows)
     ]

@@ -14,7 +14,7 @@ def main() -> None:
         None, "Print the prompt of QUESTION with CONTEXT, or of each row of TEST_DATA, as JSON strings."
     )
     for row in load_samples(settings):
-        print(json.dumps(build_prompt(row["question"], row["context"], settings.PROMPT_ORDER)))
+        print(json.dumps(build_prompt(row["question"], row["context"], settings.PROMPT_ORDER, row.get("evidence", ""))))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ A prompt is an instruction, the question, the schema, and an open response:
 
     ### Response:
 
-PROMPT_ORDER schema_first puts the context before the input, so that all questions on one schema share their beginning.
+A row's evidence follows its question, under ### Hint. PROMPT_ORDER schema_first puts the context before the input, so
+that all questions on one schema share their beginning.
 
 Token ids are `[BOS] + prompt + SQL + [EOS]`. Prompt and SQL are tokenised separately, so that generation continues
 exactly the ids that training did.
@@ -32,9 +33,8 @@ class TokenizerError(UserError):
 def encode_prompts(tokenizer, rows: list[dict[str, str]], order: str = DEFAULT_ORDER) -> list[list[int]]:
     """Token ids of each row's prompt: BOS once, if the tokenizer has one, and no EOS."""
     bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    return [
-        bos + ids for ids in _encode(tokenizer, [build_prompt(row["question"], row["context"], order) for row in rows])
-    ]
+    prompts = [build_prompt(row["question"], row["context"], order, row.get("evidence", "")) for row in rows]
+    return [bos + ids for ids in _encode(tokenizer, prompts)]
 
 
 def encode_answers(tokenizer, queries: list[str]) -> list[list[int]]:

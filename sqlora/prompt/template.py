@@ -14,14 +14,20 @@ TEMPLATES = {  # by PROMPT_ORDER
 DEFAULT_ORDER = "question_first"
 
 
-def build_prompt(question: str, context: str, order: str = DEFAULT_ORDER) -> str:
-    """The text that the model continues with SQL.
+HINT = "{question}\n\n### Hint:\n{evidence}"  # of a question with evidence, as BIRD's have it
+
+
+def build_prompt(question: str, context: str, order: str = DEFAULT_ORDER, evidence: str = "") -> str:
+    """The text that the model continues with SQL; `evidence` is a hint to the question, as some data sets have it.
 
     Runs of blanks in the context become one: indentation has no meaning and costs tokens, and tokenizers that
     transformers reads from a tokenizer.model split it differently than sentencepiece does.
     """
     context = re.sub(r"[ \t]+", " ", context.strip())
-    return TEMPLATES[order].format(instruction=INSTRUCTION, question=question.strip(), context=context)
+    question = question.strip()
+    if evidence.strip():
+        question = HINT.format(question=question, evidence=evidence.strip())
+    return TEMPLATES[order].format(instruction=INSTRUCTION, question=question, context=context)
 
 
 def prompt_hash(order: str) -> str:

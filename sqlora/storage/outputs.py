@@ -71,12 +71,16 @@ def _head(file: Path) -> str:
         return stream.read(HEAD).decode("utf-8", "replace")
 
 
-ANSWERS = _rows("answers of generate.py to TEST_DATA", {"question", "context", "base", "adapter"}, {"answer", "db_id"})
+ANSWERS = _rows(
+    "answers of generate.py to TEST_DATA", {"question", "context", "base", "adapter"}, {"answer", "db_id", "evidence"}
+)
 DATABASE_ANSWERS = _rows(
     "answers of generate.py on a DATABASE", {"question", "context", "sql"}, {"fault", "columns", "rows", "more"}
 )
-TRAINING_ROWS = _rows("rows of question, context and answer", {"question", "context", "answer"}, set())
-DROPPED_ROWS = _rows("rows that --fix dropped", {"question", "context", "answer", "reason", "why"}, set())
+TRAINING_ROWS = _rows("rows of question, context and answer", {"question", "context", "answer"}, {"evidence", "db_id"})
+DROPPED_ROWS = _rows(
+    "rows that --fix dropped", {"question", "context", "answer", "reason", "why"}, {"evidence", "db_id"}
+)
 LOGGED_STEPS = _rows(
     "the logged steps of a run",
     {"step"},

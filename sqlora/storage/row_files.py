@@ -86,7 +86,9 @@ def read_records(file: Path, columns: tuple[str, ...], where: str, needed: bool 
 def check_record(record: object, columns: tuple[str, ...], where: str) -> dict[str, Any]:
     """The record. Raises UserError, beginning with `where`, unless it is an object that has each of `columns` once."""
     if not isinstance(record, dict):
-        raise UserError(f"{where} is of type {type(record).__name__}, not an object with {', '.join(columns)}")
+        raise UserError(
+            f"{where} is of type {type(record).__name__}, not an object with {', '.join(columns) or 'fields'}"
+        )
     check_columns(list(record), columns, where)
     return record
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from concert import make_folder
 from faulty_rows import FAULTS, row
 
 ROOT = Path(__file__).parents[2]
@@ -81,3 +82,21 @@ def test_golds_that_are_not_fit_to_score_answers_are_named(tmp_path):
         assert finding in shown
     assert "4, of which 1 (25.0%) have no finding" in shown
     assert len((tmp_path / "fixed.jsonl").read_text().splitlines()) == 4  # they are kept
+
+
+def test_a_data_set_is_converted(tmp_path):
+    folder, out = make_folder(tmp_path / "databases"), tmp_path / "rows.jsonl"
+    record = {"question": "How many?", "SQL": "SELECT COUNT(*) FROM singer", "db_id": "concert", "evidence": "hint"}
+    (tmp_path / "dev.json").write_text(json.dumps([record]))
+    done = run("convert", tmp_path / "dev.json", out, "--database-folder", folder)
+    assert done.returncode == 0, done.stderr
+    assert "read as BIRD" in done.stdout
+    (row,) = map(json.loads, out.read_text().splitlines())
+    assert (row["question"], row["answer"], row["evidence"]) == ("How many?", record["SQL"], "hint")
+    assert "CREATE TABLE singer (id INTEGER PRIMARY KEY" in row["context"]
+    done = run("convert", out, out)
+    assert (done.returncode, "would write over" in done.stderr) == (2, True)
+    done = run("convert", out, tmp_path)
+    assert (done.returncode, "must be a .jsonl file" in done.stderr) == (2, True)
+    done = run(tmp_path / "dev.json", "--database-folder", folder)
+    assert "have no finding" in done.stdout, done.stderr

@@ -3,9 +3,8 @@
 import concert
 import pytest
 
-from sqlora.evaluation.real_databases import RealDatabase, check_folder, databases_of, open_file
+from sqlora.evaluation.real_databases import RealDatabase, databases_of, open_file
 from sqlora.sql.parsing import SqlError
-from sqlora.system.errors import UserError
 
 
 @pytest.fixture
@@ -53,10 +52,3 @@ def test_the_files_of_a_db_id(folder):
     assert [path.name for path in databases_of(folder, "concert")] == ["concert.sqlite"]
     for name in ("other", "", ".", "..", "../databases/concert", "a\0b"):
         assert databases_of(folder, name) == databases_of(folder / "concert", name) == []
-
-
-def test_a_folder_without_databases_is_refused(folder, tmp_path):
-    check_folder(folder, "--database-folder")
-    for wrong in (folder / "concert", tmp_path / "none"):
-        with pytest.raises(UserError, match="--database-folder"):
-            check_folder(wrong, "--database-folder")

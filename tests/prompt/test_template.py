@@ -12,6 +12,15 @@ def test_the_prompt_holds_each_part_once_in_order():
     assert text == "".join(parts) + "\n### Response:\n"
 
 
+@pytest.mark.parametrize("order", template.TEMPLATES)
+def test_a_hint_follows_its_question(order):
+    plain, hinted = (
+        template.build_prompt("How many?", "CREATE TABLE t (a INT)", order, hint) for hint in ("", " a > 1 ")
+    )
+    assert hinted == plain.replace("How many?", "How many?\n\n### Hint:\na > 1")
+    assert plain == template.build_prompt("How many?", "CREATE TABLE t (a INT)", order)
+
+
 def test_the_hash_changes_with_the_prompt(monkeypatch):
     before = template.prompt_hash("question_first")
     assert (len(before), before) == (16, template.prompt_hash("question_first"))

@@ -82,7 +82,7 @@ def test_a_long_field_of_a_csv_file_is_read(tmp_path):
         ("empty.json", "[]", "no row"),
         ("after.json", f"[\n{LINE}\n] x", "line 3: malformed JSON: Extra data"),
         ("broken.jsonl", f"[\n{LINE},\n{{]", "line 3: malformed JSON"),
-        ("nested.jsonl", "[" * 900 + "]" * 900, "row 1 is of type list, not an object with question"),
+        ("nested.jsonl", "[" * 900 + "]" * 900, "row 1 is of type list, not an object with fields"),
     ],
 )
 def test_a_poor_line_is_reported_with_its_place(tmp_path, name, content, words):
