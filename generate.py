@@ -30,7 +30,7 @@ def main(settings: Settings) -> int:
     from sqlora.system import console
 
     console.quiet_libraries()
-    from sqlora.data import dataset
+    from sqlora.data import dataset, fitting
     from sqlora.evaluation import judge
     from sqlora.generation import answer_journal, answer_writer
     from sqlora.reports import comparison, html_page
@@ -49,11 +49,18 @@ def main(settings: Settings) -> int:
 
     # 2. Answers. They are written before they are judged, and everything is written before anything is shown: whatever
     # happens, the answers are there.
-    asked = [tuple(row[key] for key in ("question", "context", "evidence") if key in row) for row in rows]
+    shown = rows
+    if settings.LONG_ROWS == "shorten":
+        most = settings.MAX_LENGTH
+        shown = fitting.fit_rows(rows, loaded.tokenizer, settings.PROMPT_ORDER, most, settings.MAX_NEW_TOKENS)
+    asked = [tuple(row[key] for key in ("question", "context", "evidence") if key in row) for row in shown]
     with answer_journal.open_journal(asked, loaded.base, loaded.adapter_folder, settings) as journal:
-        answers = answer_writer.answer_rows(loaded.model, loaded.tokenizer, rows, settings, journal, loaded.add_adapter)
+        answers = answer_writer.answer_rows(
+            loaded.model, loaded.tokenizer, shown, settings, journal, loaded.add_adapter
+        )
         if answers is None:  # in a distributed run the main process has them
             return 0
+        answers = [answer | {"context": row["context"]} for answer, row in zip(answers, rows, strict=True)]
         if settings.OUTPUT:
             dataset.write_rows(Path(settings.OUTPUT), answers)
 

@@ -10,7 +10,6 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from sqlora.ask.schema_linking import Linker, few, pick_tables
 from sqlora.data import dataset
 from sqlora.databases import dialect
 from sqlora.databases.live import LiveDatabase, open_database
@@ -19,6 +18,7 @@ from sqlora.generation.answer_journal import Journal
 from sqlora.generation.self_consistency import Candidate
 from sqlora.model import architecture
 from sqlora.prompt import encoding
+from sqlora.prompt.schema_linking import Linker, few, pick_tables
 from sqlora.settings.settings import Settings
 from sqlora.sql import sandbox
 from sqlora.sql.parsing import SqlError
@@ -115,9 +115,7 @@ class Asker:
         return self.linker.choose(question, free)
 
     def _count(self, texts: list[str]) -> list[int]:
-        return [
-            len(ids) for ids in self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        ]
+        return encoding.count_tokens(self.tokenizer, texts)
 
     def _answer(self, asked: Asked, candidates: list[Candidate]) -> LiveAnswer:
         """The candidate with most votes among those that the database accepts, or the likeliest with its fault."""

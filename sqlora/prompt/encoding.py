@@ -42,6 +42,11 @@ def encode_answers(tokenizer, queries: list[str]) -> list[list[int]]:
     return [[*ids, tokenizer.eos_token_id] for ids in _encode(tokenizer, [sql.strip() for sql in queries])]
 
 
+def count_tokens(tokenizer, texts: list[str]) -> list[int]:
+    """How many tokens each text has by itself."""
+    return [len(ids) for ids in _encode(tokenizer, texts)]
+
+
 def encode_prompt(tokenizer, question: str, context: str) -> list[int]:
     """Token ids of one prompt."""
     return encode_prompts(tokenizer, [{"question": question, "context": context}])[0]

@@ -78,12 +78,14 @@ def print_rows(
 ) -> None:
     """How many rows there are, and what became of them."""
     train, validation = splits.train, splits.validation
+    shortened = train.shortened + validation.shortened
     first = "of a stream, the first " if settings.STREAMING else ""
     print_facts(
         {
             "rows": f"{first}{read:,} read, {len(train.rows):,} for training, {len(validation.rows):,} for validation",
             "validation": f"shares no {separated_by} with the training rows",
             "data check": "off" if settings.CHECK_DATA == "off" else f"{settings.CHECK_DATA}: {checked}",
+            **({"schemas shortened": f"{shortened:,} rows, to the tables that fit"} if shortened else {}),
             "rows dropped": f"{train.too_long + validation.too_long:,} longer than {settings.MAX_LENGTH} tokens",
         }
     )

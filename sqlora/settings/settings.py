@@ -107,7 +107,7 @@ class Settings:
     DATABASE_FOLDER: Annotated[str, OPTIONAL_PATH]
     CHECK_DATA: Annotated[str, choice("off", "warn", "drop", "fix")]
     MAX_LENGTH: Annotated[int, whole(8)]
-    LONG_ROWS: Annotated[str, choice("drop", "raise")]
+    LONG_ROWS: Annotated[str, choice("shorten", "drop", "raise")]
     VALIDATION_ROWS: Annotated[int, whole(1)]
     HOLDOUT: Annotated[str, OPTIONAL_PATH]
 

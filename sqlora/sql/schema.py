@@ -23,6 +23,10 @@ class Column:
     type: str  # text, integer, real, date, time, timestamp or boolean
     default: str | int | float | None = None
 
+    def __str__(self) -> str:
+        """As CREATE TABLE has it."""
+        return f"{quote_name(self.name)} {SPELLING.get(self.type, self.type.upper())}"
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -60,16 +64,19 @@ class Schema:
         """CREATE TABLE text, a statement per table, in the style of sql-create-context; names are quoted where
         needed.
         """
-        return "; ".join(
-            f"CREATE TABLE {quote_name(table.name)} ("
-            + ", ".join(f"{quote_name(c.name)} {SPELLING.get(c.type, c.type.upper())}" for c in table.columns)
-            + ")"
-            for table in self.tables
-        )
+        return "; ".join(self.statements(has_keys=False))
 
     def described(self) -> str:
         """The same with PRIMARY KEY, UNIQUE, NOT NULL and FOREIGN KEY."""
-        return "; ".join(f"CREATE TABLE {quote_name(t.name)} ({', '.join(self._definitions(t))})" for t in self.tables)
+        return "; ".join(self.statements(has_keys=True))
+
+    def statements(self, has_keys: bool) -> list[str]:
+        """The CREATE TABLE statement of each table, with its keys if it is to have them."""
+        return [
+            f"CREATE TABLE {quote_name(table.name)} ({', '.join(parts)})"
+            for table in self.tables
+            for parts in [self._definitions(table) if has_keys else map(str, table.columns)]
+        ]
 
     def _definitions(self, table: Table) -> list[str]:
         """What stands between the brackets of CREATE TABLE."""

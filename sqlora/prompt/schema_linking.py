@@ -49,18 +49,21 @@ class Linker:
     """Ranks the tables of a schema for questions: BM25 (Robertson et al. 1994) over the stems of their names and
     columns.
 
-    `links` are the pairs of tables that foreign keys join; `count` gives the tokens of each of some texts.
+    `links` are the pairs of tables that foreign keys join; `count` gives the tokens of each of some texts. Tables are
+    shown with their keys if `has_keys`.
     """
 
     def __init__(
-        self, schema: Schema, links: tuple[tuple[str, str], ...], count: Callable[[list[str]], list[int]]
+        self,
+        schema: Schema,
+        links: tuple[tuple[str, str], ...],
+        count: Callable[[list[str]], list[int]],
+        has_keys: bool = False,
     ) -> None:
         self.schema = schema
         self.tables = {table.name: table for table in schema.tables}
         # With the separator: within a text a table has at most one or two tokens less.
-        self.sizes = dict(
-            zip(self.tables, count([f"; {Schema((table,)).ddl()}" for table in schema.tables]), strict=True)
-        )
+        self.sizes = dict(zip(self.tables, count([f"; {text}" for text in schema.statements(has_keys)]), strict=True))
         self.neighbours: dict[str, list[str]] = {name: [] for name in self.tables}
         for table, referred in links:
             if table in self.tables and referred in self.tables and table != referred:
@@ -69,21 +72,25 @@ class Linker:
         self.index = bm25s.BM25()
         self.index.index([_document(table) for table in schema.tables], show_progress=False)
 
-    def choose(self, question: str, tokens: float) -> Schema:
-        """The most relevant tables that have at most `tokens` tokens together, in the schema's order.
+    def choose(self, question: str, tokens: float, needed: Sequence[str] = ()) -> Schema:
+        """The tables that are `needed` and the most relevant others that have at most `tokens` tokens together, in the
+        schema's order.
 
-        A table comes with those that join it to tables chosen before. Raises UserError if none fits.
+        A table comes with those that join it to tables chosen before. Raises UserError if the needed ones, or without
+        any no table, fits.
         """
         if sum(self.sizes.values()) <= tokens:
             return self.schema
-        chosen: list[str] = []
-        for name in self.rank(question):
+        wanted = {name.lower() for name in needed}
+        chosen = [name for name in self.tables if name.lower() in wanted]
+        fits = sum(self.sizes[table] for table in chosen) <= tokens
+        for name in self.rank(question) if fits else ():
             for added in (self._path(name, chosen), [name]):
                 new = [table for table in added if table not in chosen]
                 if sum(self.sizes[table] for table in chosen + new) <= tokens:
                     chosen += new
                     break
-        if not chosen:
+        if not chosen or not fits:
             raise UserError(
                 f"no table fits into the {max(tokens, 0)} tokens that the question leaves in the model's window; "
                 f"lower MAX_NEW_TOKENS (--max-new-tokens), or take a BASE_MODEL with a longer window"

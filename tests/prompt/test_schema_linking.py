@@ -2,7 +2,7 @@
 
 import pytest
 
-from sqlora.ask.schema_linking import Linker, few, pick_tables, words
+from sqlora.prompt.schema_linking import Linker, few, pick_tables, words
 from sqlora.sql.schema import Column, Schema, Table
 from sqlora.system.errors import UserError
 
