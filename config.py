@@ -35,7 +35,7 @@ DATABASE_FOLDER: str = (
 CHECK_DATA: str = "drop"  # run every expected SQL on its context; drop rows that invent names, fix: repair the others
 MAX_LENGTH: int = 512  # longest row in tokens, prompt and SQL together
 LONG_ROWS: str = (
-    "shorten"  # leave tables out of longer rows; drop the rows (those still too long too), or raise an error
+    "shorten"  # leave tables out of longer rows (those still longer are dropped), drop the rows, or raise an error
 )
 VALIDATION_ROWS: int = 100  # rows held out to measure the evaluation loss
 HOLDOUT: str = ""  # test file: rows that share a table, the SQL or the question with it are kept out of training

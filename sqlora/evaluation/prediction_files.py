@@ -19,6 +19,7 @@ NO_ANSWER = "SELECT"  # where there is none, since the evaluators want a line fo
 # a query as chat models write it, in Markdown
 FENCE = re.compile(r"\A\s*```\w*\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
 LAYOUTS = ("spider", "bird")
+ANSWERED = {"base", "adapter"}  # of generate.py's answers
 
 Row = dict[str, Any]
 
@@ -26,9 +27,10 @@ Row = dict[str, Any]
 def read_predictions(path: Path, gold: Path | None = None, folder: Path | None = None) -> list[Row]:
     """Rows of context, answer and prediction, and db_id where it is known, in the order of the file.
 
-    The file has such rows; or a query in each line (.sql, .txt); or is BIRD's, {"0": "SQL\\t----- bird -----\\tdb_id"}.
-    What its rows lack is that of the same row of `gold`: lines of SQL<TAB>db_id, or rows as those of Spider's and
-    BIRD's dev.json. A context that is nowhere is that of the row's database in `folder`. Raises UserError.
+    The file has such rows, or answers of generate.py; or a query in each line (.sql, .txt); or is BIRD's, {"0":
+    "SQL\\t----- bird -----\\tdb_id"}. What its rows lack is that of the same row of `gold`: lines of SQL<TAB>db_id, or
+    rows as those of Spider's and BIRD's dev.json. A context that is nowhere is that of the row's database in `folder`.
+    Raises UserError.
     """
     schemas = DatabaseSchemas(folder) if folder is not None else None
     lacking = ("answer", "context") if gold is not None else ("context",) if folder is not None else ()
@@ -78,8 +80,8 @@ def _read(path: Path, name: str, needed: tuple[str, ...], where: str) -> list[Ro
     if kind(path) == ".json" and (numbered := _numbered(read_text(path, where))):
         return [_of_line(numbered[key].replace(BIRD, "\t"), name) for key in sorted(numbered, key=int)]
     records = [
-        check_record(row, needed, f"{where}: row {number}")
-        for number, row in enumerate(read_records(path, needed, where), start=1)
+        check_record(_with_prediction(row), needed, f"{where}: row {number}")
+        for number, row in enumerate(read_records(path, needed, where, needed=False), start=1)
     ]
     if name == "prediction":
         return records
@@ -89,6 +91,13 @@ def _read(path: Path, name: str, needed: tuple[str, ...], where: str) -> list[Ro
             raise UserError(f"{where}: row {number} has no gold query: none of {', '.join(GOLD_NAMES)} is a text")
         record["answer"] = found
     return records
+
+
+def _with_prediction(record: object) -> object:
+    """The row; of generate.py's answers with the adapter's SQL as the prediction, or the base's where there is none."""
+    if not isinstance(record, dict) or "prediction" in record or not ANSWERED & record.keys():
+        return record
+    return record | {"prediction": record.get("adapter") or record.get("base")}
 
 
 def _of_line(line: str, name: str) -> Row:

@@ -90,3 +90,14 @@ def test_a_fence_is_taken_off():
     assert strip_fence("```sql\nSELECT 1\n```") == "SELECT 1"
     assert strip_fence("SELECT 1") == "SELECT 1"
     assert strip_fence(None) is None
+
+
+@pytest.mark.parametrize(
+    ("sql", "prediction"),
+    [({"base": "a", "adapter": "b"}, "b"), ({"base": "a", "adapter": None}, "a"), ({"base": None}, None)],
+)
+def test_answers_of_generate_are_the_adapter_s_or_the_base_s(tmp_path, sql, prediction):
+    row = {"question": "q", "context": "c", "answer": "x"} | sql
+    (tmp_path / "answers.jsonl").write_text(json.dumps(row) + "\n")
+    (read,) = read_predictions(tmp_path / "answers.jsonl")
+    assert read["prediction"] == prediction
