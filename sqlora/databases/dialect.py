@@ -12,6 +12,7 @@ from sqlglot import exp
 from sqlglot.errors import ErrorLevel, SqlglotError
 from sqlglot.optimizer.scope import Scope, traverse_scope
 
+from sqlora.databases.meaning import adapt
 from sqlora.sql.parsing import SqlError, error_in_one_line
 from sqlora.sql.schema import Schema, quote_name
 
@@ -25,6 +26,7 @@ def translate(query: exp.Expr, schema: Schema, dialect: str, quoted: frozenset[s
     """
     query = query.copy()
     try:
+        adapt(query, schema, dialect)
         speller = _Speller(schema, quoted)
         for scope in traverse_scope(query):  # the inner ones come first
             speller.spell(scope)

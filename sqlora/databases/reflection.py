@@ -20,6 +20,7 @@ TYPES = (  # the first that fits; everything else is text
     (types.Integer, "integer"),
     (mysql.YEAR, "integer"),
     (types.Numeric, "real"),
+    (types.Float, "real"),
     (types.DateTime, "timestamp"),
     (types.Date, "date"),
     (types.Time, "time"),

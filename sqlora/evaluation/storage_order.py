@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from sqlglot import exp
 
 from sqlora.evaluation.synthetic_databases import Rows
-from sqlora.sql.parsing import numeric_value, own_tables, to_sqlite
+from sqlora.sql.grouping import aggregates, bare_columns, is_grouped
+from sqlora.sql.parsing import own_tables, to_sqlite
 from sqlora.sql.sandbox import Database
 from sqlora.sql.schema import quote_name
 
@@ -27,7 +28,7 @@ def may_depend_on_storage(query: exp.Expr) -> bool:
     if any(limit.parent is not query for limit in query.find_all(exp.Limit)) or query.find(*PLACE_DEPENDENT):
         return True
     selects = query.find_all(exp.Select)
-    return any(_outside_group(select) or (select.is_star and _is_grouped(select)) for select in selects)
+    return any(bare_columns(select) or (select.is_star and is_grouped(select)) for select in selects)
 
 
 def reordered(database: Database, rows: Rows) -> Iterator[Database]:
@@ -57,7 +58,7 @@ def is_one_choice(query: exp.Query, rows: Rows) -> bool:
     ):
         return False
     # With one MIN or MAX, the choice is among the rows that have it.
-    return not (_outside_group(selects[0]) and _aggregates(selects[0], exp.Min, exp.Max))
+    return not (bare_columns(selects[0]) and aggregates(selects[0], exp.Min, exp.Max))
 
 
 def choosing_each(query: exp.Query, rows: Rows) -> Iterator[str]:
@@ -65,8 +66,8 @@ def choosing_each(query: exp.Query, rows: Rows) -> Iterator[str]:
     most = max(map(len, rows.values()), default=0)
     query = query.copy()
     (select,) = _choosing(query)
-    tables, bare = own_tables(select), _outside_group(select)
-    owners = {column.partition(".")[0].strip('"').lower() for column in bare if "." in column}
+    tables, bare = own_tables(select), bare_columns(select)
+    owners = {column.table.lower() for column in bare if column.table}
     chosen = [table for table in tables if table.alias_or_name.lower() in owners] or tables
     having, order = select.args.get("having"), select.args.get("order")
     for shifts in itertools.product(range(most), repeat=min(2, len(chosen))):
@@ -79,23 +80,14 @@ def choosing_each(query: exp.Query, rows: Rows) -> Iterator[str]:
         if bare:  # with one MAX, SQLite takes the columns outside GROUP BY from its row
             select.having(f"MAX({number}) IS NOT NULL", dialect="sqlite", copy=False)
         if select.args.get("limit"):
-            last = f"MAX({number}) DESC" if _is_grouped(select) else f"{number} DESC"
+            last = f"MAX({number}) DESC" if is_grouped(select) else f"{number} DESC"
             select.order_by(last, dialect="sqlite", copy=False)
         yield to_sqlite(query)
 
 
 def _choosing(query: exp.Query) -> list[exp.Select]:
     """The SELECTs that may have to choose among rows."""
-    return [select for select in query.find_all(exp.Select) if select.args.get("limit") or _outside_group(select)]
-
-
-def _is_grouped(select: exp.Select) -> bool:
-    return bool(select.args.get("group") or _aggregates(select, exp.AggFunc))
-
-
-def _aggregates(select: exp.Select, *kinds: type[exp.Expr]) -> list[exp.Expr]:
-    """The SELECT's own aggregates of the kinds."""
-    return [node for node in select.find_all(*kinds) if node.find_ancestor(exp.Query) is select]
+    return [select for select in query.find_all(exp.Select) if select.args.get("limit") or bare_columns(select)]
 
 
 def probe_groups(select: exp.Select) -> exp.Select | None:
@@ -106,7 +98,7 @@ def probe_groups(select: exp.Select) -> exp.Select | None:
     # With one MIN or MAX, SQLite takes the other columns from its row.
     if group is None or (len(aggregates) == 1 and isinstance(aggregates[0], exp.Min | exp.Max)):
         return None
-    columns = _outside_group(select)
+    columns = {column.sql("sqlite") for column in bare_columns(select)}
     if not columns:
         return None
     probe = select.copy()
@@ -115,48 +107,3 @@ def probe_groups(select: exp.Select) -> exp.Select | None:
     probe.set("expressions", [exp.Literal.number(1)])
     mixed = (f"COUNT(DISTINCT {name}) > 1 OR (COUNT({name}) BETWEEN 1 AND COUNT(*) - 1)" for name in sorted(columns))
     return probe.having(" OR ".join(mixed), dialect="sqlite", copy=False)
-
-
-def _outside_group(select: exp.Select) -> set[str]:
-    """The columns, as SQLite's text, that a SELECT with groups reads outside aggregates, and that GROUP BY lacks."""
-    if not _is_grouped(select):
-        return set()
-    keys = _group_keys(select)
-    aliases = {selected.alias.lower() for selected in select.selects if selected.alias}
-    columns = set()
-    for part in (*select.selects, select.args.get("having"), select.args.get("order")):
-        for column in part.find_all(exp.Column) if part is not None else ():
-            is_output = not column.table and column.name.lower() in aliases and isinstance(part, exp.Having | exp.Order)
-            is_key = any(
-                _may_be_same(column, key) if isinstance(key, exp.Column) else _within(column, key) for key in keys
-            )
-            if not is_key and not is_output and column.find_ancestor(exp.AggFunc, exp.Query) is select:
-                columns.add(column.sql("sqlite"))
-    return columns
-
-
-def _group_keys(select: exp.Select) -> list[exp.Expr]:
-    """The expressions of GROUP BY, with those that it names by number or alias, which may be columns too."""
-    group = select.args.get("group")
-    keys: list[exp.Expr] = list(group.expressions) if group is not None else []
-    for key in list(keys):
-        if isinstance(key, exp.Literal) and isinstance(ordinal := numeric_value(key.name), int):
-            keys += [selected.unalias() for selected in select.selects[ordinal - 1 : ordinal] if ordinal > 0]
-        elif isinstance(key, exp.Column) and not key.table:
-            keys += [selected.this for selected in select.selects if selected.alias.lower() == key.name.lower()]
-    return keys
-
-
-def _within(column: exp.Expr, expression: exp.Expr) -> bool:
-    """Whether the column is part of a copy of the expression."""
-    node: exp.Expr | None = column
-    while node is not None and not isinstance(node, exp.Query):
-        if node == expression:
-            return True
-        node = node.parent
-    return False
-
-
-def _may_be_same(column: exp.Column, other: exp.Column) -> bool:
-    tables = {table.lower() for table in (column.table, other.table) if table}
-    return column.name.lower() == other.name.lower() and len(tables) < 2

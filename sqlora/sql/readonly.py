@@ -28,8 +28,8 @@ PARTS = {
         "BitwiseRightShift "
         "Case If Cast DataType DataTypeParam Collate Window WindowSpec Filter WithinGroup "
         # functions
-        "Count Sum Avg Min Max GroupConcat Stddev StddevPop StddevSamp Variance VariancePop Median PercentileCont "
-        "PercentileDisc "
+        "Count Sum Avg Min Max GroupConcat ArrayAgg Bracket Stddev StddevPop StddevSamp Variance VariancePop Median "
+        "PercentileCont PercentileDisc "
         "RowNumber Rank DenseRank PercentRank CumeDist Ntile Lag Lead FirstValue LastValue NthValue "
         "Abs Ceil Floor Round Sign Sqrt Cbrt Pow Exp Ln Log Trunc Greatest Least Coalesce Nullif "
         "Concat ConcatWs Lower Upper Initcap Length Trim Substring SubstringIndex Replace Left Right Reverse "
