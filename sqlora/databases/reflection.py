@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import sqlalchemy
 from sqlalchemy import exc, types
-from sqlalchemy.dialects import mysql
+from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.engine.reflection import Inspector, ObjectKind
 from sqlglot.dialects import Dialect
 
@@ -15,7 +15,7 @@ from sqlora.databases.kinds import kind_of
 from sqlora.sql.schema import Column, Schema, Table
 from sqlora.system.errors import UserError
 
-TYPES = (  # the first that fits; everything else is text
+TYPES = (  # the first that fits; everything else is other, which is shown as text
     (types.Boolean, "boolean"),
     (types.Integer, "integer"),
     (mysql.YEAR, "integer"),
@@ -24,6 +24,8 @@ TYPES = (  # the first that fits; everything else is text
     (types.DateTime, "timestamp"),
     (types.Date, "date"),
     (types.Time, "time"),
+    (types.Enum, "other"),  # of which PostgreSQL takes no LIKE
+    (types.String, "text"),
 )
 
 
@@ -116,4 +118,6 @@ def _check_case(schema: Schema, where: str) -> None:
 
 
 def _column_type(kind: types.TypeEngine) -> str:
-    return next((name for family, name in TYPES if isinstance(kind, family)), "text")
+    while isinstance(kind, postgresql.DOMAIN):
+        kind = kind.data_type
+    return next((name for family, name in TYPES if isinstance(kind, family)), "other")

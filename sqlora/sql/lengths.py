@@ -127,7 +127,10 @@ class Lengths:
         origins = self.scopes.origins(column)
         for origin in origins:
             if isinstance(origin, Column):
-                length, short = max(length, TEXT_COLUMN if origin.type == "text" else COLUMN), max(short, SHORT_CELL)
+                length, short = (
+                    max(length, TEXT_COLUMN if origin.type in ("text", "other") else COLUMN),
+                    max(short, SHORT_CELL),
+                )
             elif id(origin) in self._open:  # of a recursive query, which is made once for each step
                 self._open[id(origin)] = True
                 length = short = STEP_TEXT

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-SPELLING = {"text": "VARCHAR"}  # in DDL; every other type has its own name
+SPELLING = {"text": "VARCHAR", "other": "VARCHAR"}  # in DDL; every other type has its own name
 PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # names that SQLite or most other databases take for keywords unless they are quoted
 RESERVED = frozenset(
@@ -20,7 +20,7 @@ RESERVED = frozenset(
 @dataclass(frozen=True)
 class Column:
     name: str
-    type: str  # text, integer, real, date, time, timestamp or boolean
+    type: str  # text, integer, real, date, time, timestamp or boolean; other is what a live database alone has
     default: str | int | float | None = None
 
     def __str__(self) -> str:

@@ -73,6 +73,18 @@ def test_names_are_quoted_only_at_need():
             "mysql",
             "SELECT \"order\" FROM Song WHERE Title = 'It''s'",
         ),
+        (
+            "SELECT EXTRACT(YEAR FROM d) FROM t WHERE date_trunc('month', d) = '2020-01-01'",
+            "postgres",
+            "SELECT CAST(STRFTIME('%Y', d) AS INTEGER) FROM t WHERE DATE(d, 'start of month') = '2020-01-01'",
+        ),
+        (
+            "SELECT YEAR(d), HOUR(d), LEFT(a, 2), RIGHT(a, 3), NOW() FROM t",
+            "mysql",
+            "SELECT CAST(STRFTIME('%Y', d) AS INTEGER), CAST(STRFTIME('%H', d) AS INTEGER), SUBSTRING(a, 1, 2), "
+            "SUBSTRING(a, -3), CURRENT_TIMESTAMP FROM t",
+        ),
+        ("SELECT d - INTERVAL '1 day' FROM t", "postgres", "SELECT DATE(d, '-1 day') FROM t"),
     ],
 )
 def test_corrections_as_rows_for_training_have_them(written, name, kept):

@@ -3,6 +3,7 @@
 import sqlite3
 
 import servers
+import sqlalchemy
 
 from sqlora.databases import database_url
 from sqlora.databases.live import open_database
@@ -66,3 +67,35 @@ def test_a_view_of_a_table_that_is_gone_hides_no_other(tmp_path):
     with open_database(str(tmp_path / "db"), 5) as live:
         assert [table.name for table in live.schema.tables] == ["a"]
         assert list(live.reflected.unreadable) == ["v"]
+
+
+KINDS = {
+    "sqlite": ("CREATE TABLE kinds (a REAL, b FLOAT, c DOUBLE, d TEXT, e BLOB)", "real real real text other"),
+    "postgresql": (
+        "CREATE DOMAIN price AS numeric(8, 2); CREATE DOMAIN fee AS price; CREATE TYPE mood AS ENUM ('a', 'b'); "
+        "CREATE TABLE kinds (a real, b double precision, c fee, d varchar(9), e mood, f int[], g jsonb, h inet, "
+        "i uuid, j interval, k point, l timestamptz, m bool)",
+        "real real real text other other other other other other other timestamp boolean",
+    ),
+    "mysql": (
+        "CREATE TABLE kinds (a FLOAT, b DOUBLE, c DECIMAL(5, 2), d TEXT, e ENUM('x'), f JSON, g YEAR, h DATETIME)",
+        "real real real text other text integer timestamp",
+    ),
+}
+
+
+def test_types_are_what_they_are_and_nothing_is_said_of_others(server, capfd):
+    statements, kinds = KINDS[server.kind]
+    engine = sqlalchemy.create_engine(database_url.parse_url(server.root), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        for statement in statements.split("; "):
+            connection.exec_driver_sql(statement)
+    try:
+        with open_database(server.root, 5) as live:
+            assert [column.type for column in live.schema.table("kinds").columns] == kinds.split()
+            assert "OTHER" not in live.schema.ddl()
+    finally:
+        with engine.connect() as connection:
+            connection.exec_driver_sql("DROP TABLE kinds")
+        engine.dispose()
+    assert capfd.readouterr() == ("", "")
