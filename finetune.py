@@ -38,7 +38,7 @@ def main(settings: Settings) -> None:
     device = loading.choose_device(settings)
     distributed.init_process_group(device.type)
     banner.print_training(settings, device)
-    numerics.quick(device, settings)
+    numerics.quick(device, settings.BACKEND, settings.LOW_BIT, packs=settings.PACKING != "off")
 
     # 2. Rows: read, checked, split, tokenised.
     rows = training_rows.load(settings)
@@ -49,21 +49,24 @@ def main(settings: Settings) -> None:
     banner.print_rows(len(rows.read), rows.checked, rows.overlaps, rows.separated_by, tokenised, settings)
     banner.print_packing(packing)
     if settings.ESTIMATE:
-        banner.print_estimate(memory_estimate.estimate(base, tokenised.train, settings, device, packing), settings)
+        estimated = memory_estimate.estimate(base, tokenised.train, settings, device, packing)
+        banner.print_estimate(estimated, settings.MAX_STEPS)
         return
 
     with run_folder.locked(settings):
         # 3. Model: the quantised base with a fresh adapter, compared with plain transformers.
         fingerprint = adapter.make_fingerprint(base, tokenizer, settings, rows.origin(settings.DATA_PATH))
         run_folder.check_alike(fingerprint)
-        checkpoint = distributed.broadcast_from_main(lambda: run_folder.begin(settings, fingerprint))
+        checkpoint = distributed.broadcast_from_main(
+            lambda: run_folder.begin(settings.CHECKPOINT_DIR, settings.RESUME, settings.MAX_STEPS, fingerprint)
+        )
         base_model = loading.load_base(base, settings.LOW_BIT, device, training=True)
         architecture.check_tokens(base_model, tokenizer)
         weights = loading.weights_in_memory(base_model, settings.LOW_BIT)
         fingerprint["quantisation"] = weights
         banner.print_weights(weights)
         model = loading.wrap_with_adapter(base_model, settings)
-        run_folder.check_space(model, settings)
+        run_folder.check_space(model, settings.CHECKPOINT_DIR, settings.SAVE_TOTAL_LIMIT)
         packing = plan.prepare_model(model, packing, device)
         agreement.check_training(model, packing)
 

@@ -52,7 +52,7 @@ def examine(settings: Settings) -> Iterator[CheckResult]:
         return
     dtype = str(chosen.dtype).removeprefix("torch.")
     yield CheckResult("chosen device", OK, f"{chosen.torch_device} ({chosen.reason}), {dtype} ({chosen.dtype_reason})")
-    yield from examine_numbers(chosen, settings)
+    yield from examine_numbers(chosen, settings.BACKEND, settings.LOW_BIT, settings.COMPILE == "on")
 
     with tempfile.TemporaryDirectory() as scratch:
         result, folder = environment.base_model(settings.BASE_MODEL, Path(scratch))
@@ -63,7 +63,7 @@ def examine(settings: Settings) -> Iterator[CheckResult]:
         yield environment.disk(folder if result.status != WRONG else None, settings)
 
 
-def examine_numbers(chosen: Device, settings: Settings) -> Iterator[CheckResult]:
+def examine_numbers(chosen: Device, backend: str, low_bit: str, compiles: bool) -> Iterator[CheckResult]:
     """What finetune.py and generate.py compute, on the chosen device and in its number type, and products in other
     types.
     """
@@ -79,12 +79,12 @@ def examine_numbers(chosen: Device, settings: Settings) -> Iterator[CheckResult]
         yield numerics.matrix_products(replace(chosen, dtype=dtype), numerics.LARGE_SHAPES)
     for masked in (False, True):
         yield numerics.attention(chosen, masked, numerics.HEAD_SIZES)
-    if settings.BACKEND == "bigdl":  # it has its own weights, and no packing
+    if backend == "bigdl":  # it has its own weights, and no packing
         return
     yield numerics.slot_attention(chosen)
-    if settings.LOW_BIT != "none":
+    if low_bit != "none":
         yield environment.native_library(chosen.type)
-        yield from numerics.four_bit(chosen, settings.LOW_BIT)
+        yield from numerics.four_bit(chosen, low_bit)
 
     yield numerics.packed_pass(chosen, PackingPlan("prefix", "", False, ""))
     if chosen.type == "cpu":
@@ -93,7 +93,7 @@ def examine_numbers(chosen: Device, settings: Settings) -> Iterator[CheckResult]
         yield numerics.packed_pass(chosen, PackingPlan("tree", "", False, ""))
     else:
         yield CheckResult("FlexAttention", SLOW, "there is no Triton, so PACKING is prefix", numerics.TRITON)
-    if (chosen.type != "cpu" and has_triton()) or settings.COMPILE == "on":
+    if (chosen.type != "cpu" and has_triton()) or compiles:
         yield numerics.packed_pass(chosen, PackingPlan("prefix" if chosen.type == "cpu" else "tree", "", True, ""))
     elif chosen.type == "cpu":
         yield CheckResult("torch.compile", OK, "not used on a CPU: COMPILE is off there unless it is set to on")

@@ -9,7 +9,6 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import config
@@ -266,7 +265,7 @@ def disk(folder: Path | None, settings: Settings) -> CheckResult:
             model = memory_estimate.without_weights(
                 base_models.BaseModel(folder, settings.BASE_MODEL, None, ""), settings
             )
-            run_folder.check_space(model, replace(settings, CHECKPOINT_DIR=str(there)))
+            run_folder.check_space(model, str(there), settings.SAVE_TOTAL_LIMIT)
     except UserError as error:
         return failed_check("disk", error)
     return CheckResult("disk", OK, f"{_gigabytes(shutil.disk_usage(there).free)} free for {settings.CHECKPOINT_DIR}")

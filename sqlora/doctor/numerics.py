@@ -14,7 +14,6 @@ from sqlora.doctor.tolerance import Error, check_kernel, dtype_name, error_of, o
 from sqlora.model import bitsandbytes
 from sqlora.model.device import Device
 from sqlora.model.precision import limit
-from sqlora.settings.settings import Settings
 from sqlora.system.console import console
 from sqlora.system.errors import UserError
 from sqlora.training.packing import packed_batches, packed_loss, plan
@@ -31,9 +30,9 @@ TRITON = "install Triton, which comes with torch on Linux, and a C compiler; upd
 DEPTH = 5  # the error of a small model's gradient, as a multiple of a single product's
 
 
-def quick(device: Device, settings: Settings) -> None:
+def quick(device: Device, backend: str, low_bit: str, packs: bool) -> None:
     """The checks at the start of finetune.py, in a second or two. Raises UserError if anything it uses is WRONG."""
-    for result in _quick(device, settings):
+    for result in _quick(device, backend, low_bit, packs):
         if result.status == WRONG:
             raise UserError(
                 f"{device.name} computes wrong: {result.name}, {result.detail}; {result.remedy} "
@@ -41,13 +40,13 @@ def quick(device: Device, settings: Settings) -> None:
             )
 
 
-def _quick(device: Device, settings: Settings) -> Iterator[CheckResult]:
+def _quick(device: Device, backend: str, low_bit: str, packs: bool) -> Iterator[CheckResult]:
     yield matrix_products(device, SMALL_SHAPES)
     yield attention(device, masked=False, head_sizes=HEAD_SIZES[:1])
-    if settings.PACKING != "off":
+    if packs:
         yield attention(device, masked=True, head_sizes=HEAD_SIZES[:1])
-    if settings.BACKEND == "bitsandbytes":
-        yield from four_bit(device, settings.LOW_BIT)
+    if backend == "bitsandbytes":
+        yield from four_bit(device, low_bit)
 
 
 def four_bit(device: Device, low_bit: str) -> Iterator[CheckResult]:

@@ -106,10 +106,10 @@ def print_packing(plan: PackingPlan) -> None:
     )
 
 
-def print_estimate(estimated: Estimate, settings: Settings) -> None:
-    """What memory.estimate predicts."""
+def print_estimate(estimated: Estimate, steps: int) -> None:
+    """What memory_estimate.estimate predicts of a run of so many steps."""
     console.rule("[bold]estimate")
-    hours, seconds = divmod(estimated.step_seconds * settings.MAX_STEPS, 3600)
+    hours, seconds = divmod(estimated.step_seconds * steps, 3600)
     print_facts(
         {
             "peak memory": f"{estimated.peak_bytes / 1e9:.1f} GB, in a pass of {estimated.pass_tokens:,} tokens",

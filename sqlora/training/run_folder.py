@@ -101,21 +101,23 @@ def locked(settings: Settings) -> Iterator[None]:
         yield
 
 
-def check_space(model, settings: Settings) -> None:
-    """Raises UserError unless the disk has space for the checkpoints: float32 adapters with AdamW's two moments."""
+def check_space(model, folder: str, limit: int) -> None:
+    """Raises UserError unless the disk of CHECKPOINT_DIR has space for SAVE_TOTAL_LIMIT checkpoints and one more:
+    float32 adapters with AdamW's two moments.
+    """
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    need = trained * 4 * 3 * (settings.SAVE_TOTAL_LIMIT + 1)
-    free = shutil.disk_usage(settings.CHECKPOINT_DIR).free
+    need = trained * 4 * 3 * (limit + 1)
+    free = shutil.disk_usage(folder).free
     if free < need:
         raise UserError(
-            f"CHECKPOINT_DIR (--checkpoint-dir) is {settings.CHECKPOINT_DIR!r}, whose disk has {free / 1e6:.0f} MB "
-            f"free, and {settings.SAVE_TOTAL_LIMIT + 1} checkpoints need {need / 1e6:.0f} MB; free some space, or "
+            f"CHECKPOINT_DIR (--checkpoint-dir) is {folder!r}, whose disk has {free / 1e6:.0f} MB "
+            f"free, and {limit + 1} checkpoints need {need / 1e6:.0f} MB; free some space, or "
             f"lower SAVE_TOTAL_LIMIT (--save-total-limit)"
         )
     largest = trained * 4 * 2  # bytes of the optimiser's file
-    if (limit := atomic.largest_file()) < largest:
+    if (allowed := atomic.largest_file()) < largest:
         raise UserError(
-            f"a checkpoint has a file of {largest / 1e6:.1f} MB, and no file may be larger than {limit / 1e6:.1f} MB "
+            f"a checkpoint has a file of {largest / 1e6:.1f} MB, and no file may be larger than {allowed / 1e6:.1f} MB "
             f"here; raise the limit (ulimit -f)"
         )
 
@@ -137,13 +139,14 @@ def check_alike(fingerprint: dict) -> None:
             )
 
 
-def begin(settings: Settings, fingerprint: dict) -> Path | None:
-    """The checkpoint to resume from; None for a new run, for which an earlier run's files are moved away.
+def begin(run: str, resumes: bool, steps: int, fingerprint: dict) -> Path | None:
+    """The checkpoint of CHECKPOINT_DIR to resume from; None for a new run, for which an earlier run's files are moved
+    away.
 
-    Raises UserError if the run has done all its steps, or if its base, tokenizer, prompt or data have changed.
+    Raises UserError if the run has done all its `steps`, or if its base, tokenizer, prompt or data have changed.
     """
-    folder = Path(settings.CHECKPOINT_DIR)
-    if not settings.RESUME:
+    folder = Path(run)
+    if not resumes:
         made = [folder / name for name in (METRICS, CURVE, PAGE, EVALUATION)]
         left = [*folder.glob(checkpoints.PREFIX + "*"), *filter(os.path.lexists, made)]
         outputs.set_aside(folder, left, "the files of an earlier run")  # its metrics and checkpoints would be lost
@@ -151,7 +154,7 @@ def begin(settings: Settings, fingerprint: dict) -> Path | None:
     checkpoint = checkpoints.newest(folder)
     assert checkpoint is not None, "settings with RESUME are read from it"
     began = checkpoints.read_fingerprint(checkpoint)
-    where = f"the run in {settings.CHECKPOINT_DIR!r}"
+    where = f"the run in {run!r}"
     for key, part, name in (("base_model", "content", "BASE_MODEL's files"), ("data", "hash", "DATA_PATH's rows")):
         if began[key][part] != fingerprint[key][part]:
             raise UserError(
@@ -165,7 +168,7 @@ def begin(settings: Settings, fingerprint: dict) -> Path | None:
                 f"start a new run without --resume"
             )
     step = checkpoints.step_of(checkpoint)
-    if step >= settings.MAX_STEPS:
+    if step >= steps:
         raise UserError(
             f"RESUME (--resume): {where} has done its {step} steps; raise MAX_STEPS (--max-steps) to train on"
         )

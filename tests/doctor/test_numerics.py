@@ -241,5 +241,5 @@ def test_finetune_stops_where_numbers_are_wrong_and_the_remedies_avoid_it(monkey
     with pytest.raises(UserError, match=r"computes wrong: attention, masked.*PACKING \(--packing\) off.*sqlora.doctor"):
         finetune.main(make_settings("--base-model", "nowhere/at-all"))
     with pytest.raises(UserError, match="computes wrong: 4-bit product.*LOW_BIT"):
-        numerics.quick(FLOAT32, make_settings("--packing", "off"))
-    numerics.quick(FLOAT32, make_settings("--packing", "off", "--low-bit", "none"))
+        numerics.quick(FLOAT32, "bitsandbytes", "nf4", packs=False)
+    numerics.quick(FLOAT32, "bitsandbytes", "none", packs=False)

@@ -24,7 +24,7 @@ FINGERPRINT = {
 
 
 def begin(settings):
-    return run_folder.begin(settings, FINGERPRINT)
+    return run_folder.begin(settings.CHECKPOINT_DIR, settings.RESUME, settings.MAX_STEPS, FINGERPRINT)
 
 
 def names(folder: Path) -> set[str]:
