@@ -53,7 +53,7 @@ def connect(path: Path) -> SqliteFile:
         # What a program that was killed left behind, or a copy: SQLite would make the index anew, here in memory.
         options = f"&vfs={NO_LOCKS}"
     connection = sqlite3.connect(
-        f"{path.as_uri()}?mode=ro{options}",
+        f"{path.absolute().as_uri()}?mode=ro{options}",
         uri=True,
         isolation_level=None,
         timeout=2,

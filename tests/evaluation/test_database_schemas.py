@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from pathlib import Path
 
 import pytest
 from concert import CONTEXT, make_folder
@@ -43,6 +44,11 @@ def folder(tmp_path):
 
 def test_a_database_says_its_tables_and_keys(folder):
     assert parse_schema(DatabaseSchemas(folder).context("concert", "row 1")) == SCHEMA
+
+
+def test_a_folder_may_be_named_from_the_working_folder(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    assert parse_schema(DatabaseSchemas(Path(folder.name)).context("concert", "row 1")) == SCHEMA
 
 
 def test_tables_json_says_them_too(tmp_path):
