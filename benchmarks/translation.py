@@ -2,7 +2,7 @@
 
     python benchmarks/translation.py --folder database --golds dev.json [--show]
 
-Each database of the folder, db_id/*.sqlite, is loaded into both servers, which are started for it and must be installed.
+Each database of the folder, db_id/*.sqlite, is loaded into both servers, which must be installed and are started for it.
 Rows that tie at a LIMIT are all right. --show prints the golds that are refused or give other rows.
 """
 
