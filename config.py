@@ -12,6 +12,9 @@ BASE_MODEL: str = "openlm-research/open_llama_3b"  # a hub id, such as codellama
 CHECKPOINT_DIR: str = "./lora_models"  # folder of a run: checkpoints, metrics.jsonl, loss curve, before/after page
 MODEL_PATH: str = "./saved_model"  # folder of the finished adapter
 PROMPT_ORDER: str = "question_first"  # schema_first lets questions on one schema share its tokens
+SCHEMA_STYLE: str = (
+    "auto"  # plain: names and types; described: keys too; auto: as trained, for rows with a db_id described
+)
 SEED: int = 42  # seed of the split, the order of rows, the adapter, its dropout, and sampled candidates
 RESUME: bool = False  # continue the run in CHECKPOINT_DIR with its own settings; generate.py: write the missing answers
 

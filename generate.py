@@ -49,10 +49,10 @@ def main(settings: Settings) -> int:
 
     # 2. Answers. They are written before they are judged, and everything is written before anything is shown: whatever
     # happens, the answers are there.
-    shown = rows
+    shown = fitting.styled(rows, loaded.schema_style)
     if settings.LONG_ROWS == "shorten":
         most = settings.MAX_LENGTH
-        shown = fitting.fit_rows(rows, loaded.tokenizer, settings.PROMPT_ORDER, most, settings.MAX_NEW_TOKENS)
+        shown = fitting.fit_rows(shown, loaded.tokenizer, settings.PROMPT_ORDER, most, settings.MAX_NEW_TOKENS)
     asked = [tuple(row[key] for key in ("question", "context", "evidence") if key in row) for row in shown]
     with answer_journal.open_journal(asked, loaded.base, loaded.adapter_folder, settings) as journal:
         answers = answer_writer.answer_rows(
@@ -107,17 +107,18 @@ def load_model(settings: Settings, questions: int) -> "AnsweringModel":
     loading.check_causal(base)
     tokenizer = loading.load_tokenizer(base)
     fingerprint = adapter.check_adapter(folder, base, tokenizer, settings.PROMPT_ORDER) if folder else None
+    style = adapter.schema_style(folder, fingerprint, settings.SCHEMA_STYLE)
     if not folder and settings.MODEL == "both":
         console.note("there is no adapter yet, so only the base model answers; python finetune.py trains one")
     model = loading.load_base(base, settings.LOW_BIT, device, training=False)
     architecture.check_tokens(model, tokenizer)
     if not folder:
-        return answer_writer.AnsweringModel(model, tokenizer, base)
+        return answer_writer.AnsweringModel(model, tokenizer, base, schema_style=style)
     banner.print_adapter(folder, fingerprint, loading.weights_in_memory(model, settings.LOW_BIT))
     add_adapter = functools.partial(adapter.load_adapter, folder=folder)
     if settings.MODEL == "both" and not settings.DATABASE and adapter.changes_base(folder):
-        return answer_writer.AnsweringModel(model, tokenizer, base, folder, add_adapter)
-    return answer_writer.AnsweringModel(add_adapter(model), tokenizer, base, folder)
+        return answer_writer.AnsweringModel(model, tokenizer, base, folder, add_adapter, style)
+    return answer_writer.AnsweringModel(add_adapter(model), tokenizer, base, folder, schema_style=style)
 
 
 if __name__ == "__main__":

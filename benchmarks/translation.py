@@ -2,7 +2,7 @@
 
     python benchmarks/translation.py --folder database --golds dev.json [--show]
 
-Each database of the folder, db_id/*.sqlite, is loaded into both servers, which must be installed and are started for it.
+Each database of the folder, db_id/*.sqlite, is loaded into both servers, which it starts, and which must be installed.
 Rows that tie at a LIMIT are all right. --show prints the golds that are refused or give other rows.
 """
 

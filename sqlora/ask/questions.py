@@ -66,8 +66,10 @@ class Asker:
     (answer,) = asker.ask(["How many albums are there?"])
     """
 
-    def __init__(self, live: LiveDatabase, model, tokenizer, settings: Settings) -> None:
+    def __init__(self, live: LiveDatabase, model, tokenizer, settings: Settings, shows_keys: bool = False) -> None:
+        """`shows_keys`: whether the model sees the keys of the tables."""
         self.live = live
+        self.shows_keys = shows_keys
         self.model = model
         self.tokenizer = tokenizer
         self.settings = settings
@@ -78,7 +80,7 @@ class Asker:
         """Shows the model these tables from now on, or all. Raises UserError for a table that does not exist."""
         self.is_picked = bool(names)
         self.tables = pick_tables(self.live.schema, names) if names else self.live.schema
-        self.linker = Linker(self.tables, self.live.reflected.links, self._count)
+        self.linker = Linker(self.tables, self.live.reflected.links, self._count, self.shows_keys)
 
     def ask(self, questions: list[str]) -> list[LiveAnswer]:
         """An answer to each question. All prompts are answered in one batch, which computes a shared schema once."""
@@ -86,7 +88,12 @@ class Asker:
 
     def asked(self, questions: list[str]) -> list[Asked]:
         """Each question with the tables that the model sees for it."""
-        return [Asked(question, schema, schema.ddl()) for question in questions for schema in [self._choose(question)]]
+        chosen = [(question, self._choose(question)) for question in questions]
+        return [Asked(question, schema, self.shown(schema)) for question, schema in chosen]
+
+    def shown(self, schema: Schema) -> str:
+        """The text of tables that the model sees."""
+        return schema.described() if self.shows_keys else schema.ddl()
 
     def answer(self, asked: list[Asked], journal: Journal | None = None) -> list[LiveAnswer]:
         """An answer to each of `asked`; queries that the journal has from an earlier run are not written again."""

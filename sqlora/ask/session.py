@@ -18,7 +18,7 @@ def run(settings: Settings, load_model: Callable[[Settings, int], AnsweringModel
     live = questions.connect(settings)
     rows = questions.load_questions(settings.QUESTION, settings.QUESTIONS)
     loaded = load_model(settings, len(rows))
-    asker = questions.Asker(live, loaded.model, loaded.tokenizer, settings)
+    asker = questions.Asker(live, loaded.model, loaded.tokenizer, settings, loaded.schema_style == "described")
     if settings.INTERACTIVE:
         shell.talk(asker, settings.EXECUTE, settings.FORMAT, settings.SAVE_FEEDBACK)
         return

@@ -178,7 +178,7 @@ class Shell:
         tables = tuple(
             table for table in live.schema.tables if seen.table(table.name) or dialect.names_table(written, table.name)
         )
-        row = {"question": answer.question, "context": Schema(tables).ddl(), "answer": written}
+        row = {"question": answer.question, "context": self.asker.shown(Schema(tables)), "answer": written}
         try:
             sandbox.prepare(written, Schema(tables))
         except SqlError as error:
@@ -213,7 +213,7 @@ class Shell:
                 raise UserError(f"there is no table {name!r}; \\tables lists them")
             schema = Schema((table,))
         for table in schema.tables:
-            console.print(plain(Schema((table,)).ddl()), soft_wrap=True)
+            console.print(plain(self.asker.shown(Schema((table,)))), soft_wrap=True)
 
 
 def _ends(error: BaseException) -> bool:

@@ -1,4 +1,4 @@
-"""Rows whose schema does not fit into MAX_LENGTH: they get the tables that their question needs, and are never cut."""
+"""Schemas as prompts show them: in a style, and where they do not fit with the tables that the question needs."""
 
 from __future__ import annotations
 
@@ -60,6 +60,22 @@ class SchemaFitter:
 
     def _count(self, texts: Sequence[str]) -> list[int]:
         return encoding.count_tokens(self._tokenizer, list(texts))
+
+
+def style_of(rows: Sequence[Example], wanted: str) -> str:
+    """plain or described, as SCHEMA_STYLE is `wanted`; auto is described where rows have the schema of a database."""
+    is_described = wanted == "described" or (wanted == "auto" and any("db_id" in row for row in rows))
+    return "described" if is_described else "plain"
+
+
+def styled(rows: list[Example], style: str) -> list[Example]:
+    """The rows as they are shown in a style: plain leaves the keys out of the schemas of databases.
+
+    A context that is the row's own stays as it is written.
+    """
+    if style != "plain":
+        return rows
+    return [row | {"context": parse_schema(row["context"]).ddl()} if "db_id" in row else row for row in rows]
 
 
 def fit_rows(rows: list[Example], tokenizer, order: str, tokens: int, least: int) -> list[Example]:

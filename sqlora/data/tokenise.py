@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlora.data.dataset import Example
-from sqlora.data.fitting import SchemaFitter
+from sqlora.data.fitting import SchemaFitter, styled
 from sqlora.prompt import encoding
 from sqlora.settings.settings import Settings
 from sqlora.system.errors import UserError
@@ -62,6 +62,7 @@ def tokenise_rows(rows: list[Example], tokenizer, settings: Settings, keeps_gold
     cut: half a query teaches to write half queries.
     """
     order, most = settings.PROMPT_ORDER, settings.MAX_LENGTH
+    rows = styled(rows, settings.SCHEMA_STYLE)
     prompts = encoding.encode_prompts(tokenizer, rows, order)
     answers = encoding.encode_answers(tokenizer, [row["answer"] for row in rows])
     fitter = SchemaFitter(tokenizer, order)

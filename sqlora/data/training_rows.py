@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlora.data import dataset, split, sql_check, streaming, tokenise
+from sqlora.data import dataset, fitting, split, sql_check, streaming, tokenise
 from sqlora.data.dataset import Example
 from sqlora.data.sql_check import Checked
 from sqlora.settings.settings import Settings
@@ -32,9 +32,11 @@ class TrainingRows:
         """Sixteen hexadecimal digits that identify the data."""
         return self.source.hash(self.read) if self.source else dataset.data_hash(self.read)
 
-    def origin(self, data_path: str) -> dict[str, object]:
-        """What sqlora.json says about the data."""
-        return {"id": data_path, "hash": self.data_hash(), "rows": "streamed" if self.source else len(self.read)}
+    def origin(self, data_path: str, schema_style: str) -> dict[str, object]:
+        """What sqlora.json says about the data, and the style in which their schemas were shown."""
+        rows = "streamed" if self.source else len(self.read)
+        style = fitting.style_of(self.read, schema_style)
+        return {"id": data_path, "hash": self.data_hash(), "rows": rows, "schema_style": style}
 
     def tokenise(self, tokenizer, settings: Settings) -> tokenise.TokenisedSplits:
         """Both splits as token ids. Raises UserError if too few rows are left."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import sqlalchemy
 from sqlalchemy import exc, types
@@ -12,7 +14,7 @@ from sqlglot.dialects import Dialect
 
 from sqlora.databases.database_url import first_line, shown
 from sqlora.databases.kinds import kind_of
-from sqlora.sql.schema import Column, Schema, Table
+from sqlora.sql.schema import Column, Reference, Schema, Table
 from sqlora.system.errors import UserError
 
 TYPES = (  # the first that fits; everything else is other, which is shown as text
@@ -79,27 +81,71 @@ def reflect(connection: sqlalchemy.Connection) -> Reflected:
 
 def _describe(inspector: Inspector, internal: set[str]) -> tuple[Schema, list[tuple[str, str]], dict[str, str]]:
     columns: dict[str, list] = {}
-    keys: dict[str, list] = {}
+    foreign: dict[str, list] = {}
+    primary: dict[str, Any] = {}
     unreadable: dict[str, str] = {}
     for kind, names in ((ObjectKind.TABLE, inspector.get_table_names), (ObjectKind.ANY_VIEW, inspector.get_view_names)):
         try:
             columns |= {name: listed for (_, name), listed in inspector.get_multi_columns(kind=kind).items()}
-            keys |= {name: listed for (_, name), listed in inspector.get_multi_foreign_keys(kind=kind).items()}
+            foreign |= {name: listed for (_, name), listed in inspector.get_multi_foreign_keys(kind=kind).items()}
+            primary |= {name: key for (_, name), key in inspector.get_multi_pk_constraint(kind=kind).items()}
         except exc.SQLAlchemyError:  # such as a view of a dropped table; it must not hide the others
             for name in names():
                 try:
-                    columns[name], keys[name] = inspector.get_columns(name), inspector.get_foreign_keys(name)
+                    columns[name], foreign[name] = inspector.get_columns(name), inspector.get_foreign_keys(name)
+                    primary[name] = inspector.get_pk_constraint(name)
                 except exc.SQLAlchemyError as error:
                     unreadable[name] = first_line(getattr(error, "orig", error))
     tables = tuple(
-        Table(name, tuple(Column(column["name"], _column_type(column["type"])) for column in listed))
+        _table(name, listed, primary.get(name) or {}, foreign.get(name, []))
         for name, listed in columns.items()
         if listed and name not in internal
     )
     links = [
-        (name, key["referred_table"]) for name, listed in keys.items() for key in listed if not key["referred_schema"]
+        (name, key["referred_table"])
+        for name, listed in foreign.items()
+        for key in listed
+        if not key["referred_schema"]
     ]
-    return Schema(tables), links, unreadable
+    return Schema(_with_known_references(tables)), links, unreadable
+
+
+def _table(name: str, columns: list, primary: Any, foreign: list) -> Table:
+    """A table with its primary key, NOT NULL and the foreign keys within its schema."""
+    key = _lower(primary.get("constrained_columns") or ())
+    return Table(
+        name,
+        tuple(Column(column["name"], _column_type(column["type"])) for column in columns),
+        keys=(key,) if key else (),
+        required=frozenset(key) | {column["name"].lower() for column in columns if not column.get("nullable", True)},
+        references=tuple(
+            Reference(
+                _lower(one["constrained_columns"]), one["referred_table"].lower(), _lower(one["referred_columns"])
+            )
+            for one in foreign
+            if not one["referred_schema"]
+        ),
+    )
+
+
+def _with_known_references(tables: tuple[Table, ...]) -> tuple[Table, ...]:
+    """The tables with those references whose tables and columns are there: a user may see a part of a database."""
+    known = {table.name.lower(): {column.name.lower() for column in table.columns} for table in tables}
+    return tuple(
+        replace(
+            table,
+            references=tuple(
+                one
+                for one in table.references
+                if len(one.columns) == len(one.keys) and known.get(one.table, set()).issuperset(one.keys)
+            ),
+        )
+        for table in tables
+    )
+
+
+def _lower(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(name.lower() for name in names)
 
 
 def _check_case(schema: Schema, where: str) -> None:

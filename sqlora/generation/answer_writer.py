@@ -42,7 +42,8 @@ class AnsweringModel:
     """The base model, or the PeftModel around it, its tokenizer, and the folders of both.
 
     An adapter that changes the base itself is not on the model yet: `add_adapter` returns the model with it, once the
-    base has answered; None where there is nothing left to add.
+    base has answered; None where there is nothing left to add. `schema_style` is that of the adapter's training, or
+    else SCHEMA_STYLE.
     """
 
     model: Any
@@ -50,6 +51,7 @@ class AnsweringModel:
     base: BaseModel
     adapter_folder: Path | None = None
     add_adapter: Callable[[Any], Any] | None = None
+    schema_style: str = "auto"
 
 
 def answer_rows(

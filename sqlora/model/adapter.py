@@ -139,6 +139,18 @@ def check_adapter(folder: Path, base: BaseModel, tokenizer, order: str) -> dict 
     return fingerprint
 
 
+def schema_style(folder: Path | None, fingerprint: dict | None, wanted: str) -> str:
+    """SCHEMA_STYLE, for auto as the adapter was trained; auto for a base alone. Raises UserError if it is another."""
+    if folder is None:
+        return wanted
+    trained = (fingerprint or {}).get("data", {}).get("schema_style", "plain")
+    if wanted not in ("auto", trained):
+        raise UserError(
+            f"{folder} was trained with SCHEMA_STYLE (--schema-style) {trained}, and it is {wanted!r}; leave it at auto"
+        )
+    return trained
+
+
 def load_adapter(model, folder: Path) -> PeftModel:
     """The base with the adapter of `folder`, read from safetensors only.
 

@@ -50,6 +50,7 @@ FIXED = {
     "LORA_TARGETS",
     "PACKING",
     "PROMPT_ORDER",
+    "SCHEMA_STYLE",
     "TRAIN_ON_INPUTS",
     "MAX_LENGTH",
     "LONG_ROWS",
@@ -89,6 +90,7 @@ class Settings:
     CHECKPOINT_DIR: Annotated[str, PATH]
     MODEL_PATH: Annotated[str, PATH]
     PROMPT_ORDER: Annotated[str, choice("question_first", "schema_first")]
+    SCHEMA_STYLE: Annotated[str, choice("auto", "plain", "described")]
     SEED: Annotated[int, whole(0)]
     RESUME: Annotated[bool, SWITCH]
 

@@ -58,6 +58,15 @@ def asker(make_settings, llama_tokenizer, server, monkeypatch):
         yield asker
 
 
+def test_the_model_sees_keys_where_it_was_trained_with_them(asker):
+    (plain,) = asker.asked(["x"])
+    asker.shows_keys = True
+    asker.see(["Song", "singer"])
+    (described,) = asker.asked(["x"])
+    assert "KEY" not in plain.context
+    assert "FOREIGN KEY (singer_id) REFERENCES singer (singer_id)" in described.context
+
+
 def test_questions_of_a_file(ask, server, tmp_path, capsys):
     questions, output = tmp_path / "questions.txt", tmp_path / "answers.jsonl"
     questions.write_text("\n".join([*scholar.LEARNED, "", ""]), encoding="utf-8")

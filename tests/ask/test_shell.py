@@ -16,6 +16,7 @@ import terminal
 from sqlora.ask import questions, shell
 from sqlora.data import dataset
 from sqlora.sql.parsing import parse_schema
+from sqlora.sql.schema import Schema
 from sqlora.system.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -163,7 +164,8 @@ CONTEXT = "CREATE TABLE t (a INTEGER)"
 def keep(question, file):
     live = SimpleNamespace(reflected=SimpleNamespace(dialect="sqlite"), schema=parse_schema(CONTEXT))
     answer = questions.LiveAnswer(question, CONTEXT, "", None, (), ())
-    shell.Shell._keep(SimpleNamespace(asker=SimpleNamespace(live=live)), answer, "SELECT a FROM t", file)
+    asker = SimpleNamespace(live=live, shown=Schema.ddl)
+    shell.Shell._keep(SimpleNamespace(asker=asker), answer, "SELECT a FROM t", file)
 
 
 def test_feedback_keeps_every_line_that_it_does_not_replace(tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sqlora.data.fitting import SchemaFitter, fit_rows
+from sqlora.data.fitting import SchemaFitter, fit_rows, style_of, styled
 from sqlora.data.tokenise import tokenise_rows
 from sqlora.prompt import encoding
 from sqlora.settings.command_line import load_settings
@@ -80,3 +80,15 @@ def test_long_rows_are_shortened_dropped_or_refused(llama_tokenizer):
     assert counts == {"shorten": (1, 1, 0), "drop": (0, 0, 1)}
     with pytest.raises(UserError, match="--max-length"):
         tokenise_rows([ROW], llama_tokenizer, load_settings(["--max-length", str(most), "--long-rows", "raise"], ""))
+
+
+def test_the_schema_of_a_database_is_shown_in_a_style():
+    own, of_database = ROW | {"context": KEYS}, ROW | {"context": KEYS, "db_id": "things"}
+    assert styled([own, of_database], "described") == styled([own, of_database], "auto") == [own, of_database]
+    kept, plain = styled([own, of_database], "plain")
+    assert kept == own
+    assert plain["context"] == parse_schema(KEYS).ddl() != KEYS
+    styles = [
+        [style_of(rows, wanted) for wanted in ("auto", "plain", "described")] for rows in ([own], [own, of_database])
+    ]
+    assert styles == [["plain", "plain", "described"], ["described", "plain", "described"]]

@@ -116,11 +116,11 @@ def test_the_findings_are_no_earlier_run_and_outlive_one(tmp_path):
     settings = load_settings(["--checkpoint-dir", str(tmp_path / "run"), "--model-path", str(tmp_path / "saved")], "")
     run_folder.check_outputs(settings)
     sql_check.check_rows(rows, "warn", settings.CHECKPOINT_DIR)
-    run_folder.begin(settings, {})
+    run_folder.begin(settings.CHECKPOINT_DIR, settings.RESUME, settings.MAX_STEPS, {})
     aside = tmp_path / "run" / run_folder.EARLIER
     assert not aside.exists()
     (tmp_path / "run" / run_folder.METRICS).write_text("{}")
-    run_folder.begin(settings, {})
+    run_folder.begin(settings.CHECKPOINT_DIR, settings.RESUME, settings.MAX_STEPS, {})
     assert [path.name for path in aside.glob("*/*")] == [run_folder.METRICS]
     assert list((tmp_path / "run" / ".lint").iterdir())
 

@@ -7,6 +7,7 @@ import sqlalchemy
 
 from sqlora.databases import database_url
 from sqlora.databases.live import open_database
+from sqlora.sql.schema import Reference
 
 
 def test_schema_as_the_model_is_trained_to_read_it(live):
@@ -20,6 +21,9 @@ def test_schema_as_the_model_is_trained_to_read_it(live):
     }
     assert tables["singer"] == {"singer_id": "integer", "name": "text", "age": "integer", "born": "date", "fee": "real"}
     assert live.reflected.links == (("Song", "singer"),)
+    song = live.schema.table("song")
+    assert (song.keys, song.required) == ((("songid",),), {"songid"})
+    assert song.references == (Reference(("singer_id",), "singer", ("singer_id",)),)
     assert '"order" INTEGER, "play count" INTEGER' in live.schema.ddl()
     assert "SongId INTEGER" in live.schema.ddl()
     if live.reflected.name != "sqlite":  # which has no users

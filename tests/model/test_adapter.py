@@ -193,3 +193,17 @@ def test_the_fingerprint_knows_its_tokenizer(llama_tokenizer, base):
     llama_tokenizer_with_more = loading.load_tokenizer(base)
     llama_tokenizer_with_more.add_tokens(["<more>"])
     assert adapter.tokenizer_hash(llama_tokenizer) != adapter.tokenizer_hash(llama_tokenizer_with_more)
+
+
+def test_an_adapter_brings_its_schema_style_along(tmp_path):
+    for fingerprint, trained in (
+        (None, "plain"),  # of other software
+        ({"data": {"id": "x"}}, "plain"),  # of a version before
+        ({"data": {"schema_style": "described"}}, "described"),
+    ):
+        for wanted in ("auto", trained):
+            assert adapter.schema_style(tmp_path, fingerprint, wanted) == trained
+        other = "plain" if trained == "described" else "described"
+        with pytest.raises(UserError, match=rf"trained with SCHEMA_STYLE \(--schema-style\) {trained}.*auto"):
+            adapter.schema_style(tmp_path, fingerprint, other)
+    assert adapter.schema_style(None, None, "described") == "described"
