@@ -91,7 +91,7 @@ def _question(text: str) -> str:
         r"\n\s*\n|\n(?=[\s#*]*(?:question|input)\b)", text.replace("```sql", "").replace("```", ""), flags=re.I
     ):
         lines = [line.strip(" \t#*>").removeprefix("--").strip() for line in block.splitlines()]
-        lines = [stripped for line in lines if (stripped := LABEL.sub("", line, count=1).strip(" :"))]
+        lines = [stripped for line in lines if (stripped := LABEL.sub("", line.lstrip(" ,;:.-"), count=1).strip(" :"))]
         if lines:
             question = " ".join(lines)
     return question

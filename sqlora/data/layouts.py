@@ -37,9 +37,10 @@ class Layout:
     read: Callable[[Record, Path | None], Record]
 
 
-def first_text(record: Record, names: tuple[str, ...]) -> str | None:
-    """The first of the named fields that is a text with something in it."""
-    return next((v for name in names if isinstance(v := record.get(name), str) and v.strip()), None)
+def first_text(record: Record, names: tuple[str, ...]) -> Any:
+    """The first of the named fields that is a text with something in it, or else what the first of them is."""
+    values = [record[name] for name in names if name in record]
+    return next((value for value in values if isinstance(value, str) and value.strip()), next(iter(values), None))
 
 
 def _own(record: Record, file: Path | None) -> Record:
@@ -59,7 +60,7 @@ def _gretel(record: Record, file: Path | None) -> Record:
 
 
 def _instruction(record: Record, file: Path | None) -> Record:
-    texts = [text for name in ("instruction", "input") if (text := first_text(record, (name,)))]
+    texts = [text for name in ("instruction", "input") if isinstance(text := record.get(name), str)]
     found: Record = free_text.question_and_schema(texts)
     if "context" not in found and record.get("db_id"):
         found["db_id"] = record["db_id"]
@@ -71,6 +72,8 @@ def _messages(record: Record, file: Path | None) -> Record:
     for message in record.get("messages") or record.get("conversations") or []:
         role = ROLES.get(str(message.get("role") or message.get("from")))
         text = message.get("content") or message.get("value")
+        if isinstance(text, list):  # in parts, as models that also see pictures have it
+            text = "\n".join(part["text"] for part in text if part.get("type") == "text")
         if role and isinstance(text, str):
             said[role].append(text)
     if not said["user"] or not said["assistant"]:
@@ -107,8 +110,8 @@ def parse_columns(text: str, name: str = "COLUMNS (--columns)") -> dict[str, str
     found: dict[str, str] = {}
     for part in filter(None, map(str.strip, text.split(","))):
         ours, equals, theirs = (word.strip() for word in part.partition("="))
-        if not equals or not theirs or ours not in NAMED:
-            raise UserError(f"{name} has {part!r}; write question=FIELD, and so for any of {', '.join(NAMED)}")
+        if not equals or not theirs or ours not in NAMED or ours in found:
+            raise UserError(f"{name} has {part!r}; write question=FIELD, and so for any of {', '.join(NAMED)}, once")
         found[ours] = theirs
     return found
 
@@ -137,8 +140,7 @@ class RowReader:
             raise UserError(f"{where} has no field {names}, which COLUMNS (--columns) names; it has {_list(record)}")
         if not lacking:
             record = record | {ours: record[theirs] for ours, theirs in self.named.items()}
-        if self.layout is None:
-            self.layout = self._recognise(record, columns)
+        self.layout = self.layout or self._recognise(record, columns)
         if self.layout is OWN:
             return record
         try:
@@ -156,7 +158,7 @@ class RowReader:
             if not isinstance(found.get("db_id"), str):
                 raise UserError(f"{where} has no schema: neither CREATE TABLE text nor the db_id of a database")
             found["context"] = self.schemas.context(found["db_id"], where)
-        return {name: value for name, value in found.items() if value is not None}
+        return {name: value for name, value in found.items() if value is not None or name in columns}
 
     def say(self) -> None:
         """Tells the user what the records were taken for, unless they are our own."""

@@ -81,6 +81,13 @@ def test_the_schema_of_a_row_is_that_of_its_database(tmp_path, folder, record, r
             ]
         },
         {"messages": [{"role": "user", "content": f"{ASK}\n\n{CREATE}"}, {"role": "assistant", "content": SQL}]},
+        {
+            "messages": [
+                {"role": "user", "content": [{"type": "text", "text": CREATE}, {"type": "text", "text": ASK}]},
+                {"role": "assistant", "content": SQL},
+            ]
+        },
+        {"instruction": f"Using this schema: {CREATE}, answer: {ASK}", "input": "", "output": SQL},
     ],
 )
 def test_the_schema_is_in_the_text(tmp_path, record):
@@ -170,7 +177,9 @@ def test_quotes_between_tabs_are_those_of_the_text(tmp_path):
             {"question": ASK, "table": TABLE, "sql": {"sel": 9, "agg": 0, "conds": []}},
             ["row 1", "not as WikiSQL has it"],
         ),
-        ({"sql_prompt": None, "sql_context": CREATE, "sql": SQL}, ["row 1", "has no column 'question'"]),
+        ({"sql_prompt": None, "sql_context": CREATE, "sql": SQL}, ["row 1", "question is None"]),
+        ({"question": ASK, "query": ["a"], "db_id": "concert"}, ["row 1", "answer is ['a']"]),
+        ({"question": ASK, "query": "", "db_id": "concert"}, ["row 1", "answer is ''"]),
     ],
 )
 def test_what_cannot_be_read_is_one_line(tmp_path, folder, record, words):
@@ -187,6 +196,7 @@ def test_a_named_field_that_is_not_there(tmp_path):
         ("question=q,answer=gold", "row 1 has no field 'gold', which COLUMNS .* names; it has 'q'"),
         ("question", "COLUMNS .* has 'question'; write question=FIELD"),
         ("sql=q", "COLUMNS .* has 'sql=q'"),
+        ("question=q,question=x", "COLUMNS .* has 'question=x'.*once"),
     ):
         with pytest.raises(UserError, match=words):
             dataset.load_rows(str(path), "DATA_PATH", reading=Reading(text))
