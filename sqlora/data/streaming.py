@@ -6,11 +6,13 @@ rows. The order depends only on the run's seed and the epoch, so a position in i
 
 from __future__ import annotations
 
+import csv
 import glob
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate.data_loader import prepare_data_loader
@@ -21,7 +23,7 @@ from sqlora.data.dataset import PLAIN, Example, Reading
 from sqlora.data.layouts import COLUMNS
 from sqlora.settings.settings import Settings
 from sqlora.storage import hub
-from sqlora.storage.row_files import is_file, kind
+from sqlora.storage.row_files import is_file, kind, quotes_fields, read_beginning
 from sqlora.system.console import note
 from sqlora.system.errors import UserError
 
@@ -63,8 +65,12 @@ class Source:
                     )
                 if path.stat().st_size == 0:
                     raise UserError(f"{self.where}: the file is empty")
+                options: dict[str, Any] = {}
+                if kind(path) == ".tsv":
+                    quoting = csv.QUOTE_MINIMAL if quotes_fields(read_beginning(path)) else csv.QUOTE_NONE
+                    options = {"sep": "\t", "quoting": quoting}
                 builder = datasets.load_dataset_builder(
-                    READERS[kind(path)], data_files={"train": [glob.escape(str(path))]}
+                    READERS[kind(path)], data_files={"train": [glob.escape(str(path))]}, **options
                 )
             elif path.is_dir() or dataset.looks_like_hub_id(data_path):
                 builder = hub_dataset.dataset_builder(data_path, self.where)

@@ -10,13 +10,14 @@ import re
 import stat
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sqlora.system.errors import UserError
 
 SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".parquet")  # also with .gz behind
 OPTIONAL = ("answer", "db_id", "evidence")
 QUOTED_FIELD = re.compile(r'(^|\t)"([^"]|"")*"(\t|$)', re.MULTILINE)
+BEGINNING = 1 << 20  # characters by which it is seen how a .tsv file is written
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}
@@ -157,12 +158,10 @@ def _without_double_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _read_csv(text: str, columns: tuple[str, ...], where: str, delimiter: str, needed: bool) -> list[object]:
     csv.field_size_limit(max(len(text), csv.field_size_limit()))
-    # Between tabs a quote is often one of the text.
-    is_plain = delimiter == "\t" and not QUOTED_FIELD.search(text)
     stream = io.StringIO(text, newline="")
-    reader = csv.reader(
-        stream, strict=True, delimiter=delimiter, quoting=csv.QUOTE_NONE if is_plain else csv.QUOTE_MINIMAL
-    )
+    has_quotes = delimiter == "," or quotes_fields(text)
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if has_quotes else csv.QUOTE_NONE
+    reader = csv.reader(stream, strict=True, delimiter=delimiter, quoting=quoting)
     header: list[str] = []
     records: list[object] = []
     begun = 1  # the line in which a row begins, which may have several
@@ -185,6 +184,20 @@ def _read_csv(text: str, columns: tuple[str, ...], where: str, delimiter: str, n
             f"{'a quote is opened in this row and not closed' if unclosed else error}"
         ) from None
     return records
+
+
+def quotes_fields(text: str) -> bool:
+    """Whether a .tsv file of this text, or with this beginning, has fields in quotes; in others a quote is one of the
+    text.
+    """
+    return QUOTED_FIELD.search(text) is not None
+
+
+def read_beginning(file: Path) -> str:
+    """The first characters of a file of rows, a .gz too. Raises OSError, or EOFError for a broken .gz."""
+    opened = gzip.open if file.name.lower().endswith(".gz") else open
+    with opened(file, "rt", encoding="utf-8", errors="replace") as stream:
+        return stream.read(BEGINNING)
 
 
 def _checked_header(fields: list[str], columns: tuple[str, ...], where: str, delimiter: str, needed: bool) -> list[str]:

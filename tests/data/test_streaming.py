@@ -1,5 +1,6 @@
 """A stream: every row once an epoch, nothing that validation has, and taken up again at the same row."""
 
+import gzip
 import itertools
 import json
 import signal
@@ -10,10 +11,11 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import torch
+from concert import make_folder
 from transformers import TrainerCallback
 
 import finetune
-from sqlora.data import split, streaming
+from sqlora.data import dataset, split, streaming
 from sqlora.sql import parsing
 from sqlora.storage import checkpoints
 from sqlora.system.errors import UserError
@@ -271,3 +273,22 @@ def test_a_csv_file_is_streamed_as_it_is_written(tmp_path):
     path.write_text("question,context,answer\nNULL,CREATE TABLE t (a INT),SELECT a FROM t,more\n")
     (row,) = streaming.Source(str(path), 0, buffer=10).first_rows()
     assert row == {"question": "NULL", "context": "CREATE TABLE t (a INT)", "answer": "SELECT a FROM t"}
+
+
+@pytest.mark.parametrize("question", ['"Ann" sings?', '"How, many?"'])
+@pytest.mark.parametrize("name", ["rows.tsv", "rows.tsv.gz"])
+def test_a_tsv_file_is_streamed_as_it_is_read(tmp_path, name, question):
+    text = f"question\tcontext\tanswer\n{question}\tCREATE TABLE t (a INT)\tSELECT a FROM t\n".encode()
+    (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+    rows = dataset.load_rows(str(tmp_path / name), "DATA_PATH")
+    assert streaming.Source(str(tmp_path / name), 0, buffer=10).first_rows() == rows
+    assert rows[0]["question"] == ('"Ann" sings?' if "Ann" in question else "How, many?")
+
+
+def test_a_data_set_is_streamed_in_its_own_layout(tmp_path):
+    folder = make_folder(tmp_path / "databases")
+    rows = [{"question": f"How many {i}?", "query": "SELECT 1" if i else "nan", "db_id": "concert"} for i in range(9)]
+    (tmp_path / "dev.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    read = streaming.Source(str(tmp_path / "dev.jsonl"), 0, 10, dataset.Reading("", str(folder))).first_rows()
+    assert len(read) == 8
+    assert all("CREATE TABLE singer (id INTEGER PRIMARY KEY" in row["context"] for row in read)
