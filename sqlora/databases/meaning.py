@@ -67,7 +67,7 @@ class _Adapter:
             self._compute(node)
         for like in self._all(exp.Like):
             self._like(like)
-        for text in self._all(exp.Substring, exp.TimeToStr, exp.Date, exp.Cast):
+        for text in self._all(exp.Substring, exp.Length, exp.TimeToStr, exp.Date, exp.Cast):
             self._function(text)
         if isinstance(query, exp.Select):
             self._name_subqueries(query)
@@ -163,10 +163,12 @@ class _Adapter:
         if self.is_postgres:
             for key in ("this", "expression"):
                 side = node.args.get(key)
-                if isinstance(side, exp.Distinct):
+                if not isinstance(side, exp.Expr) or isinstance(side, exp.Distinct):
                     continue
-                if isinstance(side, exp.Expr) and not isinstance(side, exp.Literal) and self._type(side) == "text":
+                if self._type(side) == "text" and not isinstance(side, exp.Literal):
                     self._set_number(node, key)
+                elif isinstance(side, exp.Predicate) or self._type(side) == "boolean":
+                    node.set(key, exp.cast(side, "int"))
             if isinstance(node, exp.Round) and node.args.get("decimals") is not None:
                 node.set("this", exp.cast(node.this, "decimal"))  # it rounds no double to decimals
             if whole:  # a SUM of integers is no integer there
@@ -192,7 +194,7 @@ class _Adapter:
             node.replace(exp.CurrentDate())
         elif isinstance(node, exp.Cast) and node.to.is_type(*exp.DataType.INTEGER_TYPES):
             self._truncate(node)
-        elif isinstance(node, exp.Substring) and self.is_postgres:
+        elif isinstance(node, exp.Substring | exp.Length) and self.is_postgres:
             if self._type(node.this) not in ("text", None):
                 node.set("this", exp.cast(node.this, "text"))
             if isinstance(start := node.args.get("start"), exp.Neg):  # from the end

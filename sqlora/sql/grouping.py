@@ -13,8 +13,18 @@ def is_grouped(select: exp.Select) -> bool:
 
 
 def aggregates(select: exp.Select, *kinds: type[exp.Expr]) -> list[exp.Expr]:
-    """The SELECT's own aggregates of the kinds."""
-    return [node for node in select.find_all(*kinds) if node.find_ancestor(exp.Query) is select]
+    """The SELECT's own aggregates of the kinds, without those over a window."""
+    return [
+        node
+        for node in select.find_all(*kinds)
+        if node.find_ancestor(exp.Query) is select and not _is_over_window(node)
+    ]
+
+
+def _is_over_window(node: exp.Expr) -> bool:
+    while isinstance(node.parent, exp.Filter | exp.IgnoreNulls | exp.RespectNulls | exp.WithinGroup):
+        node = node.parent
+    return isinstance(node.parent, exp.Window) and node.arg_key == "this"
 
 
 def bare_columns(select: exp.Select) -> list[exp.Column]:

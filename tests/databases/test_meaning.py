@@ -46,6 +46,9 @@ SAME = {  # with SQLite's rows
     "SELECT part, COUNT(*) AS n FROM sale GROUP BY part HAVING n > 1": [("1", 2)],
     "SELECT name, COUNT(*) FROM part JOIN sale ON id = part GROUP BY id": [("Bolt", 2), ("Nut", 1)],
     "SELECT COUNT(*) FROM part WHERE made < DATE('now')": [(2,)],
+    "SELECT name, SUM(id) OVER (ORDER BY id) FROM part WHERE id < 3": [("Bolt", 1), ("Nut", 3)],
+    "SELECT SUM(weight > 1), SUM(is_old) FROM part": [(1, 1)],
+    "SELECT LENGTH(number) FROM sale WHERE number = 3": [(1,)],
 }
 BESIDE = {  # MySQL and MariaDB cannot say it
     "SELECT MAX(weight), name FROM part": [(2.25, "Bolt")],

@@ -75,6 +75,7 @@ def test_what_may_depend_on_storage():
         ("SELECT name FROM singer GROUP BY age", True),
         ("SELECT * FROM singer GROUP BY age", True),
         ("SELECT GROUP_CONCAT(name) FROM singer", True),
+        ("SELECT name, SUM(age) OVER (ORDER BY id) FROM singer", True),
         ("SELECT name FROM (SELECT name FROM singer LIMIT 1) AS t", True),
     ):
         assert may_depend_on_storage(query(sql)) == depends, sql
