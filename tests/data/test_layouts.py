@@ -13,7 +13,6 @@ from sqlora.sql.parsing import parse_schema
 from sqlora.system.errors import UserError
 
 ASK, SQL = "How many singers?", "SELECT COUNT(*) FROM singer"
-TABLE = {"id": "1-2-3", "header": ["Name", "No.", "Name"], "types": ["text", "real", "text"], "rows": []}
 CREATE = "CREATE TABLE singer (id INT, name TEXT)"
 
 
@@ -95,20 +94,6 @@ def test_the_schema_is_in_the_text(tmp_path, record):
     assert (row["question"], row["context"].rstrip(";"), row["answer"]) == (ASK, CREATE, SQL)
 
 
-@pytest.mark.parametrize(
-    "conditions",
-    [[[1, 1, 5], [0, 0, "O'Hara"]], {"column_index": [1, 0], "operator_index": [1, 0], "condition": ["5", "O'Hara"]}],
-)
-@pytest.mark.parametrize("inline", [True, False])
-def test_wikisql(tmp_path, conditions, inline):
-    record = {"question": ASK, "table_id": TABLE["id"], "sql": {"sel": 2, "agg": 3, "conds": conditions}}
-    if not inline:
-        (tmp_path / "dev.tables.jsonl").write_text(json.dumps(TABLE))
-    (row,) = read(tmp_path, record | ({"table": TABLE} if inline else {}), name="dev.jsonl")
-    assert row["context"] == 'CREATE TABLE table_1_2_3 (Name VARCHAR, "No." REAL, "Name 2" VARCHAR)'
-    assert row["answer"] == "SELECT COUNT(\"Name 2\") FROM table_1_2_3 WHERE \"No.\" > 5 AND Name = 'O''Hara'"
-
-
 def test_questions_without_an_answer_are_left_out_of_training_and_asked_in_tests(tmp_path, folder, capsys):
     records = [
         {"question": ASK, "query": query, "db_id": "concert", "is_impossible": query == "x"}
@@ -174,7 +159,11 @@ def test_quotes_between_tabs_are_those_of_the_text(tmp_path):
             ["row 1", "'1-1'", ".tables.jsonl"],
         ),
         (
-            {"question": ASK, "table": TABLE, "sql": {"sel": 9, "agg": 0, "conds": []}},
+            {
+                "question": ASK,
+                "table": {"id": "1", "header": ["a"], "types": ["text"]},
+                "sql": {"sel": 9, "agg": 0, "conds": []},
+            },
             ["row 1", "not as WikiSQL has it"],
         ),
         ({"sql_prompt": None, "sql_context": CREATE, "sql": SQL}, ["row 1", "question is None"]),
