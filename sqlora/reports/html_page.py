@@ -106,11 +106,12 @@ def _article(number: int, row: AnsweredRow, judgement: Judgement, kinds: list[st
 
     context = re.sub(r";\s*(?=CREATE\b)", ";\n", row.get("context") or "", flags=re.IGNORECASE)
     schema = f"<details><summary>Schema</summary><pre>{_coloured(context)}</pre></details>" if context else ""
+    hint = f'<p class="why">hint: {html.escape(evidence)}</p>' if (evidence := row.get("evidence")) else ""
     pair = "".join(map(block, VARIANTS))
     return (
         f'<article data-kinds="{" ".join(kinds)}"><h2><small>{number}</small> '
         f"{html.escape(row.get('question') or '')}</h2>"
-        f'{schema}{block("answer")}<div class="pair">{pair}</div></article>'
+        f'{hint}{schema}{block("answer")}<div class="pair">{pair}</div></article>'
     )
 
 

@@ -18,7 +18,14 @@ from sqlora.reports import comparison, html_page
 HOSTILE = "{{ROWS}} </script><script>alert(1)</script>\"'<img src=x onerror=alert(2)> \ud800"
 ANSWERS = [
     *small_data.ANSWERS,
-    {"question": HOSTILE, "context": HOSTILE, "answer": HOSTILE, "base": "", "adapter": HOSTILE + "!"},
+    {
+        "question": HOSTILE,
+        "context": HOSTILE,
+        "answer": HOSTILE,
+        "base": "",
+        "adapter": HOSTILE + "!",
+        "evidence": HOSTILE,
+    },
 ]
 
 
@@ -62,7 +69,7 @@ def test_the_page_is_whole_in_one_file_and_escapes_what_it_shows(tmp_path):
         assert "href" not in attributes
         assert tag == "img" or "src" not in attributes
         assert not any(name.startswith("on") for name in attributes)
-    assert html_page.text.count(HOSTILE.replace("\ud800", "?")) == 6
+    assert html_page.text.count(HOSTILE.replace("\ud800", "?")) == 7
     assert "33.3 % (6.1-79.2) 1/3" in html_page.text
     assert html_page.text.count("✓ as expected") == 2
     assert html_page.text.count("✗ differs") == 4
