@@ -81,7 +81,8 @@ def _read_file(
     file: Path, columns: tuple[str, ...], optional: tuple[str, ...], where: str, reading: Reading
 ) -> list[Example]:
     reader = reading.reader(where, file)
-    records = enumerate(read_records(file, columns, where, needed=columns == ("question",)), start=1)
+    fields = (*columns, *reader.named.values())
+    records = enumerate(read_records(file, fields, where, needed="context" not in columns), start=1)
     rows = [row for number, record in records if (row := read_row(record, number, columns, reader, optional))]
     reader.say()
     return rows
@@ -157,7 +158,7 @@ def read_row(
     """
     where = reader.where
     found: object = record
-    if columns != ("question",):
+    if "context" in columns:  # else it is no row of a data set
         found = reader.read(check_record(record, (), f"{where}: row {number}"), number, columns)
         if found is None:
             return None

@@ -94,15 +94,19 @@ def check_record(record: object, columns: tuple[str, ...], where: str) -> dict[s
     return record
 
 
-def check_columns(present: list[str], columns: tuple[str, ...], where: str) -> None:
-    """Raises UserError that names all of `columns` that are not present, and those that are present twice."""
-    if missing := [column for column in columns if column not in present]:
+def check_columns(present: list[str], columns: tuple[str, ...], where: str, needed: bool = True) -> None:
+    """Raises UserError that names all of `columns` that are not present, if they are `needed`; and for one of them, or
+    where they are not all there for any, that is present twice.
+    """
+    missing = [column for column in columns if column not in present]
+    if missing and needed:
         names = ", ".join(map(repr, missing))
         there = ", ".join(map(repr, present)) or "nothing"
         raise UserError(
             f"{where} has no column {names}, only {there}; rename or add {'it' if len(missing) == 1 else 'them'}"
         )
-    if twice := [column for column in (*columns, *OPTIONAL) if present.count(column) > 1]:
+    read = filter(None, present) if missing else (*columns, *OPTIONAL)
+    if twice := [column for column in read if present.count(column) > 1]:
         raise UserError(f"{where} has the column {twice[0]!r} twice; leave one out")
 
 
@@ -206,7 +210,7 @@ def _checked_header(fields: list[str], columns: tuple[str, ...], where: str, del
             if separator != delimiter and separator in fields[0]:
                 wanted = {",": "commas", "\t": "tabs"}[delimiter]
                 raise UserError(f"{where}: its fields are parted by {name}; save it with {wanted}")
-    check_columns(fields, columns if needed else (), f"{where}: the header")
+    check_columns(fields, columns, f"{where}: the header", needed)
     return fields
 
 
@@ -218,7 +222,7 @@ def _read_parquet(file: Path, columns: tuple[str, ...], where: str, needed: bool
         source = io.BytesIO(_read_bytes(file, where)) if file.name.lower().endswith(".gz") else file
         with pyarrow.parquet.ParquetFile(source) as parquet:
             names = parquet.schema_arrow.names
-            check_columns(names, columns if needed else (), f"{where}: the file")
+            check_columns(names, columns, f"{where}: the file", needed)
             is_whole = not needed and not set(columns) <= set(names)
             wanted = [name for name in dict.fromkeys(names if is_whole else (*columns, *OPTIONAL)) if name in names]
             table = parquet.read(columns=wanted)

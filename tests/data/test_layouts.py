@@ -3,6 +3,8 @@
 import gzip
 import json
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 from concert import CONTEXT, make_folder
 
@@ -119,6 +121,13 @@ def test_fields_that_are_named(tmp_path, folder, capsys):
     path.write_text(json.dumps({"q": ASK, "gold": SQL, "db_id": "concert"}))
     (found,) = dataset.load_rows(str(path), "DATA_PATH", reading=Reading("question=q,answer=gold", str(folder)))
     assert parse_schema(found["context"]) == parse_schema(CONTEXT)
+
+
+def test_named_fields_of_parquet_are_read_beside_our_own(tmp_path):
+    row = {"question": ASK, "context": CREATE, "answer": SQL}
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row | {"tip": "x"}]), tmp_path / "a.parquet")
+    (read,) = dataset.load_rows(str(tmp_path / "a.parquet"), "DATA_PATH", reading=Reading("evidence=tip"))
+    assert read == row | {"evidence": "x"}
 
 
 def test_compressed_files(tmp_path):

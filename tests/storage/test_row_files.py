@@ -68,6 +68,8 @@ def test_a_long_field_of_a_csv_file_is_read(tmp_path):
         ("several.csv", "q,b\nx,y\n", "the fields 'q', 'b', and no question, context .*, answer"),
         ("several.jsonl", '{"q": 1}', "the fields 'q', and no question, context .*, answer"),
         ("twice.csv", HEADER.strip() + ",answer\na,b,c,d\n", "'answer' twice"),
+        ("twice.csv", "question," + HEADER + "a,b,c,d\n", "'question' twice"),
+        ("twice.csv", "db_id,question,query,query\na,b,c,d\n", "'query' twice"),
         ("twice.jsonl", LINE + "\n" + LINE[:-1] + ', "answer": "SELECT 2"}\n', "line 2: .*'answer' occurs twice"),
         ("twice.json", f'[{LINE[:-1]}, "answer": "SELECT 2"}}]', "'answer' occurs twice"),
         ("quote.csv", CSV + '"two\nlines",c,a\n"he said "hi" here",c,a\n', "line 5: malformed CSV"),
