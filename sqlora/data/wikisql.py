@@ -52,6 +52,8 @@ def _columns(header: list[str], types: list[str]) -> tuple[Column, ...]:
 
 
 def _query(sql: dict[str, Any], table: str, columns: tuple[Column, ...]) -> str:
+    if min(sql["sel"], sql["agg"]) < 0:
+        raise IndexError("sel or agg is below 0")
     selected = quote_name(columns[sql["sel"]].name)
     if aggregate := AGGREGATES[sql["agg"]]:
         selected = f"{aggregate}({selected})"

@@ -134,7 +134,7 @@ def serve(pipe, url: str, seconds: float) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (PROCESS_BYTES, PROCESS_BYTES))
     # SQLAlchemy prints the traceback of a rollback that fails after a failed query; only the query's error is wanted.
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
-    warnings.simplefilter("ignore", exc.SAWarning)  # of types that it does not know, which are text here
+    warnings.simplefilter("ignore", exc.SAWarning)  # of types that it does not know, which are other here
     connection = None
     with contextlib.suppress(EOFError, BrokenPipeError):
         pipe.send("started")

@@ -73,10 +73,8 @@ def _as_sqlite_has_it(node: exp.Expr) -> exp.Expr:
             moment = moment.this
         form = exp.Literal.string(PARTS_OF_DATES[kind])
         return exp.cast(exp.Anonymous(this="STRFTIME", expressions=[form, moment]), "integer")
-    if isinstance(node, exp.TimestampTrunc | exp.DateTrunc) and (
-        start := STARTS.get(str(node.args["unit"].name).upper())
-    ):
-        return exp.Anonymous(this="DATE", expressions=[moment, *map(exp.Literal.string, start)])
+    if isinstance(node, exp.TimestampTrunc | exp.DateTrunc) and (unit := node.args["unit"].name.upper()) in STARTS:
+        return exp.Anonymous(this="DATE", expressions=[moment, *map(exp.Literal.string, STARTS[unit])])
     if isinstance(node, exp.Add | exp.Sub) and isinstance(interval := node.expression, exp.Interval):
         sign = "+" if isinstance(node, exp.Add) else "-"
         step = exp.Literal.string(f"{sign}{interval.this.name} {interval.args['unit'].name.lower()}")
@@ -85,7 +83,7 @@ def _as_sqlite_has_it(node: exp.Expr) -> exp.Expr:
         return exp.Substring(this=moment, start=exp.Literal.number(1), length=node.expression)
     if isinstance(node, exp.Right):
         return exp.Substring(this=moment, start=exp.Neg(this=node.expression))
-    if isinstance(node, exp.Anonymous) and kind == "ANONYMOUS" and node.name.upper() == "NOW":
+    if isinstance(node, exp.Anonymous) and node.name.upper() == "NOW":
         return exp.CurrentTimestamp()
     return node
 

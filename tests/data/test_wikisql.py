@@ -46,6 +46,12 @@ def test_a_table_may_be_in_another_file_beside_it(tmp_path):
         wikisql.read(record(), None)
 
 
+@pytest.mark.parametrize("sql", [{"sel": -1}, {"sel": 4}, {"agg": -1}, {"agg": 6}, {"conds": [[9, 0, "x"]]}])
+def test_numbers_of_nothing(sql):
+    with pytest.raises(IndexError):
+        wikisql.read(record(**sql) | {"table": TABLE}, None)
+
+
 def test_what_is_one_of_its_rows():
     assert wikisql.fits(record())
     assert not wikisql.fits({"question": "Q?", "sql": "SELECT 1"})

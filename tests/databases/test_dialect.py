@@ -85,6 +85,7 @@ def test_names_are_quoted_only_at_need():
             "SUBSTRING(a, -3), CURRENT_TIMESTAMP FROM t",
         ),
         ("SELECT d - INTERVAL '1 day' FROM t", "postgres", "SELECT DATE(d, '-1 day') FROM t"),
+        ("SELECT date_trunc('day', d) FROM t", "postgres", "SELECT DATE(d) FROM t"),
     ],
 )
 def test_corrections_as_rows_for_training_have_them(written, name, kept):
