@@ -93,7 +93,7 @@ class Asker:
 
     def shown(self, schema: Schema) -> str:
         """The text of tables that the model sees."""
-        return schema.described() if self.shows_keys else schema.ddl()
+        return schema.ddl(self.shows_keys)
 
     def answer(self, asked: list[Asked], journal: Journal | None = None) -> list[LiveAnswer]:
         """An answer to each of `asked`; queries that the journal has from an earlier run are not written again."""

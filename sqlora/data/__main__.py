@@ -13,6 +13,7 @@ import click
 import config
 from sqlora.data import dataset
 from sqlora.data.dataset import Example
+from sqlora.data.layouts import PLAIN_CONTEXT
 from sqlora.data.sql_check import (
     BROKEN,
     DROPPED,
@@ -78,10 +79,11 @@ def command(rows: str, fix: str | None, tokenizer: str | None, columns: str, dat
     _print_findings(examples, findings)
     if fix:
         checked = apply_findings(examples, findings, "fix")
-        dataset.write_rows(Path(fix), checked.rows)
+        dataset.write_rows(Path(fix), map(_as_written, checked.rows))
         reasons = ((row, finding.fatal("fix"), finding) for row, finding in zip(examples, findings, strict=True))
         dataset.write_rows(
-            _rest(fix), [row | {"reason": reason, "why": f.faults[reason]} for row, reason, f in reasons if reason]
+            _rest(fix),
+            [_as_written(row) | {"reason": reason, "why": f.faults[reason]} for row, reason, f in reasons if reason],
         )
         print_facts(
             {
@@ -104,8 +106,13 @@ def convert(rows: str, out: str, columns: str, database_folder: str) -> None:
     outputs.check_outputs_are_ours({"the input rows": rows}, outputs.File("OUT.jsonl", path, outputs.TRAINING_ROWS))
     reading = dataset.Reading(columns, database_folder)
     found = dataset.load_rows(rows, "FILE_OR_HUB_ID", ("question", "context"), reading)
-    dataset.write_rows(path, found)
+    dataset.write_rows(path, map(_as_written, found))
     print_facts({"written": f"{len(found):,} rows: {path}"})
+
+
+def _as_written(row: Example) -> Example:
+    """The row as it is written, with one context."""
+    return {name: value for name, value in row.items() if name != PLAIN_CONTEXT}
 
 
 def _rest(fix: str) -> Path:

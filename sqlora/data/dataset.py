@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlora.data.hub_dataset import read_dataset, train_files
-from sqlora.data.layouts import COLUMNS, OWN, RowReader, parse_columns
+from sqlora.data.layouts import COLUMNS, OWN, PLAIN_CONTEXT, RowReader, parse_columns
 from sqlora.evaluation.database_schemas import DatabaseSchemas
 from sqlora.settings.settings import Settings
 from sqlora.storage.atomic import replace_file
@@ -162,7 +162,7 @@ def read_row(
         found = reader.read(check_record(record, (), f"{where}: row {number}"), number, columns)
         if found is None:
             return None
-        optional = optional if reader.layout is OWN else (*optional, "db_id")
+        optional = optional if reader.layout is OWN else (*optional, "db_id", PLAIN_CONTEXT)
     return check_row(found, number, columns, where, optional)
 
 

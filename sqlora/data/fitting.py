@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from sqlglot import exp
 
 from sqlora.data.dataset import Example
+from sqlora.data.layouts import PLAIN_CONTEXT
 from sqlora.prompt import encoding
 from sqlora.sql.parsing import SqlError, parse_query, parse_schema
 from sqlora.sql.schema import Schema
@@ -40,7 +41,7 @@ class SchemaFitter:
                 chosen = self._linker(row["context"], schema, has_keys).choose(row["question"], room, kept)
             except UserError:
                 return None
-            shorter = row | {"context": chosen.described() if has_keys else chosen.ddl()}
+            shorter = row | {"context": chosen.ddl(has_keys)}
             if (excess := self._length(shorter) - tokens) <= 0:
                 return shorter
             room -= excess
@@ -64,7 +65,7 @@ class SchemaFitter:
 
 def style_of(rows: Sequence[Example], wanted: str) -> str:
     """plain or described, as SCHEMA_STYLE is `wanted`; auto is described where rows have the schema of a database."""
-    is_described = wanted == "described" or (wanted == "auto" and any("db_id" in row for row in rows))
+    is_described = wanted == "described" or (wanted == "auto" and any(PLAIN_CONTEXT in row for row in rows))
     return "described" if is_described else "plain"
 
 
@@ -75,7 +76,7 @@ def styled(rows: list[Example], style: str) -> list[Example]:
     """
     if style != "plain":
         return rows
-    return [row | {"context": parse_schema(row["context"]).ddl()} if "db_id" in row else row for row in rows]
+    return [row | {"context": row.get(PLAIN_CONTEXT, row["context"])} for row in rows]
 
 
 def fit_rows(rows: list[Example], tokenizer, order: str, tokens: int, least: int) -> list[Example]:

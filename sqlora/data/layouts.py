@@ -15,6 +15,7 @@ from sqlora.system.errors import UserError
 
 Record = dict[str, Any]
 COLUMNS = ("question", "context", "answer")
+PLAIN_CONTEXT = "plain_context"  # of a row whose context is a database's: the same without keys
 NAMED = (*COLUMNS, "db_id", "evidence")  # what COLUMNS (--columns) can name
 QUESTIONS = ("question", "SpiderSynQuestion")
 ANSWERS = ("answer", "query", "SQL", "sql")
@@ -157,7 +158,8 @@ class RowReader:
         if "context" in columns and not found.get("context"):
             if not isinstance(found.get("db_id"), str):
                 raise UserError(f"{where} has no schema: neither CREATE TABLE text nor the db_id of a database")
-            found["context"] = self.schemas.context(found["db_id"], where)
+            schema = self.schemas.schema(found["db_id"], where)
+            found |= {"context": schema.ddl(has_keys=True), PLAIN_CONTEXT: schema.ddl()}
         return {name: value for name, value in found.items() if value is not None or name in columns}
 
     def say(self) -> None:

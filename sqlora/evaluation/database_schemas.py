@@ -33,18 +33,16 @@ class DatabaseSchemas:
         else:
             beside = [folder, folder.parent] if folder else [rows.parent] if rows else []
             self._files = [file for place in beside for file in _tables_in(place)]
-        self._contexts: dict[str, str] = {}
+        self._schemas: dict[str, Schema] = {}
         if folder and not self._files and next(folder.glob("*/*.sqlite"), None) is None:
             lacking = "no db_id/*.sqlite or tables.json is in it" if self.folder else "there is no such folder"
             raise UserError(f"{name} is {str(folder)!r}, and {lacking}; name the folder above those of the db_ids")
 
-    def context(self, db_id: str, where: str) -> str:
-        """CREATE TABLE text of the database, with its keys. Raises UserError, beginning with `where`, if it is
-        nowhere.
-        """
-        if db_id not in self._contexts:
-            self._contexts[db_id] = self._read(db_id, where).described()
-        return self._contexts[db_id]
+    def schema(self, db_id: str, where: str) -> Schema:
+        """The database's tables with their keys. Raises UserError, beginning with `where`, if it is nowhere."""
+        if db_id not in self._schemas:
+            self._schemas[db_id] = self._read(db_id, where)
+        return self._schemas[db_id]
 
     def _read(self, db_id: str, where: str) -> Schema:
         stored = self._stored(db_id, where)

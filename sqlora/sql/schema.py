@@ -60,18 +60,14 @@ class Schema:
     tables: tuple[Table, ...]
     merged: tuple[str, ...] = ()
 
-    def ddl(self) -> str:
+    def ddl(self, has_keys: bool = False) -> str:
         """CREATE TABLE text, a statement per table, in the style of sql-create-context; names are quoted where
-        needed.
+        needed. With `has_keys` also PRIMARY KEY, UNIQUE, NOT NULL and FOREIGN KEY.
         """
-        return "; ".join(self.statements(has_keys=False))
+        return "; ".join(self.statements(has_keys))
 
-    def described(self) -> str:
-        """The same with PRIMARY KEY, UNIQUE, NOT NULL and FOREIGN KEY."""
-        return "; ".join(self.statements(has_keys=True))
-
-    def statements(self, has_keys: bool) -> list[str]:
-        """The CREATE TABLE statement of each table, with its keys if it is to have them."""
+    def statements(self, has_keys: bool = False) -> list[str]:
+        """The statements of `ddl`."""
         return [
             f"CREATE TABLE {quote_name(table.name)} ({', '.join(parts)})"
             for table in self.tables
@@ -84,10 +80,7 @@ class Schema:
         primary = next((key for key in table.keys if table.required.issuperset(key)), ())
         parts = []
         for column in table.columns:
-            part, name = (
-                f"{quote_name(column.name)} {SPELLING.get(column.type, column.type.upper())}",
-                column.name.lower(),
-            )
+            part, name = str(column), column.name.lower()
             if primary == (name,):
                 part += " PRIMARY KEY"
             elif name in table.required and name not in primary:

@@ -10,7 +10,7 @@ from concert import CONTEXT, make_folder
 
 from sqlora.data import dataset
 from sqlora.data.dataset import Reading
-from sqlora.data.layouts import parse_columns
+from sqlora.data.layouts import PLAIN_CONTEXT, parse_columns
 from sqlora.sql.parsing import parse_schema
 from sqlora.system.errors import UserError
 
@@ -54,6 +54,7 @@ def read(tmp_path, *records, columns=dataset.COLUMNS, name="rows.jsonl", **readi
 def test_the_schema_of_a_row_is_that_of_its_database(tmp_path, folder, record, row):
     (found,) = read(tmp_path, record, database_folder=folder)
     assert parse_schema(found.pop("context")) == parse_schema(CONTEXT)
+    assert found.pop(PLAIN_CONTEXT) == parse_schema(CONTEXT).ddl()
     assert found == {"question": ASK, "answer": SQL, "db_id": "concert"} | row
 
 

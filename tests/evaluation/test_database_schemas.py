@@ -43,12 +43,12 @@ def folder(tmp_path):
 
 
 def test_a_database_says_its_tables_and_keys(folder):
-    assert parse_schema(DatabaseSchemas(folder).context("concert", "row 1")) == SCHEMA
+    assert DatabaseSchemas(folder).schema("concert", "row 1") == SCHEMA
 
 
 def test_a_folder_may_be_named_from_the_working_folder(folder, monkeypatch):
     monkeypatch.chdir(folder.parent)
-    assert parse_schema(DatabaseSchemas(Path(folder.name)).context("concert", "row 1")) == SCHEMA
+    assert DatabaseSchemas(Path(folder.name)).schema("concert", "row 1") == SCHEMA
 
 
 def test_tables_json_says_them_too(tmp_path):
@@ -57,21 +57,21 @@ def test_tables_json_says_them_too(tmp_path):
         place.mkdir()
         (place / name).write_text(json.dumps([LISTED]))
         for named in (place / name, place):
-            assert DatabaseSchemas(named).context("concert", "row 1") == DESCRIBED
-        assert DatabaseSchemas(None, place / "dev.json").context("concert", "row 1") == DESCRIBED
+            assert DatabaseSchemas(named).schema("concert", "row 1").ddl(has_keys=True) == DESCRIBED
+        assert DatabaseSchemas(None, place / "dev.json").schema("concert", "row 1").ddl(has_keys=True) == DESCRIBED
 
 
 def test_a_key_of_bird_has_all_its_columns(tmp_path):
     (tmp_path / "tables.json").write_text(json.dumps([LISTED | {"primary_keys": [1, [5, 6]]}]))
-    assert "number INTEGER, PRIMARY KEY (song, number)" in DatabaseSchemas(tmp_path).context("concert", "row 1")
+    assert "number INTEGER, PRIMARY KEY (song, number)" in DatabaseSchemas(tmp_path).schema("concert", "row 1").ddl(
+        True
+    )
 
 
 def test_the_database_counts_where_its_tables_json_differs(folder, capsys):
     (folder.parent / "tables.json").write_text(json.dumps([LISTED]))
     schemas = DatabaseSchemas(folder)
-    assert (
-        parse_schema(schemas.context("concert", "row 1")) == parse_schema(schemas.context("concert", "row 2")) == SCHEMA
-    )
+    assert schemas.schema("concert", "row 1") == schemas.schema("concert", "row 2") == SCHEMA
     assert capsys.readouterr().out.count("differ") == 1
 
 
@@ -80,13 +80,13 @@ def test_two_files_of_one_database(folder):
     with sqlite3.connect(other) as connection:
         connection.execute("CREATE TABLE other (a)")
     connection.close()
-    assert parse_schema(DatabaseSchemas(folder).context("concert", "row 1")) == SCHEMA  # its own name decides
+    assert DatabaseSchemas(folder).schema("concert", "row 1") == SCHEMA  # its own name decides
     other.rename(folder / "empty" / "a.sqlite")
     (folder / "empty" / "empty.sqlite").rename(folder / "empty" / "b.sqlite")
     with pytest.raises(
         UserError, match=r"row 1: the database empty has the files a.sqlite and b.sqlite with different"
     ):
-        DatabaseSchemas(folder).context("empty", "row 1")
+        DatabaseSchemas(folder).schema("empty", "row 1")
 
 
 def test_what_is_wrong_is_one_line(folder, tmp_path):
@@ -97,13 +97,13 @@ def test_what_is_wrong_is_one_line(folder, tmp_path):
         with pytest.raises(UserError, match=f"--database-folder.*{words}"):
             DatabaseSchemas(place)
     with pytest.raises(UserError, match="row 3 has the db_id 'x', which is not in .*databases"):
-        DatabaseSchemas(folder).context("x", "row 3")
+        DatabaseSchemas(folder).schema("x", "row 3")
     with pytest.raises(UserError, match="row 3 has the db_id 'x', and there are no databases; --database-folder names"):
-        DatabaseSchemas(None).context("x", "row 3")
+        DatabaseSchemas(None).schema("x", "row 3")
     (folder / "empty" / "empty.sqlite").write_text("no database, though long enough to have a header of its own")
     with pytest.raises(UserError, match="row 1: .*empty.sqlite cannot be read"):
-        DatabaseSchemas(folder).context("empty", "row 1")
+        DatabaseSchemas(folder).schema("empty", "row 1")
     for text in ("[{}]", "{", "[1]", '[{"db_id": "a", "table_names_original": ["t"]}]'):
         (folder / "tables.json").write_text(text)
         with pytest.raises(UserError, match="is not a tables.json"):
-            DatabaseSchemas(folder).context("concert", "row 1")
+            DatabaseSchemas(folder).schema("concert", "row 1")
