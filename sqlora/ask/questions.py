@@ -80,7 +80,7 @@ class Asker:
         """Shows the model these tables from now on, or all. Raises UserError for a table that does not exist."""
         self.is_picked = bool(names)
         self.tables = pick_tables(self.live.schema, names) if names else self.live.schema
-        self.linker = Linker(self.tables, self.live.reflected.links, self._count, self.shows_keys)
+        self.linker = Linker(self.tables, self._count, self.shows_keys)
 
     def ask(self, questions: list[str]) -> list[LiveAnswer]:
         """An answer to each question. All prompts are answered in one batch, which computes a shared schema once."""

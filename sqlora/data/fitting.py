@@ -51,8 +51,7 @@ class SchemaFitter:
         from sqlora.prompt.schema_linking import Linker  # its packages are only needed where a schema is too large
 
         if context not in self._linkers:
-            links = tuple((t.name, o.name) for t in schema.tables for r in t.references if (o := schema.table(r.table)))
-            self._linkers[context] = Linker(schema, links, self._count, has_keys)
+            self._linkers[context] = Linker(schema, self._count, has_keys)
         return self._linkers[context]
 
     def _length(self, row: Example) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy
@@ -39,7 +39,6 @@ class Reflected:
     name: str  # its kind, by SQLAlchemy's name
     dialect: str  # the same, by sqlglot's name; "" if it has none
     schema: Schema
-    links: tuple[tuple[str, str], ...]  # pairs of tables that a foreign key joins
     quoted: frozenset[str]  # names that need quotes
     unreadable: dict[str, str]  # tables and views that cannot be described, and why
 
@@ -50,7 +49,7 @@ def reflect(connection: sqlalchemy.Connection) -> Reflected:
     inspector = sqlalchemy.inspect(connection)
     kind = kind_of(name)
     internal = {table for (table,) in connection.exec_driver_sql(kind.internal)} if kind.internal else set()
-    schema, links, unreadable = _describe(inspector, internal)
+    schema, unreadable = _describe(inspector, internal)
     if not schema.tables:
         lost = "".join(f"; {table}: {why}" for table, why in unreadable.items())
         others = [schema for (schema,) in connection.exec_driver_sql(kind.elsewhere)] if kind.elsewhere else []
@@ -73,13 +72,12 @@ def reflect(connection: sqlalchemy.Connection) -> Reflected:
         name,
         kind.dialect if Dialect.get(kind.dialect) else "",
         schema,
-        tuple(links),
         frozenset(filter(needs_quotes, names)),
         unreadable,
     )
 
 
-def _describe(inspector: Inspector, internal: set[str]) -> tuple[Schema, list[tuple[str, str]], dict[str, str]]:
+def _describe(inspector: Inspector, internal: set[str]) -> tuple[Schema, dict[str, str]]:
     columns: dict[str, list] = {}
     foreign: dict[str, list] = {}
     primary: dict[str, Any] = {}
@@ -96,51 +94,30 @@ def _describe(inspector: Inspector, internal: set[str]) -> tuple[Schema, list[tu
                     primary[name] = inspector.get_pk_constraint(name)
                 except exc.SQLAlchemyError as error:
                     unreadable[name] = first_line(getattr(error, "orig", error))
-    tables = tuple(
-        _table(name, listed, primary.get(name) or {}, foreign.get(name, []))
-        for name, listed in columns.items()
-        if listed and name not in internal
+    columns = {name: listed for name, listed in columns.items() if listed and name not in internal}
+    known = {name.lower(): set(_lower(column["name"] for column in listed)) for name, listed in columns.items()}
+    tables = (
+        _table(name, listed, primary.get(name) or {}, foreign.get(name, []), known) for name, listed in columns.items()
     )
-    links = [
-        (name, key["referred_table"])
-        for name, listed in foreign.items()
-        for key in listed
-        if not key["referred_schema"]
-    ]
-    return Schema(_with_known_references(tables)), links, unreadable
+    return Schema(tuple(tables)), unreadable
 
 
-def _table(name: str, columns: list, primary: Any, foreign: list) -> Table:
-    """A table with its primary key, NOT NULL and the foreign keys within its schema."""
+def _table(name: str, columns: list, primary: Any, foreign: list, known: dict[str, set[str]]) -> Table:
+    """A table with its primary key, NOT NULL and the foreign keys to those columns of the schema that are `known`: a
+    user may see a part of a database.
+    """
     key = _lower(primary.get("constrained_columns") or ())
+    references = [
+        Reference(_lower(one["constrained_columns"]), one["referred_table"].lower(), _lower(one["referred_columns"]))
+        for one in foreign
+        if not one["referred_schema"]
+    ]
     return Table(
         name,
         tuple(Column(column["name"], _column_type(column["type"])) for column in columns),
         keys=(key,) if key else (),
         required=frozenset(key) | {column["name"].lower() for column in columns if not column.get("nullable", True)},
-        references=tuple(
-            Reference(
-                _lower(one["constrained_columns"]), one["referred_table"].lower(), _lower(one["referred_columns"])
-            )
-            for one in foreign
-            if not one["referred_schema"]
-        ),
-    )
-
-
-def _with_known_references(tables: tuple[Table, ...]) -> tuple[Table, ...]:
-    """The tables with those references whose tables and columns are there: a user may see a part of a database."""
-    known = {table.name.lower(): {column.name.lower() for column in table.columns} for table in tables}
-    return tuple(
-        replace(
-            table,
-            references=tuple(
-                one
-                for one in table.references
-                if len(one.columns) == len(one.keys) and known.get(one.table, set()).issuperset(one.keys)
-            ),
-        )
-        for table in tables
+        references=tuple(one for one in references if one.fits(known[name.lower()], known.get(one.table, set()))),
     )
 
 

@@ -49,14 +49,12 @@ class Linker:
     """Ranks the tables of a schema for questions: BM25 (Robertson et al. 1994) over the stems of their names and
     columns.
 
-    `links` are the pairs of tables that foreign keys join; `count` gives the tokens of each of some texts. Tables are
-    shown with their keys if `has_keys`.
+    `count` gives the tokens of each of some texts. Tables are shown with their keys if `has_keys`.
     """
 
     def __init__(
         self,
         schema: Schema,
-        links: tuple[tuple[str, str], ...],
         count: Callable[[list[str]], list[int]],
         has_keys: bool = False,
     ) -> None:
@@ -65,8 +63,8 @@ class Linker:
         # With the separator: within a text a table has at most one or two tokens less.
         self.sizes = dict(zip(self.tables, count([f"; {text}" for text in schema.statements(has_keys)]), strict=True))
         self.neighbours: dict[str, list[str]] = {name: [] for name in self.tables}
-        for table, referred in links:
-            if table in self.tables and referred in self.tables and table != referred:
+        for table, referred in schema.links:
+            if table != referred:
                 self.neighbours[table].append(referred)
                 self.neighbours[referred].append(table)
         self.index = bm25s.BM25()

@@ -90,13 +90,9 @@ def _constrained(table: Table, declared: dict[str, _Declared], known: dict[str, 
     for reference in own.references:
         if target := known.get(reference.table):
             primary = declared[reference.table].keys[:1] or [()]
-            keys = reference.keys or primary[0]
-            if (
-                len(keys) == len(reference.columns)
-                and names.issuperset(reference.columns)
-                and _column_names(target).issuperset(keys)
-            ):
-                references.append(replace(reference, keys=keys))
+            resolved = replace(reference, keys=reference.keys or primary[0])
+            if resolved.fits(names, _column_names(target)):
+                references.append(resolved)
     return replace(
         table,
         columns=tuple(Column(c.name, c.type, own.defaults.get(c.name.lower())) for c in table.columns),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Set
 from dataclasses import dataclass
 
 SPELLING = {"text": "VARCHAR", "other": "VARCHAR"}  # in DDL; every other type has its own name
@@ -35,6 +36,10 @@ class Reference:
     columns: tuple[str, ...]
     table: str
     keys: tuple[str, ...]
+
+    def fits(self, own: Set[str], target: Set[str]) -> bool:
+        """Whether it is between columns of the table that has it and as many of the other."""
+        return len(self.columns) == len(self.keys) and own >= set(self.columns) and target >= set(self.keys)
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,12 @@ class Schema:
                 )
                 parts.append(f"FOREIGN KEY ({own}) REFERENCES {quote_name(target.name)} ({keys})")
         return parts
+
+    @property
+    def links(self) -> list[tuple[str, str]]:
+        """Pairs of tables that a foreign key joins."""
+        references = [(table, reference) for table in self.tables for reference in table.references]
+        return [(table.name, other.name) for table, one in references if (other := self.table(one.table))]
 
     def table(self, name: str) -> Table | None:
         return next((table for table in self.tables if table.name.lower() == name.lower()), None)

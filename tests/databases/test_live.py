@@ -80,7 +80,7 @@ def test_chinook():
     before = CHINOOK.read_bytes()
     with open_database(str(CHINOOK), 5) as live:
         assert {"Album", "Artist", "Invoice", "PlaylistTrack", "Track"} <= {table.name for table in live.schema.tables}
-        assert {("Album", "Artist"), ("Track", "Album"), ("PlaylistTrack", "Track")} <= set(live.reflected.links)
+        assert {("Album", "Artist"), ("Track", "Album"), ("PlaylistTrack", "Track")} <= set(live.schema.links)
         assert "CREATE TABLE Album (AlbumId INTEGER, Title VARCHAR, ArtistId INTEGER)" in live.schema.ddl()
         result, more = live.run(
             "SELECT a.Name, COUNT(*) FROM Artist AS a JOIN Album AS b ON a.ArtistId = b.ArtistId "

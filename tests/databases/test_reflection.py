@@ -20,7 +20,7 @@ def test_schema_as_the_model_is_trained_to_read_it(live):
         "play count": "integer",
     }
     assert tables["singer"] == {"singer_id": "integer", "name": "text", "age": "integer", "born": "date", "fee": "real"}
-    assert live.reflected.links == (("Song", "singer"),)
+    assert live.schema.links == [("Song", "singer")]
     song = live.schema.table("song")
     assert (song.keys, song.required) == ((("songid",),), {"songid"})
     assert song.references == (Reference(("singer_id",), "singer", ("singer_id",)),)

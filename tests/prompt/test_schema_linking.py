@@ -1,9 +1,11 @@
 """Which tables of a large schema a question is about."""
 
+from dataclasses import replace
+
 import pytest
 
 from sqlora.prompt.schema_linking import Linker, few, pick_tables, words
-from sqlora.sql.schema import Column, Schema, Table
+from sqlora.sql.schema import Column, Reference, Schema, Table
 from sqlora.system.errors import UserError
 
 
@@ -15,7 +17,7 @@ def schema(**tables):
     )
 
 
-SHOP = schema(
+PLAIN = schema(
     Customer="CustomerId FirstName City",
     Invoice="InvoiceId CustomerId InvoiceDate",
     InvoiceLine="LineId InvoiceId TrackId Price",
@@ -24,7 +26,15 @@ SHOP = schema(
     Employee="EmployeeId HireDate",
     **{f"log_{i}": "a b c" for i in range(40)},
 )
-LINKS = (("Invoice", "Customer"), ("InvoiceLine", "Invoice"), ("InvoiceLine", "Track"), ("Track", "Album"))
+LINKS = {
+    "Invoice": [Reference(("customerid",), "customer", ("customerid",))],
+    "InvoiceLine": [
+        Reference(("invoiceid",), "invoice", ("invoiceid",)),
+        Reference(("trackid",), "track", ("trackid",)),
+    ],
+    "Track": [Reference(("albumid",), "album", ("albumid",))],
+}
+SHOP = Schema(tuple(replace(table, references=tuple(LINKS.get(table.name, ()))) for table in PLAIN.tables))
 
 
 def lengths(texts):
@@ -32,7 +42,7 @@ def lengths(texts):
 
 
 def chosen(question, characters):
-    return [table.name for table in Linker(SHOP, LINKS, lengths).choose(question, characters).tables]
+    return [table.name for table in Linker(SHOP, lengths).choose(question, characters).tables]
 
 
 def test_words_of_names():
@@ -40,7 +50,7 @@ def test_words_of_names():
 
 
 def test_all_tables_where_they_fit():
-    assert Linker(SHOP, LINKS, lengths).choose("anything", 10_000) == SHOP
+    assert Linker(SHOP, lengths).choose("anything", 10_000) == SHOP
 
 
 def test_the_tables_that_share_words_with_the_question():
