@@ -65,8 +65,7 @@ def main(settings: Settings) -> int:
             dataset.write_rows(Path(settings.OUTPUT), answers)
 
         # 3. Verdicts, the before/after page and evaluation.json.
-        folder = Path(settings.DATABASE_FOLDER) if settings.DATABASE_FOLDER else None
-        scoring = judge.Scoring(settings.RULE, folder=folder)
+        scoring = judge.Scoring(settings.RULE, folder=dataset.reading_of(settings).database_folder)
         judged = judge.judge_answers(answers, settings.EVALUATE, scoring)
         evaluated = settings.EVALUATE and any(judged)
         run = Path(settings.CHECKPOINT_DIR)

@@ -25,7 +25,7 @@ from sqlora.data.sql_check import (
 )
 from sqlora.evaluation import gold_quality
 from sqlora.storage import outputs
-from sqlora.storage.paths import expand
+from sqlora.storage.paths import expand, option
 from sqlora.system.console import console, plain, print_facts, progress_bar, quiet_libraries
 from sqlora.system.errors import UserError, run_command
 from sqlora.system.process_pool import spread
@@ -37,9 +37,8 @@ columns_option = click.option(
 )
 folder_option = click.option(
     "--database-folder",
-    default="",
     metavar="FOLDER",
-    callback=lambda context, parameter, value: value and expand(value, "--database-folder"),
+    callback=option,
     help="databases that rows name by a db_id: db_id/*.sqlite, or a tables.json",
 )
 
@@ -47,29 +46,34 @@ folder_option = click.option(
 @click.command("python -m sqlora.data")
 @click.argument("rows", metavar="FILE_OR_HUB_ID")
 @click.option(
-    "--fix", metavar="OUT.jsonl", help="write the repaired rows there, and the others to a second file with reasons"
+    "--fix",
+    metavar="OUT.jsonl",
+    callback=option,
+    help="write the repaired rows there, and the others to a second file with reasons",
 )
-@click.option("--tokenizer", metavar="FOLDER", help="count the rows that are longer than MAX_LENGTH of its tokens")
+@click.option(
+    "--tokenizer",
+    metavar="FOLDER",
+    callback=option,
+    help="count the rows that are longer than MAX_LENGTH of its tokens",
+)
 @columns_option
 @folder_option
-def command(rows: str, fix: str | None, tokenizer: str | None, columns: str, database_folder: str) -> None:
+def command(rows: str, fix: Path | None, tokenizer: Path | None, columns: str, database_folder: Path | None) -> None:
     """Runs every expected query of a dataset on the schema of its context, and reports what is wrong with which
     rows.
 
     python -m sqlora.data convert writes any data set as rows of question, context and answer.
     """
     rows = expand(rows, "FILE_OR_HUB_ID")
-    tokenizer = None if tokenizer is None else expand(tokenizer, "--tokenizer")
-    if fix is not None:
-        fix = expand(fix, "--fix")
-        if Path(fix).suffix != ".jsonl" or Path(fix).is_dir():
-            raise UserError(f"--fix is {fix!r}; it must be a .jsonl file, such as fixed.jsonl")
+    if fix:
+        _check_jsonl(fix, "--fix")
         inputs: dict[str, Path | str] = {"the input rows": rows}
         if tokenizer:
             inputs["--tokenizer"] = tokenizer
         outputs.check_outputs_are_ours(
             inputs,
-            outputs.File("--fix", Path(fix), outputs.TRAINING_ROWS),
+            outputs.File("--fix", fix, outputs.TRAINING_ROWS),
             outputs.File("--fix's file of dropped rows", _rest(fix), outputs.DROPPED_ROWS),
         )
     examples = dataset.load_rows(rows, "FILE_OR_HUB_ID", reading=dataset.Reading(columns, database_folder))
@@ -79,7 +83,7 @@ def command(rows: str, fix: str | None, tokenizer: str | None, columns: str, dat
     _print_findings(examples, findings)
     if fix:
         checked = apply_findings(examples, findings, "fix")
-        dataset.write_rows(Path(fix), map(_as_written, checked.rows))
+        dataset.write_rows(fix, map(_as_written, checked.rows))
         reasons = ((row, finding.fatal("fix"), finding) for row, finding in zip(examples, findings, strict=True))
         dataset.write_rows(
             _rest(fix),
@@ -98,11 +102,10 @@ def command(rows: str, fix: str | None, tokenizer: str | None, columns: str, dat
 @click.argument("out", metavar="OUT.jsonl")
 @columns_option
 @folder_option
-def convert(rows: str, out: str, columns: str, database_folder: str) -> None:
+def convert(rows: str, out: str, columns: str, database_folder: Path | None) -> None:
     """Writes the rows of a data set, in any layout that SQLoRA reads, as question, context and answer."""
     rows, path = expand(rows, "FILE_OR_HUB_ID"), Path(expand(out, "OUT.jsonl"))
-    if path.suffix != ".jsonl" or path.is_dir():
-        raise UserError(f"OUT is {out!r}; it must be a .jsonl file, such as rows.jsonl")
+    _check_jsonl(path, "OUT.jsonl")
     outputs.check_outputs_are_ours({"the input rows": rows}, outputs.File("OUT.jsonl", path, outputs.TRAINING_ROWS))
     reading = dataset.Reading(columns, database_folder)
     found = dataset.load_rows(rows, "FILE_OR_HUB_ID", ("question", "context"), reading)
@@ -115,8 +118,13 @@ def _as_written(row: Example) -> Example:
     return {name: value for name, value in row.items() if name != PLAIN_CONTEXT}
 
 
-def _rest(fix: str) -> Path:
-    return Path(fix).with_suffix(".dropped.jsonl")
+def _check_jsonl(path: Path, name: str) -> None:
+    if path.suffix != ".jsonl" or path.is_dir():
+        raise UserError(f"{name} is {str(path)!r}; it must be a .jsonl file, such as fixed.jsonl")
+
+
+def _rest(fix: Path) -> Path:
+    return fix.with_suffix(".dropped.jsonl")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -144,16 +152,16 @@ def _inspect_golds(rows: list[Example], findings: list[Finding]) -> list[Finding
     ]
 
 
-def _find_long(rows: list[Example], findings: list[Finding], folder: str) -> list[Finding]:
-    if not Path(folder).is_dir():
+def _find_long(rows: list[Example], findings: list[Finding], folder: Path) -> list[Finding]:
+    if not folder.is_dir():
         raise UserError(
-            f"--tokenizer is {folder!r}, and there is no such folder; name the folder of a model or a tokenizer"
+            f"--tokenizer is {str(folder)!r}, and there is no such folder; name the folder of a model or a tokenizer"
         )
     quiet_libraries()
     from sqlora.model import base_models, loading
     from sqlora.prompt import encoding  # imports torch
 
-    tokenizer = loading.load_tokenizer(base_models.BaseModel(Path(folder), folder, None, ""))
+    tokenizer = loading.load_tokenizer(base_models.BaseModel(folder, str(folder), None, ""))
     prompts = encoding.encode_prompts(tokenizer, rows)
     answers = encoding.encode_answers(tokenizer, [row["answer"] for row in rows])
     lengths = [len(start) + len(end) for start, end in zip(prompts, answers, strict=True)]

@@ -31,16 +31,20 @@ class Reading:
     """How rows are read that are not question, context and answer: the settings COLUMNS and DATABASE_FOLDER."""
 
     columns: str = ""
-    database_folder: str = ""
+    database_folder: Path | None = None
 
     def reader(self, where: str, file: Path | None = None) -> RowReader:
         """A reader of the records of one file, or of a hub's. Raises UserError for settings that cannot be."""
         name = "DATABASE_FOLDER (--database-folder)"
-        folder = Path(self.database_folder) if self.database_folder else None
-        return RowReader(where, parse_columns(self.columns), DatabaseSchemas(folder, file, name), file)
+        return RowReader(where, parse_columns(self.columns), DatabaseSchemas(self.database_folder, file, name), file)
 
 
 PLAIN = Reading()
+
+
+def reading_of(settings: Settings) -> Reading:
+    """How the settings say that rows are read."""
+    return Reading(settings.COLUMNS, Path(settings.DATABASE_FOLDER) if settings.DATABASE_FOLDER else None)
 
 
 def load_rows(
@@ -109,8 +113,8 @@ def load_samples(settings: Settings) -> list[Example]:
     """
     if not settings.QUESTION:
         optional = (*OPTIONAL, "db_id") if settings.DATABASE_FOLDER else OPTIONAL
-        reading = Reading(settings.COLUMNS, settings.DATABASE_FOLDER)
-        rows = load_rows(settings.TEST_DATA, "TEST_DATA (--test-data)", ("question", "context"), reading, optional)
+        columns, reading = ("question", "context"), reading_of(settings)
+        rows = load_rows(settings.TEST_DATA, "TEST_DATA (--test-data)", columns, reading, optional)
         if settings.EVALUATE and not any("answer" in row for row in rows):
             raise UserError(
                 f"EVALUATE (--evaluate) is set, and no row of TEST_DATA (--test-data) {settings.TEST_DATA!r} has an "

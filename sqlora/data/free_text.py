@@ -18,7 +18,6 @@ LABEL = re.compile(
     r"answer|sql(?: query)?|output|q)\s*(?::|\*\*:?|$)[\s*]*",
     re.IGNORECASE,
 )
-ASKED = re.compile(r"^[\s#*>\-]*(?:user\s+|the\s+)?(?:question|input|q)\s*:?\**\s*", re.IGNORECASE)
 
 
 def question_and_schema(texts: list[str]) -> dict[str, str]:

@@ -27,13 +27,8 @@ from sqlora.storage.row_files import is_file, kind, quotes_fields, read_beginnin
 from sqlora.system.console import note
 from sqlora.system.errors import UserError
 
-READERS = {
-    ".json": "json",
-    ".jsonl": "json",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".parquet": "parquet",
-}  # of datasets, for a file alone
+# of datasets, for a file alone
+READERS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 # pandas would take a field too many for row names that shift the columns, and the text NULL for no value
 CSV_AS_WRITTEN = {"index_col": False, "keep_default_na": False}
 ROWS_PER_READ = 256  # rows that are checked and tokenised at a time
@@ -121,7 +116,7 @@ class Stream(IterableDataset):
         self.tokenizer = tokenizer
         self.settings = settings
         self.reserved = split.Reserved(
-            split.tested_ties(settings.HOLDOUT, Reading(settings.COLUMNS, settings.DATABASE_FOLDER))
+            split.tested_ties(settings.HOLDOUT, dataset.reading_of(settings))
             | split.validation_ties(validation, separated_by)
         )
         self.position: StreamPosition = (0, 0, 0)

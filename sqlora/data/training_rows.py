@@ -55,7 +55,7 @@ def load(settings: Settings) -> TrainingRows:
     In a distributed run each host reads the files once, and one process checks the rows for all. Raises UserError for
     rows that cannot be read, or too few of them.
     """
-    reading = dataset.Reading(settings.COLUMNS, settings.DATABASE_FOLDER)
+    reading = dataset.reading_of(settings)
     source = None
     if settings.STREAMING:
         source = streaming.Source(settings.DATA_PATH, settings.SEED, settings.SHUFFLE_BUFFER, reading)

@@ -16,7 +16,7 @@ from sqlora.evaluation.rules import RULES, STRICT, rule_of
 from sqlora.evaluation.verdict_journal import VerdictJournal, kept_beside
 from sqlora.storage import outputs
 from sqlora.storage.atomic import replace_file
-from sqlora.storage.paths import expand
+from sqlora.storage.paths import expand, option
 from sqlora.system.console import console, print_facts, progress_bar, resume_hint
 from sqlora.system.errors import Interrupted, UserError, run_command
 
@@ -42,30 +42,43 @@ class Scored:
     verdicts: list[Verdict]
 
 
-def _path(context: click.Context, parameter: click.Parameter, value: str | None) -> Path | None:
-    """An option's value as a path."""
-    return Path(expand(value, parameter.opts[0])) if value is not None else None
+def _layout(
+    context: click.Context, parameter: click.Parameter, value: tuple[str, str] | None
+) -> tuple[str, Path] | None:
+    """The layout of predictions, and the path to write. Raises UserError for a layout that is not known."""
+    if value is None:
+        return None
+    layout, path = value
+    if layout not in prediction_files.LAYOUTS:
+        known = " or ".join(prediction_files.LAYOUTS)
+        raise UserError(f"--write-predictions: {layout!r} is no layout; it is {known}")
+    return layout, Path(expand(path, "--write-predictions"))
 
 
 @click.command("python -m sqlora.evaluation", help=ABOUT)
 @click.argument("predictions", nargs=-1, required=True, metavar="PREDICTIONS [PREDICTIONS]")
 @click.option(
-    "--gold", metavar="FILE", callback=_path, help="golds of files without them: SQL<TAB>db_id lines, or a dev.json"
+    "--gold", metavar="FILE", callback=option, help="golds of files without them: SQL<TAB>db_id lines, or a dev.json"
 )
 @click.option(
-    "--database-folder", metavar="FOLDER", callback=_path, help="real databases, db_id/*.sqlite, to score on too"
+    "--database-folder", metavar="FOLDER", callback=option, help="real databases, db_id/*.sqlite, to score on too"
 )
 @click.option(
     "--rule", type=click.Choice([rule.name for rule in RULES]), default=STRICT.name, help="what counts as a match"
 )
 @click.option("--keep-distinct", is_flag=True, help="by the rule test-suite DISTINCT counts too")
-@click.option("--json", "out", metavar="OUT", callback=_path, help="write the metrics and every row's verdict there")
+@click.option("--json", "out", metavar="OUT", callback=option, help="write the metrics and every row's verdict there")
 @click.option("--resume", is_flag=True, help="with --json: go on where an interrupted scoring stopped")
 @click.option(
-    "--write-predictions", "written", nargs=2, metavar="LAYOUT OUT", help="spider or bird: write them so, and stop"
+    "--write-predictions",
+    "written",
+    nargs=2,
+    metavar="LAYOUT OUT",
+    callback=_layout,
+    help="spider or bird: write them so, and stop",
 )
 @click.option(
-    "--write-databases", "databases", metavar="FOLDER", callback=_path, help="write synthetic databases, and stop"
+    "--write-databases", "databases", metavar="FOLDER", callback=option, help="write synthetic databases, and stop"
 )
 def command(
     predictions: tuple[str, ...],
@@ -75,7 +88,7 @@ def command(
     keep_distinct: bool,
     out: Path | None,
     resume: bool,
-    written: tuple[str, str] | None,
+    written: tuple[str, Path] | None,
     databases: Path | None,
 ) -> None:
     paths = [Path(expand(path, "PREDICTIONS")) for path in predictions]
@@ -89,13 +102,13 @@ def command(
         raise UserError(f"{len(paths)} files of predictions are named; one is scored, or two are compared")
     if resume and not out:
         raise UserError("--resume needs --json, beside whose file the verdicts of an interrupted scoring are kept")
-    layout, predictions_file = (written[0], Path(expand(written[1], "--write-predictions"))) if written else ("", None)
-    outputs.check_outputs_are_ours(inputs, *_targets(out, layout, predictions_file, databases))
+    outputs.check_outputs_are_ours(inputs, *_targets(out, written, databases))
     read = [prediction_files.read_predictions(path, gold, database_folder) for path in paths]
     if len(read) == 2 and [_asked(row) for row in read[0]] != [_asked(row) for row in read[1]]:
         raise UserError(f"{paths[0]} and {paths[1]} have not the same contexts and golds in the same order")
-    if predictions_file:
-        replace_file(predictions_file, lambda partial: _write_predictions(read[0], layout, partial))
+    if written:
+        layout, path = written
+        replace_file(path, lambda partial: _write_predictions(read[0], layout, partial))
     elif databases:
         count = write_databases.write(read[0], databases, rule_of(rule))
         print_facts({"databases": f"{count:,} in {databases}, with their golds in {write_databases.GOLDS}"})
@@ -104,19 +117,17 @@ def command(
 
 
 def _targets(
-    out: Path | None, layout: str, predictions: Path | None, databases: Path | None
+    out: Path | None, written: tuple[str, Path] | None, databases: Path | None
 ) -> list[outputs.File | outputs.Folder]:
-    """What will be written. Raises UserError for a layout that is not known."""
+    """What will be written."""
     targets: list[outputs.File | outputs.Folder] = []
     if out:
         targets.append(outputs.File("--json", out, outputs.VERDICTS))
         targets.append(outputs.File("--json's verdicts so far", kept_beside(out), outputs.KEPT_VERDICTS))
-    if predictions:
-        if layout not in prediction_files.LAYOUTS:
-            known = " or ".join(prediction_files.LAYOUTS)
-            raise UserError(f"--write-predictions: {layout!r} is no layout; it is {known}")
+    if written:
+        layout, path = written
         kind = outputs.SQL_LINES if layout == "spider" else outputs.BIRD_PREDICTIONS
-        targets.append(outputs.File("--write-predictions", predictions, kind))
+        targets.append(outputs.File("--write-predictions", path, kind))
     if databases:
         targets.append(outputs.Folder("--write-databases", databases, new=True))
     return targets

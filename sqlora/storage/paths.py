@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlora.system.errors import UserError
+
+if TYPE_CHECKING:
+    import click
 
 
 def expand(path: str, what: str) -> str:
@@ -23,6 +27,11 @@ def expand(path: str, what: str) -> str:
             f"full, or ./{path} for a name that begins with ~"
         )
     return expanded
+
+
+def option(context: object, parameter: click.Parameter, value: str | None) -> Path | None:
+    """The value of a command's option as a path; click's callback for it. Raises UserError as `expand` does."""
+    return None if value is None else Path(expand(value, parameter.opts[0]))
 
 
 def same(one: Path | str, other: Path | str) -> bool:

@@ -26,7 +26,7 @@ def folder(tmp_path):
 def read(tmp_path, *records, columns=dataset.COLUMNS, name="rows.jsonl", **reading):
     path = tmp_path / name
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    return dataset.load_rows(str(path), "DATA_PATH", columns, Reading(**{k: str(v) for k, v in reading.items()}))
+    return dataset.load_rows(str(path), "DATA_PATH", columns, Reading(**reading))
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_fields_that_are_named(tmp_path, folder, capsys):
     path.write_text(json.dumps(row))  # EXTRA_DATA beside it, in our own layout
     assert dataset.load_rows(str(path), "EXTRA_DATA", reading=named) == [row]
     path.write_text(json.dumps({"q": ASK, "gold": SQL, "db_id": "concert"}))
-    (found,) = dataset.load_rows(str(path), "DATA_PATH", reading=Reading("question=q,answer=gold", str(folder)))
+    (found,) = dataset.load_rows(str(path), "DATA_PATH", reading=Reading("question=q,answer=gold", folder))
     assert parse_schema(found["context"]) == parse_schema(CONTEXT)
 
 

@@ -289,6 +289,6 @@ def test_a_data_set_is_streamed_in_its_own_layout(tmp_path):
     folder = make_folder(tmp_path / "databases")
     rows = [{"question": f"How many {i}?", "query": "SELECT 1" if i else "nan", "db_id": "concert"} for i in range(9)]
     (tmp_path / "dev.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    read = streaming.Source(str(tmp_path / "dev.jsonl"), 0, 10, dataset.Reading("", str(folder))).first_rows()
+    read = streaming.Source(str(tmp_path / "dev.jsonl"), 0, 10, dataset.Reading("", folder)).first_rows()
     assert len(read) == 8
     assert all("CREATE TABLE singer (id INTEGER PRIMARY KEY" in row["context"] for row in read)
