@@ -12,9 +12,7 @@ BASE_MODEL: str = "openlm-research/open_llama_3b"  # a hub id, such as codellama
 CHECKPOINT_DIR: str = "./lora_models"  # folder of a run: checkpoints, metrics.jsonl, loss curve, before/after page
 MODEL_PATH: str = "./saved_model"  # folder of the finished adapter
 PROMPT_ORDER: str = "question_first"  # schema_first lets questions on one schema share its tokens
-SCHEMA_STYLE: str = (
-    "auto"  # plain: names and types; described: keys too; auto: as trained, for rows with a db_id described
-)
+SCHEMA_STYLE: str = "auto"  # plain: names and types; described: keys too; auto: as trained, or as the rows' schemas are
 SEED: int = 42  # seed of the split, the order of rows, the adapter, its dropout, and sampled candidates
 RESUME: bool = False  # continue the run in CHECKPOINT_DIR with its own settings; generate.py: write the missing answers
 
@@ -32,14 +30,10 @@ SHUFFLE_BUFFER: int = 10000  # rows of a stream to draw the next row from; the f
 EXTRA_DATA: str = ""  # more training rows, such as the file of SAVE_FEEDBACK; takes what DATA_PATH takes
 EXTRA_WEIGHT: int = 5  # copies of each EXTRA_DATA row in the training set (DATA_PATH rows appear once)
 COLUMNS: str = ""  # fields of rows that are none of docs/data.md: question=q,answer=gold
-DATABASE_FOLDER: str = (
-    ""  # databases that rows name by a db_id, db_id/*.sqlite or a tables.json; EVALUATE scores there too
-)
+DATABASE_FOLDER: str = ""  # of the databases that rows name by a db_id (docs/data.md); EVALUATE scores on them too
 CHECK_DATA: str = "drop"  # run every expected SQL on its context; drop rows that invent names, fix: repair the others
 MAX_LENGTH: int = 512  # longest row in tokens, prompt and SQL together
-LONG_ROWS: str = (
-    "shorten"  # leave tables out of longer rows (those still longer are dropped), drop the rows, or raise an error
-)
+LONG_ROWS: str = "shorten"  # leave tables out of longer rows, or drop them as those still too long, or raise an error
 VALIDATION_ROWS: int = 100  # rows held out to measure the evaluation loss
 HOLDOUT: str = ""  # test file: rows that share a table, the SQL or the question with it are kept out of training
 

@@ -92,11 +92,12 @@ class _Adapter:
             return "real"
         if isinstance(node, exp.Sum | exp.Coalesce):
             return self._type(node.this)
-        if isinstance(node, exp.Mod | exp.Add | exp.Sub | exp.Mul | exp.Div):
+        if isinstance(node, ARITHMETIC):
             kinds = {self._type(node.left), self._type(node.right)}
             return "integer" if kinds == {"integer"} else None if None in kinds else "real"
         if isinstance(node, exp.Cast):
-            return "integer" if node.to.is_type(*exp.DataType.INTEGER_TYPES) else "real" if _is_real(node) else None
+            kinds_of_numbers = {"integer": exp.DataType.INTEGER_TYPES, "real": exp.DataType.REAL_TYPES}
+            return next((name for name, types in kinds_of_numbers.items() if node.to.is_type(*types)), None)
         if isinstance(node, exp.Subquery | exp.Select):
             types = self.outputs.get(id(node.unnest()), {})
             return next(iter(types.values()), None) if len(types) == 1 else None
@@ -123,39 +124,41 @@ class _Adapter:
     def _compare(self, node: exp.Expr, one: str, other: str) -> None:
         """Makes both sides texts or numbers: a number beside a text column is one, unless it is a column too."""
         sides = {key: node.args.get(key) for key in (one, other)}
-        if any(isinstance(side, exp.Tuple) or side is None for side in sides.values()):
+        if any(isinstance(side, exp.Tuple) for side in sides.values()):
             return
         kinds = {key: self._type(side) for key, side in sides.items()}
+        is_computed = self.is_postgres and not any(isinstance(side, exp.Literal) for side in sides.values())
         for key, beside in ((one, other), (other, one)):
-            side, kind, meant = sides[key], kinds[key], kinds[beside]
-            if side is None:
-                continue
-            if isinstance(side, exp.Literal) and not side.is_string and meant == "text":
-                node.set(key, exp.Literal.string(side.name))
-            elif isinstance(side, exp.Literal) and side.is_string and meant in NUMBERS and NUMBER.fullmatch(side.name):
-                node.set(key, exp.Literal.number(side.name.strip()))
-            elif self.is_postgres and meant == "boolean" and isinstance(side, exp.Literal) and side.name in ("0", "1"):
-                node.set(key, exp.Boolean(this=side.name == "1"))
-            elif self.is_postgres and kind == "text" and meant in NUMBERS and not _is_literal(side, sides[beside]):
-                self._set_number(node, key)
+            if (literal := self._literal(sides[key], kinds[beside])) is not None:
+                node.set(key, literal)
+            elif is_computed and kinds[key] == "text" and kinds[beside] in NUMBERS:
+                node.set(key, self._number(node.args[key]))
 
     def _compare_with_list(self, within: exp.In) -> None:
         kind, query = self._type(within.this), within.args.get("query")
-        if query is not None:
-            inner = query.unnest()
-            found = self._type(inner)
-            if self.is_postgres and kind in NUMBERS and found == "text" and isinstance(inner, exp.Select):
-                inner.set("expressions", [self._number(inner.selects[0].unalias())])
-            elif self.is_postgres and kind == "text" and found in NUMBERS:
-                within.set("this", self._number(within.this))
-            return
         for item in within.expressions:
-            if isinstance(item, exp.Literal) and not item.is_string and kind == "text":
-                item.replace(exp.Literal.string(item.name))
-            elif isinstance(item, exp.Literal) and item.is_string and kind in NUMBERS and NUMBER.fullmatch(item.name):
-                item.replace(exp.Literal.number(item.name.strip()))
-            elif self.is_postgres and kind == "boolean" and item.name in ("0", "1"):
-                item.replace(exp.Boolean(this=item.name == "1"))
+            if (literal := self._literal(item, kind)) is not None:
+                item.replace(literal)
+        if query is None or not self.is_postgres:
+            return
+        inner = query.unnest()
+        found = self._type(inner)
+        if kind in NUMBERS and found == "text" and isinstance(inner, exp.Select):
+            inner.set("expressions", [self._number(inner.selects[0].unalias())])
+        elif kind == "text" and found in NUMBERS:
+            within.set("this", self._number(within.this))
+
+    def _literal(self, side: exp.Expr | None, meant: str | None) -> exp.Expr | None:
+        """A literal as it is compared with a value of the type `meant`; None if it stays as it is."""
+        if not isinstance(side, exp.Literal):
+            return None
+        if meant == "text" and not side.is_string:
+            return exp.Literal.string(side.name)
+        if meant in NUMBERS and side.is_string and NUMBER.fullmatch(side.name):
+            return exp.Literal.number(side.name.strip())
+        if self.is_postgres and meant == "boolean" and side.name in ("0", "1"):
+            return exp.Boolean(this=side.name == "1")
+        return None
 
     def _compute(self, node: exp.Expr) -> None:
         """Arithmetic takes texts for the numbers with which they begin, and integers stay integers."""
@@ -166,7 +169,7 @@ class _Adapter:
                 if not isinstance(side, exp.Expr) or isinstance(side, exp.Distinct):
                     continue
                 if self._type(side) == "text" and not isinstance(side, exp.Literal):
-                    self._set_number(node, key)
+                    node.set(key, self._number(side))
                 elif isinstance(side, exp.Predicate) or self._type(side) == "boolean":
                     node.set(key, exp.cast(side, "int"))
             if isinstance(node, exp.Round) and node.args.get("decimals") is not None:
@@ -208,7 +211,7 @@ class _Adapter:
         if kind == "integer":
             return
         if self.is_postgres and kind == "text":
-            self._set_number(cast, "this")
+            cast.set("this", self._number(cast.this))
         if self.is_postgres and kind in ("text", "real"):
             cast.set("this", exp.Anonymous(this="TRUNC", expressions=[exp.cast(cast.this, "decimal")]))
         elif not self.is_postgres and kind == "real":
@@ -267,9 +270,6 @@ class _Adapter:
             order = f" ORDER BY {extreme.this.sql('postgres')} {falls} NULLS LAST"
         return sqlglot.parse_one(f"(ARRAY_AGG({column.sql('postgres')}{order}))[1]", read="postgres")
 
-    def _set_number(self, node: exp.Expr, key: str) -> None:
-        node.set(key, self._number(node.args[key]))
-
     def _number(self, text: exp.Expr) -> exp.Expr:
         """The number with which a text begins, in PostgreSQL; 0 if it begins with none, as SQLite takes it."""
         begins = f"CAST(SUBSTRING(x FROM '{LEADING_NUMBER}') AS DOUBLE PRECISION)"
@@ -277,11 +277,3 @@ class _Adapter:
         for column in list(whole.find_all(exp.Column)):
             column.replace(text.copy())
         return whole
-
-
-def _is_literal(*sides: exp.Expr | None) -> bool:
-    return any(isinstance(side, exp.Literal) for side in sides)
-
-
-def _is_real(cast: exp.Cast) -> bool:
-    return cast.to.is_type(*exp.DataType.REAL_TYPES)

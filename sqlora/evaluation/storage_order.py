@@ -49,13 +49,8 @@ def reordered(database: Database, rows: Rows) -> Iterator[Database]:
 def is_one_choice(query: exp.Query, rows: Rows) -> bool:
     """Whether `choosing_each` knows all that the query may choose: in one SELECT, and among MOST_ROWS of a table."""
     selects = _choosing(query)
-    of_both = any(both.args.get("limit") for both in query.find_all(exp.SetOperation))
-    if (
-        len(selects) != 1
-        or of_both
-        or query.find(*PLACE_DEPENDENT)
-        or max(map(len, rows.values()), default=0) > MOST_ROWS
-    ):
+    is_elsewhere = any(both.args.get("limit") for both in query.find_all(exp.SetOperation))
+    if len(selects) != 1 or is_elsewhere or query.find(*PLACE_DEPENDENT) or _most(rows) > MOST_ROWS:
         return False
     # With one MIN or MAX, the choice is among the rows that have it.
     return not (bare_columns(selects[0]) and aggregates(selects[0], exp.Min, exp.Max))
@@ -63,7 +58,7 @@ def is_one_choice(query: exp.Query, rows: Rows) -> bool:
 
 def choosing_each(query: exp.Query, rows: Rows) -> Iterator[str]:
     """The SQL of the query when it chooses each row of a table, or pair of rows of two, that it has to choose among."""
-    most = max(map(len, rows.values()), default=0)
+    most = _most(rows)
     query = query.copy()
     (select,) = _choosing(query)
     tables, bare = own_tables(select), bare_columns(select)
@@ -85,6 +80,11 @@ def choosing_each(query: exp.Query, rows: Rows) -> Iterator[str]:
         yield to_sqlite(query)
 
 
+def _most(rows: Rows) -> int:
+    """The rows of the largest table."""
+    return max(map(len, rows.values()), default=0)
+
+
 def _choosing(query: exp.Query) -> list[exp.Select]:
     """The SELECTs that may have to choose among rows."""
     return [select for select in query.find_all(exp.Select) if select.args.get("limit") or bare_columns(select)]
@@ -94,9 +94,9 @@ def probe_groups(select: exp.Select) -> exp.Select | None:
     """A query for groups in which a column outside GROUP BY has several values; None if the SELECT has no such
     column.
     """
-    group, aggregates = select.args.get("group"), list(select.find_all(exp.AggFunc))
+    group, called = select.args.get("group"), list(select.find_all(exp.AggFunc))
     # With one MIN or MAX, SQLite takes the other columns from its row.
-    if group is None or (len(aggregates) == 1 and isinstance(aggregates[0], exp.Min | exp.Max)):
+    if group is None or (len(called) == 1 and isinstance(called[0], exp.Min | exp.Max)):
         return None
     columns = {column.sql("sqlite") for column in bare_columns(select)}
     if not columns:
