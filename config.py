@@ -12,7 +12,8 @@ BASE_MODEL: str = "openlm-research/open_llama_3b"  # a hub id, such as codellama
 CHECKPOINT_DIR: str = "./lora_models"  # folder of a run: checkpoints, metrics.jsonl, loss curve, before/after page
 MODEL_PATH: str = "./saved_model"  # folder of the finished adapter
 PROMPT_ORDER: str = "question_first"  # schema_first lets questions on one schema share its tokens
-SCHEMA_STYLE: str = "auto"  # plain: names and types; described: keys too; auto: as trained, or as the rows' schemas are
+SCHEMA_STYLE: str = "auto"  # plain: names and types; described: keys, comments too; full: values too (docs/data.md)
+SCHEMA_HIDE: list[str] = []  # columns (users.email) and tables of databases that are not shown and cannot be read
 SEED: int = 42  # seed of the split, the order of rows, the adapter, its dropout, and sampled candidates
 RESUME: bool = False  # continue the run in CHECKPOINT_DIR with its own settings; generate.py: write the missing answers
 
@@ -79,6 +80,7 @@ RULE: str = "strict"  # what EVALUATE calls a match; test-suite and bird as publ
 # Your own database (generate.py; docs/database.md).
 DATABASE: str = ""  # ask it instead of TEST_DATA: an SQLite file, or a URL such as postgresql://user@host/name
 QUESTIONS: str = ""  # questions for DATABASE: a .txt file, one per line, or a .json, .jsonl, .csv or .parquet file
+SCHEMAS: list[str] = []  # schemas of a PostgreSQL database, or databases of a MySQL server; empty: the search path
 TABLES: list[str] = []  # tables shown to the model; empty: all of them, or the most relevant if they do not fit
 EXECUTE: bool = False  # run the SQL on DATABASE and show the rows; with INTERACTIVE, without asking first
 FORMAT: str = "table"  # format of the rows; table shows the first 50

@@ -33,6 +33,7 @@ def main(settings: Settings) -> int:
     from sqlora.data import dataset, fitting
     from sqlora.evaluation import judge
     from sqlora.generation import answer_journal, answer_writer
+    from sqlora.prompt import template
     from sqlora.reports import comparison, html_page
     from sqlora.training import run_folder
 
@@ -49,11 +50,11 @@ def main(settings: Settings) -> int:
 
     # 2. Answers. They are written before they are judged, and everything is written before anything is shown: whatever
     # happens, the answers are there.
-    shown = fitting.styled(rows, loaded.schema_style)
+    shown = fitting.styled(rows, loaded.schema_style, dataset.reading_of(settings))
     if settings.LONG_ROWS == "shorten":
         most = settings.MAX_LENGTH
         shown = fitting.fit_rows(shown, loaded.tokenizer, settings.PROMPT_ORDER, most, settings.MAX_NEW_TOKENS)
-    asked = [tuple(row[key] for key in ("question", "context", "evidence") if key in row) for row in shown]
+    asked = [tuple(row[key] for key in ("question", "context", "evidence", "values") if key in row) for row in shown]
     with answer_journal.open_journal(asked, loaded.base, loaded.adapter_folder, settings) as journal:
         answers = answer_writer.answer_rows(
             loaded.model, loaded.tokenizer, shown, settings, journal, loaded.add_adapter
@@ -71,7 +72,8 @@ def main(settings: Settings) -> int:
         run = Path(settings.CHECKPOINT_DIR)
         page, evaluation, curve = run / run_folder.PAGE, run / run_folder.EVALUATION, run / run_folder.CURVE
         facts = comparison.answer_facts(answers, judged, loaded.base.id, loaded.adapter_folder)
-        html_page.write_page(page, answers, judged, curve if curve.is_file() else None, facts)
+        prompts = [template.prompt_of(row, settings.PROMPT_ORDER) for row in shown]
+        html_page.write_page(page, answers, prompts, judged, curve if curve.is_file() else None, facts)
         facts |= {"answers written": journal.pace(), "before/after page": str(page)}
         if evaluated:
             facts |= {"evaluation": str(evaluation)}

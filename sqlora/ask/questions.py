@@ -18,7 +18,8 @@ from sqlora.generation.answer_journal import Journal
 from sqlora.generation.self_consistency import Candidate
 from sqlora.model import architecture
 from sqlora.prompt import encoding
-from sqlora.prompt.schema_linking import Linker, few, pick_tables
+from sqlora.prompt.schema_linking import Linker, pick_tables
+from sqlora.prompt.value_matching import ValueIndex, lines_of
 from sqlora.settings.settings import Settings
 from sqlora.sql import sandbox
 from sqlora.sql.parsing import SqlError
@@ -27,7 +28,7 @@ from sqlora.sql.schema import Schema
 from sqlora.storage.row_files import SUFFIXES, is_file, kind, read_text
 from sqlora.system import distributed
 from sqlora.system.console import console, note, plain, print_csv, print_facts, print_json, progress_bar
-from sqlora.system.errors import UserError
+from sqlora.system.errors import UserError, few
 
 WRITER = "database"  # the journal's name for these queries, as base and adapter are for those to TEST_DATA
 SHOWN_ROWS = 50
@@ -37,11 +38,17 @@ COLUMN_WIDTH = 6  # characters that a column of a table needs at least
 
 @dataclass(frozen=True)
 class Asked:
-    """A question, the tables that the model sees for it, and their CREATE TABLE text."""
+    """A question, the tables that the model sees for it, their CREATE TABLE text, and values that it names."""
 
     question: str
     shown: Schema
     context: str
+    values: str = ""
+
+    @property
+    def row(self) -> dict[str, str]:
+        """What its prompt is made of."""
+        return {"question": self.question, "context": self.context} | ({"values": self.values} if self.values else {})
 
 
 @dataclass(frozen=True)
@@ -66,10 +73,16 @@ class Asker:
     (answer,) = asker.ask(["How many albums are there?"])
     """
 
-    def __init__(self, live: LiveDatabase, model, tokenizer, settings: Settings, shows_keys: bool = False) -> None:
-        """`shows_keys`: whether the model sees the keys of the tables."""
+    def __init__(self, live: LiveDatabase, model, tokenizer, settings: Settings, style: str = "plain") -> None:
+        """`style`: that in which the model sees the tables."""
         self.live = live
-        self.shows_keys = shows_keys
+        self.style = style
+        self.described, self.values = live.schema, ValueIndex({})
+        if style == "full":
+            sampled = live.sampled
+            self.described, self.values = sampled.schema, ValueIndex(sampled.texts)
+            if sampled.unread:
+                note(f"no values are shown of {few(sampled.unread)}, whose rows were not read in time")
         self.model = model
         self.tokenizer = tokenizer
         self.settings = settings
@@ -79,8 +92,8 @@ class Asker:
     def see(self, names: list[str]) -> None:
         """Shows the model these tables from now on, or all. Raises UserError for a table that does not exist."""
         self.is_picked = bool(names)
-        self.tables = pick_tables(self.live.schema, names) if names else self.live.schema
-        self.linker = Linker(self.tables, self._count, self.shows_keys)
+        self.tables = pick_tables(self.described, names) if names else self.described
+        self.linker = Linker(self.tables, self._count, self.style)
 
     def ask(self, questions: list[str]) -> list[LiveAnswer]:
         """An answer to each question. All prompts are answered in one batch, which computes a shared schema once."""
@@ -88,16 +101,23 @@ class Asker:
 
     def asked(self, questions: list[str]) -> list[Asked]:
         """Each question with the tables that the model sees for it."""
-        chosen = [(question, self._choose(question)) for question in questions]
-        return [Asked(question, schema, self.shown(schema)) for question, schema in chosen]
+        named = [(question, self.values.lines(question)) for question in questions]
+        chosen = [(question, self._choose(question, values), values) for question, values in named]
+        return [
+            Asked(question, schema, self.shown(schema), lines_of(values, schema)) for question, schema, values in chosen
+        ]
+
+    def _asked(self, question: str, values: str) -> Asked:
+        schema = self._choose(question, values)
+        return Asked(question, schema, self.shown(schema), lines_of(values, schema))
 
     def shown(self, schema: Schema) -> str:
         """The text of tables that the model sees."""
-        return schema.ddl(self.shows_keys)
+        return schema.ddl(self.style)
 
     def answer(self, asked: list[Asked], journal: Journal | None = None) -> list[LiveAnswer]:
         """An answer to each of `asked`; queries that the journal has from an earlier run are not written again."""
-        rows = [{"question": question.question, "context": question.context} for question in asked]
+        rows = [question.row for question in asked]
         earlier = journal.written if journal else {}
         written = {i: earlier[WRITER, i] for i in range(len(rows)) if (WRITER, i) in earlier}
         missing = [i for i in range(len(rows)) if i not in written]
@@ -112,11 +132,11 @@ class Asker:
             written |= zip(missing, self.writer.candidates([rows[i] for i in missing], ended, missing), strict=True)
         return [self._answer(question, written[i]) for i, question in enumerate(asked)]
 
-    def _choose(self, question: str) -> Schema:
+    def _choose(self, question: str, values: str) -> Schema:
         if self.is_picked:
             return self.tables
         (empty,) = encoding.encode_prompts(
-            self.tokenizer, [{"question": question, "context": ""}], self.settings.PROMPT_ORDER
+            self.tokenizer, [{"question": question, "context": "", "values": values}], self.settings.PROMPT_ORDER
         )
         free = architecture.longest_row(self.model.config) - self.settings.MAX_NEW_TOKENS - len(empty)
         return self.linker.choose(question, free)
@@ -159,7 +179,7 @@ def connect(settings: Settings) -> LiveDatabase:
         raise UserError("DATABASE (--database) is answered by one process; start generate.py without a launcher")
     if settings.FORMAT != "table":
         console.stderr = True  # so that only rows are on standard output
-    live = open_database(settings.DATABASE, settings.QUERY_SECONDS)
+    live = open_database(settings.DATABASE, settings.QUERY_SECONDS, settings.SCHEMAS, settings.SCHEMA_HIDE)
     reflected = live.reflected
     if settings.EXECUTE and not live.runs:
         raise UserError(
@@ -199,14 +219,14 @@ def answer_questions(
     asker: Asker,
     rows: list[dataset.Example],
     settings: Settings,
-    open_journal: Callable[[list[tuple[str, str]]], Journal],
+    open_journal: Callable[[list[tuple[str, ...]]], Journal],
 ) -> None:
     """Answers each row's question in OUTPUT, which is written first, and on standard output.
 
     The journal keeps the queries as they are written. Raises UserError if no question could be answered.
     """
     asked = asker.asked([row["question"] for row in rows])
-    with open_journal([(question.question, question.context) for question in asked]) as journal:
+    with open_journal([tuple(question.row.values()) for question in asked]) as journal:
         answers = asker.answer(asked, journal)
         records: Iterable[dict[str, Any]] = (_record(asker, answer, settings.EXECUTE) for answer in answers)
         if settings.OUTPUT:

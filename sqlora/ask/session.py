@@ -18,7 +18,8 @@ def run(settings: Settings, load_model: Callable[[Settings, int], AnsweringModel
     live = questions.connect(settings)
     rows = questions.load_questions(settings.QUESTION, settings.QUESTIONS)
     loaded = load_model(settings, len(rows))
-    asker = questions.Asker(live, loaded.model, loaded.tokenizer, settings, loaded.schema_style == "described")
+    style = "plain" if loaded.schema_style == "auto" else loaded.schema_style  # of a base alone
+    asker = questions.Asker(live, loaded.model, loaded.tokenizer, settings, style)
     if settings.INTERACTIVE:
         shell.talk(asker, settings.EXECUTE, settings.FORMAT, settings.SAVE_FEEDBACK)
         return

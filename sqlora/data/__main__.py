@@ -13,7 +13,7 @@ import click
 import config
 from sqlora.data import dataset
 from sqlora.data.dataset import Example
-from sqlora.data.layouts import PLAIN_CONTEXT
+from sqlora.data.layouts import INSERTS, PLAIN_CONTEXT
 from sqlora.data.sql_check import (
     BROKEN,
     DROPPED,
@@ -115,7 +115,7 @@ def convert(rows: str, out: str, columns: str, database_folder: Path | None) -> 
 
 def _as_written(row: Example) -> Example:
     """The row as it is written, with one context."""
-    return {name: value for name, value in row.items() if name != PLAIN_CONTEXT}
+    return {name: value for name, value in row.items() if name not in (PLAIN_CONTEXT, INSERTS)}
 
 
 def _check_jsonl(path: Path, name: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlora.data.hub_dataset import read_dataset, train_files
-from sqlora.data.layouts import COLUMNS, OWN, PLAIN_CONTEXT, RowReader, parse_columns
+from sqlora.data.layouts import COLUMNS, INSERTS, OWN, PLAIN_CONTEXT, RowReader, parse_columns
 from sqlora.evaluation.database_schemas import DatabaseSchemas
 from sqlora.settings.settings import Settings
 from sqlora.storage.atomic import replace_file
@@ -28,15 +28,21 @@ OPTIONAL = ("answer", "evidence")
 
 @dataclass(frozen=True)
 class Reading:
-    """How rows are read that are not question, context and answer: the settings COLUMNS and DATABASE_FOLDER."""
+    """How rows are read that are not question, context and answer: the settings COLUMNS, DATABASE_FOLDER and
+    SCHEMA_HIDE.
+    """
 
     columns: str = ""
     database_folder: Path | None = None
+    hidden: tuple[str, ...] = ()
 
     def reader(self, where: str, file: Path | None = None) -> RowReader:
         """A reader of the records of one file, or of a hub's. Raises UserError for settings that cannot be."""
-        name = "DATABASE_FOLDER (--database-folder)"
-        return RowReader(where, parse_columns(self.columns), DatabaseSchemas(self.database_folder, file, name), file)
+        return RowReader(where, parse_columns(self.columns), self.databases(file), file)
+
+    def databases(self, file: Path | None) -> DatabaseSchemas:
+        """The databases that the rows of a file name. Raises UserError if there are none in the folder."""
+        return DatabaseSchemas(self.database_folder, file, "DATABASE_FOLDER (--database-folder)", self.hidden)
 
 
 PLAIN = Reading()
@@ -44,7 +50,8 @@ PLAIN = Reading()
 
 def reading_of(settings: Settings) -> Reading:
     """How the settings say that rows are read."""
-    return Reading(settings.COLUMNS, Path(settings.DATABASE_FOLDER) if settings.DATABASE_FOLDER else None)
+    folder = Path(settings.DATABASE_FOLDER) if settings.DATABASE_FOLDER else None
+    return Reading(settings.COLUMNS, folder, tuple(settings.SCHEMA_HIDE))
 
 
 def load_rows(
@@ -166,7 +173,7 @@ def read_row(
         found = reader.read(check_record(record, (), f"{where}: row {number}"), number, columns)
         if found is None:
             return None
-        optional = optional if reader.layout is OWN else (*optional, "db_id", PLAIN_CONTEXT)
+        optional = optional if reader.layout is OWN else (*optional, "db_id", PLAIN_CONTEXT, INSERTS)
     return check_row(found, number, columns, where, optional)
 
 

@@ -1,15 +1,23 @@
-"""Schemas as prompts show them: in a style, and where they do not fit with the tables that the question needs."""
+"""Schemas as prompts show them: in a style, with the values that a question names, and where they do not fit with the
+tables that it needs.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Sequence
 
 from sqlglot import exp
 
-from sqlora.data.dataset import Example
-from sqlora.data.layouts import PLAIN_CONTEXT
+from sqlora.data.dataset import Example, Reading
+from sqlora.data.layouts import INSERTS, PLAIN_CONTEXT
 from sqlora.prompt import encoding
+from sqlora.prompt.schema_linking import Linker
+from sqlora.prompt.value_matching import ValueIndex, lines_of
+from sqlora.sql.inserts import inserted_rows
 from sqlora.sql.parsing import SqlError, parse_query, parse_schema
+from sqlora.sql.sampling import sample
 from sqlora.sql.schema import Schema
 from sqlora.system.errors import UserError
 
@@ -21,7 +29,7 @@ class SchemaFitter:
 
     def __init__(self, tokenizer, order: str) -> None:
         self._tokenizer, self._order = tokenizer, order
-        self._linkers: dict[str, object] = {}
+        self._linkers: dict[str, Linker] = {}
 
     def fit(self, row: Example, tokens: int, keeps_gold: bool) -> Example | None:
         """The row with a prompt of at most `tokens` tokens, and with the tables of its answer if it `keeps_gold`.
@@ -34,24 +42,24 @@ class SchemaFitter:
         except SqlError:
             return None
         kept = [table.name for table in query.find_all(exp.Table)] if query is not None else []
-        has_keys = any(table.keys or table.required or table.references for table in schema.tables)
+        style = "described" if schema.is_described else "plain"
         room = tokens - self._length(row | {"context": ""})
         for _ in range(TRIES):
             try:
-                chosen = self._linker(row["context"], schema, has_keys).choose(row["question"], room, kept)
+                chosen = self._linker(row["context"], schema, style).choose(row["question"], room, kept)
             except UserError:
                 return None
-            shorter = row | {"context": chosen.ddl(has_keys)}
+            shorter = row | {"context": chosen.ddl(style)}
+            if "values" in row:
+                shorter["values"] = lines_of(row["values"], chosen)
             if (excess := self._length(shorter) - tokens) <= 0:
                 return shorter
             room -= excess
         return None
 
-    def _linker(self, context: str, schema: Schema, has_keys: bool):
-        from sqlora.prompt.schema_linking import Linker  # its packages are only needed where a schema is too large
-
+    def _linker(self, context: str, schema: Schema, style: str) -> Linker:
         if context not in self._linkers:
-            self._linkers[context] = Linker(schema, self._count, has_keys)
+            self._linkers[context] = Linker(schema, self._count, style)
         return self._linkers[context]
 
     def _length(self, row: Example) -> int:
@@ -63,19 +71,48 @@ class SchemaFitter:
 
 
 def style_of(rows: Sequence[Example], wanted: str) -> str:
-    """plain or described, as SCHEMA_STYLE is `wanted`; auto is described where rows have the schema of a database."""
-    is_described = wanted == "described" or (wanted == "auto" and any(PLAIN_CONTEXT in row for row in rows))
-    return "described" if is_described else "plain"
+    """The style that SCHEMA_STYLE `wanted` gives; auto is described where rows have the schema of a database."""
+    if wanted != "auto":
+        return wanted
+    return "described" if any(PLAIN_CONTEXT in row for row in rows) else "plain"
 
 
-def styled(rows: list[Example], style: str) -> list[Example]:
-    """The rows as they are shown in a style: plain leaves the keys out of the schemas of databases.
+def styled(rows: list[Example], style: str, reading: Reading) -> list[Example]:
+    """The rows as they are shown in a style.
 
-    A context that is the row's own stays as it is written.
+    plain leaves keys and comments out of the schemas of databases, full adds sample values, and to a row the values
+    that its question names. A context that is the row's own stays as it is written, but for samples from its INSERTs.
+    Raises UserError for a database that cannot be read.
     """
-    if style != "plain":
+    if style == "plain":
+        return [row | {"context": row.get(PLAIN_CONTEXT, row["context"])} for row in rows]
+    if style != "full":
         return rows
-    return [row | {"context": row.get(PLAIN_CONTEXT, row["context"])} for row in rows]
+    described = functools.cache(lambda db_id: _sampled(db_id, reading))
+    return [
+        _full(row, *described(row["db_id"])) if PLAIN_CONTEXT in row else row | {"context": _with_samples(row)}
+        for row in rows
+    ]
+
+
+def _sampled(db_id: str, reading: Reading) -> tuple[str, ValueIndex]:
+    sampled = reading.databases(None).sampled(db_id, f"SCHEMA_STYLE full: {db_id}")
+    return sampled.schema.ddl("full"), ValueIndex(sampled.texts)
+
+
+def _full(row: Example, context: str, index: ValueIndex) -> Example:
+    return row | {"context": context, "values": index.lines(row["question"])}
+
+
+def _with_samples(row: Example) -> str:
+    """The context of a row that came with INSERTs, with samples from them."""
+    if INSERTS not in row:
+        return row["context"]
+    with contextlib.suppress(SqlError):
+        schema = parse_schema(row["context"])
+        rows = inserted_rows(row[INSERTS], schema)
+        return sample(schema, lambda table: rows.get(table.name.lower(), ())).schema.ddl("full")
+    return row["context"]
 
 
 def fit_rows(rows: list[Example], tokenizer, order: str, tokens: int, least: int) -> list[Example]:

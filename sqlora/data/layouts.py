@@ -15,7 +15,8 @@ from sqlora.system.errors import UserError
 
 Record = dict[str, Any]
 COLUMNS = ("question", "context", "answer")
-PLAIN_CONTEXT = "plain_context"  # of a row whose context is a database's: the same without keys
+PLAIN_CONTEXT = "plain_context"  # of a row whose context is a database's: the same without keys and comments
+INSERTS = "inserts"  # the INSERT statements that a row's context came with
 NAMED = (*COLUMNS, "db_id", "evidence")  # what COLUMNS (--columns) can name
 QUESTIONS = ("question", "SpiderSynQuestion")
 ANSWERS = ("answer", "query", "SQL", "sql")
@@ -54,10 +55,10 @@ def _of_database(record: Record, file: Path | None) -> Record:
 
 
 def _gretel(record: Record, file: Path | None) -> Record:
-    context = record["sql_context"]
-    if isinstance(context, str):
-        context = INSERT.sub("", context).strip()
-    return {"question": record["sql_prompt"], "context": context, "answer": record.get("sql")}
+    found = {"question": record["sql_prompt"], "context": record["sql_context"], "answer": record.get("sql")}
+    if isinstance(context := found["context"], str) and (inserts := "".join(INSERT.findall(context))):
+        found |= {"context": INSERT.sub("", context).strip(), INSERTS: inserts}
+    return found
 
 
 def _instruction(record: Record, file: Path | None) -> Record:
@@ -159,7 +160,7 @@ class RowReader:
             if not isinstance(found.get("db_id"), str):
                 raise UserError(f"{where} has no schema: neither CREATE TABLE text nor the db_id of a database")
             schema = self.schemas.schema(found["db_id"], where)
-            found |= {"context": schema.ddl(has_keys=True), PLAIN_CONTEXT: schema.ddl()}
+            found |= {"context": schema.ddl("described"), PLAIN_CONTEXT: schema.ddl()}
         return {name: value for name, value in found.items() if value is not None or name in columns}
 
     def say(self) -> None:

@@ -156,9 +156,7 @@ class Stream(IterableDataset):
             unread = itertools.islice(records, read, None)
             while chunk := list(itertools.islice(unread, ROWS_PER_READ)):
                 rows = self.usable(chunk, read + 1)
-                tokenised = (
-                    tokenise.tokenise_rows(rows, self.tokenizer, self.settings) if rows else tokenise.Tokenised([], 0)
-                )
+                tokenised = tokenise.tokenise_rows(rows, self.tokenizer, self.settings, epoch=epoch)
                 self.counts[sql_check.TOO_LONG] += tokenised.too_long
                 for number, row in enumerate(tokenised.rows[given:], start=given + 1):
                     yield row | {"place": (epoch, read, number)}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlora.data.dataset import Example
+from sqlora.data.dataset import Example, reading_of
 from sqlora.data.fitting import SchemaFitter, styled
+from sqlora.data.layouts import PLAIN_CONTEXT
+from sqlora.data.schema_variants import Encoded, EpochRows, vary
 from sqlora.prompt import encoding
 from sqlora.settings.settings import Settings
 from sqlora.system.errors import UserError
@@ -20,7 +23,7 @@ class Tokenised:
     out, and how many have fewer tables than they had.
     """
 
-    rows: list[dict[str, list[int]]]
+    rows: Sequence[Encoded]
     too_long: int
     shortened: int = 0
 
@@ -38,14 +41,18 @@ class TokenisedSplits:
 
 
 def tokenise_splits(train: list[Example], validation: list[Example], tokenizer, settings: Settings) -> TokenisedSplits:
-    """Both splits as token ids, with n copies of a training row of weight n.
+    """Both splits as token ids, with n copies of a training row of weight n. Schemas of databases are shown to the
+    training rows in another order in each epoch.
 
     Raises UserError if all rows of a split are too long.
     """
     weighted = [row for row in train for _ in range(row.get("weight", 1))]
-    splits = TokenisedSplits(
-        tokenise_rows(weighted, tokenizer, settings), tokenise_rows(validation, tokenizer, settings, keeps_gold=False)
-    )
+    weighted = styled(weighted, settings.SCHEMA_STYLE, reading_of(settings))
+    texts, trained = _fit(weighted, tokenizer, settings, keeps_gold=True)
+    if any(PLAIN_CONTEXT in row for row in texts):
+        rows = EpochRows(texts, trained.rows, lambda some: _encode(some, tokenizer, settings), settings)
+        trained = replace(trained, rows=rows)
+    splits = TokenisedSplits(trained, tokenise_rows(validation, tokenizer, settings, keeps_gold=False))
     for name, split in (("training", splits.train), ("validation", splits.validation)):
         if not split.rows:
             raise UserError(
@@ -54,35 +61,57 @@ def tokenise_splits(train: list[Example], validation: list[Example], tokenizer, 
     return splits
 
 
-def tokenise_rows(rows: list[Example], tokenizer, settings: Settings, keeps_gold: bool = True) -> Tokenised:
-    """Prompt and SQL as ids; labels are the ids of the SQL and its EOS, and with TRAIN_ON_INPUTS of the prompt too.
+def tokenise_rows(
+    rows: list[Example], tokenizer, settings: Settings, keeps_gold: bool = True, epoch: int | None = None
+) -> Tokenised:
+    """Rows as token ids, as `tokenise_splits` gives validation rows, or training rows if it `keeps_gold`; with an
+    `epoch`, the schemas of databases are as they are then.
+    """
+    rows = styled(rows, settings.SCHEMA_STYLE, reading_of(settings))
+    if epoch is not None:
+        rows = vary(rows, settings.SEED, epoch)
+    return _fit(rows, tokenizer, settings, keeps_gold)[1]
+
+
+def _fit(rows: list[Example], tokenizer, settings: Settings, keeps_gold: bool) -> tuple[list[Example], Tokenised]:
+    """The rows that fit, as texts and as `_encode` gives them.
 
     With LONG_ROWS "shorten" a row of more than MAX_LENGTH ids gets fewer tables: those of its SQL, if it `keeps_gold`,
     and the most relevant to its question. Others are counted and left out, or with "raise" raise UserError. None is
     cut: half a query teaches to write half queries.
     """
-    order, most = settings.PROMPT_ORDER, settings.MAX_LENGTH
-    rows = styled(rows, settings.SCHEMA_STYLE)
-    prompts = encoding.encode_prompts(tokenizer, rows, order)
-    answers = encoding.encode_answers(tokenizer, [row["answer"] for row in rows])
-    fitter = SchemaFitter(tokenizer, order)
-    kept, shortened, too_long = [], 0, 0
-    for row, prompt, answer in zip(rows, prompts, answers, strict=True):
-        start = prompt
-        if len(start) + len(answer) > most:
+    most = settings.MAX_LENGTH
+    fitter = SchemaFitter(tokenizer, settings.PROMPT_ORDER)
+    texts, kept, shortened, too_long = [], [], 0, 0
+    for row, encoded in zip(rows, _encode(rows, tokenizer, settings), strict=True):
+        if (length := len(encoded["input_ids"])) > most:
+            answer = encoding.count_tokens(tokenizer, [row["answer"].strip()])[0] + 1
             shortens = settings.LONG_ROWS == "shorten"
-            fitted = fitter.fit(row, most - len(answer), keeps_gold) if shortens else None
+            fitted = fitter.fit(row, most - answer, keeps_gold) if shortens else None
             if fitted is None:
                 if settings.LONG_ROWS == "raise":
                     raise UserError(
-                        f"MAX_LENGTH (--max-length) is {most}, and a row has {len(start) + len(answer)} tokens; raise "
-                        f"it, or set LONG_ROWS to drop; the row asks {row['question']!r}"
+                        f"MAX_LENGTH (--max-length) is {most}, and a row has {length} tokens; raise it, or set "
+                        f"LONG_ROWS to drop; the row asks {row['question']!r}"
                     )
                 too_long += 1
                 continue
             shortened += 1
-            (start,) = encoding.encode_prompts(tokenizer, [fitted], order)
-        ids = start + answer
-        labels = ids if settings.TRAIN_ON_INPUTS else [IGNORED_LABEL] * len(start) + answer
-        kept.append({"input_ids": ids, "labels": labels})
-    return Tokenised(kept, too_long, shortened)
+            row = fitted
+            (encoded,) = _encode([row], tokenizer, settings)
+        texts.append(row)
+        kept.append(encoded)
+    return texts, Tokenised(kept, too_long, shortened)
+
+
+def _encode(rows: list[Example], tokenizer, settings: Settings) -> list[Encoded]:
+    """Prompt and SQL as ids; labels are the ids of the SQL and its EOS, and with TRAIN_ON_INPUTS of the prompt too."""
+    prompts = encoding.encode_prompts(tokenizer, rows, settings.PROMPT_ORDER)
+    answers = encoding.encode_answers(tokenizer, [row["answer"] for row in rows])
+    return [
+        {
+            "input_ids": start + answer,
+            "labels": start + answer if settings.TRAIN_ON_INPUTS else [IGNORED_LABEL] * len(start) + answer,
+        }
+        for start, answer in zip(prompts, answers, strict=True)
+    ]

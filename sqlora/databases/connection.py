@@ -12,7 +12,7 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import sqlalchemy
 from sqlalchemy import exc
@@ -43,11 +43,13 @@ class Connection:
         self.kind = kind_of(self.url.get_backend_name())
         self.engine = make_engine(self.url)
 
-    def reflect(self) -> Reflected:
-        """The tables and views of the default schema. Raises UserError if there are none, or without a connection."""
+    def reflect(self, schemas: Sequence[str]) -> Reflected:
+        """The tables and views of the schemas, or else of the search path. Raises UserError if there are none, or
+        without a connection.
+        """
         try:
             with self.engine.connect() as connection:
-                return reflect(connection)
+                return reflect(connection, schemas)
         except (exc.SQLAlchemyError, TypeError, ValueError, AttributeError, LookupError, OSError) as error:
             # All but the first come from a driver, for options that it does not take.
             message = first_line(getattr(error, "orig", error))
@@ -60,17 +62,18 @@ class Connection:
             with self._reading() as connection:
                 connection.exec_driver_sql(f"EXPLAIN {sql}").close()
 
-    def run(self, sql: str, most_rows: int) -> tuple[QueryResult, bool]:
+    def run(self, sql: str, most_rows: int, seconds: float | None = None) -> tuple[QueryResult, bool]:
         """The columns and first rows of a query, at most `most_rows` and MOST_BYTES, and whether there are more.
 
-        Raises SqlError, and UserError if the connection fails.
+        `seconds` may be a shorter deadline than the connection's. Raises SqlError, and UserError if the connection
+        fails.
         """
         if not self.kind.begin:
             raise UserError(
                 f"DATABASE (--database) is of the kind {self.url.get_backend_name()}, which SQLoRA cannot open for "
                 f"reading only; it writes the SQL and does not run it"
             )
-        with self._reading() as connection:
+        with self._reading(seconds) as connection:
             result = connection.exec_driver_sql(sql)
             if not result.returns_rows:
                 raise SqlError("not read only", "the statement is not a SELECT")
@@ -89,13 +92,13 @@ class Connection:
         return QueryResult(columns, rows), False
 
     @contextlib.contextmanager
-    def _reading(self) -> Iterator[sqlalchemy.Connection]:
+    def _reading(self, seconds: float | None = None) -> Iterator[sqlalchemy.Connection]:
         """A transaction that cannot write and has a deadline, rolled back at its end, without a trace in the
         session.
         """
         assert self.kind.begin is not None
         with self._translated_errors(), self.engine.connect() as connection:
-            connection = self.kind.begin(connection.execution_options(no_parameters=True), self.seconds)
+            connection = self.kind.begin(connection.execution_options(no_parameters=True), seconds or self.seconds)
             yield connection
             self.kind.end(connection)
             connection.rollback()

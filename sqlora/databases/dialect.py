@@ -14,7 +14,7 @@ from sqlglot.optimizer.scope import Scope, traverse_scope
 
 from sqlora.databases.meaning import adapt
 from sqlora.sql.parsing import SqlError, error_in_one_line
-from sqlora.sql.schema import Schema, quote_name
+from sqlora.sql.schema import Schema, Table, quote_name
 
 PARTS_OF_DATES = {  # as strftime gives them
     "YEAR": "%Y",
@@ -42,6 +42,7 @@ def translate(query: exp.Expr, schema: Schema, dialect: str, quoted: frozenset[s
         speller = _Speller(schema, quoted)
         for scope in traverse_scope(query):  # the inner ones come first
             speller.spell(scope)
+        speller.spell_tables()
         return query.sql(dialect=dialect, comments=False, unsupported_level=ErrorLevel.RAISE)
     except RecursionError:
         raise SqlError("too large", "the query is nested too deeply") from None
@@ -96,20 +97,21 @@ def names_table(sql: str, name: str) -> bool:
 
 
 class _Speller:
-    """Sets the names of one scope after the other; `outputs` has the columns of finished scopes, as seen from
-    outside.
+    """Sets the names of one scope after the other; `outputs` has the columns of finished scopes, as seen from outside,
+    `found` their tables.
     """
 
     def __init__(self, schema: Schema, quoted: frozenset[str]) -> None:
         self.schema = schema
         self.quoted = quoted
         self.outputs: dict[int, Names] = {}
+        self.found: list[tuple[exp.Table, Table]] = []
 
     def spell(self, scope: Scope) -> None:
         query = scope.expression
         for source in scope.sources.values():
             if isinstance(source, exp.Table) and (table := self.schema.table(source.name)):
-                source.set("this", self._identifier(table.name))
+                self.found.append((source, table))
         for column in scope.find_all(exp.Column):
             self._spell_column(column, scope)
         for join in scope.find_all(exp.Join):
@@ -120,6 +122,15 @@ class _Speller:
                 "using", [known.get(name.name.lower(), name).copy() for name in join.args.get("using") or []] or None
             )
         self.outputs[id(query)] = self._outputs(scope)
+
+    def spell_tables(self) -> None:
+        """Sets the names of the tables of all scopes, by which their columns were found."""
+        for source, table in self.found:
+            schema, name = table.place or ("", table.name)
+            if name != table.name and not source.alias:
+                source.set("alias", exp.TableAlias(this=self._identifier(table.name)))
+            source.set("this", self._identifier(name))
+            source.set("db", self._identifier(schema) if schema else None)
 
     def _spell_column(self, column: exp.Column, scope: Scope) -> None:
         name, qualifier = column.name.lower(), column.table.lower()

@@ -46,7 +46,8 @@ class DatabaseKind:
     transaction, also of one whose rows were not all read. faults: patterns of error messages with the kind of error
     that each means; lost: pattern of those of a lost connection. ignores_case: whether a name in other
     letter case needs no quotes. internal: a query for tables that nobody asks for, since others consist of them or this
-    user may not read them. elsewhere: a query for the other schemas that have tables, which are not read.
+    user may not read them. search_path: a query for the schemas that names without one are looked up in. elsewhere: a
+    query for the schemas that have tables. created: a query for the CREATE TABLE texts, where comments are in these.
     """
 
     driver: str
@@ -60,7 +61,9 @@ class DatabaseKind:
     lost: re.Pattern[str] = LOST
     ignores_case: bool = False
     internal: str = ""
+    search_path: str = ""
     elsewhere: str = ""
+    created: str = ""
     remedy: str = "check host, port, name, user, password and options"
 
 
@@ -169,6 +172,7 @@ KINDS = {  # by SQLAlchemy's names
         lost=re.compile("not a database|unable to open"),
         ignores_case=True,
         internal="SELECT name FROM pragma_table_list WHERE type = 'shadow'",
+        created="SELECT sql FROM sqlite_master WHERE type = 'table' AND sql LIKE 'CREATE TABLE%'",
         remedy="name an SQLite file that you may read",
     ),
     "postgresql": DatabaseKind(
@@ -185,8 +189,11 @@ KINDS = {  # by SQLAlchemy's names
             (r"read-only transaction", "not read only"),
             (r"multiple commands", "several statements"),
         ),
-        internal="SELECT relname FROM pg_catalog.pg_class WHERE relnamespace = current_schema()::regnamespace AND "
-        "(relispartition OR NOT has_any_column_privilege(oid, 'SELECT') OR NOT pg_table_is_visible(oid))",
+        internal="SELECT relname FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n "
+        "ON relnamespace = n.oid WHERE nspname = :schema AND (relispartition "
+        "OR NOT has_any_column_privilege(c.oid, 'SELECT') "
+        "OR nspname = current_schema() AND NOT pg_table_is_visible(c.oid))",
+        search_path="SELECT unnest(current_schemas(false))",
         elsewhere="SELECT DISTINCT nspname FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n "
         "ON relnamespace = n.oid WHERE relkind IN ('r', 'v', 'm', 'p', 'f') "
         "AND has_any_column_privilege(c.oid, 'SELECT') AND nspname !~ '^pg_|^information_schema$' ORDER BY 1",

@@ -45,7 +45,7 @@ def read_predictions(path: Path, gold: Path | None = None, folder: Path | None =
     for number, row in enumerate(rows, start=1):
         where = f"{path}: row {number}"
         if schemas and not row.get("context"):
-            row["context"] = schemas.schema(str(row.get("db_id") or ""), where).ddl(has_keys=True)
+            row["context"] = schemas.schema(str(row.get("db_id") or ""), where).ddl("described")
         _check(row, where, gold is None)
     if not rows:
         raise UserError(f"{path}: there is no row in it")

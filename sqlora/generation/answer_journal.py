@@ -109,7 +109,7 @@ class Journal:
             file.unlink(missing_ok=True)
 
 
-def open_journal(asked: list[tuple[str, str]], base: BaseModel, adapter: Path | None, settings: Settings) -> Journal:
+def open_journal(asked: list[tuple[str, ...]], base: BaseModel, adapter: Path | None, settings: Settings) -> Journal:
     """The journal of these questions, each with its context, to this model; its key changes with what is asked, who
     answers,
     and how."""

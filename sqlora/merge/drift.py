@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,7 +35,7 @@ class Drift:
 
 
 @torch.inference_mode()
-def answer_scores(model, rows: list[packed_batches.TokenisedExample]) -> Scores:
+def answer_scores(model, rows: Sequence[packed_batches.TokenisedExample]) -> Scores:
     """The model's scores of the answers' tokens, in an order that depends only on the rows."""
     model.eval()
     logs, best = [], []

@@ -12,14 +12,15 @@ A prompt is an instruction, the question, the schema, and an open response:
 
     ### Response:
 
-A row's evidence follows its question, under ### Hint. PROMPT_ORDER schema_first puts the context before the input, so
+A row's evidence follows its question, under ### Hint, and values that the question names follow the context, under
+### Values. PROMPT_ORDER schema_first puts the context before the input, so
 that all questions on one schema share their beginning.
 
 Token ids are `[BOS] + prompt + SQL + [EOS]`. Prompt and SQL are tokenised separately, so that generation continues
 exactly the ids that training did.
 """
 
-from sqlora.prompt.template import DEFAULT_ORDER, build_prompt
+from sqlora.prompt.template import DEFAULT_ORDER, prompt_of
 from sqlora.system.errors import UserError
 
 # The text that a tokenizer must return unchanged: SQL with quotes, operators, digits, line breaks and accents.
@@ -33,8 +34,7 @@ class TokenizerError(UserError):
 def encode_prompts(tokenizer, rows: list[dict[str, str]], order: str = DEFAULT_ORDER) -> list[list[int]]:
     """Token ids of each row's prompt: BOS once, if the tokenizer has one, and no EOS."""
     bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    prompts = [build_prompt(row["question"], row["context"], order, row.get("evidence", "")) for row in rows]
-    return [bos + ids for ids in _encode(tokenizer, prompts)]
+    return [bos + ids for ids in _encode(tokenizer, [prompt_of(row, order) for row in rows])]
 
 
 def encode_answers(tokenizer, queries: list[str]) -> list[list[int]]:

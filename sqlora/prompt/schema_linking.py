@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -11,7 +10,7 @@ import bm25s
 import snowballstemmer
 
 from sqlora.sql.schema import Schema, Table
-from sqlora.system.errors import UserError
+from sqlora.system.errors import UserError, nearest
 
 NAME_WEIGHT = 3  # a table's own name counts as much as so many of its columns
 # CustomerID2 has the words customer, id and 2; HTTPStatus has http and status.
@@ -25,21 +24,13 @@ def words(text: str) -> list[str]:
     return [_stem(word.lower()) for word in WORD.findall(text)]
 
 
-def few(names: Sequence[str], most: int = 10) -> str:
-    """The first of some names, and how many more there are."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most:,} others" if len(names) > most else "")
-
-
 def pick_tables(schema: Schema, names: list[str]) -> Schema:
     """The tables that TABLES names, in any letter case. Raises UserError with the nearest name for one that is not
     there.
     """
     for name in names:
         if schema.table(name) is None:
-            known = [table.name for table in schema.tables]
-            lower = {table.lower(): table for table in known}
-            near = difflib.get_close_matches(name.lower(), lower, n=1)
-            hint = f"did you mean {lower[near[0]]}?" if near else f"it has {few(known, 20)}"
+            hint = nearest(name, [table.name for table in schema.tables])
             raise UserError(f"TABLES (--tables) names {name!r}, which the database does not have; {hint}")
     wanted = {name.lower() for name in names}
     return Schema(tuple(table for table in schema.tables if table.name.lower() in wanted))
@@ -49,19 +40,19 @@ class Linker:
     """Ranks the tables of a schema for questions: BM25 (Robertson et al. 1994) over the stems of their names and
     columns.
 
-    `count` gives the tokens of each of some texts. Tables are shown with their keys if `has_keys`.
+    `count` gives the tokens of each of some texts. Tables are shown in the `style`.
     """
 
     def __init__(
         self,
         schema: Schema,
         count: Callable[[list[str]], list[int]],
-        has_keys: bool = False,
+        style: str = "plain",
     ) -> None:
         self.schema = schema
         self.tables = {table.name: table for table in schema.tables}
         # With the separator: within a text a table has at most one or two tokens less.
-        self.sizes = dict(zip(self.tables, count([f"; {text}" for text in schema.statements(has_keys)]), strict=True))
+        self.sizes = dict(zip(self.tables, count([f"; {text}" for text in schema.statements(style)]), strict=True))
         self.neighbours: dict[str, list[str]] = {name: [] for name in self.tables}
         for table, referred in schema.links:
             if table != referred:

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Mapping
 
 INSTRUCTION = (
     "You are given a question and the tables of a database. Write one SQL query that answers the question. "
@@ -12,13 +13,13 @@ TEMPLATES = {  # by PROMPT_ORDER
     "schema_first": "{instruction}\n\n### Context:\n{context}\n\n### Input:\n{question}\n\n### Response:\n",
 }
 DEFAULT_ORDER = "question_first"
-
-
 HINT = "{question}\n\n### Hint:\n{evidence}"  # of a question with evidence, as BIRD's have it
+VALUES = "{context}\n\n### Values:\n{values}"  # of a context with values that the question names
 
 
-def build_prompt(question: str, context: str, order: str = DEFAULT_ORDER, evidence: str = "") -> str:
-    """The text that the model continues with SQL; `evidence` is a hint to the question, as some data sets have it.
+def build_prompt(question: str, context: str, order: str = DEFAULT_ORDER, evidence: str = "", values: str = "") -> str:
+    """The text that the model continues with SQL; `evidence` is a hint to the question, as some data sets have it, and
+    `values` are lines of columns with values that it names.
 
     Runs of blanks in the context become one: indentation has no meaning and costs tokens, and tokenizers that
     transformers reads from a tokenizer.model split it differently than sentencepiece does.
@@ -27,7 +28,14 @@ def build_prompt(question: str, context: str, order: str = DEFAULT_ORDER, eviden
     question = question.strip()
     if evidence.strip():
         question = HINT.format(question=question, evidence=evidence.strip())
+    if values:
+        context = VALUES.format(context=context, values=values)
     return TEMPLATES[order].format(instruction=INSTRUCTION, question=question, context=context)
+
+
+def prompt_of(row: Mapping[str, str], order: str = DEFAULT_ORDER) -> str:
+    """The prompt of a row with question and context, and perhaps evidence and values."""
+    return build_prompt(row["question"], row["context"], order, row.get("evidence", ""), row.get("values", ""))
 
 
 def prompt_hash(order: str) -> str:

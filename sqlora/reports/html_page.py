@@ -50,9 +50,16 @@ SQL_PIECE = re.compile(rf"""('(?:[^']|'')*'|"[^"]*")|\b(?:{SQL_WORDS.replace(" "
 
 
 def write_page(
-    path: Path, rows: list[AnsweredRow], judged: list[Judgement], curve_png: Path | None, facts: dict[str, str]
+    path: Path,
+    rows: list[AnsweredRow],
+    prompts: list[str],
+    judged: list[Judgement],
+    curve_png: Path | None,
+    facts: dict[str, str],
 ) -> None:
-    """One HTML file that needs no other: facts, the loss curve, the card, and every question with its answers."""
+    """One HTML file that needs no other: facts, the loss curve, the card, and every question with its prompt and its
+    answers.
+    """
     picture = ""
     if curve_png is not None:
         data = base64.b64encode(curve_png.read_bytes()).decode()
@@ -73,7 +80,7 @@ def write_page(
         "CARD": _card(judged) if executed else "",
         "BUTTONS": "\n".join(buttons) if any(judged) else "",
         "NOTE": f'<p class="note">{html.escape(NOTES[executed])}</p>' if any(judged) else "",
-        "ROWS": "\n".join(map(_article, range(1, len(rows) + 1), rows, judged, kinds)),
+        "ROWS": "\n".join(map(_article, range(1, len(rows) + 1), rows, prompts, judged, kinds)),
     }
     template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
     # In one go: a question may spell a placeholder.
@@ -96,7 +103,7 @@ def _card(judged: list[Judgement]) -> str:
     return f'<div class="wide">{_table(["share in %, 95 % interval", *metrics], lines)}</div>'
 
 
-def _article(number: int, row: AnsweredRow, judgement: Judgement, kinds: list[str]) -> str:
+def _article(number: int, row: AnsweredRow, prompt: str, judgement: Judgement, kinds: list[str]) -> str:
     def block(name: str) -> str:
         verdict, sql = judgement.get(name), row.get(name)
         if sql is None:
@@ -106,12 +113,13 @@ def _article(number: int, row: AnsweredRow, judgement: Judgement, kinds: list[st
 
     context = re.sub(r";\s*(?=CREATE\b)", ";\n", row.get("context") or "", flags=re.IGNORECASE)
     schema = f"<details><summary>Schema</summary><pre>{_coloured(context)}</pre></details>" if context else ""
+    shown = f"<details><summary>Prompt</summary><pre>{html.escape(prompt)}</pre></details>"
     hint = f'<p class="why">hint: {html.escape(evidence)}</p>' if (evidence := row.get("evidence")) else ""
     pair = "".join(map(block, VARIANTS))
     return (
         f'<article data-kinds="{" ".join(kinds)}"><h2><small>{number}</small> '
         f"{html.escape(row.get('question') or '')}</h2>"
-        f'{hint}{schema}{block("answer")}<div class="pair">{pair}</div></article>'
+        f'{hint}{schema}{shown}{block("answer")}<div class="pair">{pair}</div></article>'
     )
 
 

@@ -17,6 +17,7 @@ from sqlora.settings.kinds import (
     real,
     whole,
 )
+from sqlora.sql.schema import STYLES
 from sqlora.storage.paths import expand, same
 from sqlora.system.errors import UserError
 
@@ -51,6 +52,7 @@ FIXED = {
     "PACKING",
     "PROMPT_ORDER",
     "SCHEMA_STYLE",
+    "SCHEMA_HIDE",
     "TRAIN_ON_INPUTS",
     "MAX_LENGTH",
     "LONG_ROWS",
@@ -74,7 +76,7 @@ FROM_RUN = FIXED | {
 }
 RESUMED = FROM_RUN | {"MODEL_PATH", "DEVICE", "REPORT_TO"}  # what a resumed run takes from itself
 ASKS = ("QUESTION", "QUESTIONS", "INTERACTIVE")  # the ways to ask a DATABASE
-NEED_DATABASE = ("QUESTIONS", "TABLES", "EXECUTE", "INTERACTIVE", "SAVE_FEEDBACK")
+NEED_DATABASE = ("QUESTIONS", "SCHEMAS", "TABLES", "EXECUTE", "INTERACTIVE", "SAVE_FEEDBACK")
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ class Settings:
     CHECKPOINT_DIR: Annotated[str, PATH]
     MODEL_PATH: Annotated[str, PATH]
     PROMPT_ORDER: Annotated[str, choice("question_first", "schema_first")]
-    SCHEMA_STYLE: Annotated[str, choice("auto", "plain", "described")]
+    SCHEMA_STYLE: Annotated[str, choice("auto", *STYLES)]
+    SCHEMA_HIDE: Annotated[list[str], OPTIONAL_NAMES]
     SEED: Annotated[int, whole(0)]
     RESUME: Annotated[bool, SWITCH]
 
@@ -152,6 +155,7 @@ class Settings:
 
     DATABASE: Annotated[str, OPTIONAL_PATH]
     QUESTIONS: Annotated[str, OPTIONAL_PATH]
+    SCHEMAS: Annotated[list[str], OPTIONAL_NAMES]
     TABLES: Annotated[list[str], OPTIONAL_NAMES]
     EXECUTE: Annotated[bool, SWITCH]
     FORMAT: Annotated[str, choice("table", "csv", "json")]

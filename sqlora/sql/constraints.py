@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from sqlglot import exp
 
-from sqlora.sql.schema import Column, Reference, Table
+from sqlora.sql.schema import Reference, Table
 
 
 @dataclass
@@ -95,7 +95,7 @@ def _constrained(table: Table, declared: dict[str, _Declared], known: dict[str, 
                 references.append(resolved)
     return replace(
         table,
-        columns=tuple(Column(c.name, c.type, own.defaults.get(c.name.lower())) for c in table.columns),
+        columns=tuple(replace(column, default=own.defaults.get(column.name.lower())) for column in table.columns),
         keys=tuple(dict.fromkeys(key for key in own.keys if key and names.issuperset(key))),
         required=frozenset(names & own.required),
         references=tuple(dict.fromkeys(references)),

@@ -6,8 +6,9 @@ import contextlib
 import functools
 import logging
 import re
+from collections import Counter, defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 from typing import Literal as OneOf
 
@@ -130,8 +131,8 @@ def exact_match(prediction: str | None, answer: str | None) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def parse_schema(context: str) -> Schema:
-    """The tables of CREATE TABLE text in any common dialect, and the constraints that are declared there, by ALTER
-    TABLE or by CREATE UNIQUE INDEX; other statements are ignored.
+    """The tables of CREATE TABLE text in any common dialect, with their comments, and the constraints that are
+    declared there, by ALTER TABLE or by CREATE UNIQUE INDEX; other statements are ignored.
 
     Several CREATE TABLEs of one table, in any letter case, are merged: every column once, numeric types before text.
     Raises SqlError("schema") if no dialect can parse the text or it creates no table with a column, "too large" above
@@ -140,26 +141,41 @@ def parse_schema(context: str) -> Schema:
     if len(context) > MAX_SCHEMA_CHARACTERS:
         raise SqlError("too large", f"the context has {len(context):,} characters, more than {MAX_SCHEMA_CHARACTERS:,}")
     statements = _parse_any_dialect(context)
-    tables: dict[str, tuple[str, dict[str, Column]]] = {}
+    created = [statement for statement in statements if _definitions(statement)]
+    _qualify(statements, [statement.this.this for statement in created if statement is not None])
+    tables: dict[str, Table] = {}
     merged: dict[str, str] = {}
-    for statement in statements:
-        if statement is None or not _definitions(statement):
-            continue
-        name = statement.this.this.name
+    for statement in created:
+        assert statement is not None
+        name, qualifier = statement.this.this.name, statement.this.this.meta.get("qualifier", "")
         if name.lower().startswith("sqlite_"):  # SQLite's own, such as sqlite_sequence, which a dump has too
             continue
+        table = Table(name, (), comment=_table_comment(statement), qualifier=qualifier)
         if name.lower() in tables:
-            merged[name.lower()] = tables[name.lower()][0]
-        columns = tables.setdefault(name.lower(), (name, {}))[1]
+            table = tables[name.lower()]
+            merged[name.lower()] = table.name
+        columns = {column.name.lower(): column for column in table.columns}
         for definition in _definitions(statement):
-            column = Column(definition.name, _column_type(definition))
+            column = Column(definition.name, _column_type(definition), comment=_comment(definition))
             known = columns.setdefault(column.name.lower(), column)
             if known.type == "text" != column.type:
-                columns[column.name.lower()] = Column(known.name, column.type)
+                columns[column.name.lower()] = replace(known, type=column.type)
+        tables[name.lower()] = replace(table, columns=tuple(columns.values()))
     if not tables:
         raise SqlError("schema", f"only SQLite's own tables are created in {_shorten(context)!r}")
-    plain = [Table(name, tuple(columns.values())) for name, columns in tables.values()]
-    return Schema(add_constraints(plain, statements), tuple(merged.values()))
+    return Schema(add_constraints(tables.values(), statements), tuple(merged.values()))
+
+
+def _qualify(statements: list[exp.Expr | None], created: list[exp.Table]) -> None:
+    """Names tables with their schema, sales.orders, where tables of several schemas are called the same."""
+    schemas: dict[str, set[str]] = defaultdict(set)
+    for table in created:
+        schemas[table.name.lower()].add(table.db.lower())
+    named = [table for statement in statements if statement is not None for table in statement.find_all(exp.Table)]
+    for table in named:
+        if table.db and len(schemas[table.name.lower()]) > 1:
+            table.meta["qualifier"] = table.db
+            table.set("this", exp.to_identifier(f"{table.db}.{table.name}", quoted=True))
 
 
 def parse_query(sql: str, schema: Schema) -> exp.Query:
@@ -186,13 +202,12 @@ def parse_query(sql: str, schema: Schema) -> exp.Query:
                 f"not a SELECT: {_shorten(sql)!r}",
             )
         ctes = {cte.alias.lower(): cte for cte in query.find_all(exp.CTE)}
+        if any(named.args.get("db") for named in query.find_all(exp.Table, exp.Column)):
+            _unqualify(query, schema)
+            query.meta["unqualified"] = True  # the text that was parsed has names that its tables have not
         for table in query.find_all(exp.Table):
             if table.name.lower() not in ctes and schema.table(table.name) is None:
                 raise SqlError("no such table", f"no such table: {table.name or table.sql('sqlite')}")
-        for named in query.find_all(exp.Table, exp.Column):
-            if named.args.get("db"):  # the schema of sales.customer, which parse_schema leaves out too
-                named.set("db", None)
-                query.meta["unqualified"] = True  # the text that was parsed has names that its tables have not
         if '"' in sql:
             resolve_double_quotes(query, sql, schema, ctes)
     except RecursionError:
@@ -200,6 +215,28 @@ def parse_query(sql: str, schema: Schema) -> exp.Query:
     except SqlglotError as error:
         raise SqlError("syntax", error_in_one_line(error)) from None
     return query
+
+
+def _unqualify(query: exp.Query, schema: Schema) -> None:
+    """Gives the tables and columns that are written with a schema, as sales.orders, the names of `schema`: without it,
+    or with it as one name, where there are tables of the same name.
+    """
+    tables = [table for table in query.find_all(exp.Table) if table.db]
+    shared = Counter(table.name.lower() for table in tables)
+    for table in tables:
+        known = schema.table(f"{table.db}.{table.name}")
+        if known is not None:
+            if not table.alias and shared[table.name.lower()] == 1:
+                table.set("alias", exp.TableAlias(this=table.this.copy()))
+            table.set("this", exp.to_identifier(known.name, quoted=True))
+        table.set("db", None)
+    aliased = {table.alias.lower() for table in tables}
+    for column in query.find_all(exp.Column):
+        if column.db:
+            known = schema.table(f"{column.db}.{column.table}")
+            if known is not None and column.table.lower() not in aliased:
+                column.set("table", exp.to_identifier(known.name, quoted=True))
+            column.set("db", None)
 
 
 def to_sqlite(expression: exp.Expr, copy: bool = True) -> str:
@@ -309,6 +346,18 @@ def _column_type(definition: exp.ColumnDef | exp.Identifier) -> str:
     if kind == exp.DataType.Type.USERDEFINED and isinstance(written, exp.DataType):
         return OTHER_TYPES.get(str(written.args.get("kind")).upper(), "text")
     return next((name for name, family in TYPES.items() if kind in family), "text")
+
+
+def _comment(node: exp.Expr) -> str:
+    """What comments say of it: those of SQL, or MySQL's COMMENT."""
+    declared = (part.name for part in node.find_all(exp.CommentColumnConstraint, exp.SchemaCommentProperty))
+    written = (comment for part in node.walk() for comment in part.comments or [])
+    return "; ".join(dict.fromkeys(text for one in (*declared, *written) if (text := " ".join(one.split()))))
+
+
+def _table_comment(statement: exp.Expr) -> str:
+    name, properties = statement.this.this, statement.args.get("properties")
+    return "; ".join(filter(None, [_comment(name), _comment(properties) if properties is not None else ""]))
 
 
 def error_in_one_line(error: Exception) -> str:

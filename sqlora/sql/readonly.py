@@ -10,6 +10,7 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
+from sqlora.sql.hidden import conceal
 from sqlora.sql.lengths import Lengths
 from sqlora.sql.parsing import MAX_CHARACTERS, ErrorKind, SqlError, error_in_one_line
 from sqlora.sql.schema import Schema
@@ -71,7 +72,7 @@ FUNCTIONS = {  # for which sqlglot has no class
 
 def check(sql: str, dialect: str, schema: Schema) -> exp.Query:
     """Parses `sql` in sqlglot's `dialect`. Raises SqlError for anything but one plain SELECT over the schema's
-    tables.
+    tables. Of those with hidden columns the returned query sees the others alone.
     """
     if len(sql) > MAX_CHARACTERS:
         raise SqlError("too large", f"the query has {len(sql):,} characters, more than {MAX_CHARACTERS:,}")
@@ -91,8 +92,9 @@ def check(sql: str, dialect: str, schema: Schema) -> exp.Query:
         raise SqlError("not read only", "the statement is not a SELECT")
     for node in nodes:
         _check_node(node)
-    _check_names(nodes, query, Scopes(dialect, schema))
-    return query
+    scopes = Scopes(dialect, schema)
+    _check_names(nodes, query, scopes)
+    return conceal(query, scopes)
 
 
 def write(query: exp.Query, dialect: str, most_rows: int | None = None) -> str:

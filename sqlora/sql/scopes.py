@@ -37,7 +37,7 @@ class Scopes:
         self.dialect = dialect
         self.is_exact = dialect == "postgres"
         self.schema = schema
-        self.tables = {self._known(table.name): table for table in schema.tables}
+        self.tables = {self._place(table): table for table in schema.tables}
         self._done: dict[int, list[Output] | None] = {}  # None while it is being worked on
 
     def table(self, node: exp.Table) -> Table | exp.CTE:
@@ -46,18 +46,20 @@ class Scopes:
         """
         if not isinstance(node.this, exp.Identifier):
             raise SqlError("not read only", "a table function is not part of a plain SELECT")
-        if node.db or node.catalog:
-            raise SqlError(
-                "no such table", f"{node.sql()}: only tables of the default schema are read; write {node.name}"
-            )
-        name = self._fold(node.this)
-        for cte in self._ctes(node):
+        if node.catalog:
+            raise SqlError("no such table", f"{node.sql()}: only tables of this database are read; write {node.name}")
+        name, schema = self._fold(node.this), self._fold(node.args["db"]) if node.db else ""
+        for cte in () if schema else self._ctes(node):
             if self._fold(cte.args["alias"].this) == name:
                 return cte
-        if name in self.tables:
-            return self.tables[name]
+        if (schema, name) in self.tables:
+            return self.tables[schema, name]
+        written = f"{schema}.{node.name}" if schema else node.name
+        if schema and not any(known for known, _ in self.tables):
+            raise SqlError("no such table", f"{written}: only tables of the default schema are read; write {node.name}")
         other = self.schema.table(node.name)
-        raise SqlError("no such table", f"no such table: {node.name}" + (f'; there is "{other.name}"' if other else ""))
+        hint = f'; there is "{".".join(other.place or (other.name,))}"' if other else ""
+        raise SqlError("no such table", f"no such table: {written}{hint}")
 
     def origins(self, column: exp.Column) -> Origins:
         """What is behind a column; () where nothing is known of it. Raises SqlError for a name after a dot that is
@@ -207,6 +209,11 @@ class Scopes:
         if not self.is_exact:
             return name.name.lower()
         return name.name if name.args.get("quoted") else name.name.translate(ASCII_LOWER)
+
+    def _place(self, table: Table) -> tuple[str, str]:
+        """Its schema, or "" for the default one, and its name. SQLite has every table under its name in the schema."""
+        schema, name = table.place if table.place and self.dialect != "sqlite" else ("", table.name)
+        return self._known(schema), self._known(name)
 
     def _known(self, name: str) -> str:
         return name if self.is_exact else name.lower()

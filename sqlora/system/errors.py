@@ -1,6 +1,7 @@
 """Errors that the user can fix are printed in one line; a bug shows its traceback."""
 
 import contextlib
+import difflib
 import errno
 import os
 import re
@@ -8,7 +9,7 @@ import signal
 import sys
 import traceback
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -29,6 +30,18 @@ HANG_UP: int | None = getattr(signal, "SIGHUP", None)  # Windows has neither of 
 BROKEN_PIPE: int = getattr(signal, "SIGPIPE", 13)
 LONGEST = 900  # characters of a message; a longer one, with a whole file in it, keeps its two ends
 SECRET_NAME = "pass|pwd|secret|token|key|credential"  # in the name of a URL option that must not be shown
+
+
+def few(names: Sequence[str], most: int = 10) -> str:
+    """The first of some names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} others" if len(names) > most else "")
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """What may have been meant by a name that is none of those known, in any letter case."""
+    lower = {one.lower(): one for one in known}
+    near = difflib.get_close_matches(name.lower(), lower, n=1)
+    return f"did you mean {lower[near[0]]}?" if near else f"it has {few(known, 20)}"
 
 
 def hide_passwords(text: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -108,7 +109,7 @@ def model_bytes(model: PeftModel, low_bit: str, dtype: torch.dtype, sharing: int
 
 
 def predicted(
-    model, rows: list[packed_batches.TokenisedExample], settings: Settings, packing: PackingPlan
+    model, rows: Sequence[packed_batches.TokenisedExample], settings: Settings, packing: PackingPlan
 ) -> PassBytes:
     """What passes over such rows take, by a model on the meta device, in the dtype that it will have."""
     if packing.compiled and hasattr(model.config, "num_attention_heads"):
@@ -170,7 +171,7 @@ class TokenBudget:
     def __init__(
         self,
         model,
-        rows: list[packed_batches.TokenisedExample],
+        rows: Sequence[packed_batches.TokenisedExample],
         settings: Settings,
         device: Device,
         packing: PackingPlan,

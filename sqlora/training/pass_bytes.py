@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class PassBytes:
         return int(max(0.0, available - self.fixed) / self.token)
 
 
-def counted(model, rows: list[packed_batches.TokenisedExample], packing: plan.PackingPlan) -> PassBytes:
+def counted(model, rows: Sequence[packed_batches.TokenisedExample], packing: plan.PackingPlan) -> PassBytes:
     """Of a model on the meta device: what autograd keeps of a forward pass, and the gradients of the logits."""
     base = model.get_base_model()
     base.set_attn_implementation(attention.PREFIX_ATTENTION if packing.name == "prefix" else COUNTED_ATTENTION)
@@ -67,7 +67,7 @@ def counted(model, rows: list[packed_batches.TokenisedExample], packing: plan.Pa
     return _from_two(count, rows, packing)
 
 
-def measured(model, rows: list[packed_batches.TokenisedExample], packing: plan.PackingPlan) -> PassBytes | None:
+def measured(model, rows: Sequence[packed_batches.TokenisedExample], packing: plan.PackingPlan) -> PassBytes | None:
     """The same for the loaded model, by two forward and backward passes; None if the system does not report it.
 
     Nothing is left behind. None also if the passes do not fit into memory.
@@ -95,7 +95,7 @@ def taken(model, inputs: packed_batches.PackedBatch) -> int:
 
 def _from_two(
     bytes_of: Callable[[packed_batches.PackedBatch], float],
-    rows: list[packed_batches.TokenisedExample],
+    rows: Sequence[packed_batches.TokenisedExample],
     packing: plan.PackingPlan,
 ) -> PassBytes:
     small, large = ((inputs["input_ids"].numel(), bytes_of(inputs)) for inputs in _two_passes(rows, packing))
@@ -104,7 +104,7 @@ def _from_two(
 
 
 def _two_passes(
-    rows: list[packed_batches.TokenisedExample], packing: plan.PackingPlan
+    rows: Sequence[packed_batches.TokenisedExample], packing: plan.PackingPlan
 ) -> list[packed_batches.PackedBatch]:
     """A pass of rows of ordinary length, and one of a few times as many; of few rows the smaller has their
     beginnings.

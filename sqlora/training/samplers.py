@@ -5,17 +5,18 @@ The order depends only on the run's seed and the epoch, so a resumed run sees th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch.utils.data import Sampler
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
+from sqlora.data.schema_variants import EpochRows
 from sqlora.settings.settings import Settings
 from sqlora.training.packing.packed_batches import TokenisedExample
 
 
-def make_sampler(rows: list[TokenisedExample], form: str, settings: Settings) -> Shuffled:
+def make_sampler(rows: Sequence[TokenisedExample], form: str, settings: Settings) -> Shuffled:
     """The order for a form of packed_batches.make_batches."""
     if settings.STREAMING:  # rows come as they are read
         return Shuffled(rows, settings.SEED, settings.BATCH_SIZE)
@@ -29,7 +30,7 @@ def make_sampler(rows: list[TokenisedExample], form: str, settings: Settings) ->
 class Shuffled(Sampler[int]):
     """All rows in random order."""
 
-    def __init__(self, rows: list[TokenisedExample], seed: int, batch_size: int):
+    def __init__(self, rows: Sequence[TokenisedExample], seed: int, batch_size: int):
         self.rows = rows
         self.seed = seed
         self.batch_size = batch_size
@@ -37,6 +38,8 @@ class Shuffled(Sampler[int]):
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
+        if isinstance(self.rows, EpochRows):
+            self.rows.set_epoch(epoch)
 
     def __len__(self) -> int:
         return len(self.rows)

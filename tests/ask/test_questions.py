@@ -60,7 +60,7 @@ def asker(make_settings, llama_tokenizer, server, monkeypatch):
 
 def test_the_model_sees_keys_where_it_was_trained_with_them(asker):
     (plain,) = asker.asked(["x"])
-    asker.shows_keys = True
+    asker.style = "described"
     asker.see(["Song", "singer"])
     (described,) = asker.asked(["x"])
     assert "KEY" not in plain.context

@@ -1,11 +1,14 @@
 """Rows whose schema does not fit: tables are left out, and nothing is cut."""
 
 import pytest
+from concert import make_folder
 
+from sqlora.data.dataset import Reading
 from sqlora.data.fitting import SchemaFitter, fit_rows, style_of, styled
-from sqlora.data.layouts import PLAIN_CONTEXT
+from sqlora.data.layouts import INSERTS, PLAIN_CONTEXT
 from sqlora.data.tokenise import tokenise_rows
 from sqlora.prompt import encoding
+from sqlora.prompt.template import prompt_of
 from sqlora.settings.command_line import load_settings
 from sqlora.sql.parsing import parse_schema
 from sqlora.system.errors import UserError
@@ -85,11 +88,37 @@ def test_long_rows_are_shortened_dropped_or_refused(llama_tokenizer):
 
 def test_the_schema_of_a_database_is_shown_in_a_style():
     own, of_database = ROW | {"context": KEYS, "db_id": "things"}, ROW | {"context": KEYS, PLAIN_CONTEXT: "plain"}
-    assert styled([own, of_database], "described") == styled([own, of_database], "auto") == [own, of_database]
-    kept, plain = styled([own, of_database], "plain")
+    for style in ("described", "auto"):
+        assert styled([own, of_database], style, Reading()) == [own, of_database]
+    kept, plain = styled([own, of_database], "plain", Reading())
     assert kept == own
     assert plain["context"] == "plain"
-    styles = [
-        [style_of(rows, wanted) for wanted in ("auto", "plain", "described")] for rows in ([own], [own, of_database])
-    ]
-    assert styles == [["plain", "plain", "described"], ["described", "plain", "described"]]
+    styles = [[style_of(rows, wanted) for wanted in ("auto", "plain", "full")] for rows in ([own], [own, of_database])]
+    assert styles == [["plain", "plain", "full"], ["described", "plain", "full"]]
+
+
+def test_full_schemas_have_values_of_the_database_and_those_that_the_question_names(tmp_path):
+    reading = Reading(database_folder=make_folder(tmp_path))
+    row = {"question": "How many singers are from Chile?", "db_id": "concert", "context": "x", PLAIN_CONTEXT: "y"}
+    (shown,) = styled([row], "full", reading)
+    assert "country VARCHAR /* such as 'Peru', 'Chile' */" in shown["context"]
+    assert "id INTEGER PRIMARY KEY, name" in shown["context"]  # numbers of rows say nothing
+    assert shown["values"] == "singer.country: 'Chile'"
+    assert "\n\n### Values:\nsinger.country: 'Chile'\n\n### Response" in prompt_of(shown)
+
+
+def test_inserts_of_a_context_become_samples():
+    row = {"question": "q", "context": "CREATE TABLE t (a INT, b TEXT)", "answer": "SELECT 1"}
+    inserts = "INSERT INTO t VALUES (1, 'x'), (-2, 'it''s'); INSERT INTO t (b) VALUES ('x');INSERT INTO u VALUES (1)"
+    (shown,) = styled([row | {INSERTS: inserts}], "full", Reading())
+    assert shown["context"] == "CREATE TABLE t (a INTEGER /* such as 1, -2 */, b VARCHAR /* such as 'x', 'it''s' */)"
+    assert styled([row | {INSERTS: inserts}], "described", Reading())[0]["context"] == row["context"]
+
+
+def test_a_shortened_row_keeps_comments_and_the_values_of_its_tables(llama_tokenizer):
+    context = "CREATE TABLE t (a INTEGER /* age */); CREATE TABLE u (b VARCHAR /* such as 'x', 'y' */)"
+    row = {"question": "age of t", "context": context, "answer": "SELECT a FROM t", "values": "t.a: 'k'\nu.b: 'x'"}
+    (ids,) = encoding.encode_prompts(llama_tokenizer, [row])
+    fitted = SchemaFitter(llama_tokenizer, "question_first").fit(row, len(ids) - 5, keeps_gold=False)
+    assert fitted["context"] == "CREATE TABLE t (a INTEGER /* age */)"
+    assert fitted["values"] == "t.a: 'k'"

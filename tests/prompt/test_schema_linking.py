@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from sqlora.prompt.schema_linking import Linker, few, pick_tables, words
+from sqlora.prompt.schema_linking import Linker, pick_tables, words
 from sqlora.sql.schema import Column, Reference, Schema, Table
 from sqlora.system.errors import UserError
 
@@ -78,4 +78,3 @@ def test_tables_by_name():
         pick_tables(SHOP, ["custommer"])
     with pytest.raises(UserError, match="Customer, Invoice.* and 26 others"):
         pick_tables(SHOP, ["zzz"])
-    assert few(["a", "b", "c"], 2) == "a, b and 1 others"

@@ -49,7 +49,8 @@ class Page(HTMLParser):
 
 def write_page(tmp_path, rows, execute=False, curve=None, facts=None) -> Page:
     judged = judge.judge_answers(rows, execute)
-    html_page.write_page(tmp_path / "page.html", rows, judged, curve, facts or {})
+    prompts = [f"### Input:\n{row.get('question')} <b>" for row in rows]
+    html_page.write_page(tmp_path / "page.html", rows, prompts, judged, curve, facts or {})
     return Page((tmp_path / "page.html").read_text(encoding="utf-8"))
 
 
@@ -69,7 +70,7 @@ def test_the_page_is_whole_in_one_file_and_escapes_what_it_shows(tmp_path):
         assert "href" not in attributes
         assert tag == "img" or "src" not in attributes
         assert not any(name.startswith("on") for name in attributes)
-    assert html_page.text.count(HOSTILE.replace("\ud800", "?")) == 7
+    assert html_page.text.count(HOSTILE.replace("\ud800", "?")) == 8
     assert "33.3 % (6.1-79.2) 1/3" in html_page.text
     assert html_page.text.count("✓ as expected") == 2
     assert html_page.text.count("✗ differs") == 4

@@ -50,6 +50,7 @@ def test_settings_of_a_database_that_do_not_go_together(flags, word):
 
 
 ASKS_OR_WRITES = {  # what a run does not hand on: see settings.FROM_RUN
+    "SCHEMAS",
     "TEST_DATA",
     "CHECKPOINT_DIR",
     "MODEL_PATH",

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -29,7 +29,7 @@ LAYOUTS = ("tree", "prefix", "off")  # values of PACKING
 BLOCK = 128  # trees are padded to a multiple of it, the block size of FlexAttention's masks
 
 
-def make_batches(rows: list[TokenisedExample], packing: str, most_tokens: int) -> list[PackedBatch]:
+def make_batches(rows: Sequence[TokenisedExample], packing: str, most_tokens: int) -> list[PackedBatch]:
     """Packs a micro-batch in one of LAYOUTS, in batches of at most `most_tokens` tokens, or of a single row.
 
     "alone" has each row in a batch without padding.
@@ -149,7 +149,7 @@ def tree_block_mask(ends: torch.Tensor):
     )
 
 
-def _split(rows: list[TokenisedExample], packing: str, most_tokens: int) -> list[list[TokenisedExample]]:
+def _split(rows: Sequence[TokenisedExample], packing: str, most_tokens: int) -> list[list[TokenisedExample]]:
     parts: list[list[TokenisedExample]] = []
     tokens = 0  # of the last part
     for row in rows:
