@@ -55,9 +55,7 @@ def main(settings: Settings) -> None:
 
     with run_folder.locked(settings):
         # 3. Model: the quantised base with a fresh adapter, compared with plain transformers.
-        fingerprint = adapter.make_fingerprint(
-            base, tokenizer, settings, rows.origin(settings.DATA_PATH, settings.SCHEMA_STYLE)
-        )
+        fingerprint = adapter.make_fingerprint(base, tokenizer, settings, rows.origin(settings))
         run_folder.check_alike(fingerprint)
         checkpoint = distributed.broadcast_from_main(
             lambda: run_folder.begin(settings.CHECKPOINT_DIR, settings.RESUME, settings.MAX_STEPS, fingerprint)

@@ -66,7 +66,9 @@ def main(settings: Settings) -> int:
             dataset.write_rows(Path(settings.OUTPUT), answers)
 
         # 3. Verdicts, the before/after page and evaluation.json.
-        scoring = judge.Scoring(settings.RULE, folder=dataset.reading_of(settings).database_folder)
+        scoring = judge.Scoring(
+            settings.RULE, False, dataset.reading_of(settings).database_folder, settings.SQL_DIALECT
+        )
         judged = judge.judge_answers(answers, settings.EVALUATE, scoring)
         evaluated = settings.EVALUATE and any(judged)
         run = Path(settings.CHECKPOINT_DIR)
@@ -109,6 +111,8 @@ def load_model(settings: Settings, questions: int) -> "AnsweringModel":
     tokenizer = loading.load_tokenizer(base)
     fingerprint = adapter.check_adapter(folder, base, tokenizer, settings.PROMPT_ORDER) if folder else None
     style = adapter.schema_style(folder, fingerprint, settings.SCHEMA_STYLE)
+    if folder:
+        adapter.check_dialect(folder, fingerprint, settings.SQL_DIALECT)
     if not folder and settings.MODEL == "both":
         console.note("there is no adapter yet, so only the base model answers; python finetune.py trains one")
     model = loading.load_base(base, settings.LOW_BIT, device, training=False)

@@ -25,6 +25,7 @@ from sqlora.sql import sandbox
 from sqlora.sql.parsing import SqlError
 from sqlora.sql.sandbox import QueryResult
 from sqlora.sql.schema import Schema
+from sqlora.sql.translation import as_sqlite
 from sqlora.storage.row_files import SUFFIXES, is_file, kind, read_text
 from sqlora.system import distributed
 from sqlora.system.console import console, note, plain, print_csv, print_facts, print_json, progress_bar
@@ -155,14 +156,18 @@ class Asker:
                 faults[sql] = str(error)
         left_out = tuple(table.name for table in self.tables.tables if asked.shown.table(table.name) is None)
         accepted = [candidate for candidate in candidates if candidate.sql in texts]
-        best = accepted[self_consistency.vote(asked.context, accepted) or 0].sql if accepted else candidates[0].sql
+        vote = self_consistency.vote(asked.context, accepted, self.settings.SQL_DIALECT)
+        best = accepted[vote or 0].sql if accepted else candidates[0].sql
         fault = faults.pop(best, None)
         return LiveAnswer(asked.question, asked.context, texts.get(best, best), fault, left_out, tuple(faults.items()))
 
     def _check(self, sql: str) -> str:
         """A candidate in the database's dialect. Raises SqlError, with the name of a missing table or column."""
         schema, reflected = self.live.schema, self.live.reflected
-        query, text = sandbox.prepare(sql, schema)
+        if self.settings.SQL_DIALECT == reflected.dialect != "sqlite":
+            self.live.check(sql)
+            return sql
+        query, text = sandbox.prepare(as_sqlite(sql, self.settings.SQL_DIALECT), schema)
         if reflected.dialect != "sqlite":
             text = dialect.translate(query, schema, reflected.dialect, reflected.quoted)
         self.live.check(text)

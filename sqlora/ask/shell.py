@@ -19,6 +19,7 @@ from sqlora.databases import dialect
 from sqlora.sql import sandbox
 from sqlora.sql.parsing import SqlError, parse_schema
 from sqlora.sql.schema import Schema, quote_name
+from sqlora.sql.translation import as_sqlite
 from sqlora.storage.atomic import replace_file
 from sqlora.system.console import console, note, plain, print_json
 from sqlora.system.errors import UserError
@@ -173,7 +174,7 @@ class Shell:
         It replaces an earlier correction for the same question.
         """
         live = self.asker.live
-        written = dialect.to_training_form(sql, live.reflected.dialect)
+        written = as_sqlite(sql, live.reflected.dialect)
         seen = parse_schema(answer.context)
         tables = tuple(
             table for table in live.schema.tables if seen.table(table.name) or dialect.names_table(written, table.name)

@@ -24,6 +24,7 @@ from sqlora.data.sql_check import (
     inspect_rows,
 )
 from sqlora.evaluation import gold_quality
+from sqlora.sql.dialects import DIALECTS
 from sqlora.storage import outputs
 from sqlora.storage.paths import expand, option
 from sqlora.system.console import console, plain, print_facts, progress_bar, quiet_libraries
@@ -52,6 +53,14 @@ folder_option = click.option(
     help="write the repaired rows there, and the others to a second file with reasons",
 )
 @click.option(
+    "--sql-dialect",
+    "dialect",
+    type=click.Choice(DIALECTS),
+    default="sqlite",
+    metavar="DIALECT",
+    help="in which the SQL is written, by sqlglot's name",
+)
+@click.option(
     "--tokenizer",
     metavar="FOLDER",
     callback=option,
@@ -59,7 +68,9 @@ folder_option = click.option(
 )
 @columns_option
 @folder_option
-def command(rows: str, fix: Path | None, tokenizer: Path | None, columns: str, database_folder: Path | None) -> None:
+def command(
+    rows: str, dialect: str, fix: Path | None, tokenizer: Path | None, columns: str, database_folder: Path | None
+) -> None:
     """Runs every expected query of a dataset on the schema of its context, and reports what is wrong with which
     rows.
 
@@ -77,7 +88,7 @@ def command(rows: str, fix: Path | None, tokenizer: Path | None, columns: str, d
             outputs.File("--fix's file of dropped rows", _rest(fix), outputs.DROPPED_ROWS),
         )
     examples = dataset.load_rows(rows, "FILE_OR_HUB_ID", reading=dataset.Reading(columns, database_folder))
-    findings = _inspect_golds(examples, inspect_rows(examples))
+    findings = _inspect_golds(examples, inspect_rows(examples, dialect), dialect)
     if tokenizer:
         findings = _find_long(examples, findings, tokenizer)
     _print_findings(examples, findings)
@@ -134,9 +145,9 @@ def main(arguments: list[str] | None = None) -> None:
     run_command(convert if converts else command, arguments[converts:])
 
 
-def _inspect_golds(rows: list[Example], findings: list[Finding]) -> list[Finding]:
+def _inspect_golds(rows: list[Example], findings: list[Finding], dialect: str) -> list[Finding]:
     """The findings with those on golds that run but are not fit to score answers."""
-    keys = [(row["context"], row["answer"], row["question"]) for row in rows]
+    keys = [(row["context"], row["answer"], row["question"], dialect) for row in rows]
     broken = set(BROKEN.values())
     fit = (key for key, finding in zip(keys, findings, strict=True) if not finding.faults.keys() & broken)
     calls = list(dict.fromkeys(fit))

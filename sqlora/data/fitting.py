@@ -19,6 +19,7 @@ from sqlora.sql.inserts import inserted_rows
 from sqlora.sql.parsing import SqlError, parse_query, parse_schema
 from sqlora.sql.sampling import sample
 from sqlora.sql.schema import Schema
+from sqlora.sql.translation import as_sqlite
 from sqlora.system.errors import UserError
 
 TRIES = 3  # with less room, since a text of several tables may take more tokens than they do one by one
@@ -27,8 +28,9 @@ TRIES = 3  # with less room, since a text of several tables may take more tokens
 class SchemaFitter:
     """Leaves tables out of rows' contexts, by schema linking, so that their prompts fit."""
 
-    def __init__(self, tokenizer, order: str) -> None:
-        self._tokenizer, self._order = tokenizer, order
+    def __init__(self, tokenizer, order: str, dialect: str = "sqlite") -> None:
+        """`dialect` is that of the answers."""
+        self._tokenizer, self._order, self._dialect = tokenizer, order, dialect
         self._linkers: dict[str, Linker] = {}
 
     def fit(self, row: Example, tokens: int, keeps_gold: bool) -> Example | None:
@@ -38,7 +40,7 @@ class SchemaFitter:
         """
         try:
             schema = parse_schema(row["context"])
-            query = parse_query(row["answer"], schema) if keeps_gold else None
+            query = parse_query(as_sqlite(row["answer"], self._dialect), schema) if keeps_gold else None
         except SqlError:
             return None
         kept = [table.name for table in query.find_all(exp.Table)] if query is not None else []

@@ -20,6 +20,7 @@ from sqlora.prompt.value_matching import lines_of
 from sqlora.settings.settings import Settings
 from sqlora.sql.parsing import SqlError, parse_query, parse_schema
 from sqlora.sql.schema import Column, Schema, Table
+from sqlora.sql.translation import as_sqlite
 
 DROPPED = 0.5  # share of what no gold needs: tables, columns, and comments
 
@@ -42,7 +43,7 @@ class EpochRows(Sequence[Encoded]):
         settings: Settings,
     ) -> None:
         self._texts, self._encoded, self._encode, self._settings = texts, encoded, encode, settings
-        self._needed = needed_names(texts)
+        self._needed = needed_names(texts, settings.SQL_DIALECT)
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
@@ -81,16 +82,16 @@ def vary(rows: list[Example], seed: int, epoch: int, needed: Mapping[str, Needed
     return varied
 
 
-def needed_names(rows: Iterable[Example]) -> dict[str, Needed]:
-    """The names that the golds over each context of a database have; none for a context with a gold that cannot be
-    read, or that has a `*`.
+def needed_names(rows: Iterable[Example], dialect: str = "sqlite") -> dict[str, Needed]:
+    """The names that the golds over each context of a database have; none for a context with a gold that cannot be read
+    in its dialect, or that has a `*`.
     """
     names: dict[str, set[str]] = defaultdict(set)
     unknown = set()
     for row in rows:
         if PLAIN_CONTEXT in row and (context := row["context"]) not in unknown:
             try:
-                query = parse_query(row["answer"], parse_schema(context))
+                query = parse_query(as_sqlite(row["answer"], dialect), parse_schema(context))
             except SqlError:
                 unknown.add(context)
                 continue

@@ -21,8 +21,9 @@ from sqlglot import exp
 from sqlora.data import dataset
 from sqlora.data.dataset import Example
 from sqlora.evaluation.gold_quality import BLIND, EMPTY, UNSTABLE
-from sqlora.sql import double_quotes, parsing, sandbox
+from sqlora.sql import double_quotes, parsing, sandbox, translation
 from sqlora.sql.schema import Schema
+from sqlora.sql.translation import as_sqlite
 from sqlora.storage import atomic
 from sqlora.system.console import progress_bar
 from sqlora.system.errors import UserError, error_with_location
@@ -92,20 +93,20 @@ class Checked:
         return summary + "".join(f"; {name}: {count:,}" for name, count in self.counts.items())
 
 
-def check_rows(rows: list[Example], mode: str, folder: str | Path) -> Checked:
+def check_rows(rows: list[Example], mode: str, folder: str | Path, dialect: str = "sqlite") -> Checked:
     """The rows that `mode`, a value of CHECK_DATA, keeps.
 
-    These are all (off, warn), those whose golds invent no names (drop), or repaired ones (fix). The findings
-    are cached in .lint of `folder` under the hash of the data. Raises UserError if no row is left.
+    These are all (off, warn), those whose golds, of a dialect, invent no names (drop), or repaired ones (fix). The
+    findings are cached in .lint of `folder` under the hash of the data. Raises UserError if no row is left.
     """
     if mode == "off":
         return Checked(rows, {}, {})
-    cache = Path(folder, ".lint", f"{dataset.data_hash(rows)}-{_rules()}.json")
+    cache = Path(folder, ".lint", f"{dataset.data_hash(rows)}-{_rules(dialect)}.json")
     try:
         cached = {row: Finding(*finding) for row, *finding in json.loads(cache.read_text(encoding="utf-8"))}
         findings = [cached.get(row, Finding()) for row in range(len(rows))]
     except (OSError, ValueError, TypeError):  # missing or damaged
-        findings = inspect_rows(rows)
+        findings = inspect_rows(rows, dialect)
         text = json.dumps([(row, f.faults, f.context, f.answer) for row, f in enumerate(findings) if f.faults])
         cache.parent.mkdir(parents=True, exist_ok=True)
         atomic.replace_file(cache, lambda partial: partial.write_text(text, encoding="utf-8"))
@@ -135,7 +136,7 @@ def apply_findings(rows: list[Example], findings: list[Finding], mode: str) -> C
     return Checked(kept, {name: counts[name] for name in FINDINGS if counts[name]}, dict(dropped), repaired)
 
 
-def inspect_rows(rows: list[Example]) -> list[Finding]:
+def inspect_rows(rows: list[Example], dialect: str = "sqlite") -> list[Finding]:
     """One finding per row, computed in several processes if there are many rows.
 
     They are spawned, so a script must call this under `if __name__ == "__main__"`.
@@ -145,7 +146,9 @@ def inspect_rows(rows: list[Example]) -> list[Finding]:
     results: list[Finding] = []
     with progress_bar() as bar:
         task = bar.add_task("checking the data", total=len(pairs))
-        with contextlib.closing(spread(_inspect_chunk, [(chunk,) for chunk in chunks], least=2, chunk=1)) as parts:
+        with contextlib.closing(
+            spread(_inspect_chunk, [(chunk, dialect) for chunk in chunks], least=2, chunk=1)
+        ) as parts:
             for part in parts:
                 results += part
                 bar.update(task, completed=len(results))
@@ -162,14 +165,14 @@ def inspect_rows(rows: list[Example]) -> list[Finding]:
     return findings
 
 
-def inspect_few(rows: list[Example]) -> list[Finding]:
+def inspect_few(rows: list[Example], dialect: str = "sqlite") -> list[Finding]:
     """One finding per row, in this process, without looking for duplicates."""
     pairs = sorted({(row["context"], row["answer"]) for row in rows})
-    findings = dict(zip(pairs, _inspect_chunk(pairs), strict=True))
+    findings = dict(zip(pairs, _inspect_chunk(pairs, dialect), strict=True))
     return [findings[row["context"], row["answer"]] for row in rows]
 
 
-def _inspect_chunk(pairs: list[tuple[str, str]]) -> list[Finding]:
+def _inspect_chunk(pairs: list[tuple[str, str]], dialect: str) -> list[Finding]:
     """Findings of sorted pairs of context and answer; a context's golds run on one database."""
     findings = []
     for context, group in itertools.groupby(pairs, key=lambda pair: pair[0]):
@@ -177,15 +180,20 @@ def _inspect_chunk(pairs: list[tuple[str, str]]) -> list[Finding]:
         try:
             schema = parsing.parse_schema(context)
             with sandbox.Database(schema) as database:
-                findings += [_safe_inspect(answer, schema, database) for answer in answers]
+                findings += [_safe_inspect(answer, schema, database, dialect) for answer in answers]
         except parsing.SqlError as error:
             findings += [Finding({BROKEN[error.kind]: str(error)})] * len(answers)
     return findings
 
 
-def _safe_inspect(answer: str, schema: Schema, database: sandbox.Database) -> Finding:
+def _safe_inspect(answer: str, schema: Schema, database: sandbox.Database, dialect: str) -> Finding:
     try:
-        return inspect(answer, schema, database)
+        if dialect == "sqlite":
+            return inspect(answer, schema, database)
+        found = inspect(as_sqlite(answer, dialect), schema, database)
+        return replace(found, answer=None)  # what is repaired would be SQLite's
+    except parsing.SqlError as error:
+        return Finding({BROKEN[error.kind]: str(error)})
     except Exception as error:  # a fault of our own, or of a library's, is a finding and does not end the run
         return Finding({BROKEN["error"]: error_with_location(error)})
 
@@ -245,9 +253,9 @@ def _text_compared_with_number(query: exp.Expr, schema: Schema) -> str | None:
     return None
 
 
-def _rules() -> str:
+def _rules(dialect: str) -> str:
     """Changes with what could make the same data give other findings."""
-    digest = hashlib.sha256(f"{sqlglot.__version__} {sqlite3.sqlite_version}".encode())
-    for file in (__file__, parsing.__file__, double_quotes.__file__, sandbox.__file__):
+    digest = hashlib.sha256(f"{sqlglot.__version__} {sqlite3.sqlite_version} {dialect}".encode())
+    for file in (__file__, parsing.__file__, double_quotes.__file__, sandbox.__file__, translation.__file__):
         digest.update(Path(file).read_bytes())
     return digest.hexdigest()[:8]

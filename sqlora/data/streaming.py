@@ -176,7 +176,7 @@ class Stream(IterableDataset):
         rows = [row for number, record in enumerate(records, start=first) if (row := self._whole(record, number))]
         mode = self.settings.CHECK_DATA
         if mode != "off":
-            checked = sql_check.apply_findings(rows, sql_check.inspect_few(rows), mode)
+            checked = sql_check.apply_findings(rows, sql_check.inspect_few(rows, self.settings.SQL_DIALECT), mode)
             dropped = len(rows) - len(checked.rows)
             self.counts.update(checked.counts | {"dropped by the check": dropped, "repaired": checked.repaired})
             rows = checked.rows

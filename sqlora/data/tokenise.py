@@ -81,7 +81,7 @@ def _fit(rows: list[Example], tokenizer, settings: Settings, keeps_gold: bool) -
     cut: half a query teaches to write half queries.
     """
     most = settings.MAX_LENGTH
-    fitter = SchemaFitter(tokenizer, settings.PROMPT_ORDER)
+    fitter = SchemaFitter(tokenizer, settings.PROMPT_ORDER, settings.SQL_DIALECT)
     texts, kept, shortened, too_long = [], [], 0, 0
     for row, encoded in zip(rows, _encode(rows, tokenizer, settings), strict=True):
         if (length := len(encoded["input_ids"])) > most:

@@ -32,11 +32,19 @@ class TrainingRows:
         """Sixteen hexadecimal digits that identify the data."""
         return self.source.hash(self.read) if self.source else dataset.data_hash(self.read)
 
-    def origin(self, data_path: str, schema_style: str) -> dict[str, object]:
-        """What sqlora.json says about the data, and the style in which their schemas were shown."""
+    def origin(self, settings: Settings) -> dict[str, object]:
+        """What sqlora.json says about the data, the style in which their schemas were shown, and the dialect of their
+        SQL.
+        """
         rows = "streamed" if self.source else len(self.read)
-        style = fitting.style_of(self.read, schema_style)
-        return {"id": data_path, "hash": self.data_hash(), "rows": rows, "schema_style": style}
+        style = fitting.style_of(self.read, settings.SCHEMA_STYLE)
+        return {
+            "id": settings.DATA_PATH,
+            "hash": self.data_hash(),
+            "rows": rows,
+            "schema_style": style,
+            "sql_dialect": settings.SQL_DIALECT,
+        }
 
     def tokenise(self, tokenizer, settings: Settings) -> tokenise.TokenisedSplits:
         """Both splits as token ids. Raises UserError if too few rows are left."""
@@ -65,7 +73,7 @@ def load(settings: Settings) -> TrainingRows:
         else lambda: dataset.load_training_rows(settings.DATA_PATH, settings.EXTRA_DATA, settings.EXTRA_WEIGHT, reading)
     )
     checked = distributed.main_process_first(
-        lambda: sql_check.check_rows(read, settings.CHECK_DATA, settings.CHECKPOINT_DIR)
+        lambda: sql_check.check_rows(read, settings.CHECK_DATA, settings.CHECKPOINT_DIR, settings.SQL_DIALECT)
     )
     kept, overlaps = split.hold_out(checked.rows, settings.HOLDOUT, reading)
     train, validation, separated_by = split.split_rows(kept, settings.VALIDATION_ROWS, settings.SEED)

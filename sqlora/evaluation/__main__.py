@@ -14,6 +14,7 @@ from sqlora.evaluation.judge import Scoring, failures, verdicts
 from sqlora.evaluation.metrics import Verdict, card, compare_scores, compute_metrics, format_comparison
 from sqlora.evaluation.rules import RULES, STRICT, rule_of
 from sqlora.evaluation.verdict_journal import VerdictJournal, kept_beside
+from sqlora.sql.dialects import DIALECTS
 from sqlora.storage import outputs
 from sqlora.storage.atomic import replace_file
 from sqlora.storage.paths import expand, option
@@ -67,6 +68,14 @@ def _layout(
     "--rule", type=click.Choice([rule.name for rule in RULES]), default=STRICT.name, help="what counts as a match"
 )
 @click.option("--keep-distinct", is_flag=True, help="by the rule test-suite DISTINCT counts too")
+@click.option(
+    "--sql-dialect",
+    "dialect",
+    type=click.Choice(DIALECTS),
+    default="sqlite",
+    metavar="DIALECT",
+    help="in which the SQL is written, by sqlglot's name",
+)
 @click.option("--json", "out", metavar="OUT", callback=option, help="write the metrics and every row's verdict there")
 @click.option("--resume", is_flag=True, help="with --json: go on where an interrupted scoring stopped")
 @click.option(
@@ -86,6 +95,7 @@ def command(
     database_folder: Path | None,
     rule: str,
     keep_distinct: bool,
+    dialect: str,
     out: Path | None,
     resume: bool,
     written: tuple[str, Path] | None,
@@ -97,7 +107,7 @@ def command(
         inputs["--gold"] = gold
     if database_folder:
         inputs["--database-folder"] = database_folder
-    scoring = Scoring(rule, keep_distinct, database_folder)
+    scoring = Scoring(rule, keep_distinct, database_folder, dialect)
     if len(paths) > 2:
         raise UserError(f"{len(paths)} files of predictions are named; one is scored, or two are compared")
     if resume and not out:

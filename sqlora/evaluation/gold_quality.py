@@ -13,13 +13,14 @@ from sqlora.evaluation.pairs import DATABASES, MOST_DATABASES, Tally, usable
 from sqlora.evaluation.rules import STRICT
 from sqlora.evaluation.synthetic_databases import Synthesiser
 from sqlora.sql.parsing import SqlError, parse_query, parse_schema, to_sqlite
+from sqlora.sql.translation import as_sqlite
 
 UNSTABLE, EMPTY, BLIND = "depends on the order of storage", "always empty", "blind to a value of the question"
 QUOTED = re.compile(r"(?<!\w)(['\"“‘])(.{1,80}?)['\"”’](?!\w)")
 NUMBER = re.compile(r"(?<![\w.])\d{2,}(?![\w.])")  # a digit alone may be spelled out, or a rank
 
 
-def inspect_gold(context: str, answer: str, question: str) -> dict[str, str]:
+def inspect_gold(context: str, answer: str, question: str, dialect: str = "sqlite") -> dict[str, str]:
     """What is wrong with a gold that runs, {UNSTABLE, EMPTY or BLIND: why}, as far as synthetic databases show it.
 
     BLIND: a value in quotes, or a number of several digits, is in the question and not in the gold; or another value
@@ -27,7 +28,7 @@ def inspect_gold(context: str, answer: str, question: str) -> dict[str, str]:
     """
     try:
         schema = parse_schema(context)
-        query = parse_query(answer, schema)
+        query = parse_query(as_sqlite(answer, dialect), schema)
         schema = complete_schema(schema, query)
         gold = Gold(query, schema)
         said = {_squeezed(value): value for value in _values(question)}

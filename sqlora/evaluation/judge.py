@@ -27,6 +27,7 @@ from sqlora.evaluation.rules import PUBLISHED, STRICT
 from sqlora.sql.parsing import SqlError, exact_match, own_tables, parse_query, parse_schema
 from sqlora.sql.sandbox import prepare
 from sqlora.sql.schema import Column, Schema
+from sqlora.sql.translation import UntranslatableError, as_sqlite
 from sqlora.system.errors import error_with_location
 from sqlora.system.process_pool import LOST, spread
 
@@ -38,12 +39,14 @@ class Scoring:
     """How answers are scored.
 
     rule: the name of a rule of rules.py, which says what counts as a match. keep_distinct: as in rules.py. folder: of
-    real databases, db_id/*.sqlite, on which rows with a db_id are judged too.
+    real databases, db_id/*.sqlite, on which rows with a db_id are judged too. dialect: in which golds and predictions
+    are written, by sqlglot's name.
     """
 
     rule: str = STRICT.name
     keep_distinct: bool = False
     folder: Path | None = None
+    dialect: str = "sqlite"
 
 
 def score(
@@ -136,6 +139,8 @@ def _judge(context: str, answer: str, prediction: str | None, scoring: Scoring, 
         if not isinstance(text, str):
             return Verdict("unscorable", f"{name}: it is not a text but {text!r:.80}", "syntax")
     prediction = strip_fence(prediction)
+    if scoring.dialect != "sqlite":
+        return _judge_translated(context, answer, prediction or "", scoring, db_id)
     files = databases_of(scoring.folder, db_id) if scoring.folder else []
     strict = _judge_pair(context, answer, prediction, scoring, files)
     if not files:
@@ -144,6 +149,24 @@ def _judge(context: str, answer: str, prediction: str | None, scoring: Scoring, 
         rule.name: judge_as_published(answer, prediction, rule, files, scoring.keep_distinct) for rule in PUBLISHED
     }
     return replace(strict, rules={STRICT.name: strict} | {name: v.about(strict) for name, v in published.items()})
+
+
+def _judge_translated(context: str, answer: str, prediction: str, scoring: Scoring, db_id: str) -> Verdict:
+    """The verdict on what gold and prediction are in SQLite's dialect; unscorable where that cannot be said there."""
+    try:
+        answer = as_sqlite(answer, scoring.dialect)
+    except SqlError as error:
+        return Verdict("unscorable", f"gold: {error}", error.kind)
+    try:
+        prediction = as_sqlite(prediction, scoring.dialect)
+    except UntranslatableError as error:
+        return Verdict("unscorable", f"prediction: {error}", error.kind)
+    except SqlError as error:
+        return failure(error)
+    verdict = _judge(context, answer, prediction, replace(scoring, dialect="sqlite"), db_id)
+    if verdict.verdict == "invalid" and verdict.fault in ("syntax", "other"):  # it was parsed in its own dialect
+        return Verdict("unscorable", f"prediction: SQLite has no words for it: {verdict.why}", verdict.fault)
+    return verdict
 
 
 def _judge_pair(context: str, answer: str, prediction: str | None, scoring: Scoring, files: list[Path]) -> Verdict:

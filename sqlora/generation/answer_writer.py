@@ -102,7 +102,8 @@ def answer_rows(
         for part in parts
         for variant, i, candidates in json.loads(part)
     }
-    answers = {variant: pick(rows, [journal.written[variant, i] for i in range(len(rows))]) for variant in variants}
+    every = range(len(rows))
+    answers = {v: pick(rows, [journal.written[v, i] for i in every], settings.SQL_DIALECT) for v in variants}
     return [
         {key: row.get(key) for key in ("question", "context", "answer")}
         | {key: row[key] for key in ("evidence", "db_id") if key in row}
@@ -111,11 +112,11 @@ def answer_rows(
     ]
 
 
-def pick(rows: Rows, candidates: list[list[Candidate]]) -> list[str]:
+def pick(rows: Rows, candidates: list[list[Candidate]], dialect: str) -> list[str]:
     """The SQL of each row: its only candidate, or the one that `choose_consistent` takes."""
     if all(len(written) == 1 for written in candidates):
         return [written[0].sql for written in candidates]
-    return self_consistency.choose_consistent([row["context"] for row in rows], candidates)
+    return self_consistency.choose_consistent([row["context"] for row in rows], candidates, dialect)
 
 
 def merge_pays_off(model, choice: str, rows: int) -> bool:
@@ -155,7 +156,7 @@ class SqlWriter:
 
     def write(self, rows: Rows) -> list[str]:
         """The model's SQL for each row's question and context, in the order of `rows`; see `candidates`."""
-        return pick(rows, self.candidates(rows))
+        return pick(rows, self.candidates(rows), self.settings.SQL_DIALECT)
 
     def candidates(
         self, rows: Rows, answered: Answered = lambda index, candidates: None, numbers: Sequence[int] | None = None

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from sqlora.evaluation.synthetic_databases import Synthesiser
 from sqlora.sql.parsing import SqlError, parse_schema
 from sqlora.sql.sandbox import Database, Value, prepare
+from sqlora.sql.translation import as_sqlite
 from sqlora.system.console import note
 from sqlora.system.errors import error_with_location
 from sqlora.system.process_pool import LOST, spread
@@ -21,12 +22,12 @@ class Candidate(NamedTuple):
     weight: float = 1.0  # votes
 
 
-def choose_consistent(contexts: list[str], candidates: list[list[Candidate]]) -> list[str]:
-    """For each context (CREATE TABLE text) the best of its candidates, the likeliest first; see `vote`.
+def choose_consistent(contexts: list[str], candidates: list[list[Candidate]], dialect: str = "sqlite") -> list[str]:
+    """For each context (CREATE TABLE text) the best of its candidates, of a dialect, the likeliest first; see `vote`.
 
     Where voting itself fails the likeliest is taken, and a note says so.
     """
-    votes = list(spread(_safe_vote, list(zip(contexts, candidates, strict=True)), lost=LOST))
+    votes = list(spread(_safe_vote, [(*pair, dialect) for pair in zip(contexts, candidates, strict=True)], lost=LOST))
     failed = [outcome for outcome in votes if isinstance(outcome, str)]
     if failed:
         note(
@@ -38,14 +39,14 @@ def choose_consistent(contexts: list[str], candidates: list[list[Candidate]]) ->
     ]
 
 
-def _safe_vote(context: str, candidates: list[Candidate]) -> int | str | None:
+def _safe_vote(context: str, candidates: list[Candidate], dialect: str) -> int | str | None:
     try:
-        return vote(context, candidates)
+        return vote(context, candidates, dialect)
     except Exception as error:  # a bug, ours or a library's, costs one vote and not the run
         return error_with_location(error)
 
 
-def vote(context: str, candidates: list[Candidate]) -> int | None:
+def vote(context: str, candidates: list[Candidate], dialect: str = "sqlite") -> int | None:
     """The index of the candidate whose results have most weight, on synthetic databases made from all candidates.
 
     Candidates that do not parse or run are left out. Ties go to the earlier candidate. None if no candidate runs.
@@ -61,7 +62,7 @@ def vote(context: str, candidates: list[Candidate]) -> int | None:
         return None
     for candidate in weights:
         try:
-            queries[candidate], texts[candidate] = prepare(candidate, schema)
+            queries[candidate], texts[candidate] = prepare(as_sqlite(candidate, dialect), schema)
         except SqlError:
             continue
     answers: dict[str, list] = {candidate: [] for candidate in texts}

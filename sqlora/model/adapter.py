@@ -151,6 +151,16 @@ def schema_style(folder: Path | None, fingerprint: dict | None, wanted: str) -> 
     return trained
 
 
+def check_dialect(folder: Path, fingerprint: dict | None, dialect: str) -> None:
+    """Raises UserError if the adapter writes SQL of another dialect than SQL_DIALECT."""
+    trained = (fingerprint or {}).get("data", {}).get("sql_dialect", "sqlite")
+    if trained != dialect:
+        raise UserError(
+            f"{folder} was trained on SQL of {trained}; SQL_DIALECT (--sql-dialect) is {dialect!r}: set it to "
+            f"{trained!r}, or name another --lora-checkpoint"
+        )
+
+
 def load_adapter(model, folder: Path) -> PeftModel:
     """The base with the adapter of `folder`, read from safetensors only.
 

@@ -17,6 +17,7 @@ from sqlora.settings.kinds import (
     real,
     whole,
 )
+from sqlora.sql.dialects import DIALECTS
 from sqlora.sql.schema import STYLES
 from sqlora.storage.paths import expand, same
 from sqlora.system.errors import UserError
@@ -37,6 +38,7 @@ FIXED = {
     "EXTRA_DATA",
     "EXTRA_WEIGHT",
     "COLUMNS",
+    "SQL_DIALECT",
     "DATABASE_FOLDER",
     "DTYPE",
     "LOW_BIT",
@@ -109,6 +111,7 @@ class Settings:
     EXTRA_DATA: Annotated[str, OPTIONAL_PATH]
     EXTRA_WEIGHT: Annotated[int, whole(1)]
     COLUMNS: Annotated[str, OPTIONAL_TEXT]
+    SQL_DIALECT: Annotated[str, choice(*DIALECTS)]
     DATABASE_FOLDER: Annotated[str, OPTIONAL_PATH]
     CHECK_DATA: Annotated[str, choice("off", "warn", "drop", "fix")]
     MAX_LENGTH: Annotated[int, whole(8)]

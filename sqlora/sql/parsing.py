@@ -116,7 +116,7 @@ def normalise_sql(sql: str) -> str:
     """
     try:
         # SQLite's quotes are every dialect's: '', "", `` and [].
-        tokens = _read(sqlglot.tokenize, sql, "sqlite")
+        tokens = read_sql(sqlglot.tokenize, sql, "sqlite")
     except (SqlglotError, SqlError):
         return " ".join(sql.split()).rstrip("; ")
     while tokens and tokens[-1].token_type == TokenType.SEMICOLON:
@@ -189,7 +189,7 @@ def parse_query(sql: str, schema: Schema) -> exp.Query:
         raise SqlError("too large", f"the query has {len(sql):,} characters, more than {MAX_CHARACTERS:,}")
     try:
         # An empty statement, or a comment after the last ";", does not count.
-        parsed = _read(sqlglot.parse, sql, "sqlite")
+        parsed = read_sql(sqlglot.parse, sql, "sqlite")
         statements = [statement for statement in parsed if statement and not isinstance(statement, exp.Semicolon)]
         if len(statements) > 1:
             raise SqlError("several statements", f"there are {len(statements)} statements; one is run")
@@ -291,7 +291,7 @@ def _literal(node: exp.Literal) -> Literal:
     )
 
 
-def _read(function: Callable, text: str, dialect: str) -> list:
+def read_sql(function: Callable, text: str, dialect: str) -> list:
     """Calls sqlglot's tokenize or parse. Its errors, of any type, are raised as SqlglotError or SqlError."""
     try:
         return function(text, read=dialect)
@@ -326,7 +326,7 @@ def fits(value: int) -> bool:
 def _parse_any_dialect(context: str) -> list[exp.Expr | None]:
     for dialect in DIALECTS:
         try:
-            statements = _read(sqlglot.parse, context, dialect)
+            statements = read_sql(sqlglot.parse, context, dialect)
         except (SqlglotError, SqlError):
             continue
         if any(map(_definitions, statements)):

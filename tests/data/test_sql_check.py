@@ -91,7 +91,7 @@ def test_the_findings_are_kept_until_the_data_changes(tmp_path, monkeypatch):
     (cache,) = (tmp_path / ".lint").iterdir()
     looked = []
     inspect_rows = sql_check.inspect_rows
-    monkeypatch.setattr(sql_check, "inspect_rows", lambda rows: looked.append(len(rows)) or inspect_rows(rows))
+    monkeypatch.setattr(sql_check, "inspect_rows", lambda rows, _: looked.append(len(rows)) or inspect_rows(rows))
     assert checked(rows, "drop", tmp_path) == first
     assert looked == []
     checked(rows[::-1], "drop", tmp_path)
@@ -131,3 +131,18 @@ def test_thousands_of_rows_take_seconds_and_several_processes():
     findings = sql_check.inspect_rows([*rows, row("SELECT age FROM singer")])
     assert [bool(finding.faults) for finding in findings] == [False] * 5000 + [True]
     assert time.monotonic() - start < 120  # one on an idle machine
+
+
+def test_golds_of_another_dialect_are_read_in_it():
+    golds = [
+        "SELECT name FROM singer WHERE name ILIKE 'a%'",
+        "SELECT nme FROM singer",
+        "SELECT name::int FROM singer",
+        "SELECT",
+    ]
+    found = [finding.faults for finding in sql_check.inspect_rows([row(gold) for gold in golds], "postgres")]
+    assert found[0] == found[2] == {}
+    assert list(found[1]) == ["column not in the context"]
+    assert list(found[3]) == ["syntax error"]
+    (quoted,) = sql_check.inspect_rows([row("SELECT name FROM singer WHERE name = `a`")], "mysql")
+    assert quoted.answer is None

@@ -31,11 +31,12 @@ def test_every_row_is_checked_and_in_one_split(load):
     assert INVENTS not in rows.train + rows.validation
     assert len(rows.validation) == 4
     assert sorted(row["question"] for row in rows.train + rows.validation) == sorted(row["question"] for row in ROWS)
-    assert rows.origin("x", "auto") == {
-        "id": "x",
+    assert rows.origin(settings) == {
+        "id": settings.DATA_PATH,
         "hash": dataset.data_hash(rows.read),
         "rows": 21,
         "schema_style": "plain",
+        "sql_dialect": "sqlite",
     }
     assert rows.stream(None, settings) is None
 
@@ -56,7 +57,7 @@ def test_a_test_file_is_held_out(load, tmp_path):
 def test_a_stream_reads_the_others_later(load, llama_tokenizer):
     rows, settings = load("--streaming", "--shuffle-buffer", "10")
     assert len(rows.read) == 10
-    assert rows.origin("x", "auto")["rows"] == "streamed"
+    assert rows.origin(settings)["rows"] == "streamed"
     seen = rows.stream(llama_tokenizer, settings)
     ids = {tuple(row["input_ids"]) for row, _ in zip(seen, range(40), strict=False)}
     held_out = {tuple(row["input_ids"]) for row in rows.tokenise(llama_tokenizer, settings).validation.rows}

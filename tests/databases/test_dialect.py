@@ -56,37 +56,3 @@ def test_names_are_quoted_only_at_need():
     query, _ = sandbox.prepare("SELECT title FROM song WHERE YEAR > 2000", schema)
     written = dialect.translate(query, schema, "postgres", frozenset({"Song", "Title"}))
     assert written == 'SELECT "Title" FROM "Song" WHERE year > 2000'
-
-
-@pytest.mark.parametrize(
-    ("written", "name", "kept"),
-    [
-        ("SELECT a FROM t ORDER BY a DESC, b", "postgres", "SELECT a FROM t ORDER BY a DESC, b"),
-        ("SELECT a FROM t ORDER BY a NULLS LAST", "postgres", "SELECT a FROM t ORDER BY a NULLS LAST"),
-        (
-            'SELECT "Title" FROM "Song" WHERE "play count" > 5',
-            "postgres",
-            'SELECT Title FROM Song WHERE "play count" > 5',
-        ),
-        (
-            "SELECT `order` FROM Song WHERE Title = 'It\\'s'",
-            "mysql",
-            "SELECT \"order\" FROM Song WHERE Title = 'It''s'",
-        ),
-        (
-            "SELECT EXTRACT(YEAR FROM d) FROM t WHERE date_trunc('month', d) = '2020-01-01'",
-            "postgres",
-            "SELECT CAST(STRFTIME('%Y', d) AS INTEGER) FROM t WHERE DATE(d, 'start of month') = '2020-01-01'",
-        ),
-        (
-            "SELECT YEAR(d), HOUR(d), LEFT(a, 2), RIGHT(a, 3), NOW() FROM t",
-            "mysql",
-            "SELECT CAST(STRFTIME('%Y', d) AS INTEGER), CAST(STRFTIME('%H', d) AS INTEGER), SUBSTRING(a, 1, 2), "
-            "SUBSTRING(a, -3), CURRENT_TIMESTAMP FROM t",
-        ),
-        ("SELECT d - INTERVAL '1 day' FROM t", "postgres", "SELECT DATE(d, '-1 day') FROM t"),
-        ("SELECT date_trunc('day', d) FROM t", "postgres", "SELECT DATE(d) FROM t"),
-    ],
-)
-def test_corrections_as_rows_for_training_have_them(written, name, kept):
-    assert dialect.to_training_form(written, name) == kept

@@ -57,14 +57,14 @@ def test_tables_json_says_them_too(tmp_path):
         place.mkdir()
         (place / name).write_text(json.dumps([LISTED]))
         for named in (place / name, place):
-            assert DatabaseSchemas(named).schema("concert", "row 1").ddl(has_keys=True) == DESCRIBED
-        assert DatabaseSchemas(None, place / "dev.json").schema("concert", "row 1").ddl(has_keys=True) == DESCRIBED
+            assert DatabaseSchemas(named).schema("concert", "row 1").ddl("described") == DESCRIBED
+        assert DatabaseSchemas(None, place / "dev.json").schema("concert", "row 1").ddl("described") == DESCRIBED
 
 
 def test_a_key_of_bird_has_all_its_columns(tmp_path):
     (tmp_path / "tables.json").write_text(json.dumps([LISTED | {"primary_keys": [1, [5, 6]]}]))
     assert "number INTEGER, PRIMARY KEY (song, number)" in DatabaseSchemas(tmp_path).schema("concert", "row 1").ddl(
-        True
+        "described"
     )
 
 
@@ -107,3 +107,38 @@ def test_what_is_wrong_is_one_line(folder, tmp_path):
         (folder / "tables.json").write_text(text)
         with pytest.raises(UserError, match="is not a tables.json"):
             DatabaseSchemas(folder).schema("concert", "row 1")
+
+
+def test_what_is_said_of_columns_is_shown_beside_them(folder, capsys):
+    (folder.parent / "tables.json").write_text(
+        json.dumps(
+            [LISTED | {"column_names": [[one, f"{name} here"] for one, name in LISTED["column_names_original"]]}]
+        )
+    )
+    described = folder / "concert" / "database_description"
+    described.mkdir()
+    (described / "Singer.csv").write_bytes(
+        "\ufefforiginal_column_name,column_name,column_description,data_format,value_description\n"
+        'id,,,integer,\nNAME ,artist name,,text,\nage,,how old,integer,"in years\nat debut"\nnope,,gone,,\n'.encode()
+    )
+    shown = DatabaseSchemas(folder).schema("concert", "row 1").ddl("described")
+    assert "id INTEGER PRIMARY KEY /* id here */, name VARCHAR /* artist name */" in shown
+    assert "age INTEGER /* how old; in years at debut */" in shown
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "the database_description of concert describes singer.nope, which the database has not" in printed
+    (described / "song.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match="no column original_column_name"):
+        DatabaseSchemas(folder).schema("concert", "row 1")
+
+
+def test_a_name_in_other_words_says_nothing(tmp_path):
+    natural = [[one, name.upper().replace("_", " ")] for one, name in LISTED["column_names_original"]]
+    (tmp_path / "tables.json").write_text(json.dumps([LISTED | {"column_names": natural}]))
+    assert "/*" not in DatabaseSchemas(tmp_path).schema("concert", "row 1").ddl("described")
+
+
+def test_hidden_columns_are_in_no_schema(folder):
+    schemas = DatabaseSchemas(folder, hidden=["singer.country", "nothing"])
+    assert "country" not in schemas.schema("concert", "row 1").ddl()
+    assert ("singer", "country") not in schemas.sampled("concert", "row 1").texts
+    assert schemas.sampled("concert", "row 1").texts["singer", "name"] == ("Ann", "Bo", "Cy")

@@ -290,3 +290,21 @@ def test_workers_give_what_one_process_gives():
     query = "SELECT name FROM singer WHERE age > {}"
     rows = [{"context": CONTEXT, "answer": query.format(age), "base": query.format(age % 9)} for age in range(110)]
     assert judge.score(rows, "base", workers=2) == judge.score(rows, "base", workers=1)
+
+
+@pytest.mark.parametrize(
+    ("gold", "prediction", "verdict"),
+    [
+        ("SELECT a FROM t WHERE b ILIKE 'x%'", "SELECT a FROM t WHERE LOWER(b) LIKE 'x%'", "match"),
+        ("SELECT a FROM t WHERE b ILIKE 'x%'", "SELECT a FROM t WHERE b ILIKE 'y%'", "mismatch"),
+        ("SELECT a::int FROM t", "SELECT nope::int FROM t", "invalid"),
+        ("SELECT a FROM t", "SELECT FROM", "invalid"),
+        ("SELECT a FROM t", "SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY a) FROM t", "unscorable"),
+        ("SELECT a FROM t WHERE b @> '{}'", "SELECT a FROM t", "unscorable"),
+    ],
+)
+def test_sql_of_another_dialect_is_scored_as_what_it_says(gold, prediction, verdict):
+    scoring = judge.Scoring(dialect="postgres")
+    found = judge.judge_prediction("CREATE TABLE t (a INTEGER, b TEXT)", gold, prediction, scoring)
+    assert found.verdict == verdict, found.why
+    assert verdict != "unscorable" or found.why
