@@ -12,11 +12,13 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.optimizer.scope import Scope, traverse_scope
 
+from sqlora.databases import dates
 from sqlora.sql.grouping import aggregates, bare_columns
 from sqlora.sql.parsing import SqlError, numeric_value
 from sqlora.sql.schema import Schema
 
 NUMBERS = ("integer", "real")
+DATES = ("date", "timestamp")
 COMPARISONS = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE)
 ARITHMETIC = (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Mod)
 OF_NUMBERS = (*ARITHMETIC, exp.Neg, exp.Sum, exp.Avg, exp.Abs, exp.Round)
@@ -56,6 +58,9 @@ class _Adapter:
                 for selected in query.selects
                 if (kind := self._type(selected)) is not None
             }
+        for call in self._all(exp.Date, exp.TimeToStr, exp.Anonymous):
+            if dates.function_name(call):
+                call.replace(dates.say(call, self.is_postgres))
         for comparison in self._all(*COMPARISONS):
             self._compare(comparison, "this", "expression")
         for between in self._all(exp.Between):
@@ -95,7 +100,11 @@ class _Adapter:
         if isinstance(node, ARITHMETIC):
             kinds = {self._type(node.left), self._type(node.right)}
             return "integer" if kinds == {"integer"} else None if None in kinds else "real"
+        if isinstance(node, exp.CurrentDate):
+            return "date"
         if isinstance(node, exp.Cast):
+            if node.to.is_type("date", "timestamp", "datetime"):
+                return "date" if node.to.is_type("date") else "timestamp"
             kinds_of_numbers = {"integer": exp.DataType.INTEGER_TYPES, "real": exp.DataType.REAL_TYPES}
             return next((name for name, types in kinds_of_numbers.items() if node.to.is_type(*types)), None)
         if isinstance(node, exp.Subquery | exp.Select):
@@ -127,12 +136,14 @@ class _Adapter:
         if any(isinstance(side, exp.Tuple) for side in sides.values()):
             return
         kinds = {key: self._type(side) for key, side in sides.items()}
-        is_computed = self.is_postgres and not any(isinstance(side, exp.Literal) for side in sides.values())
+        is_computed = not any(isinstance(side, exp.Literal) for side in sides.values())
         for key, beside in ((one, other), (other, one)):
             if (literal := self._literal(sides[key], kinds[beside])) is not None:
                 node.set(key, literal)
-            elif is_computed and kinds[key] == "text" and kinds[beside] in NUMBERS:
+            elif is_computed and self.is_postgres and kinds[key] == "text" and kinds[beside] in NUMBERS:
                 node.set(key, self._number(node.args[key]))
+            elif is_computed and kinds[key] in DATES and kinds[beside] == "text":
+                node.set(key, exp.cast(node.args[key], "text"))
 
     def _compare_with_list(self, within: exp.In) -> None:
         kind, query = self._type(within.this), within.args.get("query")
@@ -193,8 +204,6 @@ class _Adapter:
             written = node.args["format"].name
             if unknown := [part for part in re.findall("%.", written) if part[1] not in FORMATS]:
                 raise SqlError("syntax", f"strftime({written!r}): {unknown[0]} cannot be said in this database")
-        elif isinstance(node, exp.Date) and isinstance(node.this, exp.Literal) and node.this.name.lower() == "now":
-            node.replace(exp.CurrentDate())
         elif isinstance(node, exp.Cast) and node.to.is_type(*exp.DataType.INTEGER_TYPES):
             self._truncate(node)
         elif isinstance(node, exp.Substring | exp.Length) and self.is_postgres:
