@@ -102,11 +102,7 @@ class Asker:
 
     def asked(self, questions: list[str]) -> list[Asked]:
         """Each question with the tables that the model sees for it."""
-        named = [(question, self.values.lines(question)) for question in questions]
-        chosen = [(question, self._choose(question, values), values) for question, values in named]
-        return [
-            Asked(question, schema, self.shown(schema), lines_of(values, schema)) for question, schema, values in chosen
-        ]
+        return [self._asked(question, self.values.lines(question)) for question in questions]
 
     def _asked(self, question: str, values: str) -> Asked:
         schema = self._choose(question, values)

@@ -47,7 +47,8 @@ class DatabaseKind:
     that each means; lost: pattern of those of a lost connection. ignores_case: whether a name in other
     letter case needs no quotes. internal: a query for tables that nobody asks for, since others consist of them or this
     user may not read them. search_path: a query for the schemas that names without one are looked up in. elsewhere: a
-    query for the schemas that have tables. created: a query for the CREATE TABLE texts, where comments are in these.
+    query for the schemas that have tables. created: a query for the CREATE TABLE texts that have comments, where these
+    are nowhere else.
     """
 
     driver: str
@@ -172,7 +173,8 @@ KINDS = {  # by SQLAlchemy's names
         lost=re.compile("not a database|unable to open"),
         ignores_case=True,
         internal="SELECT name FROM pragma_table_list WHERE type = 'shadow'",
-        created="SELECT sql FROM sqlite_master WHERE type = 'table' AND sql LIKE 'CREATE TABLE%'",
+        created="SELECT sql FROM sqlite_master WHERE type = 'table' AND sql LIKE 'CREATE TABLE%' "
+        "AND (sql LIKE '%--%' OR sql LIKE '%/*%')",
         remedy="name an SQLite file that you may read",
     ),
     "postgresql": DatabaseKind(

@@ -1,8 +1,10 @@
 """From a question to the rows of a live database."""
 
+import contextlib
 import json
 import sqlite3
 import time
+from dataclasses import replace
 
 import pytest
 import scholar
@@ -15,6 +17,7 @@ from sqlora.databases.live import open_database
 from sqlora.generation import answer_writer
 from sqlora.generation.answer_journal import Journal
 from sqlora.generation.self_consistency import Candidate
+from sqlora.sql.parsing import SqlError
 from sqlora.storage import outputs
 from sqlora.system.console import console
 from sqlora.system.errors import Interrupted, UserError
@@ -65,6 +68,53 @@ def test_the_model_sees_keys_where_it_was_trained_with_them(asker):
     (described,) = asker.asked(["x"])
     assert "KEY" not in plain.context
     assert "FOREIGN KEY (singer_id) REFERENCES singer (singer_id)" in described.context
+
+
+def test_the_model_sees_values_and_those_that_the_question_names(make_settings, llama_tokenizer, server):
+    settings = make_settings("--database", server.reader, "--question", "x", "--tables", "Song,singer")
+    with open_database(server.reader, 5, hidden=["singer.fee"]) as live:
+        asker = asking.Asker(live, None, llama_tokenizer, settings, "full")
+        (plain, asked) = asker.asked(["x", "How old is Ann?"])
+    assert "name VARCHAR" in asked.context
+    assert "such as" in asked.context
+    assert "fee" not in asked.context
+    assert plain.row == {"question": "x", "context": plain.context}
+    assert asked.row["values"] == "singer.name: 'Ann'"
+
+
+def test_a_model_of_the_database_s_dialect_is_taken_at_its_word(asker, server):
+    dialect = asker.live.reflected.dialect
+    asker.settings = replace(asker.settings, SQL_DIALECT=dialect)
+    asker.candidates = ["SELECT name FROM singer WHERE name LIKE 'An%'"]
+    (answer,) = asker.answer(asker.asked(["x"]))
+    assert (answer.sql, answer.fault) == (asker.candidates[0], None)
+    other = "mysql" if dialect == "postgres" else "postgres"
+    asker.settings = replace(asker.settings, SQL_DIALECT=other)
+    asker.candidates = ["SELECT COUNT(*) FROM singer WHERE LEFT(name, 2) = 'An'"]
+    (answer,) = asker.answer(asker.asked(["x"]))
+    assert answer.fault is None
+    assert asker.live.run(answer.sql)[0].rows == [(1,)]
+
+
+def test_hidden_columns_cannot_be_asked_for(make_settings, llama_tokenizer, server, monkeypatch):
+    settings = make_settings("--database", server.reader, "--question", "x", "--tables", "singer")
+    with open_database(server.reader, 5, hidden=["singer.fee"]) as live:
+        asker = asking.Asker(live, None, llama_tokenizer, settings)
+        written = ["SELECT fee FROM singer", "SELECT * FROM singer"]
+        monkeypatch.setattr(answer_writer.SqlWriter, "candidates", lambda *_: [[Candidate(sql)] for sql in written])
+        refused, other = asker.answer(asker.asked(["x", "y"]))
+        assert "no such column: fee" in refused.fault
+        assert other.fault is None
+        result, _ = live.run(other.sql)
+        assert "fee" not in result.columns
+        assert "name" in result.columns
+        for sql in written:
+            with contextlib.suppress(SqlError):
+                assert "fee" not in live.run(sql)[0].columns
+        with pytest.raises(UserError, match="did you mean singer.fee"):
+            open_database(server.reader, 5, hidden=["singer.fees"])
+        with pytest.raises(UserError, match="hides every table"):
+            open_database(server.reader, 5, hidden=[table.name for table in live.schema.tables])
 
 
 def test_questions_of_a_file(ask, server, tmp_path, capsys):
