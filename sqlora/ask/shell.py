@@ -17,7 +17,7 @@ from sqlora.ask.questions import Asker, LiveAnswer, print_answer, print_rows
 from sqlora.data import dataset
 from sqlora.databases import dialect
 from sqlora.sql import sandbox
-from sqlora.sql.parsing import SqlError, parse_schema
+from sqlora.sql.parsing import SqlError
 from sqlora.sql.schema import Schema, quote_name
 from sqlora.sql.translation import as_sqlite
 from sqlora.storage.atomic import replace_file
@@ -175,9 +175,10 @@ class Shell:
         """
         live = self.asker.live
         written = as_sqlite(sql, live.reflected.dialect)
-        seen = parse_schema(answer.context)
         tables = tuple(
-            table for table in live.schema.tables if seen.table(table.name) or dialect.names_table(written, table.name)
+            table
+            for table in self.asker.described.tables
+            if f"CREATE TABLE {table} " in answer.context or dialect.names_table(written, table.name)
         )
         row = {"question": answer.question, "context": self.asker.shown(Schema(tables)), "answer": written}
         try:
@@ -209,7 +210,7 @@ class Shell:
     def _schema(self, name: str) -> None:
         schema = self.asker.tables
         if name:
-            table = self.asker.live.schema.table(name)
+            table = self.asker.described.table(name)
             if table is None:
                 raise UserError(f"there is no table {name!r}; \\tables lists them")
             schema = Schema((table,))

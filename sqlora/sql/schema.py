@@ -173,7 +173,7 @@ def quote_name(name: str) -> str:
 
 def sql_comment(text: str) -> str:
     """A comment of SQL, with a blank before it, on one line and of at most LONGEST_NOTE characters; "" of nothing."""
-    text = " ".join(text.replace("*/", "* /").split())
+    text = " ".join(text.replace("*/", "* /").replace("/*", "/ *").split())
     return f" /* {shortened(text, LONGEST_NOTE)} */" if text else ""
 
 

@@ -164,7 +164,7 @@ CONTEXT = "CREATE TABLE t (a INTEGER)"
 def keep(question, file):
     live = SimpleNamespace(reflected=SimpleNamespace(dialect="sqlite"), schema=parse_schema(CONTEXT))
     answer = questions.LiveAnswer(question, CONTEXT, "", None, (), ())
-    asker = SimpleNamespace(live=live, shown=Schema.ddl)
+    asker = SimpleNamespace(live=live, described=live.schema, shown=Schema.ddl)
     shell.Shell._keep(SimpleNamespace(asker=asker), answer, "SELECT a FROM t", file)
 
 

@@ -195,6 +195,17 @@ def test_the_fingerprint_knows_its_tokenizer(llama_tokenizer, base):
     assert adapter.tokenizer_hash(llama_tokenizer) != adapter.tokenizer_hash(llama_tokenizer_with_more)
 
 
+def test_an_adapter_writes_the_dialect_that_it_was_trained_on(tmp_path):
+    for fingerprint, dialect in (
+        (None, "sqlite"),
+        ({"data": {}}, "sqlite"),
+        ({"data": {"sql_dialect": "mysql"}}, "mysql"),
+    ):
+        adapter.check_dialect(tmp_path, fingerprint, dialect)
+        with pytest.raises(UserError, match=f"was trained on SQL of {dialect}; SQL_DIALECT .* is 'oracle'"):
+            adapter.check_dialect(tmp_path, fingerprint, "oracle")
+
+
 def test_an_adapter_brings_its_schema_style_along(tmp_path):
     for fingerprint, trained in (
         (None, "plain"),  # of other software

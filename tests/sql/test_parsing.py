@@ -6,6 +6,7 @@ import random
 import pytest
 
 from sqlora.sql.parsing import SqlError, exact_match, literals, normalise_sql, parse_query, parse_schema, to_sqlite
+from sqlora.sql.sandbox import Database
 
 
 @pytest.mark.parametrize(
@@ -140,3 +141,23 @@ def test_literals_know_the_column_that_they_are_compared_with():
 def test_money_and_years_are_numbers():
     schema = parse_schema("CREATE TABLE t (a MONEY, b smallmoney, c YEAR, d GEOMETRY, e TIME)")
     assert [column.type for column in schema.tables[0].columns] == ["real", "real", "integer", "text", "time"]
+
+
+def test_tables_of_several_schemas_keep_theirs_in_their_names():
+    context = "CREATE TABLE a.t (x INT); CREATE TABLE b.t (y INT, z INT REFERENCES a.t (x)); CREATE TABLE b.u (w INT)"
+    schema = parse_schema(context)
+    assert [table.name for table in schema.tables] == ["a.t", "b.t", "u"]
+    assert schema.merged == ()
+    assert "FOREIGN KEY (z) REFERENCES a.t (x)" in schema.ddl("described")
+    for sql, text in (
+        ("SELECT x FROM a.t", "SELECT x FROM `a.t` AS t"),
+        ("SELECT a.t.x FROM a.t JOIN b.t ON z = x", "SELECT `a.t`.x FROM `a.t` JOIN `b.t` ON z = x"),
+        ("SELECT t.x FROM a.t WHERE EXISTS (SELECT 1 FROM b.u)", None),
+        ("SELECT s.x, w FROM a.t AS s, b.u", "SELECT s.x, w FROM `a.t` AS s CROSS JOIN u"),
+    ):
+        query = parse_query(sql, schema)
+        assert text in (None, to_sqlite(query))
+        with Database(schema) as database:
+            assert database.run(to_sqlite(query)).rows == []
+    with pytest.raises(SqlError, match="no such table"):
+        parse_query("SELECT x FROM t", schema)
