@@ -68,7 +68,7 @@ def main(settings: Settings) -> None:
         model = loading.wrap_with_adapter(base_model, settings)
         run_folder.check_space(model, settings.CHECKPOINT_DIR, settings.SAVE_TOTAL_LIMIT)
         packing = plan.prepare_model(model, packing, device)
-        agreement.check_training(model, packing)
+        agreement.check_training(model, packing, tokenised.train.rows)
 
         # 4. Train.
         stream = rows.stream(tokenizer, settings)

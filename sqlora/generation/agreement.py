@@ -9,18 +9,19 @@ from collections.abc import Callable, Iterable
 import torch
 
 from sqlora.generation.decoder import WINDOW_STEP, Decoder, slot_attention
-from sqlora.model import architecture, precision
+from sqlora.model import precision
 from sqlora.model.backend import backend
 from sqlora.model.reference import faults_in_one_line, reference_model
 from sqlora.system.errors import UserError
 
 
 @torch.inference_mode()
-def check_answering(model) -> None:
+def check_answering(model, text: list[int]) -> None:
     """Raises UserError unless the slots of decoder.py give two answers' first tokens the scores that the model as
-    transformers
-    runs it gives them, from the whole row."""
-    shared, rows = 10, [_tokens(model, range(2, 18)), _tokens(model, [*range(2, 12), *range(30, 40)])]
+    transformers runs it gives them, from the whole row. The rows are pieces of a `text`, its token ids: on made-up ones
+    a trained model's scores change with every rounding.
+    """
+    shared, rows = 10, [_pieces(text, range(16)), _pieces(text, [*range(10), *range(28, 38)])]
     model.eval()
     with faults_in_one_line(model, "answered from", "try LOW_BIT (--low-bit) none, or "):
         with slot_attention(model):
@@ -50,11 +51,12 @@ def check_answering(model) -> None:
 
 
 @torch.inference_mode()
-def padding_is_harmless(model, scores: Callable[[list[list[int]]], torch.Tensor]) -> bool:
+def padding_is_harmless(model, text: list[int], scores: Callable[[list[list[int]]], torch.Tensor]) -> bool:
     """Whether a row that is padded on the left gets the scores that it gets alone: `scores` gives those of the first
-    tokens after
-    each prompt, float [prompts, tokens, vocabulary]. A recurrent model may take padding for text."""
-    short, long = _tokens(model, range(20, 25)), _tokens(model, range(2, 14))
+    tokens after each prompt, float [prompts, tokens, vocabulary]. The rows are pieces of a `text`. A recurrent model
+    may take padding for text.
+    """
+    short, long = _pieces(text, range(18, 23)), _pieces(text, range(12))
     with faults_in_one_line(model, "answered from", "try LOW_BIT (--low-bit) none, or "):
         error, most = _difference(model, scores([long, short])[1:], scores([short]))
     return error <= most
@@ -70,6 +72,5 @@ def _difference(model, got: torch.Tensor, want: torch.Tensor) -> tuple[float, fl
     return ((got - want).norm() / want.norm()).item(), most
 
 
-def _tokens(model, numbers: Iterable[int]) -> list[int]:
-    known = architecture.known_tokens(model)
-    return [number % known for number in numbers]
+def _pieces(text: list[int], places: Iterable[int]) -> list[int]:
+    return [text[place % len(text)] for place in places]

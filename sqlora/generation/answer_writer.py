@@ -190,7 +190,7 @@ class SqlWriter:
 
     @functools.cached_property
     def batches(self) -> BatchWriter:
-        agreement.check_answering(self.model)
+        agreement.check_answering(self.model, encoding.trial_text(self.tokenizer))
         return BatchWriter(self.model, self.settings, architecture.end_tokens(self.model, self.tokenizer))
 
     def _sql(self, ids: list[int]) -> str:

@@ -12,6 +12,7 @@ from sqlora.generation.token_search import Ended, Written
 from sqlora.model.architecture import end_tokens
 from sqlora.model.backend import backend
 from sqlora.model.merging import base_of
+from sqlora.prompt import encoding
 from sqlora.settings.settings import Settings
 from sqlora.system.console import note
 
@@ -31,6 +32,7 @@ class PlainWriter:
         self.size = 1 if alone else settings.GENERATION_BATCH_SIZE or BATCH
         self.seed = settings.SEED
         self.ends = sorted(end_tokens(model, tokenizer))
+        self.text = encoding.trial_text(tokenizer)
         self.pad = tokenizer.eos_token_id  # not the pad token, for which the model may have no embedding
         best = GenerationConfig(
             max_new_tokens=settings.MAX_NEW_TOKENS,
@@ -61,7 +63,7 @@ class PlainWriter:
         if (
             self.size > 1
             and backend.TAKES_ATTENTION
-            and not agreement.padding_is_harmless(self.model, self._first_scores)
+            and not agreement.padding_is_harmless(self.model, self.text, self._first_scores)
         ):
             note(
                 f"rows are answered one at a time, since padding changes what a {self.model.config.model_type} model "

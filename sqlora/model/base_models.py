@@ -1,10 +1,11 @@
-"""Where a base model's files come from: a local folder, the hub's cache, or the hub."""
+"""Where a base model's files come from: a local folder, a GGUF file, the hub's cache, or the hub."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqlora.model import gguf_file
 from sqlora.storage import download
 from sqlora.storage.hub import WAYS_OUT, files_hash, list_files
 from sqlora.system.errors import UserError
@@ -25,14 +26,18 @@ class BaseModel:
 
 
 def find_base_model(name: str) -> BaseModel:
-    """The model `name`, a folder or a hub id, downloaded if it is not in the cache. Raises UserError if it is
-    nowhere.
+    """The model `name`, a folder, a GGUF file or a hub id, downloaded if it is not in the cache. Raises UserError if it
+    is nowhere.
     """
+    if (file := gguf_file.find(name)) is not None:
+        return BaseModel(gguf_file.unpack(file), name, None, gguf_file.content_hash(file))
     folder = Path(name)
     if folder.is_dir():
         revision = None
     elif folder.exists():
-        raise UserError(f"BASE_MODEL (--base-model) is {name!r}, a file; name the folder that holds config.json")
+        raise UserError(
+            f"BASE_MODEL (--base-model) is {name!r}, a file; name the folder that holds config.json, or a .gguf file"
+        )
     elif name.count("/") > 1 or name[0] in "./~\\":
         raise UserError(
             f"BASE_MODEL (--base-model) is {name!r}, and there is no such folder; name a folder or a hub id"

@@ -57,6 +57,11 @@ def encode_answer(tokenizer, sql: str) -> list[int]:
     return encode_answers(tokenizer, [sql])[0]
 
 
+def trial_text(tokenizer) -> list[int]:
+    """Token ids of a prompt on which a model can be tried."""
+    return encode_prompt(tokenizer, "How many rows are there?", "CREATE TABLE t (a INTEGER)")
+
+
 def _encode(tokenizer, texts: list[str]) -> list[list[int]]:
     if not texts:  # tokenizers do not accept an empty list
         return []

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 import torch
 
 from sqlora.model import architecture, precision
@@ -13,9 +16,11 @@ from sqlora.training.packing import packed_batches, plan
 DROPPED = 0.1  # by which a gradient's norm may differ where each way draws its own dropout
 
 
-def check_training(model, packing: plan.PackingPlan) -> None:
-    """Raises UserError unless two rows' loss and gradient norm are those of the model as transformers runs it: each row
-    by itself, the model's own loss, attention by its definition (eager), nothing compiled.
+def check_training(model, packing: plan.PackingPlan, rows: Sequence[packed_batches.TokenisedExample]) -> None:
+    """Raises UserError unless the loss and gradient norm of the first two rows are those of the model as transformers
+    runs it: each row by itself, the model's own loss, attention by its definition (eager), nothing compiled.
+
+    They are real rows: on made-up ones a trained model's gradient changes with every rounding.
 
     They differ by rounding alone, of which precision.py says how large it may be. Nothing is left behind.
     """
@@ -26,9 +31,10 @@ def check_training(model, packing: plan.PackingPlan) -> None:
         # have no gradient there; then both sides use dropout, which leaves the loss as it is, since a fresh adapter
         # adds nothing to it.
         drops = (packing.compiled or not backend.GRADIENT_IN_EVAL) and not architecture.own_dropout(model.config)
-        ours = _measured(model, drops, lambda: plan.trial_loss(model, packing))
+        few = list(itertools.islice(rows, 2))
+        ours = _measured(model, drops, lambda: plan.loss_of(model, packing, few))
         with reference_model(model):
-            theirs = _measured(model, drops, lambda: _plain_loss(model, plan.trial_rows(model, packing)))
+            theirs = _measured(model, drops, lambda: _plain_loss(model, few))
     dtype, config = backend.rounding(model), model.config
     layers, size = getattr(config, "num_hidden_layers", 1), getattr(config, "hidden_size", 1)
     limits = (precision.limit_of_loss(dtype, size), precision.limit_of_gradient(dtype, size, layers) + drops * DROPPED)
@@ -53,8 +59,8 @@ def _plain_loss(model, rows: list[packed_batches.TokenisedExample]) -> torch.Ten
     """The loss summed over all targets, from the model's own mean loss of each row; leaves its gradients."""
     total = torch.zeros((), device=model.device)
     for row in rows:
-        ids = torch.tensor([row["input_ids"]], device=model.device)
-        loss = model(input_ids=ids, labels=ids, use_cache=False).loss * packed_batches.count_targets([row])
+        ids, labels = (torch.tensor([row[key]], device=model.device) for key in ("input_ids", "labels"))
+        loss = model(input_ids=ids, labels=labels, use_cache=False).loss * packed_batches.count_targets([row])
         loss.backward()
         total = total + loss.detach()
     return total

@@ -114,7 +114,7 @@ def test_other_families_train_and_answer_as_in_transformers(kind, tmp_path, make
     folder = families.make_folder(kind, tmp_path)
     targets = "all-linear" if kind not in REFUSED else "o_proj"
     model, form = prepared(folder, make_settings, "--lora-targets", targets)
-    check_training(model, form)
+    check_training(model, form, plan.trial_rows(model, form))
     writer = answer_writer.SqlWriter(
         model, AutoTokenizer.from_pretrained(folder), make_settings("--max-new-tokens", "5")
     )
@@ -145,22 +145,22 @@ def head_alone(model, inputs, base):
 @pytest.mark.parametrize("kind", ["granite", "cohere", "gemma2"])
 def test_a_loss_that_is_not_the_model_s_ends_the_run(kind, tmp_path, make_settings, monkeypatch):
     model, form = prepared(families.make_folder(kind, tmp_path), make_settings)
-    check_training(model, form)
+    check_training(model, form, plan.trial_rows(model, form))
     monkeypatch.setattr(packed_loss, "loss_sum", head_alone)
     with pytest.raises(
         UserError, match=rf"{kind} model cannot be trained here: the summed loss of two rows is [\d.]+, and in"
     ):
-        check_training(model, form)
+        check_training(model, form, plan.trial_rows(model, form))
 
 
 def test_rows_that_see_one_another_end_the_run(llama_folder, make_settings, monkeypatch):
     model, form = prepared(llama_folder, make_settings, "--packing", "tree")
-    check_training(model, form)
+    check_training(model, form, plan.trial_rows(model, form))
     monkeypatch.setattr(
         packed_batches, "tree_mask", lambda ends: torch.ones(1, 1, len(ends), len(ends), dtype=torch.bool).tril()
     )
     with pytest.raises(UserError, match="cannot be trained here"):
-        check_training(model, form)
+        check_training(model, form, plan.trial_rows(model, form))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -168,16 +168,17 @@ def test_rows_that_see_one_another_end_the_run(llama_folder, make_settings, monk
 def test_rounding_is_no_difference(llama_folder, make_settings, dtype, low_bit):
     cpu, settings = device.choose_device("cpu", dtype), make_settings("--low-bit", low_bit, "--dtype", dtype)
     model = loading.load_base(base_models.find_base_model(str(llama_folder)), settings.LOW_BIT, cpu, training=True)
-    check_answering(model)
+    check_answering(model, list(range(2, 42)))
     model = loading.wrap_with_adapter(model, settings)
-    check_training(model, plan.prepare_model(model, plan.choose_plan(model.config, settings, cpu), cpu))
+    form = plan.prepare_model(model, plan.choose_plan(model.config, settings, cpu), cpu)
+    check_training(model, form, plan.trial_rows(model, form))
 
 
 def test_the_check_leaves_nothing_behind(llama_folder, make_settings):
     model, form = prepared(llama_folder, make_settings)
     model.train()
     before, attention = torch.get_rng_state(), model.config._attn_implementation
-    check_training(model, form)
+    check_training(model, form, plan.trial_rows(model, form))
     assert torch.equal(torch.get_rng_state(), before)
     assert model.config._attn_implementation == attention
     assert model.training
@@ -192,7 +193,7 @@ def test_compiled_layers_are_compared_as_they_are(llama_folder, make_settings, m
     model, form = prepared(llama_folder, make_settings, "--compile", "on")
     assert form.compiled
     compiled = counter.frame_count
-    check_training(model, form)
+    check_training(model, form, plan.trial_rows(model, form))
     assert counter.frame_count == compiled  # nothing is compiled for it
 
 

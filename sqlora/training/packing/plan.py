@@ -117,7 +117,7 @@ def _fault(model, packing: PackingPlan) -> str | None:
     """The error of a small trial in one line; None if it works."""
     try:
         with state_kept(model):
-            trial_loss(model, packing)
+            loss_of(model, packing, trial_rows(model, packing))
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever a compiler may raise
@@ -125,10 +125,10 @@ def _fault(model, packing: PackingPlan) -> str | None:
     return None
 
 
-def trial_loss(model, packing: PackingPlan) -> torch.Tensor:
-    """The loss summed over the targets of two made-up rows, after a forward and backward pass; the gradients stay."""
+def loss_of(model, packing: PackingPlan, rows: list[packed_batches.TokenisedExample]) -> torch.Tensor:
+    """The loss summed over the targets of rows, after a forward and backward pass; the gradients stay."""
     total = torch.zeros((), device=model.device)
-    for batch in packed_batches.make_batches(trial_rows(model, packing), packing.name, 10_000):
+    for batch in packed_batches.make_batches(rows, packing.name, 10_000):
         inputs = {key: tensor.to(model.device) for key, tensor in batch.items()}
         loss = packed_loss.loss_sum(model, inputs, model.get_base_model())
         loss.backward()
