@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -79,13 +82,14 @@ def _write(file: Path, folder: Path, where: str) -> None:
         options: dict[str, Any] = {"gguf_file": file.name, "trust_remote_code": False}
         tokenizer = AutoTokenizer.from_pretrained(file.parent, **options)
         loader: Any = AutoModelForCausalLM
-        model, report = loader.from_pretrained(
-            file.parent,
-            **options,
-            quantization_config=GgufConfig(gguf_file=file.name, dequantize=True),
-            dtype=dtype,
-            output_loading_info=True,
-        )
+        with contextlib.redirect_stderr(io.StringIO()):  # a progress bar
+            model, report = loader.from_pretrained(
+                file.parent,
+                **options,
+                quantization_config=GgufConfig(gguf_file=file.name, dequantize=True),
+                dtype=dtype,
+                output_loading_info=True,
+            )
     except Exception as error:  # of any type, as everywhere where libraries read files of others
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{where}, which transformers cannot read: {reason}; name another model") from None
@@ -96,3 +100,11 @@ def _write(file: Path, folder: Path, where: str) -> None:
     with replacing(folder, last="config.json") as partial:
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
+        _remove_tokens(partial / "tokenizer.json", model.get_input_embeddings().num_embeddings)
+
+
+def _remove_tokens(file: Path, known: int) -> None:
+    """Takes out of a tokenizer what transformers adds to that of a GGUF file and the model has no embedding for."""
+    described = json.loads(file.read_text(encoding="utf-8"))
+    described["added_tokens"] = [token for token in described["added_tokens"] if token["id"] < known]
+    file.write_text(json.dumps(described, ensure_ascii=False), encoding="utf-8")
