@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import re
 from collections import deque
 from collections.abc import Callable, Sequence
+from types import ModuleType
 
-import bm25s
 import snowballstemmer
 
 from sqlora.sql.schema import Schema, Table
@@ -17,6 +19,16 @@ NAME_WEIGHT = 3  # a table's own name counts as much as so many of its columns
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
 
 _stem = snowballstemmer.stemmer("english").stemWord
+
+
+@functools.cache
+def load_bm25s() -> ModuleType:
+    """The package bm25s, which tries jax as it is imported: on a GPU that would take most of the device's memory."""
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    import bm25s
+    import bm25s.stopwords
+
+    return bm25s
 
 
 def words(text: str) -> list[str]:
@@ -58,7 +70,7 @@ class Linker:
             if table != referred:
                 self.neighbours[table].append(referred)
                 self.neighbours[referred].append(table)
-        self.index = bm25s.BM25()
+        self.index = load_bm25s().BM25()
         self.index.index([_document(table) for table in schema.tables], show_progress=False)
 
     def choose(self, question: str, tokens: float, needed: Sequence[str] = ()) -> Schema:

@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from bm25s.stopwords import STOPWORDS_EN
-
-from sqlora.prompt.schema_linking import words
+from sqlora.prompt.schema_linking import load_bm25s, words
 from sqlora.sql.schema import Schema, quote_name, shown_value
 
 MOST_WORDS = 8  # of a value
 MOST_MATCHES = 10  # columns with a value that are shown for a question
 MOST_COLUMNS = 3  # that are shown for one value
-COMMON = frozenset(word for stopword in STOPWORDS_EN for word in words(stopword))
 
 
 class ValueIndex:
     """Texts of columns, by the stems of their words; `texts` has those of each table and column."""
 
     def __init__(self, texts: Mapping[tuple[str, str], Sequence[str]]) -> None:
+        self._common = {word for stopword in load_bm25s().stopwords.STOPWORDS_EN for word in words(stopword)}
         self._index: dict[tuple[str, ...], list[tuple[str, str, str]]] = defaultdict(list)
         for (table, column), values in texts.items():
             for value in values:
@@ -37,7 +35,7 @@ class ValueIndex:
         for size in range(min(MOST_WORDS, len(asked)), 0, -1):
             for start in range(len(asked) - size + 1):
                 key, places = tuple(asked[start : start + size]), range(start, start + size)
-                if taken.intersection(places) or all(word in COMMON or word.isdigit() for word in key):
+                if taken.intersection(places) or all(word in self._common or word.isdigit() for word in key):
                     continue
                 known = self._index.get(key, [])
                 taken.update(places if known else ())

@@ -1,6 +1,9 @@
 """Which tables of a large schema a question is about."""
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -78,3 +81,12 @@ def test_tables_by_name():
         pick_tables(SHOP, ["custommer"])
     with pytest.raises(UserError, match="Customer, Invoice.* and 26 others"):
         pick_tables(SHOP, ["zzz"])
+
+
+def test_bm25s_is_imported_where_it_is_needed_and_keeps_jax_off_the_gpu():
+    """It imports jax, if that is there, which takes most of a GPU's memory."""
+    code = (
+        "import os, sys; from sqlora.prompt import schema_linking, value_matching; assert 'bm25s' not in sys.modules; "
+        "schema_linking.load_bm25s(); assert os.environ['JAX_PLATFORMS'] == 'cpu' and 'bm25s' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
