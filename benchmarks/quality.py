@@ -35,14 +35,16 @@ RECIPE = {
 }
 TRAINED = {  # what differs from RECIPE
     "recipe": {},
-    "q, k, v, o": {"lora-targets": "q_proj,k_proj,v_proj,o_proj"},
+    "q k v o alone": {"lora-targets": "q_proj,k_proj,v_proj,o_proj"},
     "rank 4": {"lora-r": "4", "lora-alpha": "8"},
     "rank 64": {"lora-r": "64", "lora-alpha": "128"},
     "learning rate 3e-4": {"learning-rate": "3e-4"},
     "learning rate 2e-3": {"learning-rate": "2e-3"},
     "50 steps": {"max-steps": "50"},
     "200 steps": {"max-steps": "200"},
+    "200 steps at 2e-3": {"max-steps": "200", "learning-rate": "2e-3"},
     "schema first": {"prompt-order": "schema_first"},
+    "schema first 200 steps": {"max-steps": "200", "prompt-order": "schema_first"},
     "bfloat16 base": {"low-bit": "none"},
     "no dropout": {"lora-dropout": "0"},
     "loss on the prompt too": {"train-on-inputs": ""},
@@ -51,7 +53,7 @@ TRAINED = {  # what differs from RECIPE
 }
 ANSWERED = {  # other ways to answer with the adapter of the recipe
     "5 beams": {"num-beams": "5"},
-    "5 beams, 5 candidates": {"num-beams": "5", "num-candidates": "5"},
+    "5 beams voting": {"num-beams": "5", "num-candidates": "5"},
     "5 candidates": {"num-candidates": "5"},
     "10 candidates": {"num-candidates": "10"},
 }
@@ -66,7 +68,6 @@ def main() -> None:
     parser.add_argument("--only", default="", help="names of variants, with commas between them")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--jobs", type=int, default=1, help="variants at a time")
-    parser.add_argument("--extra-rows", type=Path, help="more training rows, for a variant of their own")
     arguments = parser.parse_args()
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)

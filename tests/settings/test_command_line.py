@@ -24,6 +24,12 @@ def shown(values):
     return {name: value for name, value in values.items() if name not in settings.SECRET}
 
 
+@pytest.mark.parametrize("preset", config.PRESETS)
+def test_every_preset_is_valid(preset):
+    resolved = load("--preset", preset).as_dict()
+    assert {name: resolved[name] for name in config.PRESETS[preset]} == config.PRESETS[preset]
+
+
 def test_every_constant_has_a_rule_a_line_and_a_right_default():
     names = {name for name in vars(config) if name.isupper()} - command_line.NOT_SETTINGS
     assert names == set(settings.SETTING_KINDS)
