@@ -90,7 +90,8 @@ def readable(where: str) -> Iterator[None]:
         raise
     except download.network_errors() as error:
         raise UserError(
-            f"{where}: it is not in the cache, and the hub cannot be reached ({type(error).__name__}); {hub.WAYS_OUT}"
+            f"{where}: it is not in the cache, and the hub cannot be reached ({type(error).__name__}); {hub.WAYS_OUT}, "
+            f"or take the demo's rows: --data-path demo/train.jsonl"
         ) from None
     except Exception as error:  # errors of any type, which its readers raise about the files
         cause = error.__cause__ or error
