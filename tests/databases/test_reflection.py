@@ -112,6 +112,36 @@ def test_a_database_of_several_schemas_is_asked_whole(postgresql_server):
             open_database(url, 5, ["sale"])
 
 
+def test_several_databases_of_a_mysql_server(mysql_server):
+    engine = sqlalchemy.create_engine(database_url.parse_url(mysql_server.root), isolation_level="AUTOCOMMIT")
+    statements = (
+        "CREATE DATABASE hr; CREATE TABLE hr.staff (id INT PRIMARY KEY, name VARCHAR(20)); "
+        "CREATE TABLE hr.singer (id INT, boss INT, FOREIGN KEY (boss) REFERENCES hr.staff (id)); "
+        "INSERT INTO hr.staff VALUES (1, 'Ann'); INSERT INTO hr.singer VALUES (5, 1)"
+    )
+    try:
+        with engine.connect() as connection:
+            for statement in statements.split("; "):
+                connection.exec_driver_sql(statement)
+        with open_database(mysql_server.root, 5, ["shop", "hr"], ["hr.staff.name"]) as live:
+            shown = live.schema.ddl("described")
+            assert (
+                "CREATE TABLE hr.singer (id INTEGER, boss INTEGER, FOREIGN KEY (boss) REFERENCES staff (id))" in shown
+            )
+            for sql, rows in (
+                ("SELECT COUNT(*) FROM hr.singer", [(1,)]),
+                ("SELECT * FROM staff JOIN hr.singer AS s ON s.boss = staff.id", [(1, 5, 1)]),
+            ):
+                query, _ = sandbox.prepare(sql, live.schema)
+                text = dialect.translate(query, live.schema, "mysql", live.reflected.quoted)
+                live.check(text)
+                assert live.run(text)[0].rows == rows, text
+    finally:
+        with engine.connect() as connection:
+            connection.exec_driver_sql("DROP DATABASE IF EXISTS hr")
+        engine.dispose()
+
+
 def test_the_search_path_says_which_schemas_are_read(postgresql_server):
     path = "ALTER DATABASE elsewhere SET search_path = hr, stock"
     with (
