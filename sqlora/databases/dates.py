@@ -16,7 +16,7 @@ STEP = re.compile(r"([+-]?)(\d+) (second|minute|hour|day|month|year)s?", re.IGNO
 START = re.compile(r"start of (day|month|year)", re.IGNORECASE)
 EPOCH = 2440587.5  # of Unix, as julianday has it
 STARTS = {"year": "%Y-01-01", "month": "%Y-%m-01", "day": "%Y-%m-%d"}  # in MySQL's DATE_FORMAT
-TYPES = {"DATE": "date", "DATETIME": "timestamp", "JULIANDAY": "real", "STRFTIME": "text"}  # of their values there
+CALLS = ("DATE", "DATETIME", "JULIANDAY", "STRFTIME")
 
 
 def function_name(node: exp.Expr) -> str:
@@ -26,7 +26,7 @@ def function_name(node: exp.Expr) -> str:
     if isinstance(node, exp.TimeToStr):
         return "STRFTIME" if _is_now(_moment(node.this)) else ""
     name = node.name.upper() if isinstance(node, exp.Anonymous) else ""
-    return name if name in TYPES else ""
+    return name if name in CALLS else ""
 
 
 def say(node: exp.Expr, is_postgres: bool) -> exp.Expr:
