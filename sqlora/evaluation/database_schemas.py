@@ -16,7 +16,8 @@ from typing import Any
 from sqlora.evaluation.real_databases import databases_of, is_folder_name, open_file
 from sqlora.sql.hidden import hide
 from sqlora.sql.parsing import SqlError, parse_schema
-from sqlora.sql.sampling import Sampled, first_rows, sample
+from sqlora.sql.sampling import FEW_ROWS, Sampled, first_rows, sample
+from sqlora.sql.sandbox import Value
 from sqlora.sql.schema import LONGEST_COMMENT, Column, Reference, Schema, Table, shortened
 from sqlora.storage.row_files import read_text
 from sqlora.system.console import note
@@ -76,7 +77,14 @@ class DatabaseSchemas:
         if not files:
             return Sampled(schema, {})
         database = open_file(files[0])
-        return sample(schema, lambda table: database.run(first_rows(table).sql("sqlite")).rows)
+
+        def read(table: Table) -> list[tuple[Value, ...]]:
+            try:
+                return database.run(first_rows(table).sql("sqlite")).rows
+            except SqlError:  # such as more MiB than a result may have
+                return database.run(first_rows(table, FEW_ROWS).sql("sqlite")).rows
+
+        return sample(schema, read)
 
     def _described(self, db_id: str, where: str) -> Schema:
         """The database's tables with what is said of their columns, if their CREATE TABLE says nothing."""

@@ -13,6 +13,7 @@ from sqlora.sql.parsing import SqlError
 from sqlora.sql.schema import MOST_SAMPLES, Column, Schema, Table
 
 MOST_ROWS = 10_000  # of a table
+FEW_ROWS = 500  # of one whose rows are too large
 SECONDS = 10.0  # for all tables; those that are not reached have no samples
 MOST_VALUES = 2_000  # texts that are kept of a column, the most frequent ones
 LONGEST = 100  # characters of a text that a question may name
@@ -55,13 +56,11 @@ def sample(schema: Schema, read: Callable[[Table], Sequence[Sequence[object]]], 
     return Sampled(replace(schema, tables=tuple(tables)), texts, tuple(unread))
 
 
-def first_rows(table: Table) -> exp.Select:
+def first_rows(table: Table, most: int = MOST_ROWS) -> exp.Select:
     """The query of a table's first rows."""
     schema, name = table.place or ("", table.name)
     source = exp.table_(name, db=schema or None, quoted=True)
-    return (
-        exp.select(*(exp.column(column.name, quoted=True) for column in table.columns)).from_(source).limit(MOST_ROWS)
-    )
+    return exp.select(*(exp.column(column.name, quoted=True) for column in table.columns)).from_(source).limit(most)
 
 
 def _frequent(cells: Sequence[object]) -> tuple[Value, ...]:

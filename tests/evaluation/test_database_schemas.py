@@ -142,3 +142,12 @@ def test_hidden_columns_are_in_no_schema(folder):
     assert "country" not in schemas.schema("concert", "row 1").ddl()
     assert ("singer", "country") not in schemas.sampled("concert", "row 1").texts
     assert schemas.sampled("concert", "row 1").texts["singer", "name"] == ("Ann", "Bo", "Cy")
+
+
+def test_of_large_rows_fewer_are_read(folder):
+    with sqlite3.connect(folder / "concert" / "concert.sqlite") as connection:
+        connection.execute("CREATE TABLE page (kind TEXT, body TEXT)")
+        connection.executemany("INSERT INTO page VALUES (?, ?)", [("news", f"{i}" + "x" * 20_000) for i in range(3000)])
+    sampled = DatabaseSchemas(folder).sampled("concert", "row 1")
+    assert sampled.texts["page", "kind"] == ("news",)
+    assert sampled.unread == ()
