@@ -1,5 +1,14 @@
 """Schemas of databases change from epoch to epoch, and stay the same within one."""
 
+import html
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from concert import make_folder
+
+import finetune
+import generate
 from sqlora.data.layouts import PLAIN_CONTEXT
 from sqlora.data.schema_variants import EpochRows, needed_names, vary
 from sqlora.data.tokenise import tokenise_splits
@@ -68,3 +77,35 @@ def test_a_row_that_would_be_too_long_stays_as_it_was(llama_tokenizer):
     settings = load_settings(["--max-length", "8"], "")
     rows = EpochRows(ROWS, encoded, lambda texts: [{"input_ids": [0] * 9, "labels": [0] * 9}] * len(texts), settings)
     assert list(rows) == encoded
+
+
+def test_a_run_over_databases_shows_their_values(llama_folder, make_settings, tmp_path):
+    """From rows with a db_id to an adapter, and to answers with the same style of schema."""
+    folder, rows = make_folder(tmp_path / "databases"), tmp_path / "rows.json"
+    asked = [("How many singers are from Chile?", "singer WHERE country = 'Chile'"), ("How many songs?", "song")]
+    made = [
+        {"db_id": db, "question": q, "query": f"SELECT COUNT(*) FROM {s}"}
+        for q, s in asked
+        for db in ("concert", "empty")
+    ]
+    rows.write_text(json.dumps(made))
+    flags = ["--base-model", str(llama_folder), "--data-path", str(rows), "--test-data", str(rows)]
+    flags += [
+        "--database-folder",
+        str(folder),
+        "--schema-style",
+        "full",
+        "--max-length",
+        "900",
+        "--validation-rows",
+        "1",
+    ]
+    flags += [part for name in ("max-steps", "eval-steps", "save-steps") for part in (f"--{name}", "2")]
+    settings = make_settings(*flags, "--batch-size", "2")
+    finetune.main(settings)
+    written = json.loads((Path(settings.MODEL_PATH) / "sqlora.json").read_text())["data"]
+    assert (written["schema_style"], written["sql_dialect"]) == ("full", "sqlite")
+    assert generate.main(replace(settings, SCHEMA_STYLE="auto", EVALUATE=True)) == 0
+    page = html.unescape((Path(settings.CHECKPOINT_DIR) / "before_after.html").read_text())
+    assert "### Values:\nsinger.country: 'Chile'" in page
+    assert "such as 'Peru', 'Chile'" in page
