@@ -23,7 +23,7 @@ from sqlora.data.dataset import Example
 from sqlora.evaluation.gold_quality import BLIND, EMPTY, UNSTABLE
 from sqlora.sql import double_quotes, parsing, sandbox, translation
 from sqlora.sql.schema import Schema
-from sqlora.sql.translation import as_sqlite
+from sqlora.sql.translation import UntranslatableError, as_sqlite
 from sqlora.storage import atomic
 from sqlora.system.console import progress_bar
 from sqlora.system.errors import UserError, error_with_location
@@ -44,9 +44,11 @@ BROKEN = {  # golds that cannot be used, by the kind of SqlError
 }
 MERGED, QUOTES = "table created twice", "string in double quotes"  # are repaired
 TEXT_NUMBER = "text compared with number"  # is kept: SQLite's databases here compare both as numbers
+UNSAID = "SQLite has no words for it"  # is kept: of another dialect
+SAID_ELSEWHERE = (BROKEN["syntax"], BROKEN["other"])
 DUPLICATE, TOO_LONG = "duplicate row", "longer than MAX_LENGTH"
 # the last three: golds that run and are not fit to score answers, for which python -m sqlora.data alone looks
-KEPT = (TEXT_NUMBER, UNSTABLE, EMPTY, BLIND)
+KEPT = (TEXT_NUMBER, UNSAID, UNSTABLE, EMPTY, BLIND)
 FINDINGS = (*dict.fromkeys(BROKEN.values()), DUPLICATE, TOO_LONG, MERGED, QUOTES, *KEPT)
 DROPPED = {
     "off": set(),
@@ -188,14 +190,26 @@ def _inspect_chunk(pairs: list[tuple[str, str]], dialect: str) -> list[Finding]:
 
 def _safe_inspect(answer: str, schema: Schema, database: sandbox.Database, dialect: str) -> Finding:
     try:
-        if dialect == "sqlite":
-            return inspect(answer, schema, database)
-        found = inspect(as_sqlite(answer, dialect), schema, database)
-        return replace(found, answer=None)  # what is repaired would be SQLite's
-    except parsing.SqlError as error:
-        return Finding({BROKEN[error.kind]: str(error)})
+        return (
+            inspect(answer, schema, database)
+            if dialect == "sqlite"
+            else _inspect_translated(answer, schema, database, dialect)
+        )
     except Exception as error:  # a fault of our own, or of a library's, is a finding and does not end the run
         return Finding({BROKEN["error"]: error_with_location(error)})
+
+
+def _inspect_translated(answer: str, schema: Schema, database: sandbox.Database, dialect: str) -> Finding:
+    """The same for a gold of another dialect, by what SQLite makes of it; that is not repaired."""
+    try:
+        said = as_sqlite(answer, dialect)
+    except UntranslatableError as error:
+        return Finding({UNSAID: str(error)})
+    except parsing.SqlError as error:
+        return Finding({BROKEN[error.kind]: str(error)})
+    faults = inspect(said, schema, database).faults
+    # it was parsed in its own dialect, in which it may well run
+    return Finding({UNSAID if fault in SAID_ELSEWHERE else fault: why for fault, why in faults.items()})
 
 
 def inspect(answer: str, schema: Schema, database: sandbox.Database) -> Finding:

@@ -138,11 +138,18 @@ def test_golds_of_another_dialect_are_read_in_it():
         "SELECT name FROM singer WHERE name ILIKE 'a%'",
         "SELECT nme FROM singer",
         "SELECT name::int FROM singer",
-        "SELECT",
+        "SELECT FROM WHERE",
     ]
     found = [finding.faults for finding in sql_check.inspect_rows([row(gold) for gold in golds], "postgres")]
     assert found[0] == found[2] == {}
     assert list(found[1]) == ["column not in the context"]
     assert list(found[3]) == ["syntax error"]
+    unsaid = [
+        "SELECT name FROM singer WHERE name @> 'a'",
+        "SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY age) FROM singer",
+    ]
+    kept = sql_check.inspect_rows([row(gold) for gold in unsaid], "postgres")
+    assert [list(finding.faults) for finding in kept] == [[sql_check.UNSAID]] * 2
+    assert all(finding.fatal("fix") is None for finding in kept)
     (quoted,) = sql_check.inspect_rows([row("SELECT name FROM singer WHERE name = `a`")], "mysql")
     assert quoted.answer is None
