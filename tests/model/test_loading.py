@@ -85,9 +85,9 @@ def test_a_folder_without_a_model(tmp_path):
         base_models.find_base_model(str(tmp_path))
     with pytest.raises(UserError, match="no such folder"):
         base_models.find_base_model(str(tmp_path / "none"))
-    (tmp_path / "model.gguf").write_bytes(b"x")
+    (tmp_path / "model.bin").write_bytes(b"x")
     with pytest.raises(UserError, match="a file"):
-        base_models.find_base_model(str(tmp_path / "model.gguf"))
+        base_models.find_base_model(str(tmp_path / "model.bin"))
 
 
 @pytest.mark.parametrize(

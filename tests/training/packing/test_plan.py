@@ -98,7 +98,7 @@ def test_what_does_not_compile_is_done_without(model, monkeypatch, capsys, form,
         if len(calls) <= fails:
             raise RuntimeError("no compiler\nhere")
 
-    monkeypatch.setattr(plan, "trial_loss", trial)
+    monkeypatch.setattr(plan, "loss_of", trial)
     layers = model.get_base_model().get_decoder().layers
     before = torch.get_rng_state()
     found = plan.prepare_model(model, plan.PackingPlan(form, "", True, ""), on)
@@ -116,7 +116,7 @@ def test_a_lack_of_memory_is_not_taken_for_a_lack_of_a_compiler(model, monkeypat
     def fail(*_):
         raise torch.OutOfMemoryError("no memory")
 
-    monkeypatch.setattr(plan, "trial_loss", fail)
+    monkeypatch.setattr(plan, "loss_of", fail)
     with pytest.raises(torch.OutOfMemoryError):
         plan.prepare_model(model, plan.PackingPlan("prefix", "", True, ""), CPU)
 
@@ -125,6 +125,7 @@ def test_a_lack_of_memory_is_not_taken_for_a_lack_of_a_compiler(model, monkeypat
 def test_the_trial_leaves_nothing_behind(model, form):
     plan.prepare_model(model, plan.PackingPlan(form, "", False, ""), CPU)
     with plan.state_kept(model):
-        plan.trial_loss(model, plan.PackingPlan(form, "", False, ""))
+        tried = plan.PackingPlan(form, "", False, "")
+        plan.loss_of(model, tried, plan.trial_rows(model, tried))
         assert any(parameter.grad is not None for parameter in model.parameters())
     assert all(parameter.grad is None for parameter in model.parameters())
