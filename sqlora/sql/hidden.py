@@ -43,8 +43,8 @@ def conceal(query: exp.Query, scopes: Scopes) -> exp.Query:
 
 
 def _names(table: Table, column: Column | None = None) -> set[str]:
-    """What a table, or a column of it, is called, in lower case."""
-    names = {table.name, ".".join(table.place or (table.name,))}
+    """What a table, or a column of it, is called in the schema and in its database, in lower case."""
+    names = {table.name, ".".join(filter(None, table.place or (table.name,)))}
     return {f"{name}.{column.name}".lower() if column else name.lower() for name in names}
 
 

@@ -5,6 +5,7 @@ import pytest
 from sqlora.sql import readonly
 from sqlora.sql.hidden import hide
 from sqlora.sql.parsing import SqlError, parse_schema
+from sqlora.sql.schema import Column, Schema, Table
 
 SCHEMA = parse_schema(
     "CREATE TABLE users (id INT PRIMARY KEY, name TEXT, email TEXT UNIQUE); "
@@ -21,6 +22,16 @@ def test_hidden_names_are_gone_with_their_keys():
     )
     assert unknown == ["users.mail", "user"]
     assert hide(SCHEMA, []) == (SCHEMA, [])
+
+
+def test_a_name_in_the_database_hides_too():
+    columns = (Column("a", "text"), Column("b", "text"))
+    twins = Schema(
+        (Table("user", columns), Table("User_2", columns, place=("", "User")), Table("t", columns, place=("hr", "t")))
+    )
+    left, unknown = hide(twins, ["User.a", "hr.t.b"])
+    assert unknown == []
+    assert left.ddl() == "CREATE TABLE user (b VARCHAR); CREATE TABLE User_2 (b VARCHAR); CREATE TABLE t (a VARCHAR)"
 
 
 @pytest.mark.parametrize("dialect", ["sqlite", "postgres", "mysql"])
