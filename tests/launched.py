@@ -17,7 +17,7 @@ from sqlora.settings.command_line import load_settings
 from sqlora.system import distributed, shutdown
 from sqlora.system.errors import Interrupted, exit_on_user_error
 
-MOST_TOKENS = 200  # that the second process's device holds at once
+MOST_TOKENS = 260  # that the second process's device holds at once: two short rows, and not three
 
 
 def befall(kind: str, rank: int) -> None:

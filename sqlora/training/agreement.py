@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
 from collections.abc import Sequence
 
@@ -13,11 +14,12 @@ from sqlora.model.reference import faults_in_one_line, reference_model
 from sqlora.system.errors import UserError
 from sqlora.training.packing import packed_batches, plan
 
+SEEN = 1000  # rows, of which the two shortest are tried
 DROPPED = 0.1  # by which a gradient's norm may differ where each way draws its own dropout
 
 
 def check_training(model, packing: plan.PackingPlan, rows: Sequence[packed_batches.TokenisedExample]) -> None:
-    """Raises UserError unless the loss and gradient norm of the first two rows are those of the model as transformers
+    """Raises UserError unless the loss and gradient norm of two short rows are those of the model as transformers
     runs it: each row by itself, the model's own loss, attention by its definition (eager), nothing compiled.
 
     They are real rows: on made-up ones a trained model's gradient changes with every rounding.
@@ -31,7 +33,7 @@ def check_training(model, packing: plan.PackingPlan, rows: Sequence[packed_batch
         # have no gradient there; then both sides use dropout, which leaves the loss as it is, since a fresh adapter
         # adds nothing to it.
         drops = (packing.compiled or not backend.GRADIENT_IN_EVAL) and not architecture.own_dropout(model.config)
-        few = list(itertools.islice(rows, 2))
+        few = heapq.nsmallest(2, itertools.islice(rows, SEEN), key=lambda row: len(row["input_ids"]))
         ours = _measured(model, drops, lambda: plan.loss_of(model, packing, few))
         with reference_model(model):
             theirs = _measured(model, drops, lambda: _plain_loss(model, few))
