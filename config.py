@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 # Model and folders (finetune.py, generate.py).
-BASE_MODEL: str = (
-    "openlm-research/open_llama_3b"  # a hub id, such as codellama/CodeLlama-7b-hf, a folder, or a .gguf file
-)
+BASE_MODEL: str = "openlm-research/open_llama_3b"  # a hub id, as codellama/CodeLlama-7b-hf, a folder, or a .gguf file
 CHECKPOINT_DIR: str = "./lora_models"  # folder of a run: checkpoints, metrics.jsonl, loss curve, before/after page
 MODEL_PATH: str = "./saved_model"  # folder of the finished adapter
 PROMPT_ORDER: str = "question_first"  # schema_first lets questions on one schema share its tokens
@@ -33,9 +31,7 @@ SHUFFLE_BUFFER: int = 10000  # rows of a stream to draw the next row from; the f
 EXTRA_DATA: str = ""  # more training rows, such as the file of SAVE_FEEDBACK; takes what DATA_PATH takes
 EXTRA_WEIGHT: int = 5  # copies of each EXTRA_DATA row in the training set (DATA_PATH rows appear once)
 COLUMNS: str = ""  # fields of rows that are none of docs/data.md: question=q,answer=gold
-SQL_DIALECT: str = (
-    "sqlite"  # dialect of the rows' SQL, which is taught as it stands: postgres, mysql, or sqlglot's others
-)
+SQL_DIALECT: str = "sqlite"  # dialect of the rows' SQL, which is taught as it stands: postgres, mysql, and others
 DATABASE_FOLDER: str = ""  # of the databases that rows name by a db_id (docs/data.md); EVALUATE scores on them too
 CHECK_DATA: str = "drop"  # run every expected SQL on its context; drop rows that invent names, fix: repair the others
 MAX_LENGTH: int = 512  # longest row in tokens, prompt and SQL together

@@ -24,7 +24,7 @@ from sqlora.data.sql_check import (
     inspect_rows,
 )
 from sqlora.evaluation import gold_quality
-from sqlora.sql.dialects import DIALECTS
+from sqlora.sql.dialects import dialect_option
 from sqlora.storage import outputs
 from sqlora.storage.paths import expand, option
 from sqlora.system.console import console, plain, print_facts, progress_bar, quiet_libraries
@@ -52,14 +52,7 @@ folder_option = click.option(
     callback=option,
     help="write the repaired rows there, and the others to a second file with reasons",
 )
-@click.option(
-    "--sql-dialect",
-    "dialect",
-    type=click.Choice(DIALECTS),
-    default="sqlite",
-    metavar="DIALECT",
-    help="in which the SQL is written, by sqlglot's name",
-)
+@dialect_option
 @click.option(
     "--tokenizer",
     metavar="FOLDER",

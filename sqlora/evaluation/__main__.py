@@ -14,7 +14,7 @@ from sqlora.evaluation.judge import Scoring, failures, verdicts
 from sqlora.evaluation.metrics import Verdict, card, compare_scores, compute_metrics, format_comparison
 from sqlora.evaluation.rules import RULES, STRICT, rule_of
 from sqlora.evaluation.verdict_journal import VerdictJournal, kept_beside
-from sqlora.sql.dialects import DIALECTS
+from sqlora.sql.dialects import dialect_option
 from sqlora.storage import outputs
 from sqlora.storage.atomic import replace_file
 from sqlora.storage.paths import expand, option
@@ -68,14 +68,7 @@ def _layout(
     "--rule", type=click.Choice([rule.name for rule in RULES]), default=STRICT.name, help="what counts as a match"
 )
 @click.option("--keep-distinct", is_flag=True, help="by the rule test-suite DISTINCT counts too")
-@click.option(
-    "--sql-dialect",
-    "dialect",
-    type=click.Choice(DIALECTS),
-    default="sqlite",
-    metavar="DIALECT",
-    help="in which the SQL is written, by sqlglot's name",
-)
+@dialect_option
 @click.option("--json", "out", metavar="OUT", callback=option, help="write the metrics and every row's verdict there")
 @click.option("--resume", is_flag=True, help="with --json: go on where an interrupted scoring stopped")
 @click.option(

@@ -1,16 +1,20 @@
 """The dialects of SQL that queries can be written in, by sqlglot's names; here without sqlglot, for --help."""
 
+import click
+
 DIALECTS = (
     "sqlite",
     "athena",
     "bigquery",
     "clickhouse",
     "databricks",
+    "dax",
     "doris",
     "dremio",
     "drill",
     "druid",
     "duckdb",
+    "dune",
     "exasol",
     "fabric",
     "hive",
@@ -19,14 +23,25 @@ DIALECTS = (
     "oracle",
     "postgres",
     "presto",
+    "prql",
     "redshift",
     "risingwave",
     "singlestore",
     "snowflake",
+    "solr",
     "spark",
     "spark2",
     "starrocks",
+    "tableau",
     "teradata",
     "trino",
     "tsql",
+)
+dialect_option = click.option(
+    "--sql-dialect",
+    "dialect",
+    type=click.Choice(DIALECTS),
+    default="sqlite",
+    metavar="DIALECT",
+    help="in which the SQL is written, by sqlglot's name",
 )
