@@ -67,7 +67,7 @@ def main(settings: Settings) -> int:
 
         # 3. Verdicts, the before/after page and evaluation.json.
         scoring = judge.Scoring(
-            settings.RULE, False, dataset.reading_of(settings).database_folder, settings.SQL_DIALECT
+            settings.RULE, folder=dataset.reading_of(settings).database_folder, dialect=settings.SQL_DIALECT
         )
         judged = judge.judge_answers(answers, settings.EVALUATE, scoring)
         evaluated = settings.EVALUATE and any(judged)

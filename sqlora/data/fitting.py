@@ -12,6 +12,7 @@ from sqlglot import exp
 
 from sqlora.data.dataset import Example, Reading
 from sqlora.data.layouts import INSERTS, PLAIN_CONTEXT
+from sqlora.evaluation.database_schemas import DatabaseSchemas
 from sqlora.prompt import encoding
 from sqlora.prompt.schema_linking import Linker
 from sqlora.prompt.value_matching import ValueIndex, lines_of
@@ -90,15 +91,20 @@ def styled(rows: list[Example], style: str, reading: Reading) -> list[Example]:
         return [row | {"context": row.get(PLAIN_CONTEXT, row["context"])} for row in rows]
     if style != "full":
         return rows
-    described = functools.cache(lambda db_id: _sampled(db_id, reading))
     return [
-        _full(row, *described(row["db_id"])) if PLAIN_CONTEXT in row else row | {"context": _with_samples(row)}
+        _full(row, *_sampled(reading, row["db_id"])) if PLAIN_CONTEXT in row else row | {"context": _with_samples(row)}
         for row in rows
     ]
 
 
-def _sampled(db_id: str, reading: Reading) -> tuple[str, ValueIndex]:
-    sampled = reading.databases(None).sampled(db_id, f"SCHEMA_STYLE full: {db_id}")
+@functools.cache
+def _databases(reading: Reading) -> DatabaseSchemas:
+    return reading.databases(None)
+
+
+@functools.cache  # a stream asks with every chunk of its rows
+def _sampled(reading: Reading, db_id: str) -> tuple[str, ValueIndex]:
+    sampled = _databases(reading).sampled(db_id, f"SCHEMA_STYLE full: {db_id}")
     return sampled.schema.ddl("full"), ValueIndex(sampled.texts)
 
 

@@ -44,10 +44,14 @@ class EpochRows(Sequence[Encoded]):
     ) -> None:
         self._texts, self._encoded, self._encode, self._settings = texts, encoded, encode, settings
         self._needed = needed_names(texts, settings.SQL_DIALECT)
+        self._epoch: int | None = None
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
         """Shows the schemas as they are in an epoch."""
+        if epoch == self._epoch:
+            return
+        self._epoch = epoch
         most = self._settings.MAX_LENGTH
         shown = self._encode(vary(self._texts, self._settings.SEED, epoch, self._needed))
         self._rows = [

@@ -85,7 +85,7 @@ def _fit(rows: list[Example], tokenizer, settings: Settings, keeps_gold: bool) -
     texts, kept, shortened, too_long = [], [], 0, 0
     for row, encoded in zip(rows, _encode(rows, tokenizer, settings), strict=True):
         if (length := len(encoded["input_ids"])) > most:
-            answer = encoding.count_tokens(tokenizer, [row["answer"].strip()])[0] + 1
+            answer = len(encoding.encode_answer(tokenizer, row["answer"]))
             shortens = settings.LONG_ROWS == "shorten"
             fitted = fitter.fit(row, most - answer, keeps_gold) if shortens else None
             if fitted is None:

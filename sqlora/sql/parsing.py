@@ -141,12 +141,11 @@ def parse_schema(context: str) -> Schema:
     if len(context) > MAX_SCHEMA_CHARACTERS:
         raise SqlError("too large", f"the context has {len(context):,} characters, more than {MAX_SCHEMA_CHARACTERS:,}")
     statements = _parse_any_dialect(context)
-    created = [statement for statement in statements if _definitions(statement)]
-    _qualify(statements, [statement.this.this for statement in created if statement is not None])
+    created = [statement for statement in statements if statement is not None and _definitions(statement)]
+    _qualify(statements, [statement.this.this for statement in created])
     tables: dict[str, Table] = {}
     merged: dict[str, str] = {}
     for statement in created:
-        assert statement is not None
         name, qualifier = statement.this.this.name, statement.this.this.meta.get("qualifier", "")
         if name.lower().startswith("sqlite_"):  # SQLite's own, such as sqlite_sequence, which a dump has too
             continue
