@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -42,7 +43,12 @@ class Reading:
 
     def databases(self, file: Path | None) -> DatabaseSchemas:
         """The databases that the rows of a file name. Raises UserError if there are none in the folder."""
-        return DatabaseSchemas(self.database_folder, file, "DATABASE_FOLDER (--database-folder)", self.hidden)
+        return _databases(self, None if self.database_folder else file)  # which are the same for all files
+
+
+@functools.cache
+def _databases(reading: Reading, file: Path | None) -> DatabaseSchemas:
+    return DatabaseSchemas(reading.database_folder, file, "DATABASE_FOLDER (--database-folder)", reading.hidden)
 
 
 PLAIN = Reading()

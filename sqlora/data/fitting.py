@@ -12,7 +12,6 @@ from sqlglot import exp
 
 from sqlora.data.dataset import Example, Reading
 from sqlora.data.layouts import INSERTS, PLAIN_CONTEXT
-from sqlora.evaluation.database_schemas import DatabaseSchemas
 from sqlora.prompt import encoding
 from sqlora.prompt.schema_linking import Linker
 from sqlora.prompt.value_matching import ValueIndex, lines_of
@@ -97,14 +96,9 @@ def styled(rows: list[Example], style: str, reading: Reading) -> list[Example]:
     ]
 
 
-@functools.cache
-def _databases(reading: Reading) -> DatabaseSchemas:
-    return reading.databases(None)
-
-
 @functools.cache  # a stream asks with every chunk of its rows
 def _sampled(reading: Reading, db_id: str) -> tuple[str, ValueIndex]:
-    sampled = _databases(reading).sampled(db_id, f"SCHEMA_STYLE full: {db_id}")
+    sampled = reading.databases(None).sampled(db_id, f"SCHEMA_STYLE full: {db_id}")
     return sampled.schema.ddl("full"), ValueIndex(sampled.texts)
 
 
