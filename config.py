@@ -40,6 +40,7 @@ VALIDATION_ROWS: int = 100  # rows held out to measure the evaluation loss
 HOLDOUT: str = ""  # test file: rows that share a table, the SQL or the question with it are kept out of training
 
 # Fine-tuning (finetune.py).
+START_FROM: str = ""  # folder of a finished adapter to begin with, for rows that came later
 MAX_STEPS: int = 300  # optimiser steps
 BATCH_SIZE: int = 32  # rows of a micro-batch, divided among the processes of a distributed run
 GRADIENT_ACCUMULATION_STEPS: int = 4  # micro-batches per optimiser step
@@ -56,6 +57,8 @@ PACKING: str = "auto"  # share common prefixes of a batch's rows: auto, tree (GP
 MAX_TOKENS_PER_PASS: int = 0  # maximum tokens per forward pass; 0 sizes it from free memory
 LOGGING_STEPS: int = 20  # steps between two logged losses
 EVAL_STEPS: int = 20  # steps between two evaluations
+BEST_BY: str = "execution"  # chooses the best checkpoint: execution of answers to the validation rows, or their loss
+EARLY_STOPPING: int = 0  # evaluations in a row without a gain after which training ends; 0: never
 SAVE_STEPS: int = 20  # steps between two checkpoints; a multiple of EVAL_STEPS
 SAVE_TOTAL_LIMIT: int = 3  # checkpoints to keep, the best among them
 ESTIMATE: bool = False  # print the predicted peak memory and time per step, load no weights, and stop
@@ -104,6 +107,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "WARMUP_STEPS": 6,
         "LOGGING_STEPS": 5,
         "EVAL_STEPS": 10,
+        "BEST_BY": "loss",  # answers take as long as the training
         "MAX_GRAD_NORM": 1.0,
         "LORA_DROPOUT": 0.0,  # its random numbers take a third of a step on a CPU
         "LORA_TARGETS": ["all-linear"],

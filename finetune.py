@@ -24,6 +24,7 @@ def main(settings: Settings) -> None:
     console.quiet_libraries()
     from sqlora.data import training_rows
     from sqlora.doctor import numerics
+    from sqlora.generation import validation_score
     from sqlora.model import adapter, architecture, base_models, loading
     from sqlora.reports import banner, loss_curve, model_card
     from sqlora.storage import atomic, checkpoints
@@ -69,11 +70,18 @@ def main(settings: Settings) -> None:
         run_folder.check_space(model, settings.CHECKPOINT_DIR, settings.SAVE_TOTAL_LIMIT)
         packing = plan.prepare_model(model, packing, device)
         agreement.check_training(model, packing, tokenised.train.rows)
+        if settings.START_FROM:
+            fingerprint["started_from"] = (
+                checkpoints.read_fingerprint(checkpoint)["started_from"]
+                if checkpoint
+                else adapter.start_from(model, Path(settings.START_FROM), base, tokenizer, settings.PROMPT_ORDER)
+            )
 
         # 4. Train.
         stream = rows.stream(tokenizer, settings)
         splits = tokenised.with_training(stream) if stream else tokenised
-        trainer = sql_trainer.SqlTrainer(model, settings, device, base, fingerprint, splits, packing)
+        scorer = validation_score.make_scorer(model, tokenizer, rows.validation, settings)
+        trainer = sql_trainer.SqlTrainer(model, settings, device, base, fingerprint, splits, packing, scorer)
         with signals.graceful(console.note) as trainer.stopping.stop:
             trainer.train(checkpoint)
 

@@ -32,7 +32,7 @@ def main(settings: Settings) -> int:
     console.quiet_libraries()
     from sqlora.data import dataset, fitting
     from sqlora.evaluation import judge
-    from sqlora.generation import answer_journal, answer_writer
+    from sqlora.generation import answer_journal, answer_writer, validation_score
     from sqlora.prompt import template
     from sqlora.reports import comparison, html_page
     from sqlora.training import run_folder
@@ -50,10 +50,7 @@ def main(settings: Settings) -> int:
 
     # 2. Answers. They are written before they are judged, and everything is written before anything is shown: whatever
     # happens, the answers are there.
-    shown = fitting.styled(rows, loaded.schema_style, dataset.reading_of(settings))
-    if settings.LONG_ROWS == "shorten":
-        most = settings.MAX_LENGTH
-        shown = fitting.fit_rows(shown, loaded.tokenizer, settings.PROMPT_ORDER, most, settings.MAX_NEW_TOKENS)
+    shown = fitting.shown_rows(rows, loaded.tokenizer, loaded.schema_style, settings)
     asked = [tuple(row[key] for key in ("question", "context", "evidence", "values") if key in row) for row in shown]
     with answer_journal.open_journal(asked, loaded.base, loaded.adapter_folder, settings) as journal:
         answers = answer_writer.answer_rows(
@@ -66,10 +63,7 @@ def main(settings: Settings) -> int:
             dataset.write_rows(Path(settings.OUTPUT), answers)
 
         # 3. Verdicts, the before/after page and evaluation.json.
-        scoring = judge.Scoring(
-            settings.RULE, folder=dataset.reading_of(settings).database_folder, dialect=settings.SQL_DIALECT
-        )
-        judged = judge.judge_answers(answers, settings.EVALUATE, scoring)
+        judged = judge.judge_answers(answers, settings.EVALUATE, validation_score.scoring_of(settings))
         evaluated = settings.EVALUATE and any(judged)
         run = Path(settings.CHECKPOINT_DIR)
         page, evaluation, curve = run / run_folder.PAGE, run / run_folder.EVALUATION, run / run_folder.CURVE

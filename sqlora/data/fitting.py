@@ -10,11 +10,12 @@ from collections.abc import Sequence
 
 from sqlglot import exp
 
-from sqlora.data.dataset import Example, Reading
+from sqlora.data.dataset import Example, Reading, reading_of
 from sqlora.data.layouts import INSERTS, PLAIN_CONTEXT
 from sqlora.prompt import encoding
 from sqlora.prompt.schema_linking import Linker
 from sqlora.prompt.value_matching import ValueIndex, lines_of
+from sqlora.settings.settings import Settings
 from sqlora.sql.inserts import inserted_rows
 from sqlora.sql.parsing import SqlError, parse_query, parse_schema
 from sqlora.sql.sampling import sample
@@ -115,6 +116,14 @@ def _with_samples(row: Example) -> str:
         rows = inserted_rows(row[INSERTS], schema)
         return sample(schema, lambda table: rows.get(table.name.lower(), ())).schema.ddl("full")
     return row["context"]
+
+
+def shown_rows(rows: list[Example], tokenizer, style: str, settings: Settings) -> list[Example]:
+    """Rows to answer as their prompts show them: in a style, and with LONG_ROWS shorten no longer than MAX_LENGTH."""
+    shown = styled(rows, style, reading_of(settings))
+    if settings.LONG_ROWS != "shorten":
+        return shown
+    return fit_rows(shown, tokenizer, settings.PROMPT_ORDER, settings.MAX_LENGTH, settings.MAX_NEW_TOKENS)
 
 
 def fit_rows(rows: list[Example], tokenizer, order: str, tokens: int, least: int) -> list[Example]:

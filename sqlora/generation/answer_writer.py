@@ -193,6 +193,11 @@ class SqlWriter:
         agreement.check_answering(self.model, encoding.trial_text(self.tokenizer))
         return BatchWriter(self.model, self.settings, architecture.end_tokens(self.model, self.tokenizer))
 
+    def free_memory(self) -> None:
+        """Gives back the memory of the cache and the graphs; the next call takes it again."""
+        if "batches" in vars(self):
+            self.batches.decoder = None
+
     def _sql(self, ids: list[int]) -> str:
         return template.extract_sql(encoding.decode_answer(self.tokenizer, ids))
 

@@ -186,14 +186,38 @@ def changes_base(folder: Path) -> bool:
 
 def resume_adapter(model: PeftModel, folder: Path) -> None:
     """Loads the weights of a checkpoint of the run's adapter. Raises UserError if they are another adapter's."""
+    _fill_alike(
+        model,
+        folder,
+        "delete it, and resume from the previous one, or start anew without --resume",
+        adapter_kinds.SHAPING,
+    )
+
+
+def start_from(model: PeftModel, folder: Path, base: BaseModel, tokenizer, order: str) -> str:
+    """Loads a finished adapter's weights into the run's fresh one; returns the SHA-256 of their file.
+
+    `order` is PROMPT_ORDER. Raises UserError if the adapter was trained on another base, prompt or tokenizer, or has
+    another shape than LORA_R, LORA_ALPHA and LORA_TARGETS give.
+    """
+    if not (folder / WEIGHTS).is_file():
+        raise UserError(
+            f"START_FROM (--start-from) is {str(folder)!r}, and there is no {WEIGHTS} in it; name an adapter's folder"
+        )
+    check_adapter(folder, base, tokenizer, order)
+    remedy = "give this run the adapter's LORA_R, LORA_ALPHA and LORA_TARGETS, or leave --start-from out"
+    _fill_alike(model, folder, remedy, adapter_kinds.SHAPING - {"init_lora_weights"})
+    return file_hash(folder / WEIGHTS)
+
+
+def _fill_alike(model: PeftModel, folder: Path, remedy: str, compared: set[str]) -> None:
+    """Loads the weights of an adapter that has the shape of the run's own, or raises UserError with the difference."""
     there = _comparable(adapter_kinds.read_kind(folder).config)
     here = _comparable(model.peft_config["default"].to_dict())
-    if other := [
-        name for name in sorted(here.keys() & there.keys() & adapter_kinds.SHAPING) if here[name] != there[name]
-    ]:
+    if other := [name for name in sorted(here.keys() & there.keys() & compared) if here[name] != there[name]]:
         raise UserError(
             f"{folder}: {CONFIGURATION} is not that of this run's adapter, whose {other[0]} is {here[other[0]]}, not "
-            f"{there[other[0]]}; delete it, and resume from the previous one, or start anew without --resume"
+            f"{there[other[0]]}; {remedy}"
         )
     _fill(model, folder, trainable=True)
 

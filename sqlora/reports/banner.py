@@ -122,9 +122,12 @@ def print_estimate(estimated: Estimate, steps: int) -> None:
 def print_end(metrics: dict[str, float], status: str, folder: Path, curve: Path) -> None:
     """What the run came to, and where its files are. `status` is one of checkpoints.py."""
     console.rule(f"[bold]{status}")
-    if "best_eval_loss" in metrics:
-        best = f"{metrics['best_eval_loss']:.4f} at step {metrics['best_step']}"
-        print_facts({"evaluation loss": f"{best}, the best, which is kept"})
+    for key, name, form in (
+        ("best_eval_loss", "evaluation loss", ".4f"),
+        ("best_eval_execution_match", "execution match", ".1%"),
+    ):
+        if key in metrics:
+            print_facts({name: f"{metrics[key]:{form}} at step {metrics['best_step']}, the best, which is kept"})
     print_facts(
         {
             "speed": f"{metrics['rows_per_second']:.1f} rows/s, {metrics['train_seconds']:.0f} s without evaluation "

@@ -25,7 +25,7 @@ from sqlora.system.errors import UserError
 REQUIREMENTS = {"bitsandbytes": "requirements.txt", "bigdl": "requirements/bigdl.txt"}  # by BACKEND
 
 # What is a path is read, in training or for answers, or written; LORA_CHECKPOINT may be in a folder that is written to.
-TRAINED_ON = ("BASE_MODEL", "DATA_PATH", "EXTRA_DATA", "HOLDOUT", "DATABASE_FOLDER")
+TRAINED_ON = ("BASE_MODEL", "START_FROM", "DATA_PATH", "EXTRA_DATA", "HOLDOUT", "DATABASE_FOLDER")
 ANSWERED = ("BASE_MODEL", "TEST_DATA", "QUESTIONS", "CONTEXT", "DATABASE", "DATABASE_FOLDER")
 WRITTEN = ("CHECKPOINT_DIR", "MODEL_PATH", "OUTPUT", "SAVE_FEEDBACK")
 SECRET = {"DATABASE"}  # a URL may hold a password: it is never shown or written to a file
@@ -46,6 +46,8 @@ FIXED = {
     "GRADIENT_ACCUMULATION_STEPS",
     "LEARNING_RATE",
     "WARMUP_STEPS",
+    "BEST_BY",
+    "START_FROM",
     "MAX_GRAD_NORM",
     "LORA_R",
     "LORA_ALPHA",
@@ -73,6 +75,7 @@ FROM_RUN = FIXED | {
     "MAX_TOKENS_PER_PASS",
     "LOGGING_STEPS",
     "EVAL_STEPS",
+    "EARLY_STOPPING",
     "SAVE_STEPS",
     "SAVE_TOTAL_LIMIT",
 }
@@ -119,6 +122,7 @@ class Settings:
     VALIDATION_ROWS: Annotated[int, whole(1)]
     HOLDOUT: Annotated[str, OPTIONAL_PATH]
 
+    START_FROM: Annotated[str, OPTIONAL_PATH]
     MAX_STEPS: Annotated[int, whole(1)]
     BATCH_SIZE: Annotated[int, whole(1)]
     GRADIENT_ACCUMULATION_STEPS: Annotated[int, whole(1)]
@@ -135,6 +139,8 @@ class Settings:
     MAX_TOKENS_PER_PASS: Annotated[int, whole(0)]
     LOGGING_STEPS: Annotated[int, whole(1)]
     EVAL_STEPS: Annotated[int, whole(1)]
+    BEST_BY: Annotated[str, choice("execution", "loss")]
+    EARLY_STOPPING: Annotated[int, whole(0)]
     SAVE_STEPS: Annotated[int, whole(1)]
     SAVE_TOTAL_LIMIT: Annotated[int, whole(1)]
     ESTIMATE: Annotated[bool, SWITCH]

@@ -84,7 +84,7 @@ DROPPED_ROWS = _rows(
 LOGGED_STEPS = _rows(
     "the logged steps of a run",
     {"step"},
-    {"loss", "eval_loss", "learning_rate", "rows_per_second", "peak_memory_bytes"},
+    {"loss", "eval_loss", "eval_execution_match", "learning_rate", "rows_per_second", "peak_memory_bytes"},
 )
 VERDICTS = _headed("an evaluation of SQLoRA", '{"metrics"', '"exact_match"')
 KEPT_VERDICTS = FileKind("verdicts of an interrupted scoring", lambda file: _head(file)[16:17] in ("", "\n"))

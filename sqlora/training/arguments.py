@@ -13,6 +13,8 @@ from sqlora.settings.settings import Settings
 from sqlora.system import distributed
 from sqlora.system.errors import UserError
 
+BEST_BY = {"loss": "loss", "execution": "execution_match"}  # the metric of an evaluation that each value compares
+
 
 def check_tracker(name: str) -> None:
     """Raises UserError if the experiment tracker that REPORT_TO names is not installed."""
@@ -31,8 +33,11 @@ def check_batch(size: int) -> None:
         )
 
 
-def training_arguments(settings: Settings, device: Device) -> TrainingArguments:
-    """What the settings say, in transformers' names; most of what Trainer would choose by itself is fixed here."""
+def training_arguments(settings: Settings, device: Device, best_by: str) -> TrainingArguments:
+    """What the settings say, in transformers' names; most of what Trainer would choose by itself is fixed here.
+
+    `best_by` is BEST_BY as this run can follow it.
+    """
     arguments = make_training_arguments(
         output_dir=settings.CHECKPOINT_DIR,
         max_steps=settings.MAX_STEPS,
@@ -52,8 +57,8 @@ def training_arguments(settings: Settings, device: Device) -> TrainingArguments:
         save_steps=settings.SAVE_STEPS,
         save_total_limit=None,  # checkpointing.py deletes: with a limit of 1 Trainer would delete an interrupt's
         load_best_model_at_end=True,
-        metric_for_best_model="eval_loss",
-        greater_is_better=False,
+        metric_for_best_model=f"eval_{BEST_BY[best_by]}",
+        greater_is_better=best_by == "execution",
         seed=settings.SEED,
         ignore_data_skip=settings.STREAMING,  # a stream resumes by itself
         bf16=device.dtype == torch.bfloat16,

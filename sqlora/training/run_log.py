@@ -55,7 +55,9 @@ class RunLog(TrainerCallback):
 
     def on_log(self, args, state, control, logs=None, **_) -> None:
         self.entry["step"] = state.global_step
-        self.entry |= {key: logs[key] for key in ("loss", "eval_loss", "learning_rate") if key in logs}
+        self.entry |= {
+            key: logs[key] for key in ("loss", "eval_loss", "eval_execution_match", "learning_rate") if key in logs
+        }
         if "loss" in logs:
             now, aside, rows = time.perf_counter(), self.trainer.seconds_aside, self.trainer.rows_seen
             seconds = now - self.mark - (aside - self.aside_at_mark)
@@ -71,7 +73,7 @@ class RunLog(TrainerCallback):
         self.last["peak_memory_bytes"] = distributed.all_reduce_max(peak_memory(self.device.type))
         if not self.trainer.interrupted:
             self.last["best_step"] = state.best_global_step
-            self.last["best_eval_loss"] = state.best_metric
+            self.last[f"best_{args.metric_for_best_model}"] = state.best_metric
 
     def flush(self) -> None:
         """Writes the entry of the last step; called before its checkpoint is written, which must not be without it."""
@@ -98,6 +100,7 @@ def _line(entry: dict[str, float], max_steps: int) -> str:
     for key, name, form in (
         ("loss", "loss", ".4f"),
         ("eval_loss", "eval loss", ".4f"),
+        ("eval_execution_match", "right", ".1%"),
         ("learning_rate", "learning rate", ".2e"),
         ("rows_per_second", "rows/s", ".1f"),
     ):

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback
+from transformers import EarlyStoppingCallback, PrinterCallback
 from transformers.trainer_utils import EvalLoopOutput
 
 from sqlora.data.streaming import Stream
@@ -55,6 +55,9 @@ class SqlTrainer(Trainer):
     In a distributed run each process has one, which takes its share of every micro-batch's rows. Losses and gradients
     are summed over the processes, so that all take the same steps; only the main process writes.
 
+    `scorer` returns the share of validation rows that the model answers rightly, by which the best checkpoint is chosen
+    then; without one the evaluation loss chooses it.
+
         trainer = SqlTrainer(model, settings, device, base, fingerprint, splits, packing)
         trainer.train(checkpoint)
     """
@@ -68,6 +71,7 @@ class SqlTrainer(Trainer):
         fingerprint: dict,
         splits: TokenisedSplits,
         packing: plan.PackingPlan,
+        scorer: Callable[[], float] | None = None,
     ):
         self.checkpoints = CheckpointWriter(base, fingerprint, settings.SAVE_TOTAL_LIMIT)
         self.packing = packing
@@ -79,11 +83,12 @@ class SqlTrainer(Trainer):
         self.seconds_before = 0.0  # of training, before the run was resumed
         self.seconds_aside = 0.0  # spent in evaluations and checkpoints
         self.base_model = model.get_base_model()
+        self.scorer = scorer
         self.unchecked: list[tuple[int, torch.Tensor]] = []
         self.unlogged: list[tuple[int, float]] = []
         super().__init__(
             model=model,
-            args=training_arguments(settings, device),
+            args=training_arguments(settings, device, "execution" if scorer else "loss"),
             data_collator=self.collate,
             train_dataset=splits.train.rows,
             eval_dataset=splits.validation.rows,
@@ -93,6 +98,8 @@ class SqlTrainer(Trainer):
         self.stopping = Stopping(self.check_losses)
         self.add_callback(self.run_log)
         self.add_callback(self.stopping)
+        if settings.EARLY_STOPPING:
+            self.add_callback(EarlyStoppingCallback(settings.EARLY_STOPPING))
 
     @property
     def interrupted(self) -> bool:
@@ -185,7 +192,7 @@ class SqlTrainer(Trainer):
     def evaluation_loop(
         self, dataloader, description, prediction_loss_only=None, ignore_keys=None, metric_key_prefix="eval"
     ) -> EvalLoopOutput:
-        """The mean loss of a target, over the rows of all ranks."""
+        """The mean loss of a target, over the rows of all ranks; and what `scorer` returns."""
         model: Any = self.model
         model.eval()
         self.callback_handler.eval_dataloader = dataloader
@@ -196,8 +203,13 @@ class SqlTrainer(Trainer):
             rows += len(inputs["lengths"])
         total = torch.stack(losses).sum()
         distributed.all_reduce_sum([total])
+        metrics = {f"{metric_key_prefix}_loss": total.item() / targets}
+        if self.scorer:
+            # Layers that are compiled for training would be compiled anew.
+            with plan.state_kept(model, training=False), torch.compiler.set_stance("force_eager"):
+                metrics[f"{metric_key_prefix}_execution_match"] = self.scorer()
         no_predictions: Any = None
-        return EvalLoopOutput(no_predictions, None, {f"{metric_key_prefix}_loss": total.item() / targets}, rows)
+        return EvalLoopOutput(no_predictions, None, metrics, rows)
 
     def _backward(self, model, inputs, num_items_in_batch) -> torch.Tensor:
         total = torch.zeros((), device=self.args.device)
@@ -328,8 +340,12 @@ class SqlTrainer(Trainer):
     def _determine_best_metric(self, metrics, trial) -> bool:
         # Only regular checkpoints compete for the best, even if an interrupt adds one between two of them.
         step = self.state.global_step
-        regular = step % self.args.save_steps == 0 or step >= self.state.max_steps
-        return regular and super()._determine_best_metric(metrics, trial)
+        if step % self.args.save_steps and step < self.state.max_steps:
+            return False
+        if self.scorer and metrics["eval_execution_match"] == self.state.best_metric:
+            self.state.best_global_step = step  # of equal ones the one that has seen more rows
+            return True
+        return super()._determine_best_metric(metrics, trial)
 
     def _load_best_model(self) -> None:
         if not self.interrupted and distributed.is_main_process():  # an interrupted run saves its last adapter
