@@ -12,6 +12,7 @@ BASE_MODEL: str = "openlm-research/open_llama_3b"  # a hub id, as codellama/Code
 CHECKPOINT_DIR: str = "./lora_models"  # folder of a run: checkpoints, metrics.jsonl, loss curve, before/after page
 MODEL_PATH: str = "./saved_model"  # folder of the finished adapter
 PROMPT_ORDER: str = "question_first"  # schema_first lets questions on one schema share its tokens
+PROMPT_FORMAT: str = "plain"  # chat: the prompt is a message in the chat template of an instruct model's tokenizer
 SCHEMA_STYLE: str = "auto"  # plain: names and types; described: keys, comments too; full: values too (docs/data.md)
 SCHEMA_HIDE: list[str] = []  # columns (users.email) and tables of databases that are not shown and cannot be read
 SEED: int = 42  # seed of the split, the order of rows, the adapter, its dropout, and sampled candidates

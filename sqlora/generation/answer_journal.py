@@ -22,6 +22,7 @@ DECIDING = (
     "LOW_BIT",
     "DTYPE",
     "PROMPT_ORDER",
+    "PROMPT_FORMAT",
     "MAX_NEW_TOKENS",
     "NUM_BEAMS",
     "NUM_CANDIDATES",

@@ -165,7 +165,7 @@ class SqlWriter:
 
         Raises UserError for a prompt that leaves no tokens for an answer, with the row's number in `numbers`, if given.
         """
-        prompts = encoding.encode_prompts(self.tokenizer, rows, self.settings.PROMPT_ORDER)
+        prompts = encoding.encode_prompts(self.tokenizer, rows, self.settings.prompt_layout)
         longest = self._check_lengths(prompts, range(len(rows)) if numbers is None else numbers)
         candidates: list[list[Candidate]] = [[] for _ in rows]
 
@@ -190,8 +190,9 @@ class SqlWriter:
 
     @functools.cached_property
     def batches(self) -> BatchWriter:
-        agreement.check_answering(self.model, encoding.trial_text(self.tokenizer))
-        return BatchWriter(self.model, self.settings, architecture.end_tokens(self.model, self.tokenizer))
+        layout = self.settings.prompt_layout
+        agreement.check_answering(self.model, encoding.trial_text(self.tokenizer, layout))
+        return BatchWriter(self.model, self.settings, architecture.end_tokens(self.model, self.tokenizer, layout))
 
     def free_memory(self) -> None:
         """Gives back the memory of the cache and the graphs; the next call takes it again."""

@@ -31,8 +31,8 @@ class PlainWriter:
         self.model = model
         self.size = 1 if alone else settings.GENERATION_BATCH_SIZE or BATCH
         self.seed = settings.SEED
-        self.ends = sorted(end_tokens(model, tokenizer))
-        self.text = encoding.trial_text(tokenizer)
+        self.ends = sorted(end_tokens(model, tokenizer, settings.prompt_layout))
+        self.text = encoding.trial_text(tokenizer, settings.prompt_layout)
         self.pad = tokenizer.eos_token_id  # not the pad token, for which the model may have no embedding
         best = GenerationConfig(
             max_new_tokens=settings.MAX_NEW_TOKENS,

@@ -63,8 +63,8 @@ def merge(settings: Settings, output: Path, dtype_name: str, into: str) -> None:
         )
     base = base_models.find_base_model(settings.BASE_MODEL)
     config = loading.check_causal(base)
-    tokenizer = loading.load_tokenizer(base)
-    fingerprint = adapter.check_adapter(folder, base, tokenizer, settings.PROMPT_ORDER)
+    tokenizer = loading.load_tokenizer(base, settings.prompt_layout)
+    fingerprint = adapter.check_adapter(folder, base, tokenizer, settings.prompt_layout)
     _check_space(config, dtype, output)
     low_bit = _trained_on(fingerprint, settings.LOW_BIT, into)
 
@@ -109,8 +109,8 @@ def merge(settings: Settings, output: Path, dtype_name: str, into: str) -> None:
     )
     facts: dict[str, object] = {"merged into": weights, **_drift_facts(difference, len(rows), trained)}
     with atomic.new_folder(output) as partial:
-        export.write_model(partial, merged, tokenizer, base, settings.MAX_NEW_TOKENS)
-        model_card.write_merged_card(partial, fingerprint or {"base_model": vars(base)}, facts, settings.PROMPT_ORDER)
+        export.write_model(partial, merged, tokenizer, base, settings.MAX_NEW_TOKENS, settings.prompt_layout)
+        model_card.write_merged_card(partial, fingerprint or {"base_model": vars(base)}, facts, settings.prompt_layout)
     console.print_facts(facts | {"merged model": output})
 
 

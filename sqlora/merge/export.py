@@ -13,18 +13,21 @@ from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel
 from sqlora.model.architecture import end_tokens, known_tokens
 from sqlora.model.base_models import BaseModel
 from sqlora.prompt import encoding, template
+from sqlora.prompt.template import DEFAULT_LAYOUT
 from sqlora.system.errors import UserError
 
 SHARD = "5GB"
 
 
-def write_model(folder: Path, model: PreTrainedModel, tokenizer, base: BaseModel, max_new_tokens: int) -> None:
+def write_model(
+    folder: Path, model: PreTrainedModel, tokenizer, base: BaseModel, max_new_tokens: int, layout: str = DEFAULT_LAYOUT
+) -> None:
     """Weights, configuration and tokenizer into `folder`: a prompt that is tokenised begins with BOS, and generation
-    ends at EOS.
+    ends at EOS, or where a turn of the chat ends if the prompts' `layout` is one.
 
     Generation is greedy and writes at most `max_new_tokens`, as in generate.py with its defaults.
     """
-    known, ends = known_tokens(model), sorted(end_tokens(model, tokenizer))
+    known, ends = known_tokens(model), sorted(end_tokens(model, tokenizer, layout))
     pad = (
         tokenizer.eos_token_id
         if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= known
@@ -32,7 +35,7 @@ def write_model(folder: Path, model: PreTrainedModel, tokenizer, base: BaseModel
     )
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=ends if len(ends) > 1 else tokenizer.eos_token_id,
+        eos_token_id=ends if len(ends) > 1 else ends[0],
         pad_token_id=pad,
         do_sample=False,
         max_new_tokens=max_new_tokens,

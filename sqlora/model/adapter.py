@@ -38,7 +38,7 @@ def make_fingerprint(base: BaseModel, tokenizer, settings: Settings, data: dict[
     """What identifies an adapter and its origin. `data` has the training data's id, hash and number of rows."""
     return {
         "base_model": {"id": base.id, "revision": base.revision, "content": base.content},
-        "prompt": template.prompt_hash(settings.PROMPT_ORDER),
+        "prompt": encoding.hash_of_prompts(tokenizer, settings.prompt_layout),
         "tokenizer": tokenizer_hash(tokenizer),
         "quantisation": settings.LOW_BIT,  # replaced by quantised.in_memory once the base is loaded
         "settings": settings.as_dict(),
@@ -101,11 +101,11 @@ def find_adapter(settings: Settings) -> Path | None:
     return max(whole)[1] if whole else None
 
 
-def check_adapter(folder: Path, base: BaseModel, tokenizer, order: str) -> dict | None:
+def check_adapter(folder: Path, base: BaseModel, tokenizer, layout: str) -> dict | None:
     """The adapter's fingerprint, or None for an adapter of other software, which has none.
 
-    `order` is PROMPT_ORDER. Raises UserError if the adapter belongs to another base, prompt or tokenizer, with the
-    difference, is damaged, or of a kind that SQLoRA does not run.
+    `layout` is that of the prompts here. Raises UserError if the adapter belongs to another base, prompt or tokenizer,
+    with the difference, is damaged, or of a kind that SQLoRA does not run.
     """
     adapter_kinds.read_kind(folder)
     if not (folder / FINGERPRINT).exists():
@@ -124,13 +124,17 @@ def check_adapter(folder: Path, base: BaseModel, tokenizer, order: str) -> dict 
             f"{folder} was trained on another base: {_describe(trained)}, not {_describe(here)}; set BASE_MODEL "
             f"(--base-model) to it, or name another --lora-checkpoint"
         )
-    other = next((name for name in template.TEMPLATES if fingerprint["prompt"] == template.prompt_hash(name)), order)
-    if other != order:
+    layouts = [name for name in template.TEMPLATES if tokenizer.chat_template or not template.is_chat(name)]
+    hashes = {encoding.hash_of_prompts(tokenizer, name): name for name in layouts}
+    if (other := hashes.get(fingerprint["prompt"], layout)) != layout:
         raise UserError(
-            f"{folder} was trained with prompts in another order; PROMPT_ORDER (--prompt-order) is {order!r}: set it "
-            f"to {other!r}, or name another --lora-checkpoint"
+            f"{folder} was trained with other prompts: {template.layout_flags(other)}, and here they are "
+            f"{template.layout_flags(layout)}; give those flags, or name another --lora-checkpoint"
         )
-    for key, now in (("prompt", template.prompt_hash(order)), ("tokenizer", tokenizer_hash(tokenizer))):
+    for key, now in (
+        ("prompt", encoding.hash_of_prompts(tokenizer, layout)),
+        ("tokenizer", tokenizer_hash(tokenizer)),
+    ):
         if fingerprint[key] != now:
             raise UserError(
                 f"{folder} was trained with another {key}: {fingerprint[key]}, not {now}; use the version and the "
@@ -194,17 +198,17 @@ def resume_adapter(model: PeftModel, folder: Path) -> None:
     )
 
 
-def start_from(model: PeftModel, folder: Path, base: BaseModel, tokenizer, order: str) -> str:
+def start_from(model: PeftModel, folder: Path, base: BaseModel, tokenizer, layout: str) -> str:
     """Loads a finished adapter's weights into the run's fresh one; returns the SHA-256 of their file.
 
-    `order` is PROMPT_ORDER. Raises UserError if the adapter was trained on another base, prompt or tokenizer, or has
-    another shape than LORA_R, LORA_ALPHA and LORA_TARGETS give.
+    `layout` is that of the run's prompts. Raises UserError if the adapter was trained on another base, prompt or
+    tokenizer, or has another shape than LORA_R, LORA_ALPHA and LORA_TARGETS give.
     """
     if not (folder / WEIGHTS).is_file():
         raise UserError(
             f"START_FROM (--start-from) is {str(folder)!r}, and there is no {WEIGHTS} in it; name an adapter's folder"
         )
-    check_adapter(folder, base, tokenizer, order)
+    check_adapter(folder, base, tokenizer, layout)
     remedy = "give this run the adapter's LORA_R, LORA_ALPHA and LORA_TARGETS, or leave --start-from out"
     _fill_alike(model, folder, remedy, adapter_kinds.SHAPING - {"init_lora_weights"})
     return file_hash(folder / WEIGHTS)

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 import torch
 from transformers.pytorch_utils import Conv1D
 
+from sqlora.prompt import encoding
+from sqlora.prompt.template import DEFAULT_LAYOUT
 from sqlora.system.errors import UserError
 
 # Families whose attention training/packing and generation/kv_cache.py compute, unless a window or a rope prevents it;
@@ -110,9 +112,12 @@ def known_tokens(model) -> int:
     return next(module for module in layer.modules() if hasattr(module, "num_embeddings")).num_embeddings
 
 
-def end_tokens(model, tokenizer) -> set[int]:
-    """The tokens that end an answer: the tokenizer's EOS, and those of the model's two configurations."""
+def end_tokens(model, tokenizer, layout: str = DEFAULT_LAYOUT) -> set[int]:
+    """The tokens that end an answer: that of training, the tokenizer's EOS, and those of the model's two
+    configurations.
+    """
     named = [
+        encoding.answer_end(tokenizer, layout),
         tokenizer.eos_token_id,
         *(
             getattr(config, "eos_token_id", None)
@@ -124,12 +129,13 @@ def end_tokens(model, tokenizer) -> set[int]:
     return {token for token in listed if type(token) is int and 0 <= token < known}
 
 
-def check_tokens(model, tokenizer) -> None:
+def check_tokens(model, tokenizer, layout: str = DEFAULT_LAYOUT) -> None:
     """Raises UserError if text can become a token for which the model has no embedding.
 
-    Special tokens do not count, except BOS and EOS: text never becomes one (prompt/encoding.py).
+    Special tokens do not count, except BOS, EOS and those of the prompt: text never becomes one (prompt/encoding.py).
     """
-    special = set(tokenizer.all_special_ids) - {tokenizer.bos_token_id, tokenizer.eos_token_id}
+    used = {tokenizer.bos_token_id, tokenizer.eos_token_id, encoding.answer_end(tokenizer, layout)}
+    special = set(tokenizer.all_special_ids) - used.union(encoding.trial_text(tokenizer, layout))
     highest = max((token for token in tokenizer.get_vocab().values() if token not in special), default=0)
     known = known_tokens(model)
     if highest >= known:

@@ -20,6 +20,7 @@ from sqlora.model.backend import backend
 from sqlora.model.base_models import BaseModel
 from sqlora.model.device import Device
 from sqlora.prompt.encoding import check_tokenizer
+from sqlora.prompt.template import DEFAULT_LAYOUT
 from sqlora.settings.settings import REQUIREMENTS, Settings
 from sqlora.system.errors import UserError, error_with_location
 
@@ -42,11 +43,13 @@ def choose_device(settings: Settings) -> Device:
     return backend.choose_device(settings.DEVICE, settings.DTYPE, settings.LOW_BIT)
 
 
-def load_tokenizer(base: BaseModel):
-    """The base model's tokenizer. Raises UserError if it has none, or one that does not encode SQL without loss."""
+def load_tokenizer(base: BaseModel, layout: str = DEFAULT_LAYOUT):
+    """The base model's tokenizer. Raises UserError if it has none, or one that does not encode SQL without loss, or
+    prompts in a `layout` as its chat template does.
+    """
     try:
         tokenizer = backend.load_tokenizer(base.folder)
-        check_tokenizer(tokenizer)
+        check_tokenizer(tokenizer, layout)
     except UserError:
         raise
     except Exception as error:  # of any type, as everywhere here where libraries read files of others

@@ -15,7 +15,7 @@ def main() -> None:
         None, "Print the prompt of QUESTION with CONTEXT, or of each row of TEST_DATA, as JSON strings."
     )
     for row in styled(load_samples(settings), settings.SCHEMA_STYLE, reading_of(settings)):
-        print(json.dumps(prompt_of(row, settings.PROMPT_ORDER)))
+        print(json.dumps(prompt_of(row, settings.prompt_layout)))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,9 @@ def write_model_card(folder: Path, fingerprint: dict) -> None:
     Of a local path only the last part is shown.
     """
     _, revision, on_hub, name = _base(fingerprint)
-    order = (fingerprint.get("settings") or {}).get("PROMPT_ORDER", template.DEFAULT_ORDER)
+    settings = fingerprint.get("settings") or {}
+    layout = settings.get("PROMPT_ORDER", template.DEFAULT_LAYOUT)
+    layout += template.CHAT if settings.get("PROMPT_FORMAT") == "chat" else ""
     _write(
         folder,
         [
@@ -28,22 +30,22 @@ def write_model_card(folder: Path, fingerprint: dict) -> None:
             f"# {name}: SQL adapter",
             "A LoRA adapter that turns a question and the tables of a database into one SQL query, made with SQLoRA.",
             _table(_origin(fingerprint)),
-            *_prompt_section(order),
+            *_prompt_section(layout),
             "## Use",
-            f"With SQLoRA: `python generate.py --base-model {name} --lora-checkpoint FOLDER{_order_flag(order)}`, with "
-            f"this folder for `FOLDER`" + ("." if on_hub else f", and the base model's own for `{name}`."),
+            f"With SQLoRA: `python generate.py --base-model {name} --lora-checkpoint FOLDER{_layout_flags(layout)}`, "
+            f"with this folder for `FOLDER`" + ("." if on_hub else f", and the base model's own for `{name}`."),
             "With transformers and peft alone, started in this folder:",
-            f"```python\n{_example(name, revision if on_hub else None, order)}```",
+            f"```python\n{_example(name, revision if on_hub else None, layout)}```",
             *_tables(fingerprint),
         ],
     )
 
 
-def write_merged_card(folder: Path, fingerprint: dict, facts: dict[str, object], order: str) -> None:
+def write_merged_card(folder: Path, fingerprint: dict, facts: dict[str, object], layout: str) -> None:
     """README.md for the model in `folder` that an adapter was merged into: its adapter's fingerprint, `facts` of the
     merge.
 
-    `order` is the PROMPT_ORDER of the adapter.
+    `layout` is that of the adapter's prompts.
     """
     name = _base(fingerprint)[-1]
     _write(
@@ -53,12 +55,12 @@ def write_merged_card(folder: Path, fingerprint: dict, facts: dict[str, object],
             f"# {name}, merged with an SQL adapter",
             "A model that turns a question and the tables of a database into one SQL query, made with SQLoRA.",
             _table(facts | _origin(fingerprint)),
-            *_prompt_section(order),
+            *_prompt_section(layout),
             "## Use",
-            f"With SQLoRA: `python generate.py --model base --low-bit none --base-model FOLDER{_order_flag(order)}`, "
-            "with this folder for `FOLDER`.",
+            "With SQLoRA: `python generate.py --model base --low-bit none --base-model "
+            f"FOLDER{_layout_flags(layout)}`, with this folder for `FOLDER`.",
             "With transformers alone, started in this folder:",
-            f"```python\n{_merged_example(order)}```",
+            f"```python\n{_merged_example(layout)}```",
             *_tables(fingerprint),
         ],
     )
@@ -106,16 +108,20 @@ def _origin(fingerprint: dict) -> dict[str, object]:
     }
 
 
-def _order_flag(order: str) -> str:
-    return "" if order == template.DEFAULT_ORDER else f" --prompt-order {order}"
+def _layout_flags(layout: str) -> str:
+    return "" if layout == template.DEFAULT_LAYOUT else f" {template.layout_flags(layout)}"
 
 
-def _prompt_section(order: str) -> list[str]:
+def _prompt_section(layout: str) -> list[str]:
+    use = (
+        "The model answers exactly this message of a user, in the chat template of its tokenizer"
+        if template.is_chat(layout)
+        else "The model continues exactly this text and ends with its end-of-sequence token"
+    )
     return [
         "## Prompt",
-        "The model continues exactly this text and ends with its end-of-sequence token; `{question}` and `{context}`, "
-        "the CREATE TABLE statements, are to be filled in.",
-        f"```text\n{_prompt(order)}```",
+        use + "; `{question}` and `{context}`, the CREATE TABLE statements, are to be filled in.",
+        f"```text\n{_prompt(layout)}```",
     ]
 
 
@@ -126,25 +132,35 @@ def _tables(fingerprint: dict) -> list[str]:
     return [f"## {title}\n\n{table}" for title, table in tables.items() if table]
 
 
-def _prompt(order: str) -> str:
-    return template.TEMPLATES[order].replace("{instruction}", template.INSTRUCTION)
+def _prompt(layout: str) -> str:
+    return template.TEMPLATES[layout].replace("{instruction}", template.INSTRUCTION)
 
 
-def _example(base: str, revision: str | None, order: str) -> str:
+def _chat_line(layout: str) -> str:
+    """The line of an example that makes a message the text of a conversation; empty where prompts are plain."""
+    if not template.is_chat(layout):
+        return ""
+    return """turns = [{"role": "user", "content": text}]
+text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, enable_thinking=False)
+"""
+
+
+def _example(base: str, revision: str | None, layout: str) -> str:
     """Python that answers a question with transformers and peft alone, as SQLoRA does."""
+    start = "[]" if template.is_chat(layout) else "[] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]"
     pinned = f", revision={revision!r}" if revision and re.fullmatch(r"[\w./-]+", revision) else ""
     return f"""import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-PROMPT = {_prompt(order)!r}
+PROMPT = {_prompt(layout)!r}
 
 tokenizer = AutoTokenizer.from_pretrained({base!r}{pinned})
 model = AutoModelForCausalLM.from_pretrained({base!r}{pinned}, dtype="auto")
 model = PeftModel.from_pretrained(model, ".").eval()
 
 text = PROMPT.format(question="How many albums are there?", context="CREATE TABLE album (id INTEGER, title TEXT)")
-start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+{_chat_line(layout)}start = {start}
 ids = torch.tensor([start + tokenizer(text, add_special_tokens=False)["input_ids"]])
 with torch.inference_mode():
     output = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=128, do_sample=False,
@@ -153,17 +169,18 @@ print(tokenizer.decode(output[0, ids.shape[1]:], skip_special_tokens=True))
 """
 
 
-def _merged_example(order: str) -> str:
+def _merged_example(layout: str) -> str:
     """Python that answers a question with transformers alone, as SQLoRA does."""
+    options = ", add_special_tokens=False" if template.is_chat(layout) else ""
     return f"""from transformers import AutoModelForCausalLM, AutoTokenizer
 
-PROMPT = {_prompt(order)!r}
+PROMPT = {_prompt(layout)!r}
 
 tokenizer = AutoTokenizer.from_pretrained(".")
 model = AutoModelForCausalLM.from_pretrained(".", dtype="auto")
 
 text = PROMPT.format(question="How many albums are there?", context="CREATE TABLE album (id INTEGER, title TEXT)")
-prompt = tokenizer(text, return_tensors="pt")
+{_chat_line(layout)}prompt = tokenizer(text, return_tensors="pt"{options})
 output = model.generate(**prompt)
 print(tokenizer.decode(output[0, prompt["input_ids"].shape[1]:], skip_special_tokens=True))
 """

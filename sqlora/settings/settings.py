@@ -55,6 +55,7 @@ FIXED = {
     "LORA_TARGETS",
     "PACKING",
     "PROMPT_ORDER",
+    "PROMPT_FORMAT",
     "SCHEMA_STYLE",
     "SCHEMA_HIDE",
     "TRAIN_ON_INPUTS",
@@ -97,6 +98,7 @@ class Settings:
     CHECKPOINT_DIR: Annotated[str, PATH]
     MODEL_PATH: Annotated[str, PATH]
     PROMPT_ORDER: Annotated[str, choice("question_first", "schema_first")]
+    PROMPT_FORMAT: Annotated[str, choice("plain", "chat")]
     SCHEMA_STYLE: Annotated[str, choice("auto", *STYLES)]
     SCHEMA_HIDE: Annotated[list[str], OPTIONAL_NAMES]
     SEED: Annotated[int, whole(0)]
@@ -178,6 +180,11 @@ class Settings:
         vars(self).update(expanded(vars(self)))
         _check_combinations(self)
         _check_question(self)
+
+    @property
+    def prompt_layout(self) -> str:
+        """The layout of prompts, a key of prompt/template.py's TEMPLATES."""
+        return self.PROMPT_ORDER + (" chat" if self.PROMPT_FORMAT == "chat" else "")
 
     def as_dict(self) -> dict[str, Any]:
         """The settings that may be written to a file: all but SECRET ones."""
