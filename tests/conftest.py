@@ -62,6 +62,8 @@ def make_settings(tmp_path):
             "12",
             "--gradient-accumulation-steps",
             "1",
+            "--best-by",
+            "loss",
             "--checkpoint-dir",
             str(tmp_path / "lora_models"),
             "--model-path",

@@ -11,7 +11,7 @@ from sqlora.prompt import encoding, template
 STEPS = 400
 
 
-def teach(folder: Path, rows: list[dict[str, str]], target: Path, order: str = template.DEFAULT_ORDER) -> Path:
+def teach(folder: Path, rows: list[dict[str, str]], target: Path, order: str = template.DEFAULT_LAYOUT) -> Path:
     """The model of `folder`, trained in `target` until it answers each row's question over its context with its
     answer.
     """

@@ -9,9 +9,11 @@ from typing import Any
 from sqlora.data.dataset import Example, reading_of
 from sqlora.data.fitting import SchemaFitter, styled
 from sqlora.data.layouts import PLAIN_CONTEXT
+from sqlora.data.renaming import renamed_copies
 from sqlora.data.schema_variants import Encoded, EpochRows, vary
 from sqlora.prompt import encoding
 from sqlora.settings.settings import Settings
+from sqlora.sql.table_names import without_aliases
 from sqlora.system.errors import UserError
 
 IGNORED_LABEL = -100  # the target that torch's cross entropy leaves out
@@ -46,7 +48,7 @@ def tokenise_splits(train: list[Example], validation: list[Example], tokenizer, 
 
     Raises UserError if all rows of a split are too long.
     """
-    weighted = [row for row in train for _ in range(row.get("weight", 1))]
+    weighted = [row for row in _taught(train, settings, copies=True) for _ in range(row.get("weight", 1))]
     weighted = styled(weighted, settings.SCHEMA_STYLE, reading_of(settings))
     texts, trained = _fit(weighted, tokenizer, settings, keeps_gold=True)
     if any(PLAIN_CONTEXT in row for row in texts):
@@ -67,10 +69,21 @@ def tokenise_rows(
     """Rows as token ids, as `tokenise_splits` gives validation rows, or training rows if it `keeps_gold`; with an
     `epoch`, the schemas of databases are as they are then.
     """
+    rows = _taught(rows, settings, copies=epoch is not None)
     rows = styled(rows, settings.SCHEMA_STYLE, reading_of(settings))
     if epoch is not None:
         rows = vary(rows, settings.SEED, epoch)
     return _fit(rows, tokenizer, settings, keeps_gold)[1]
+
+
+def _taught(rows: list[Example], settings: Settings, copies: bool) -> list[Example]:
+    """The rows with their SQL as it is taught, and the renamed copies of them."""
+    dialect = settings.SQL_DIALECT
+    if copies:
+        rows = [*rows, *renamed_copies(rows, settings.RENAMED_COPIES, settings.SEED, dialect)]
+    if settings.TABLE_ALIASES == "keep":
+        return rows
+    return [row | {"answer": without_aliases(row["answer"], dialect)} for row in rows]
 
 
 def _fit(rows: list[Example], tokenizer, settings: Settings, keeps_gold: bool) -> tuple[list[Example], Tokenised]:

@@ -62,6 +62,8 @@ FIXED = {
     "MAX_LENGTH",
     "LONG_ROWS",
     "CHECK_DATA",
+    "TABLE_ALIASES",
+    "RENAMED_COPIES",
     "VALIDATION_ROWS",
     "HOLDOUT",
     "SEED",
@@ -119,6 +121,8 @@ class Settings:
     SQL_DIALECT: Annotated[str, choice(*DIALECTS)]
     DATABASE_FOLDER: Annotated[str, OPTIONAL_PATH]
     CHECK_DATA: Annotated[str, choice("off", "warn", "drop", "fix")]
+    TABLE_ALIASES: Annotated[str, choice("drop", "keep")]
+    RENAMED_COPIES: Annotated[int, whole(0)]
     MAX_LENGTH: Annotated[int, whole(8)]
     LONG_ROWS: Annotated[str, choice("shorten", "drop", "raise")]
     VALIDATION_ROWS: Annotated[int, whole(1)]

@@ -1,8 +1,6 @@
-"""Queries with their tables' names in place of aliases: `SELECT singer.name FROM singer` for `SELECT T1.name FROM singer
-AS T1`.
+"""Queries with tables' names in place of aliases: `SELECT singer.name FROM singer` for `SELECT T1.name FROM singer T1`.
 
-Who writes from left to right names columns before their tables: a name of the schema is known there, an alias is a
-promise.
+A model writes columns before their tables: T1 must be guessed there, and the name of a table stands in the schema.
 """
 
 from __future__ import annotations
@@ -31,69 +29,73 @@ def without_aliases(sql: str, dialect: str = "sqlite") -> str:
     columns = [(column, scope) for column in query.find_all(exp.Column) if (scope := _scope_of(column)) is not None]
     edits: list[tuple[int, int, str]] = []  # where a text begins and ends, and what takes its place
     for select in query.find_all(exp.Select):
-        sources = [table.alias_or_name.lower() for table in own_tables(select)]
-        names = [table.name.lower() for table in own_tables(select)]
         for table in own_tables(select):
             alias = table.args.get("alias")
-            if not alias or not alias.this or table.db or names.count(table.name.lower()) > 1:
+            if not alias or not alias.this or _is_needed(table, select, columns):
                 continue
-            own = [column for column, scope in columns if scope is select and _names(column, alias)]
-            shadowed = any(_has_table(column.parent_select, select, table.name) for column in own) or any(
-                column.table.lower() == table.name.lower() and scope is not select
-                for column, scope in columns
-                if _is_within(column, select)
-            )
-            gap = sql[_end(table.this) : _start(alias.this)]
-            if shadowed or table.name.lower() in set(sources) - {alias.name.lower()} or not BETWEEN.fullmatch(gap):
+            start, end = _place(table.this)
+            alias_start, alias_end = _place(alias.this)
+            if not BETWEEN.fullmatch(sql[end:alias_start]):
                 continue
-            name = sql[_start(table.this) : _end(table.this)]
-            edits.append((_end(table.this), _end(alias.this), ""))
-            edits += [(_start(part), _end(part), name) for part in (column.args["table"] for column in own)]
+            edits.append((end, alias_end, ""))
+            own = [column for column, scope in columns if scope is select and _is_called(column, alias.name)]
+            edits += [(*_place(column.args["table"]), sql[start:end]) for column in own]
     for start, end, text in sorted(edits, reverse=True):
         sql = sql[:start] + text + sql[end:]
     return sql
 
 
-def _scope_of(column: exp.Column) -> exp.Select | None:
-    """The nearest query around a qualified column that has a source of its qualifier's name."""
-    select = column.parent_select if column.table else None
-    while select is not None:
-        if column.table.lower() in {source.lower() for source in _sources(select)}:
-            return select if isinstance(select, exp.Select) else None
-        select = select.parent_select
-    return None
-
-
-def _sources(select: exp.Expr) -> list[str]:
-    joins = [join.this for join in select.args.get("joins") or []]
-    first = select.args.get("from_") or select.args.get("from")
-    return [source.alias_or_name for source in [*([first.this] if first else []), *joins]]
-
-
-def _has_table(inner: exp.Expr | None, outer: exp.Select, name: str) -> bool:
-    """Whether a query from `inner` up to `outer`, without it, has a source of that name."""
-    while inner is not None and inner is not outer:
-        there = {source.lower() for source in _sources(inner)} | {table.name.lower() for table in own_tables(inner)}
-        if name.lower() in there:
+def _is_needed(table: exp.Table, select: exp.Select, columns: list[tuple[exp.Column, exp.Select]]) -> bool:
+    """Whether a table's name could not stand for its alias in a query: there it, or where its columns are asked for, is
+    the name of another source too, or an outer query's table of that name is asked for from within.
+    """
+    if table.db or sum(name == table.name.lower() for name in _sources(select)) > 1:
+        return True
+    for column, scope in columns:
+        around = _queries_around(column, scope)
+        if scope is select and _is_called(column, table.alias):
+            if any(table.name.lower() in _sources(inner) for inner in around):
+                return True
+        elif scope is not select and _is_called(column, table.name) and any(inner is select for inner in around):
             return True
-        inner = inner.parent_select
     return False
 
 
-def _is_within(column: exp.Column, select: exp.Select) -> bool:
-    inner = column.parent_select
-    while inner is not None and inner is not select:
-        inner = inner.parent_select
-    return inner is select
+def _scope_of(column: exp.Column) -> exp.Select | None:
+    """The nearest query around a qualified column that has a source of its qualifier's name."""
+    select = column.parent_select if column.table else None
+    while select is not None and column.table.lower() not in _aliases(select):
+        select = select.parent_select
+    return select if isinstance(select, exp.Select) else None
 
 
-def _names(column: exp.Column, alias: exp.TableAlias) -> bool:
-    return column.table.lower() == alias.name.lower()
+def _queries_around(column: exp.Column, scope: exp.Select) -> list[exp.Expr]:
+    """The queries around a column, from the innermost to the one in `scope`."""
+    queries = []
+    select = column.parent_select
+    while select is not None and select is not scope:
+        queries.append(select)
+        select = select.parent_select
+    return queries
 
 
-def _start(identifier: exp.Expr) -> int:
-    return identifier.meta["start"]
+def _froms(select: exp.Expr) -> list[exp.Expr]:
+    origin = select.args.get("from_")
+    return [*([origin.this] if origin else []), *(join.this for join in select.args.get("joins") or [])]
 
 
-def _end(identifier: exp.Expr) -> int:
-    return identifier.meta["end"] + 1
+def _aliases(select: exp.Expr) -> list[str]:
+    return [source.alias_or_name.lower() for source in _froms(select)]
+
+
+def _sources(select: exp.Expr) -> list[str]:
+    """The names of a query's tables, and the aliases of its other sources."""
+    return [(source.name if isinstance(source, exp.Table) else source.alias).lower() for source in _froms(select)]
+
+
+def _is_called(column: exp.Column, name: str) -> bool:
+    return column.table.lower() == name.lower()
+
+
+def _place(identifier: exp.Expr) -> tuple[int, int]:
+    return identifier.meta["start"], identifier.meta["end"] + 1

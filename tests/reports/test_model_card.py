@@ -127,7 +127,7 @@ def test_what_comes_from_outside_is_shown_and_never_markup(tmp_path, merged, bas
         "metrics": {HOSTILE: [HOSTILE]},
     }
     if merged:
-        model_card.write_merged_card(tmp_path, parts, {HOSTILE: HOSTILE}, template.DEFAULT_ORDER)
+        model_card.write_merged_card(tmp_path, parts, {HOSTILE: HOSTILE}, template.DEFAULT_LAYOUT)
     else:
         model_card.write_model_card(tmp_path, parts)
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
