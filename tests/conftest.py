@@ -112,7 +112,7 @@ def live(server):
 def make_trainer(llama_folder, llama_tokenizer, make_settings):
     """A Trainer of the tiny Llama from flags; its fingerprint has only what a checkpoint needs to be whole."""
 
-    def make(*flags):
+    def make(*flags, scorer=None):
         from small_data import tokenised
 
         from sqlora.model import base_models, device, loading
@@ -127,7 +127,7 @@ def make_trainer(llama_folder, llama_tokenizer, make_settings):
         plan.prepare_model(model, packing, cpu)
         fingerprint = {"base_model": {}, "prompt": "", "tokenizer": ""}
         return sql_trainer.SqlTrainer(
-            model, settings, cpu, base, fingerprint, tokenised(llama_tokenizer, settings), packing
+            model, settings, cpu, base, fingerprint, tokenised(llama_tokenizer, settings), packing, scorer
         )
 
     return make

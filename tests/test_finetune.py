@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,9 @@ from pathlib import Path
 import concert
 import patience
 import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoTokenizer
 
 import finetune
 import generate
@@ -178,6 +182,39 @@ def test_schema_first_is_trained_and_answered_in_one_order(short_run, capsys):
     card = (Path(settings.MODEL_PATH) / "README.md").read_text()
     assert "--prompt-order schema_first" in card
     assert card.index("### Context:") < card.index("### Input:")
+
+
+def test_a_chat_model_is_trained_on_by_a_later_run(llama_folder, short_run, tmp_path, capsys):
+    base = tmp_path / "chat"
+    tokenizer = AutoTokenizer.from_pretrained(llama_folder)
+    tokenizer.chat_template = (
+        "{% for turn in messages %}{{ turn['role'] }}: {{ turn['content'] }}</s>{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    shutil.copytree(llama_folder, base)
+    tokenizer.save_pretrained(base)
+    flags = ("--base-model", str(base), "--prompt-format", "chat", "--best-by", "execution", "--renamed-copies", "1")
+    first = short_run(*flags)
+    finetune.main(first)
+    assert "execution match" in capsys.readouterr().out
+    assert "in the chat template of its tokenizer" in (Path(first.MODEL_PATH) / "README.md").read_text()
+    generate.main(first)
+    with pytest.raises(UserError, match="--prompt-format chat"):
+        generate.main(short_run("--base-model", str(base)))
+
+    begun = str(tmp_path / "first")
+    shutil.copytree(first.MODEL_PATH, begun)
+    later = short_run(*flags, "--start-from", begun, "--learning-rate", "1e-9", "--max-steps", "2")
+    finetune.main(later)
+    fingerprint = checkpoints.read_fingerprint(Path(later.MODEL_PATH))
+    assert fingerprint["started_from"] == checkpoints.file_hash(Path(begun) / checkpoints.WEIGHTS)
+    before, after = (load_file(Path(folder) / checkpoints.WEIGHTS) for folder in (begun, later.MODEL_PATH))
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
+    finetune.main(short_run(*flags, "--resume", "--max-steps", "4"))
+    assert checkpoints.read_fingerprint(Path(later.MODEL_PATH))["started_from"] == fingerprint["started_from"]
+    for wrong in (("--lora-r", "4"), ("--prompt-format", "plain"), ("--start-from", str(tmp_path))):
+        with pytest.raises(UserError, match="start-from|trained with other prompts"):
+            finetune.main(short_run(*flags, "--start-from", begun, *wrong))
 
 
 def test_without_an_adapter_the_base_answers_and_one_line_says_how_to_train(short_run, capsys):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import sqlglot
 from sqlglot import exp
@@ -19,7 +19,7 @@ from sqlora.sql.parsing import SqlError, parse_query, parse_schema
 from sqlora.sql.translation import as_sqlite
 
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")  # in a name, with _ or capitals between words
-SPELLINGS = (
+SPELLINGS: tuple[Callable[[list[str]], str], ...] = (
     lambda words: "_".join(word.lower() for word in words),
     lambda words: "_".join(word.capitalize() for word in words),
     lambda words: "_".join(word.upper() for word in words),

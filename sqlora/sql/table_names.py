@@ -49,12 +49,12 @@ def _is_needed(table: exp.Table, select: exp.Select, columns: list[tuple[exp.Col
     """Whether a table's name could not stand for its alias in a query: there it, or where its columns are asked for, is
     the name of another source too, or an outer query's table of that name is asked for from within.
     """
-    if table.db or sum(name == table.name.lower() for name in _sources(select)) > 1:
+    if table.db or sum(table.name.lower() in names for names in _sources(select)) > 1:
         return True
     for column, scope in columns:
         around = _queries_around(column, scope)
         if scope is select and _is_called(column, table.alias):
-            if any(table.name.lower() in _sources(inner) for inner in around):
+            if any(table.name.lower() in names for inner in around for names in _sources(inner)):
                 return True
         elif scope is not select and _is_called(column, table.name) and any(inner is select for inner in around):
             return True
@@ -71,7 +71,7 @@ def _scope_of(column: exp.Column) -> exp.Select | None:
 
 def _queries_around(column: exp.Column, scope: exp.Select) -> list[exp.Expr]:
     """The queries around a column, from the innermost to the one in `scope`."""
-    queries = []
+    queries: list[exp.Expr] = []
     select = column.parent_select
     while select is not None and select is not scope:
         queries.append(select)
@@ -88,9 +88,9 @@ def _aliases(select: exp.Expr) -> list[str]:
     return [source.alias_or_name.lower() for source in _froms(select)]
 
 
-def _sources(select: exp.Expr) -> list[str]:
-    """The names of a query's tables, and the aliases of its other sources."""
-    return [(source.name if isinstance(source, exp.Table) else source.alias).lower() for source in _froms(select)]
+def _sources(select: exp.Expr) -> list[set[str]]:
+    """Of each source of a query its name and its alias."""
+    return [{source.name.lower(), source.alias_or_name.lower()} for source in _froms(select)]
 
 
 def _is_called(column: exp.Column, name: str) -> bool:

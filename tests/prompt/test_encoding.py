@@ -1,35 +1,19 @@
 """The prompt contract: BOS and EOS once, SQL there and back exactly, one prompt in training and generation."""
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from tokenizers import normalizers
+from tokens import QUERIES, byte_level
+from transformers import AutoTokenizer
 
 from sqlora.data.tokenise import tokenise_rows
 from sqlora.prompt import encoding, template
 
 KINDS = ["llama", "openllama", "codellama", "mistral", "qwen2"]
-QUERIES = [
-    "SELECT COUNT(*) FROM singer",
-    encoding.PROBE,
-    "SELECT a  ,   b FROM t\n    WHERE\tx <= -0.5 AND y LIKE '%50\\%\\_%' ESCAPE '\\'",
-    "SELECT \"Straße\", '東京', '🙂', 'naïve' FROM `Köln` WHERE [a b] != '' AND c = ''''",
-    "SELECT ' .', 'n''t', 'do n\\'t', 'a , b' , '# # ' FROM t -- a comment",
-]
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def tokenizer(request):
     return AutoTokenizer.from_pretrained(request.getfixturevalue(f"{request.param}_folder"))
-
-
-def byte_level(normalizer=None, **special) -> PreTrainedTokenizerFast:
-    """A tokenizer of single bytes, without any special token but those named."""
-    vocabulary = {symbol: i for i, symbol in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    backend.normalizer = normalizer
-    return PreTrainedTokenizerFast(tokenizer_object=backend, **special)
 
 
 def test_the_tokenizers_of_real_layouts_pass(tokenizer):

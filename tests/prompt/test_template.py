@@ -36,7 +36,7 @@ def test_schema_first_puts_the_context_before_the_question(llama_tokenizer, make
     row = {"question": "How many?", "context": "CREATE TABLE t (a INTEGER)", "answer": "SELECT 1"}
     first, second = (
         tokenise_rows([row], llama_tokenizer, make_settings("--prompt-order", order)).rows[0]["input_ids"]
-        for order in template.TEMPLATES
+        for order in template.MESSAGES
     )
     assert first != second
     asked = encoding.encode_prompts(llama_tokenizer, [row], "schema_first")[0]

@@ -17,6 +17,7 @@ DEMO = Path(__file__).parents[2] / "demo" / "test.jsonl"
         ("SELECT T1.a FROM x AS T1", "SELECT x.a FROM x"),
         ('SELECT t1.a, T2.* FROM x t1 JOIN "y z" t2 ON T1.i = 1', 'SELECT x.a, "y z".* FROM x JOIN "y z" ON x.i = 1'),
         ("SELECT a FROM x AS T1 WHERE b = 'T1.c'", "SELECT a FROM x WHERE b = 'T1.c'"),
+        ("SELECT T1.a FROM x AS T1 JOIN y AS x ON T1.i = x.i", "SELECT T1.a FROM x AS T1 JOIN y ON T1.i = y.i"),
         ("SELECT T1.a FROM x T1 UNION SELECT T1.b FROM y T1", "SELECT x.a FROM x UNION SELECT y.b FROM y"),
         (
             "SELECT 1 FROM x T1 WHERE T1.b > (SELECT MAX(T1.c) FROM y T1)",
@@ -27,14 +28,12 @@ DEMO = Path(__file__).parents[2] / "demo" / "test.jsonl"
 )
 def test_an_alias_goes(sql, expected):
     assert without_aliases(sql) == expected
-    assert without_aliases(expected) == expected
 
 
 @pytest.mark.parametrize(
     "sql",
     [
         "SELECT T1.a FROM x AS T1 JOIN x AS T2 ON T1.i = T2.j",
-        "SELECT T1.a FROM x AS T1 JOIN y AS x ON T1.i = x.i",
         "SELECT T.a FROM (SELECT a FROM x) AS T",
         "SELECT T1.a FROM s.x AS T1",
         "SELECT T1.a FROM x /* here */ AS T1",

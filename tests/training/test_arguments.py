@@ -11,7 +11,7 @@ CPU = device.choose_device("cpu", "float32")
 
 def test_the_arguments_are_the_settings(make_settings):
     settings = make_settings("--max-steps", "9", "--warmup-steps", "3", "--learning-rate", "0.001", "--seed", "7")
-    found = arguments.training_arguments(settings, CPU)
+    found = arguments.training_arguments(settings, CPU, "loss")
     assert (found.max_steps, found.warmup_steps, found.learning_rate, found.seed) == (9, 3, 0.001, 7)
     assert found.lr_scheduler_type == "cosine"
     assert not found.bf16
