@@ -49,9 +49,10 @@ def main(settings: Settings) -> None:
     tokenised = rows.tokenise(tokenizer, settings)
     banner.print_rows(len(rows.read), rows.checked, rows.overlaps, rows.separated_by, tokenised, settings)
     banner.print_packing(packing)
-    if settings.ESTIMATE:
+    if settings.ESTIMATE or device.type == "cpu":  # where a run may take hours
         estimated = memory_estimate.estimate(base, tokenised.train, settings, device, packing)
         banner.print_estimate(estimated, settings.MAX_STEPS)
+    if settings.ESTIMATE:
         return
 
     with run_folder.locked(settings):

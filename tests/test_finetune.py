@@ -142,7 +142,7 @@ def test_an_estimate_loads_and_writes_nothing(short_run, capsys, monkeypatch):
     monkeypatch.setattr("sqlora.model.loading.load_base", None)
     settings = short_run("--estimate")
     finetune.main(settings)
-    assert "peak memory" in capsys.readouterr().out
+    assert "estimated memory" in capsys.readouterr().out
     assert not any(Path(settings.MODEL_PATH).iterdir())
 
 

@@ -108,13 +108,12 @@ def print_packing(plan: PackingPlan) -> None:
 
 def print_estimate(estimated: Estimate, steps: int) -> None:
     """What memory_estimate.estimate predicts of a run of so many steps."""
-    console.rule("[bold]estimate")
     hours, seconds = divmod(estimated.step_seconds * steps, 3600)
     print_facts(
         {
-            "peak memory": f"{estimated.peak_bytes / 1e9:.1f} GB, in a pass of {estimated.pass_tokens:,} tokens",
-            "optimiser step": f"{estimated.step_seconds:.1f} s for {estimated.step_tokens:,} tokens",
-            "all steps": f"{hours:.0f} h {seconds // 60:.0f} min, without evaluation and saving",
+            "estimated memory": f"{estimated.peak_bytes / 1e9:.1f} GB, in a pass of {estimated.pass_tokens:,} tokens",
+            "estimated step": f"{estimated.step_seconds:.1f} s for {estimated.step_tokens:,} tokens",
+            "estimated time": f"{hours:.0f} h {seconds // 60:.0f} min, without evaluation and saving",
         }
     )
 

@@ -39,6 +39,15 @@ def test_only_whole_lines_and_finite_figures_count(curve):
     assert loss_curve._series(entries, "eval_loss") == ([10, 20], [1.2, 0.9])
 
 
+def test_the_share_of_right_answers_has_a_panel(tmp_path):
+    shares = [{"step": step, "eval_loss": 0.5, "eval_execution_match": share} for step, share in ((10, 0.2), (20, 0.6))]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in [*METRICS, *shares]))
+    loss_curve.plot_loss_curve(tmp_path / "metrics.jsonl", tmp_path / "loss.png", "Tiny")
+    with Image.open(tmp_path / "loss.png") as picture:
+        colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 20)}
+    assert tuple(bytes.fromhex(loss_curve.GREEN[1:])) in colours
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     "text",
@@ -47,6 +56,7 @@ def test_only_whole_lines_and_finite_figures_count(curve):
         "[1]\nnull\n",
         '{"step": 1, "loss": 3.0, "learning_rate": 0.1}\n',
         '{"step": 0, "eval_loss": 0.0}\n',
+        '{"step": 0, "eval_execution_match": 0.0}\n',
         '{"step": 5, "é',
     ],
 )
