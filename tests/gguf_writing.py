@@ -21,8 +21,15 @@ CONTROL = ("<unk>", "<s>", "</s>")
 OUTER = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
 
 
-def write_gguf(folder: Path, file: Path, kind=gguf.GGMLQuantizationType.F32, architecture: str = "llama") -> Path:
-    """The model of a folder in a GGUF file, with its matrices in a kind of ggml."""
+def write_gguf(
+    folder: Path,
+    file: Path,
+    kind=gguf.GGMLQuantizationType.F32,
+    architecture: str = "llama",
+    pre: str = "default",
+    adds_bos: bool = True,
+) -> Path:
+    """The model of a folder in a GGUF file, with its matrices in a kind of ggml. `pre` says how text is split."""
     config = json.loads((folder / "config.json").read_text())
     vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]
     heads = config["num_attention_heads"]
@@ -38,7 +45,8 @@ def write_gguf(folder: Path, file: Path, kind=gguf.GGMLQuantizationType.F32, arc
     writer.add_vocab_size(config["vocab_size"])
     tokens = sorted(vocabulary["vocab"], key=vocabulary["vocab"].__getitem__)
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("default")
+    writer.add_tokenizer_pre(pre)
+    writer.add_add_bos_token(adds_bos)
     writer.add_token_list(tokens)
     control = [gguf.TokenType.CONTROL if token in CONTROL else gguf.TokenType.NORMAL for token in tokens]
     writer.add_token_types(control)

@@ -18,8 +18,18 @@ from sqlora.system.console import note
 from sqlora.system.errors import UserError
 
 SUFFIX = ".gguf"
+TOKENIZER = MODEL, PRE, ADDS_BOS = "tokenizer.ggml.model", "tokenizer.ggml.pre", "tokenizer.ggml.add_bos_token"
 MAGIC = b"GGUF"
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16}  # of a file whose matrices have one of these alone
+NUMBERS_OF_THREE, NUMBERS_OF_ONE = r"\p{N}{1,3}", r"\p{N}"
+# How a tokenizer splits text before its merges, by tokenizer.ggml.pre: transformers takes GPT-2's way for all of them.
+WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{numbers}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|"
+    r"\s+(?!\S)|\s+"
+)
+NUMBERS = {"llama-bpe": NUMBERS_OF_THREE, "smaug-bpe": NUMBERS_OF_THREE, "qwen2": NUMBERS_OF_ONE}
+DIGITS_ALONE = ("smollm", "starcoder", "refact", "command-r")
+AS_GPT2 = ("", "default", "gpt-2", "mpt", "olmo", "phi-2", "jais")
 PART = re.compile(r"-\d{5}-of-\d{5}$")
 
 
@@ -45,7 +55,7 @@ def find(name: str) -> Path | None:
 
 def content_hash(file: Path) -> str:
     """Sixteen hexadecimal digits that identify the file."""
-    return files_hash([file], b"gguf")
+    return files_hash([file], b"gguf 2")  # another number where the same file is read in another way
 
 
 def unpack(file: Path) -> Path:
@@ -77,7 +87,9 @@ def _write(file: Path, folder: Path, where: str) -> None:
         import gguf
         from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-        kinds = {tensor.tensor_type.name for tensor in gguf.GGUFReader(file).tensors if len(tensor.shape) > 1}
+        reader = gguf.GGUFReader(file)
+        kinds = {tensor.tensor_type.name for tensor in reader.tensors if len(tensor.shape) > 1}
+        stated = {name: field.contents() for name in TOKENIZER if (field := reader.fields.get(name))}
         dtype = DTYPES.get(next(iter(kinds)), torch.float16) if len(kinds) == 1 else torch.float16
         options: dict[str, Any] = {"gguf_file": file.name, "trust_remote_code": False}
         tokenizer = AutoTokenizer.from_pretrained(file.parent, **options)
@@ -99,12 +111,29 @@ def _write(file: Path, folder: Path, where: str) -> None:
         )
     with replacing(folder, last="config.json") as partial:
         model.save_pretrained(partial)
+        if stated.get(ADDS_BOS) is False:  # the model never saw one, whatever token is named so
+            tokenizer.bos_token = None
         tokenizer.save_pretrained(partial)
-        _remove_tokens(partial / "tokenizer.json", model.get_input_embeddings().num_embeddings)
+        _correct(partial / "tokenizer.json", model.get_input_embeddings().num_embeddings, stated)
 
 
-def _remove_tokens(file: Path, known: int) -> None:
-    """Takes out of a tokenizer what transformers adds to that of a GGUF file and the model has no embedding for."""
+def _correct(file: Path, known: int, stated: dict[str, Any]) -> None:
+    """Gives a tokenizer that transformers made of a GGUF file what the file states otherwise: how text is split before
+    the merges, and no token beyond those that the model has an embedding for.
+    """
     described = json.loads(file.read_text(encoding="utf-8"))
     described["added_tokens"] = [token for token in described["added_tokens"] if token["id"] < known]
+    if stated.get(MODEL) == "gpt2":
+        pre = str(stated.get(PRE, ""))
+        splits: dict[str, Any] = {"add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+        first: list[dict[str, Any]] = []
+        if pre in DIGITS_ALONE:
+            first = [{"type": "Digits", "individual_digits": True}]
+        elif pre in NUMBERS:
+            pattern = {"Regex": WORDS.format(numbers=NUMBERS[pre])}
+            first = [{"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}]
+            splits["use_regex"] = False
+        elif pre not in AS_GPT2:
+            note(f"the file's tokenizer splits text as {pre}, which is not known here, so it is split as GPT-2 does")
+        described["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [*first, {"type": "ByteLevel", **splits}]}
     file.write_text(json.dumps(described, ensure_ascii=False), encoding="utf-8")

@@ -158,7 +158,7 @@ def error(demo_run, folder):
         (("--output", "x", "--into", "both"), "'both' is not one of"),
         (("--output", "x", "--backend", "bigdl"), "BACKEND bitsandbytes"),
         (("--output", "x", "--lora-checkpoint", "nowhere"), "--lora-checkpoint"),
-        (("--output", "x", "--prompt-order", "schema_first"), "another order"),
+        (("--output", "x", "--prompt-order", "schema_first"), "other prompts"),
         (("--output", "full"), "empty this one"),
         (("--output", "full/mine.txt"), "something is there"),
         (("--output", "full/mine.txt/x"), "--output"),

@@ -86,7 +86,9 @@ def test_an_adapter_of_something_else_is_refused_with_the_difference(
 def test_an_adapter_of_the_other_prompt_order_is_refused_with_the_flag(base, save, llama_tokenizer, tmp_path):
     save(tmp_path, "--prompt-order", "schema_first")
     adapter.check_adapter(tmp_path, base, llama_tokenizer, "schema_first")
-    with pytest.raises(UserError, match="another order.*--prompt-order.*'question_first'.*set it to 'schema_first'"):
+    with pytest.raises(
+        UserError, match="other prompts: --prompt-order schema_first.*here they are --prompt-order question_first"
+    ):
         adapter.check_adapter(tmp_path, base, llama_tokenizer, "question_first")
 
 

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import finetune
 import generate
 from sqlora.model import base_models, gguf_file
+from sqlora.prompt import encoding
 from sqlora.system.errors import UserError
 
 TEXT = "SELECT name, COUNT(*) FROM singer"
@@ -55,6 +56,31 @@ def test_other_kinds_keep_what_they_hold(kind, dtype, llama_folder, tmp_path):
     folder = base_models.find_base_model(str(stored)).folder
     assert AutoModelForCausalLM.from_pretrained(folder, dtype="auto").dtype == getattr(torch, dtype)
     torch.testing.assert_close(scores(folder), scores(llama_folder), rtol=0.1, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("pre", "parts"),
+    [
+        ("default", ["x", "=", "2024", ".", "15"]),
+        ("smollm", ["x", "=", "2", "0", "2", "4", ".", "1", "5"]),
+        ("llama-bpe", ["x", "=", "202", "4", ".", "15"]),
+        ("qwen2", ["x", "=", "2", "0", "2", "4", ".", "1", "5"]),
+        ("from next year", ["x", "=", "2024", ".", "15"]),
+    ],
+)
+def test_text_is_split_as_the_file_states(pre, parts, llama_folder, tmp_path, capsys):
+    stored = write_gguf(llama_folder, tmp_path / "tiny.gguf", pre=pre)
+    tokenizer = AutoTokenizer.from_pretrained(base_models.find_base_model(str(stored)).folder)
+    split = tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str("x=2024.15")
+    assert [part for part, _ in split] == parts
+    assert ("not known here" in capsys.readouterr().out) == (pre == "from next year")
+
+
+def test_a_file_that_states_that_there_is_no_bos(llama_folder, tmp_path):
+    stored = write_gguf(llama_folder, tmp_path / "tiny.gguf", adds_bos=False)
+    tokenizer = AutoTokenizer.from_pretrained(base_models.find_base_model(str(stored)).folder)
+    assert tokenizer.bos_token_id is None
+    assert encoding.encode_prompt(tokenizer, "How many?", "CREATE TABLE t (a INTEGER)")[0] != 1
 
 
 def test_it_trains_and_answers(file, make_settings, tmp_path):
