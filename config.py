@@ -73,6 +73,7 @@ LORA_CHECKPOINT: str = "latest"  # adapter to load: a folder, or latest (checkpo
 MODEL: str = "both"  # whose SQL to write
 MAX_NEW_TOKENS: int = 128  # maximum tokens of an answer, without its prompt
 GENERATION_BATCH_SIZE: int = 0  # prompts answered at a time; 0 sizes it from free memory
+CONSTRAIN: str = "off"  # names: pass over what would name a table or column that the schema lacks
 MERGE_FOR_GENERATION: str = "auto"  # answer with merged, unquantised weights; auto: many rows, and a GPU with memory
 NUM_BEAMS: int = 1  # beams of the search; 1 is greedy
 NUM_CANDIDATES: int = 1  # queries per question; above 1, keep the one whose result most others agree with
@@ -128,6 +129,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "LEARNING_RATE": 2e-3,
         "WARMUP_STEPS": 10,
         "MAX_GRAD_NORM": 1.0,
+        "LORA_DROPOUT": 0.0,  # its random numbers take a quarter of a step on a CPU
         "LORA_R": 64,
         "LORA_ALPHA": 128,
         "LORA_TARGETS": ["all-linear"],

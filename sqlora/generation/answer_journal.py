@@ -28,6 +28,7 @@ DECIDING = (
     "NUM_CANDIDATES",
     "TEMPERATURE",
     "REPETITION_PENALTY",
+    "CONSTRAIN",
     "SEED",
 )
 

@@ -14,6 +14,7 @@ from peft import PeftModel
 
 from sqlora.generation import self_consistency
 from sqlora.generation.answer_journal import Journal
+from sqlora.generation.constraint import Constraint, constraints
 from sqlora.generation.self_consistency import Candidate
 from sqlora.generation.transformers_generate import PlainWriter
 from sqlora.model import architecture
@@ -173,8 +174,20 @@ class SqlWriter:
             candidates[index] = [Candidate(self._sql(ids), weight) for ids, weight in written]
             answered(index, candidates[index])
 
-        self._writer(longest).write(prompts, ended)
+        limits = self._constraints(rows)
+        self._writer(longest).write(prompts, ended, limits)
+        if limits:
+            changed, free = sum(bool(limit and limit.changed) for limit in limits), limits.count(None)
+            unread = f"; {free:,} were free, since their schemas could not be read" if free else ""
+            note(f"in {changed:,} of {len(rows):,} rows words were passed over that their schemas lack{unread}")
         return candidates
+
+    def _constraints(self, rows: Rows) -> list[Constraint | None] | None:
+        """What the answers to each row may be, as CONSTRAIN says."""
+        if self.settings.CONSTRAIN == "off" or not rows:
+            return None
+        ends = architecture.end_tokens(self.model, self.tokenizer, self.settings.prompt_layout)
+        return constraints(rows, self.tokenizer, ends, self.settings.SQL_DIALECT)
 
     def _writer(self, longest: int) -> BatchWriter | PlainWriter:
         """The writer for answers of at most `longest` tokens, prompt included."""

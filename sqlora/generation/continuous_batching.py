@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import torch
 
+from sqlora.generation.constraint import Constraint
 from sqlora.generation.decoder import Decoder, compile_layers, slot_attention
 from sqlora.generation.kv_cache import reads_lengths, shape_of_keys, slot_bytes
 from sqlora.generation.token_search import BeamAnswers, Beams, Ended, SampledAnswers, Samples
@@ -40,15 +41,20 @@ class BatchWriter:
         self.strategy = (Beams if settings.NUM_BEAMS > 1 else Samples)(settings, ends)
         self.most_slots = settings.GENERATION_BATCH_SIZE * self.strategy.width or MOST_SLOTS[model.device.type]
         self.decoder: Decoder | None = None
+        self.constraints: Sequence[Constraint | None] = []
         self.compiled = settings.COMPILE == "off"  # or will not be
 
     @torch.inference_mode()
-    def write(self, prompts: list[list[int]], ended: Ended) -> None:
+    def write(
+        self, prompts: list[list[int]], ended: Ended, constraints: Sequence[Constraint | None] | None = None
+    ) -> None:
         """Calls `ended` with a prompt's index and its answers, likeliest first, as soon as they are complete.
+        `constraints` has what the answers to each prompt may be.
 
         Raises UserError if not even one row fits into memory.
         """
         self.model.eval()
+        self.constraints = constraints or [None] * len(prompts)
         shared = shared_length(prompts)
         weight = self.model.get_input_embeddings().weight
         outside = shared if reads_lengths(weight.device, weight.dtype, shape_of_keys(self.model.config)[1]) else 0
@@ -87,7 +93,7 @@ class BatchWriter:
                 free = [group for group in range(decoder.groups) if group not in active]
                 if band and (not active or len(free) * REFILL >= decoder.groups):
                     taken = list(zip(free, band, strict=False))
-                    rows = [(i, self.strategy.begin(prompts[i])) for _, i in taken]
+                    rows = [(i, self.strategy.begin(prompts[i], self.constraints[i])) for _, i in taken]
                     logits = decoder.fill([group for group, _ in taken], [prompts[i] for i, _ in rows])
                     for (group, _), row in zip(taken, rows, strict=True):
                         active[group] = row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Collection
 from typing import cast
@@ -9,6 +10,7 @@ from typing import cast
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from sqlora.generation.constraint import TRIED, Constraint
 from sqlora.settings.settings import Settings
 
 Written = tuple[list[int], float]  # an answer's ids, without EOS, and its weight in a vote
@@ -47,18 +49,20 @@ class Samples:
         self.eos, self.most = eos, settings.MAX_NEW_TOKENS
         self.seed, self.temperature, self.penalty = settings.SEED, settings.TEMPERATURE, settings.REPETITION_PENALTY
 
-    def begin(self, prompt: list[int]) -> SampledAnswers:
+    def begin(self, prompt: list[int], constraint: Constraint | None = None) -> SampledAnswers:
         chances = None
         if self.width > 1:
             generator = torch.Generator().manual_seed(zlib.crc32(f"{self.seed} {prompt}".encode()))
             chances = torch.rand(self.most, self.width - 1, generator=generator, dtype=torch.float64)
-        return SampledAnswers(prompt, self.width, self.eos, self.most, chances)
+        return SampledAnswers(prompt, self.width, self.eos, self.most, chances, constraint)
 
     def choose(self, logits: torch.Tensor, rows: list[SampledAnswers]) -> None:
         """Each row takes its next tokens. `logits` [rows, 1 or width, vocabulary] follow its answers, or its prompt."""
         logits = penalised(logits, rows, self.penalty)
         if self.width == 1:
-            for row, token in zip(rows, logits[:, 0].argmax(dim=-1).tolist(), strict=True):
+            for i, (row, token) in enumerate(zip(rows, logits[:, 0].argmax(dim=-1).tolist(), strict=True)):
+                if row.constraint is not None and row.forbids(0, token):
+                    token = row.constraint.first_allowed(row.answers[0], logits[i, 0])
                 row.take([token], [0.0])
             return
         chances = torch.stack([cast(torch.Tensor, row.chances)[row.length] for row in rows])
@@ -67,9 +71,34 @@ class Samples:
         sums = (likelihoods[:, 1:] / self.temperature).softmax(dim=-1).cumsum(dim=-1)
         drawn = torch.searchsorted(sums, chances[:, :, None] * sums[:, :, -1:], right=True)[:, :, 0]
         tokens = torch.cat([likelihoods[:, :1].argmax(dim=-1), drawn.clamp(max=logits.shape[-1] - 1)], dim=1)
+        for i, ids in enumerate(tokens.tolist()):
+            for column, token in enumerate(ids):
+                if rows[i].forbids(column, token):
+                    tokens[i, column] = self._allowed(rows[i], column, likelihoods[i, column])
         chosen = likelihoods.gather(2, tokens[:, :, None])[:, :, 0]
         for row, ids, scores in zip(rows, tokens.tolist(), chosen.tolist(), strict=True):
             row.take(ids, scores)
+
+    def _allowed(self, row: SampledAnswers, column: int, likelihoods: torch.Tensor) -> int:
+        """A token for a column whose own its constraint forbids: the likeliest one, or drawn until one is allowed."""
+        constraint, answer = row.constraint, row.answers[column]
+        assert constraint is not None
+        if column == 0:
+            return constraint.first_allowed(answer, likelihoods)
+        constraint.changed = True
+        shares = (likelihoods.double().cpu() / self.temperature).softmax(dim=-1)
+        chance = cast(torch.Tensor, row.chances)[row.length, column - 1].item()
+        for _ in range(TRIED):
+            sums = shares.cumsum(dim=-1)
+            place = chance * sums[-1].item()
+            token = min(int(torch.searchsorted(sums, place, right=True)), len(shares) - 1)
+            if constraint.allows(answer, token):
+                return token
+            share = shares[token].item()
+            # Within the share of what was drawn the chance is as good as a new one.
+            chance = min(max((place - (sums[token].item() - share)) / share, 0.0), 1 - 1e-12) if share else 0.5
+            shares[token] = 0.0
+        return constraint.first_allowed(answer, likelihoods)
 
 
 class SampledAnswers:
@@ -77,7 +106,16 @@ class SampledAnswers:
 
     parents = None  # each slot continues its own answer
 
-    def __init__(self, prompt: list[int], width: int, eos: Collection[int], most: int, chances: torch.Tensor | None):
+    def __init__(
+        self,
+        prompt: list[int],
+        width: int,
+        eos: Collection[int],
+        most: int,
+        chances: torch.Tensor | None,
+        constraint: Constraint | None,
+    ):
+        self.constraint = constraint
         self.prompt = torch.tensor(prompt)
         self.eos, self.most, self.chances = eos, most, chances
         self.answers: list[list[int]] = [[] for _ in range(width)]
@@ -92,6 +130,14 @@ class SampledAnswers:
     def tokens(self) -> list[int]:
         """The token that each slot is fed next."""
         return [answer[-1] if answer else 0 for answer in self.answers]
+
+    def forbids(self, column: int, token: int) -> bool:
+        """Whether the constraint, if there is one, lets no such token follow an unfinished answer."""
+        return (
+            self.constraint is not None
+            and self.going[column]
+            and not self.constraint.allows(self.answers[column], token)
+        )
 
     def take(self, tokens: list[int], scores: list[float]) -> None:
         self.length += 1
@@ -117,8 +163,8 @@ class Beams:
         self.width, self.count = settings.NUM_BEAMS, settings.NUM_CANDIDATES
         self.eos, self.most, self.penalty = eos, settings.MAX_NEW_TOKENS, settings.REPETITION_PENALTY
 
-    def begin(self, prompt: list[int]) -> BeamAnswers:
-        return BeamAnswers(prompt, self.width, self.count, self.eos, self.most)
+    def begin(self, prompt: list[int], constraint: Constraint | None = None) -> BeamAnswers:
+        return BeamAnswers(prompt, self.width, self.count, self.eos, self.most, constraint)
 
     def choose(self, logits: torch.Tensor, rows: list[BeamAnswers]) -> None:
         """Each row takes its next tokens. `logits` [rows, 1 or width, vocabulary] follow its beams, or its prompt."""
@@ -127,15 +173,47 @@ class Beams:
             likelihoods = likelihoods + torch.tensor([row.scores for row in rows], device=logits.device)[:, :, None]
         # Enough candidates even if each of the best ends with every EOS.
         vocabulary, flat = logits.shape[-1], likelihoods.flatten(1)
-        scores, indices = flat.topk(min((1 + len(self.eos)) * self.width, flat.shape[1]))
-        for row, best, flat_indices in zip(rows, scores.tolist(), indices.tolist(), strict=True):
-            row.take([(score, *divmod(index, vocabulary)) for score, index in zip(best, flat_indices, strict=True)])
+        most = min((1 + len(self.eos)) * self.width, flat.shape[1])
+        scores, indices = flat.topk(most)
+        for i, (row, best, flat_indices) in enumerate(zip(rows, scores.tolist(), indices.tolist(), strict=True)):
+            candidates = [(score, *divmod(index, vocabulary)) for score, index in zip(best, flat_indices, strict=True)]
+            if row.constraint is not None and any(row.forbids(beam, token) for _, beam, token in candidates):
+                candidates = self._allowed(row, flat[i], most, vocabulary)
+            row.take(candidates)
+
+    def _allowed(
+        self, row: BeamAnswers, scores: torch.Tensor, most: int, vocabulary: int
+    ) -> list[tuple[float, int, int]]:
+        """The best candidates that the row's constraint allows; where there are fewer, others that cannot win."""
+        assert row.constraint is not None
+        row.constraint.changed = True
+        best, indices = scores.topk(min(most + TRIED, len(scores)))
+        allowed: list[tuple[float, int, int]] = []
+        others: list[tuple[float, int, int]] = []
+        for score, index in zip(best.tolist(), indices.tolist(), strict=True):
+            beam, token = divmod(index, vocabulary)
+            if score == -math.inf or row.forbids(beam, token):
+                others.append((-math.inf, beam, token))
+            else:
+                allowed.append((score, beam, token))
+            if len(allowed) == most:
+                break
+        return (allowed + others)[:most]
 
 
 class BeamAnswers:
     """The beams of one row, and its best finished answers, each with its score per token, EOS included."""
 
-    def __init__(self, prompt: list[int], width: int, count: int, eos: Collection[int], most: int):
+    def __init__(
+        self,
+        prompt: list[int],
+        width: int,
+        count: int,
+        eos: Collection[int],
+        most: int,
+        constraint: Constraint | None,
+    ):
+        self.constraint = constraint
         self.prompt = torch.tensor(prompt)
         self.width, self.count, self.eos, self.most = width, count, eos, most
         self.answers: list[list[int]] = [[] for _ in range(width)]
@@ -147,6 +225,10 @@ class BeamAnswers:
 
     def tokens(self) -> list[int]:
         return [beam[-1] if beam else 0 for beam in self.answers]
+
+    def forbids(self, beam: int, token: int) -> bool:
+        """Whether the constraint, if there is one, lets no such token follow a beam."""
+        return self.constraint is not None and not self.constraint.allows(self.answers[beam], token)
 
     def take(self, candidates: list[tuple[float, int, int]]) -> None:
         """Sums of log-probabilities, more than `width`, with the beam and the token of each, the likeliest first."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from transformers import GenerationConfig, LogitsProcessor
 
+from sqlora.generation.constraint import TRIED, Constraint
 from sqlora.generation.token_search import Ended, Written
 from sqlora.model.architecture import end_tokens
 from sqlora.model.backend import backend
@@ -57,8 +59,13 @@ class PlainWriter:
             self.strategies.append(GenerationConfig(**best.to_diff_dict() | sampling))
 
     @torch.inference_mode()
-    def write(self, prompts: list[list[int]], ended: Ended) -> None:
-        """Calls `ended` with a prompt's index and its answers, likeliest first, as soon as they are complete."""
+    def write(
+        self, prompts: list[list[int]], ended: Ended, constraints: Sequence[Constraint | None] | None = None
+    ) -> None:
+        """Calls `ended` with a prompt's index and its answers, likeliest first, as soon as they are complete.
+        `constraints` has what the answers to each prompt may be.
+        """
+        limits = constraints or [None] * len(prompts)
         self.model.eval()
         if (
             self.size > 1
@@ -75,7 +82,8 @@ class PlainWriter:
         for start in range(0, len(order), self.size):
             batch = order[start : start + self.size]
             inputs = self._padded([prompts[i] for i in batch])
-            written = [self._answers(inputs, strategy) for strategy in self.strategies]
+            legal = [limits[i] for i in batch]
+            written = [self._answers(inputs, strategy, legal) for strategy in self.strategies]
             for row, number in enumerate(batch):
                 ended(number, [answer for answers in written for answer in answers[row]])
 
@@ -95,13 +103,18 @@ class PlainWriter:
         with _only_given_settings(self.model):
             return torch.stack(self.model.generate(**self._padded(prompts), generation_config=strategy).logits, dim=1)
 
-    def _answers(self, inputs: dict[str, torch.Tensor], strategy: GenerationConfig) -> list[list[Written]]:
+    def _answers(
+        self, inputs: dict[str, torch.Tensor], strategy: GenerationConfig, constraints: list[Constraint | None]
+    ) -> list[list[Written]]:
         """`strategy.num_return_sequences` answers for each prompt, likeliest first."""
         likelihood = Likelihood(strategy.eos_token_id)
+        processors: list[LogitsProcessor] = []
+        if any(constraints):
+            processors.append(Allowed(constraints, inputs["input_ids"].shape[1]))
+        if strategy.do_sample:
+            processors.append(likelihood)
         with _only_given_settings(self.model):
-            made = self.model.generate(
-                **inputs, generation_config=strategy, logits_processor=[likelihood] if strategy.do_sample else None
-            )
+            made = self.model.generate(**inputs, generation_config=strategy, logits_processor=processors or None)
         new = made.sequences[:, inputs["input_ids"].shape[1] :]
         ids = new.tolist()
         weights = [1.0] * len(ids)
@@ -130,6 +143,35 @@ def _only_given_settings(model):
         yield
     finally:
         base.generation_config = before
+
+
+class Allowed(LogitsProcessor):
+    """Forbids tokens that the constraint of their row does not allow, among the likeliest TRIED of each step; others
+    are not drawn then.
+    """
+
+    def __init__(self, constraints: list[Constraint | None], start: int):
+        self.constraints = constraints
+        self.start = start  # tokens of the prompts
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        each = len(input_ids) // len(self.constraints)  # rows of a prompt
+        scores = scores.clone()
+        for row, answer in enumerate(input_ids[:, self.start :].tolist()):
+            constraint = self.constraints[row // each]
+            if constraint is None or any(token in constraint.ends for token in answer):
+                continue
+            best = scores[row].topk(min(TRIED, scores.shape[1]))
+            allowed = [place for place, token in enumerate(best.indices.tolist()) if constraint.allows(answer, token)]
+            if not allowed:
+                token = constraint.first_allowed(answer, scores[row])
+                kept, values = torch.tensor([token], device=scores.device), scores[row, token].clone()[None]
+            else:
+                kept, values = best.indices[allowed], best.values[allowed]
+            constraint.changed |= allowed[:1] != [0]
+            scores[row] = -torch.inf
+            scores[row, kept] = values
+        return scores
 
 
 class Likelihood(LogitsProcessor):

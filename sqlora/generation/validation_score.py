@@ -29,7 +29,7 @@ class ValidationScorer:
         self.shown = fitting.shown_rows(self.rows, tokenizer, settings.SCHEMA_STYLE, settings)
         self.scoring = scoring_of(settings)
         self.device = model.device
-        greedy = replace(settings, NUM_BEAMS=1, NUM_CANDIDATES=1, COMPILE="off")
+        greedy = replace(settings, NUM_BEAMS=1, NUM_CANDIDATES=1, CONSTRAIN="off", COMPILE="off")
         self.writer = SqlWriter(model, tokenizer, greedy)
 
     def __call__(self) -> float:

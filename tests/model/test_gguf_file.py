@@ -34,7 +34,7 @@ def file(llama_folder, tmp_path_factory):
 def scores(folder):
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
     with torch.no_grad():
-        return model.float()(**tokenizer(TEXT, return_tensors="pt")).logits
+        return model.float()(**tokenizer(TEXT, return_tensors="pt", add_special_tokens=False)).logits
 
 
 def test_the_model_is_what_was_written_and_is_unpacked_once(llama_folder, file, cache, capsys):

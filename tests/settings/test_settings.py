@@ -62,6 +62,7 @@ ASKS_OR_WRITES = {  # what a run does not hand on: see settings.FROM_RUN
     "MODEL",
     "MAX_NEW_TOKENS",
     "GENERATION_BATCH_SIZE",
+    "CONSTRAIN",
     "MERGE_FOR_GENERATION",
     "NUM_BEAMS",
     "NUM_CANDIDATES",
