@@ -1,6 +1,7 @@
 """Makes the README's pictures from a real run of the demo, in docs/images: `make pictures`. Needs Chromium.
 
 loss.png is the run's own curve, page.png a screenshot of its before/after page, terminal.svg what the terminal showed.
+smollm2.png is the curve of the run of benchmarks/quality.py that docs/quality.md has first, from its metrics.jsonl.
 """
 
 import os
@@ -15,6 +16,11 @@ from rich.console import Console
 from rich.text import Text
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from sqlora.reports.loss_curve import plot_loss_curve  # noqa: E402
+
+MEASURED = ROOT / "benchmarks" / "smollm2.jsonl"
 IMAGES = ROOT / "docs" / "images"
 COLUMNS = 100
 COMMANDS = ("finetune.py --preset tiny", "generate.py --preset tiny")
@@ -42,6 +48,7 @@ def main() -> None:
     if browser is None:
         sys.exit("error: the page's picture needs Chromium; install it first")
     IMAGES.mkdir(exist_ok=True)
+    plot_loss_curve(MEASURED, IMAGES / "smollm2.png", "Fine-tuning SmolLM2-135M-Instruct")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         terminal = Console(record=True, width=COLUMNS, file=(folder / "terminal").open("w"), force_terminal=True)
