@@ -28,6 +28,7 @@ KEYWORDS = frozenset(
 KEYWORDS_LOWER = frozenset(word.lower() for word in KEYWORDS)
 MORE_FUNCTIONS = "TOTAL IIF PRINTF TYPEOF INSTR JULIANDAY STRFTIME DATETIME RANDOM GLOB LIKELY UNICODE HEX ZEROBLOB"
 ENDS_FROM = frozenset("WHERE GROUP HAVING ORDER LIMIT UNION INTERSECT EXCEPT".split())
+NOT_IN_BRACKETS = ENDS_FROM - {"ORDER", "GROUP"} | {"FROM", "JOIN"}  # but of a query; OVER has an ORDER
 SETS = frozenset("UNION INTERSECT EXCEPT".split())
 ALIAS = re.compile(r"[a-z]\d{0,2}")  # the aliases that may stand before their tables
 VALUES = frozenset(
@@ -65,15 +66,15 @@ class Level:
 
     scope: Scope | None = None
     is_source: bool = False
-    is_cast: bool = False
 
 
 @dataclass(frozen=True)
 class State:
-    """Where the text stands: in a word or quotes, behind `before`, within brackets."""
+    """Where the text stands: in a word, in quotes or just behind `closed` ones, behind `before`, within brackets."""
 
     word: str = ""
     quote: str = ""
+    closed: str = ""
     before: str = ""
     qualifier: str = ""
     levels: tuple[Level, ...] = (Level(Scope()),)
@@ -123,7 +124,7 @@ class NameGuard:
         if state.is_over:
             return state if char.isspace() else None
         if len(char) > 1 or char.isalnum() or char in "_$" or (char == "." and state.word[:1].isdigit()):
-            return None if state.before == "function" else replace(state, word=state.word + char)
+            return None if state.before == "function" or state.closed else replace(state, word=state.word + char)
         ended = self._finish_word(state, char)
         if ended is None or char.isspace():
             return ended
@@ -134,8 +135,7 @@ class NameGuard:
                 return None
             return replace(ended, quote=char)
         if char == "(":
-            cast = state.word.upper() == "CAST" or ended.before == "CAST"
-            return replace(ended, before="(", levels=(*ended.levels, Level(None, self._wants_table(ended), cast)))
+            return replace(ended, before="(", levels=(*ended.levels, Level(None, self._wants_table(ended))))
         if char == ")":
             return self._close(ended)
         if char == ".":
@@ -157,23 +157,18 @@ class NameGuard:
             return replace(ended, before=char if char == "-" else "operator")
         return None
 
-    def _in_quotes(self, state: State, char: str) -> State | None:
-        if char != CLOSING[state.quote]:
-            return replace(state, word=state.word + char)
-        quoted, quote = state.word, state.quote
-        outside = replace(state, word="", quote="")
-        if quote == "'":
-            return replace(outside, before="value")
-        named = self._name(outside, quoted.lower(), " ")
-        if named is None and quote == '"' and not self._wants_table(outside) and outside.before not in (".", "AS"):
-            return replace(outside, before="value")  # a string, as SQLite reads it
-        return named
+    def _in_quotes(self, state: State, char: str) -> State:
+        if char == CLOSING[state.quote]:
+            return replace(state, quote="", closed=state.quote)
+        return replace(state, word=state.word + char)
 
     # Words.
 
     def _word_may_grow(self, state: State) -> bool:
         """Whether the unfinished word, or quoted name, is the beginning of one that may stand here."""
         word = state.word.lower()
+        if state.closed:
+            return any(self._finish_word(state, char) is not None for char in " .")
         if not word or state.word[0].isdigit():
             return not word or not (self._wants_table(state) or state.before == ".")
         if state.quote:
@@ -199,8 +194,10 @@ class NameGuard:
 
     def _finish_word(self, state: State, char: str) -> State | None:
         """The state once the word before `char` is complete."""
+        if state.closed:
+            return self._finish_quotes(state, char)
         if not state.word:
-            return replace(state, before=".") if char == "." and state.before == "name" and state.qualifier else state
+            return state
         word, upper = state.word.lower(), state.word.upper()
         outside = replace(state, word="")
         if word[0].isdigit():
@@ -219,10 +216,24 @@ class NameGuard:
             return self._keyword(outside, upper)
         if state.before in ENDED and not self._wants_alias(state):
             return None
-        named = self._name(outside, word, char)
+        named = self._name(outside, word)
         if named is not None or wants_name or word not in self.functions:
             return named
         return replace(outside, before="function")
+
+    def _finish_quotes(self, state: State, char: str) -> State | None:
+        quote, word = state.closed, state.word.lower()
+        outside = replace(state, word="", closed="")
+        if quote == "'":
+            return replace(outside, before="value")
+        if self._is_free(state):
+            return replace(outside, before="name")
+        if char == ".":
+            return self._qualify(outside, word)
+        named = self._name(outside, word)
+        if named is None and quote == '"' and not self._wants_table(outside) and outside.before not in (".", "AS"):
+            return replace(outside, before="value")  # a string, as SQLite reads it
+        return named
 
     def _keyword(self, state: State, word: str) -> State | None:
         level = state.levels[-1]
@@ -237,7 +248,7 @@ class NameGuard:
                 return None
             return _with_scope(replace(state, before=word), replace(scope, clause="select"))
         if scope is None:
-            return replace(state, before=word) if word not in ENDS_FROM | {"FROM", "JOIN"} or _is_window(word) else None
+            return None if word in NOT_IN_BRACKETS else replace(state, before=word)
         if word == "FROM":
             if scope.clause != "select" or state.before not in OPERANDS:
                 return None
@@ -247,7 +258,7 @@ class NameGuard:
                 return None
             rest = Scope() if word in SETS else replace(scope, clause="rest")
             return _with_scope(replace(state, before=word), rest)
-        if word == "JOIN" or word in ("ON", "USING"):
+        if word in ("JOIN", "ON", "USING"):
             if scope.clause not in ("from", "on"):
                 return None
             merges = scope.merges or word == "USING"
@@ -257,7 +268,7 @@ class NameGuard:
             return _with_scope(replace(state, before=word), replace(scope, merges=True))
         return replace(state, before=word)
 
-    def _name(self, state: State, word: str, char: str) -> State | None:
+    def _name(self, state: State, word: str) -> State | None:
         """The state after a name, with what it binds or asks for."""
         scope = state.levels[-1].scope
         if self._wants_table(state):
@@ -414,10 +425,6 @@ class NameGuard:
             source = Source("", None)
             return _with_scope(replace(closed, before="table"), replace(scope, sources=(*scope.sources, source)))
         return closed
-
-
-def _is_window(word: str) -> bool:
-    return word in ("ORDER", "GROUP")
 
 
 def _query_place(levels: tuple[Level, ...]) -> int:

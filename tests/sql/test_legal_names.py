@@ -14,6 +14,7 @@ SCHEMA = parse_schema(
     'CREATE TABLE song (song_id INTEGER, singer_id INTEGER, title TEXT, "play count" INTEGER)'
 )
 GUARD = NameGuard(SCHEMA)
+SPACED = NameGuard(parse_schema('CREATE TABLE "order details" ("unit price" REAL, id INTEGER)'))
 
 
 def read(text, guard=GUARD):
@@ -87,6 +88,20 @@ def test_what_is_not_a_whole_query_cannot_end(sql):
     state = read(sql)
     assert state is not None
     assert not GUARD.may_end(state)
+
+
+def test_names_with_blanks():
+    for sql in (
+        'SELECT "order details"."unit price" FROM "order details" WHERE "order details".id = 1',
+        "SELECT `unit price` FROM `order details`",
+        'SELECT [unit price] FROM [order details] WHERE id = "a string"',
+        """SELECT T1."unit price" FROM "order details" AS T1 WHERE T1.id = 'it''s'""",
+    ):
+        state = read(sql, SPACED)
+        assert state is not None
+        assert SPACED.may_end(state)
+    for sql in ('SELECT "unit price" FROM "orders"', 'SELECT "order details"."price"', "SELECT T1.`price`"):
+        assert read(sql, SPACED) is None
 
 
 def test_the_demo_s_answers_are_legal_in_any_pieces():
