@@ -124,7 +124,9 @@ def check_adapter(folder: Path, base: BaseModel, tokenizer, layout: str) -> dict
             f"{folder} was trained on another base: {_describe(trained)}, not {_describe(here)}; set BASE_MODEL "
             f"(--base-model) to it, or name another --lora-checkpoint"
         )
-    layouts = [name for name in template.TEMPLATES if tokenizer.chat_template or not template.is_chat(name)]
+    layouts = [
+        name for name in template.TEMPLATES if getattr(tokenizer, "chat_template", None) or not template.is_chat(name)
+    ]
     hashes = {encoding.hash_of_prompts(tokenizer, name): name for name in layouts}
     if (other := hashes.get(fingerprint["prompt"], layout)) != layout:
         raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import pickle
 import re
@@ -206,7 +207,8 @@ class SqlTrainer(Trainer):
         metrics = {f"{metric_key_prefix}_loss": total.item() / targets}
         if self.scorer:
             # Layers that are compiled for training would be compiled anew.
-            with plan.state_kept(model, training=False), torch.compiler.set_stance("force_eager"):
+            eager = torch.compiler.set_stance("force_eager") if self.packing.compiled else contextlib.nullcontext()
+            with plan.state_kept(model, training=False), eager:
                 metrics[f"{metric_key_prefix}_execution_match"] = self.scorer()
         no_predictions: Any = None
         return EvalLoopOutput(no_predictions, None, metrics, rows)
