@@ -184,7 +184,7 @@ def test_the_refused_types_really_give_nan(tiny, low_bit):
 
 @needs_package
 def test_the_loss_is_that_of_the_library_and_its_head_is_not_converted(tiny):
-    trainer = make_trainer(tiny("--train-on-inputs"), rows=24)
+    trainer = make_trainer(tiny("--train-on-inputs", "--table-aliases", "keep"), rows=24)
     model = trainer.model.eval()
     assert type(model.get_base_model().lm_head) is torch.nn.Linear
     assert "LowBit" in type(model.get_base_model().model.layers[0].mlp.down_proj).__mro__[0].__name__
