@@ -11,8 +11,6 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from sqlora.sql.parsing import own_tables
-
 BETWEEN = re.compile(r"\s+(AS\s+)?", re.IGNORECASE)  # a table's name and its alias
 
 
@@ -24,12 +22,12 @@ def without_aliases(sql: str, dialect: str = "sqlite") -> str:
     """
     try:
         query = sqlglot.parse_one(sql, read=dialect)
-    except SqlglotError:
+    except (SqlglotError, RecursionError):
         return sql
     columns = [(column, scope) for column in query.find_all(exp.Column) if (scope := _scope_of(column)) is not None]
     edits: list[tuple[int, int, str]] = []  # where a text begins and ends, and what takes its place
     for select in query.find_all(exp.Select):
-        for table in own_tables(select):
+        for table in filter(lambda source: isinstance(source, exp.Table), _froms(select)):
             alias = table.args.get("alias")
             if not alias or not alias.this or _is_needed(table, select, columns):
                 continue
@@ -45,11 +43,11 @@ def without_aliases(sql: str, dialect: str = "sqlite") -> str:
     return sql
 
 
-def _is_needed(table: exp.Table, select: exp.Select, columns: list[tuple[exp.Column, exp.Select]]) -> bool:
+def _is_needed(table: exp.Expr, select: exp.Select, columns: list[tuple[exp.Column, exp.Select]]) -> bool:
     """Whether a table's name could not stand for its alias in a query: there it, or where its columns are asked for, is
     the name of another source too, or an outer query's table of that name is asked for from within.
     """
-    if table.db or sum(table.name.lower() in names for names in _sources(select)) > 1:
+    if table.args.get("db") or sum(table.name.lower() in names for names in _sources(select)) > 1:
         return True
     for column, scope in columns:
         around = _queries_around(column, scope)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from sqlora.evaluation import judge
+from sqlora.sql.parsing import exact_match
 from sqlora.sql.table_names import without_aliases
 
 DEMO = Path(__file__).parents[2] / "demo" / "test.jsonl"
@@ -49,6 +50,13 @@ def test_what_stays(sql):
 def test_of_two_that_would_be_one_the_outer_stays():
     sql = "SELECT T1.a FROM x AS T1 WHERE EXISTS (SELECT 1 FROM x AS T2 WHERE T2.i = T1.i)"
     assert without_aliases(sql) == "SELECT T1.a FROM x AS T1 WHERE EXISTS (SELECT 1 FROM x WHERE x.i = T1.i)"
+
+
+def test_queries_that_differ_in_aliases_alone_match_exactly():
+    aliased = "SELECT T1.a FROM x AS T1 JOIN y AS T2 ON T1.i = T2.i"
+    assert exact_match("SELECT x.a FROM x JOIN y ON x.i = y.i", aliased)
+    assert exact_match(aliased.replace("T1", "s"), aliased)
+    assert not exact_match("SELECT y.a FROM x JOIN y ON x.i = y.i", aliased)
 
 
 def test_in_another_dialect():
