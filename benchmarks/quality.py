@@ -148,10 +148,10 @@ def run(arguments: argparse.Namespace, name: str, seed: int, device: int) -> Non
     shown = TRAINED[name if trained is not None else arguments.best]
     asks = {key: value for key, value in shown.items() if key in PROMPTING} | ANSWERED.get(name, {})
     flags = (
-        {"lora-checkpoint": str(model / "model")}
-        | asks
+        asks
         | common
         | {
+            "lora-checkpoint": str(model / "model"),
             "test-data": str(arguments.out / "test.jsonl"),
             "model": "adapter",
             "max-new-tokens": "128",
