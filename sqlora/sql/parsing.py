@@ -21,7 +21,7 @@ from sqlglot.tokens import TokenType
 from sqlora.sql.constraints import add_constraints
 from sqlora.sql.double_quotes import VALUE_COMPARISONS, resolve_double_quotes
 from sqlora.sql.schema import Column, Schema, Table
-from sqlora.sql.table_names import without_aliases
+from sqlora.sql.table_names import sources_of, without_aliases
 
 # sqlglot warns of statements that it does not parse; here they are ignored or refused.
 logging.getLogger("sqlglot").setLevel(logging.ERROR)
@@ -260,9 +260,7 @@ def to_sqlite(expression: exp.Expr, copy: bool = True) -> str:
 
 def own_tables(select: exp.Expr | None) -> list[exp.Table]:
     """The tables in FROM and JOIN of a SELECT itself, without those of its subqueries."""
-    origin = select.args.get("from_") if select is not None else None
-    joins = (select.args.get("joins") or []) if select is not None else []
-    sources = [*([origin.this] if origin else []), *(join.this for join in joins)]
+    sources = sources_of(select) if select is not None else []
     return [source for source in sources if isinstance(source, exp.Table)]
 
 

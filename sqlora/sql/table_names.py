@@ -27,7 +27,7 @@ def without_aliases(sql: str, dialect: str = "sqlite") -> str:
     columns = [(column, scope) for column in query.find_all(exp.Column) if (scope := _scope_of(column)) is not None]
     edits: list[tuple[int, int, str]] = []  # where a text begins and ends, and what takes its place
     for select in query.find_all(exp.Select):
-        for table in filter(lambda source: isinstance(source, exp.Table), _froms(select)):
+        for table in filter(lambda source: isinstance(source, exp.Table), sources_of(select)):
             alias = table.args.get("alias")
             if not alias or not alias.this or _is_needed(table, select, columns):
                 continue
@@ -77,18 +77,19 @@ def _queries_around(column: exp.Column, scope: exp.Select) -> list[exp.Expr]:
     return queries
 
 
-def _froms(select: exp.Expr) -> list[exp.Expr]:
+def sources_of(select: exp.Expr) -> list[exp.Expr]:
+    """What stands in FROM and JOIN of a query itself: tables, and others such as subqueries."""
     origin = select.args.get("from_")
     return [*([origin.this] if origin else []), *(join.this for join in select.args.get("joins") or [])]
 
 
 def _aliases(select: exp.Expr) -> list[str]:
-    return [source.alias_or_name.lower() for source in _froms(select)]
+    return [source.alias_or_name.lower() for source in sources_of(select)]
 
 
 def _sources(select: exp.Expr) -> list[set[str]]:
     """Of each source of a query its name and its alias."""
-    return [{source.name.lower(), source.alias_or_name.lower()} for source in _froms(select)]
+    return [{source.name.lower(), source.alias_or_name.lower()} for source in sources_of(select)]
 
 
 def _is_called(column: exp.Column, name: str) -> bool:
