@@ -35,7 +35,7 @@ RECIPE = {
     "extra-weight": "1",
     "table-aliases": "keep",
     "compile": "off",
-    "max-tokens-per-pass": "8192",  # several runs share the device
+    "max-tokens-per-pass": "6144",  # several runs share the device
 }
 TRAINED = {  # what differs from RECIPE
     "recipe": {},
@@ -43,7 +43,6 @@ TRAINED = {  # what differs from RECIPE
     "q k v o alone": {"lora-targets": "q_proj,k_proj,v_proj,o_proj"},
     "rank 4": {"lora-r": "4", "lora-alpha": "8"},
     "rank 64": {"lora-r": "64", "lora-alpha": "128"},
-    "rank 64 as rsLoRA": {"lora-r": "64", "lora-alpha": "256"},  # alpha / sqrt(r), as 32 / sqrt(16)
     "learning rate 3e-4": {"learning-rate": "3e-4"},
     "learning rate 2e-3": {"learning-rate": "2e-3"},
     "100 steps": {"max-steps": "100"},
@@ -60,22 +59,26 @@ TRAINED = {  # what differs from RECIPE
     "other rows too": {"extra-data": "MORE", "holdout": "TEST"},
 }
 STRONG = {"lora-r": "64", "lora-alpha": "128", "learning-rate": "2e-3"}
+PRESET = STRONG | TRAINED["no aliases"] | TRAINED["renamed copies"] | TRAINED["no dropout"]
 TRAINED |= {
     "strong": STRONG,  # and what differs from it
-    "strong rank 128": STRONG | {"lora-r": "128", "lora-alpha": "256"},
     "strong 4e-3": STRONG | {"learning-rate": "4e-3"},
-    "strong 400 steps": STRONG | {"max-steps": "400"},
-    "strong schema first": STRONG | TRAINED["schema first"],
     "strong chat": STRONG | TRAINED["chat"],
-    "strong bfloat16": STRONG | TRAINED["bfloat16 base"],
     "strong no dropout": STRONG | TRAINED["no dropout"],
-    "strong dropout 0.1": STRONG | {"lora-dropout": "0.1"},
-    "strong other rows": STRONG | TRAINED["other rows too"],
     "strong no aliases": STRONG | TRAINED["no aliases"],
-    "strong renamed": STRONG | TRAINED["renamed copies"],
-    "strong no aliases renamed": STRONG | TRAINED["no aliases"] | TRAINED["renamed copies"],  # the preset smollm2
+    "strong no aliases renamed": STRONG | TRAINED["no aliases"] | TRAINED["renamed copies"],
     "strong no aliases chat": STRONG | TRAINED["no aliases"] | TRAINED["chat"],
+    "preset": PRESET,  # smollm2, and what differs from it
+    "preset chat": PRESET | TRAINED["chat"],
+    "preset rank 128": PRESET | {"lora-r": "128", "lora-alpha": "256"},
+    "preset as rsLoRA": PRESET | {"lora-alpha": "256"},  # alpha / sqrt(r), as 32 / sqrt(16) at rank 16
+    "preset 400 steps": PRESET | {"max-steps": "400"},
+    "preset two copies": PRESET | {"renamed-copies": "2"},
+    "preset other rows": PRESET | TRAINED["other rows too"],
+    "preset schema first": PRESET | TRAINED["schema first"],
 }
+SPIDER = {"extra-data": "SPIDER_TRAIN", "database-folder": "DATABASES", "holdout": "SPIDER_TEST"}
+TRAINED |= {f"spider {style}": PRESET | SPIDER | {"schema-style": style} for style in ("plain", "described", "full")}
 ANSWERED = {  # other ways to answer with the adapter of --best
     "5 beams": {"num-beams": "5"},
     "5 beams voting": {"num-beams": "5", "num-candidates": "5"},
@@ -83,8 +86,11 @@ ANSWERED = {  # other ways to answer with the adapter of --best
     "10 candidates": {"num-candidates": "10"},
     "30 candidates": {"num-candidates": "30"},
     "10 beams voting": {"num-beams": "10", "num-candidates": "10"},
+    "names": {"constrain": "names"},
+    "names 5 beams voting": {"constrain": "names", "num-beams": "5", "num-candidates": "5"},
+    "names 10 candidates": {"constrain": "names", "num-candidates": "10"},
 }
-PROMPTING = ("prompt-order", "prompt-format", "low-bit")  # flags that generate.py needs too
+PROMPTING = ("prompt-order", "prompt-format", "low-bit", "schema-style", "database-folder")  # flags that generate.py needs too
 
 
 def main() -> None:
@@ -92,6 +98,7 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--more", type=Path, help="rows of other data sets, for the variant that adds them")
+    parser.add_argument("--spider", type=Path, help="folder of Spider's dev.json and database/, half of them for tests")
     parser.add_argument("--base-model", default=BASE)
     parser.add_argument("--only", default="", help="names of variants, with commas between them")
     parser.add_argument("--seeds", default="0")
@@ -102,6 +109,8 @@ def main() -> None:
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     split_rows(arguments.rows, out)
+    if arguments.spider:
+        split_spider(arguments.spider, out)
     names = [name.strip() for name in arguments.only.split(",") if name.strip()] or [*TRAINED, *ANSWERED]
     jobs = [(name, int(seed)) for seed in arguments.seeds.split(",") for name in names]
     done = {(line["variant"], line["seed"]) for line in results(out)}
@@ -124,6 +133,16 @@ def split_rows(rows: Path, out: Path) -> None:
         dataset.write_rows(out / f"{name}.jsonl", part)
 
 
+def split_spider(folder: Path, out: Path) -> None:
+    """Writes the rows of every other database as spider_test.json, which is only reported, the others' as
+    spider_train.json."""
+    read = json.loads((folder / "dev.json").read_text())
+    tested = sorted({row["db_id"] for row in read})[::2]
+    for name, is_test in (("train", False), ("test", True)):
+        part = [row for row in read if (row["db_id"] in tested) == is_test]
+        (out / f"spider_{name}.json").write_text(json.dumps(part))
+
+
 def run(arguments: argparse.Namespace, name: str, seed: int, device: int) -> None:
     """Trains and answers a variant, and notes its scores; a failure is noted with the end of its log."""
     folder = arguments.out / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
@@ -140,9 +159,7 @@ def run(arguments: argparse.Namespace, name: str, seed: int, device: int) -> Non
             | trained
             | common
         )
-        named = {"MORE": arguments.more, "TEST": arguments.out / "test.jsonl"}
-        flags = {flag: str(named.get(value, value)) for flag, value in flags.items()}
-        if not call("finetune.py", flags, folder / "train.log", device):
+        if not call("finetune.py", files_in(flags, arguments), folder / "train.log", device):
             return note(arguments.out, name, seed, fault=folder / "train.log")
         seconds["train_s"] = round(time.monotonic() - start)
     shown = TRAINED[name if trained is not None else arguments.best]
@@ -152,21 +169,33 @@ def run(arguments: argparse.Namespace, name: str, seed: int, device: int) -> Non
         | common
         | {
             "lora-checkpoint": str(model / "model"),
-            "test-data": str(arguments.out / "test.jsonl"),
+            "test-data": shown.get("holdout", "TEST"),
             "model": "adapter",
             "max-new-tokens": "128",
             "evaluate": "",
             "compile": "off",
         }
     )
-    if not call("generate.py", flags, folder / "answer.log", device):
+    if not call("generate.py", files_in(flags, arguments), folder / "answer.log", device):
         return note(arguments.out, name, seed, fault=folder / "answer.log")
     verdicts = [
         row["verdicts"]["adapter"] for row in json.loads((folder / "run" / "evaluation.json").read_text())["rows"]
     ]
-    count = sum(1 for _ in (arguments.out / "choose.jsonl").open())
+    count = 0 if "database-folder" in shown else sum(1 for _ in (arguments.out / "choose.jsonl").open())
     parts = {"choose": verdicts[:count], "report": verdicts[count:]}
     note(arguments.out, name, seed, seconds=seconds, **{part: scored(some) for part, some in parts.items()})
+
+
+def files_in(flags: dict[str, str], arguments: argparse.Namespace) -> dict[str, str]:
+    """The flags with the files that TRAINED's names in capitals stand for."""
+    files = {
+        "MORE": arguments.more,
+        "TEST": arguments.out / "test.jsonl",
+        "SPIDER_TRAIN": arguments.out / "spider_train.json",
+        "SPIDER_TEST": arguments.out / "spider_test.json",
+        "DATABASES": arguments.spider and arguments.spider / "database",
+    }
+    return {flag: str(files.get(value, value)) for flag, value in flags.items()}
 
 
 def call(script: str, flags: dict[str, str], log: Path, device: int) -> bool:
@@ -212,7 +241,7 @@ def table(lines: list[dict]) -> str:
     for name in dict.fromkeys(line["variant"] for line in lines if "report" in line):
         own = [line for line in lines if line["variant"] == name and "report" in line]
         right, invalid, chosen = (
-            100 * sum(line[part][key] / line[part]["of"] for line in own) / len(own)
+            100 * sum(line[part][key] / max(1, line[part]["of"]) for line in own) / len(own)
             for part, key in (("report", "right"), ("report", "invalid"), ("choose", "right"))
         )
         low, high = wilson(own[0]["report"]["right"], own[0]["report"]["of"])
