@@ -41,7 +41,8 @@ class Bench:
         self.tokenizer = loading.load_tokenizer(base)
         self.model = loading.load_base(base, self.settings.LOW_BIT, self.device, training=False).eval()
         read = dataset.load_rows(str(rows), "--rows")
-        self.prompts = encoding.encode_prompts(self.tokenizer, [read[i % len(read)] for i in range(number)])
+        self.rows = [read[i % len(read)] for i in range(number)]
+        self.prompts = encoding.encode_prompts(self.tokenizer, self.rows)
         self.weights = weights
 
     def wait(self) -> None:
@@ -104,6 +105,36 @@ class Bench:
         changed = load_settings(["--max-new-tokens", str(NEW_TOKENS), "--compile", "off", *flags], "")
         return BatchWriter(self.model, changed, eos=-1)
 
+    def knowing(self, number: int, constrain: str, alone: bool = False):
+        """A function that lets the model write the rows' expected SQL, as one does that has learned it: its logits are
+        computed, and the next token of that SQL is made the likeliest.
+        """
+        from sqlora.generation.constraint import constraints
+        from sqlora.generation.token_search import Samples
+
+        torch, eos = self.torch, self.tokenizer.eos_token_id
+        texts = [row["answer"] for row in self.rows[:number]]
+        answers = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        expected = {tuple(ids): [*answer, eos] for ids, answer in zip(self.prompts, answers, strict=False)}
+
+        class Knowing(Samples):
+            def choose(self, logits, rows):
+                due = [expected[tuple(row.prompt.tolist())][row.length] for row in rows]
+                logits[torch.arange(len(rows), device=logits.device), 0, torch.tensor(due, device=logits.device)] += 1e4
+                super().choose(logits, rows)
+
+        writer = self.writer("--max-new-tokens", "128")
+        writer.strategy = Knowing(writer.settings, {eos})
+
+        def run() -> None:
+            limits = constraints(self.rows[:number], self.tokenizer, {eos}, "sqlite") if constrain == "names" else None
+            for part in [slice(i, i + 1) for i in range(number)] if alone else [slice(None)]:
+                writer.write(self.prompts[:number][part], lambda *_: None, limits and limits[part])
+            changed = sum(bool(limit and limit.changed) for limit in limits or ())
+            assert changed <= number / 100, f"{changed} of {number} expected answers are not legal"
+
+        return run
+
     def time(self, way: str, number: int, batch: int, warm_up, run, repeats: int = 1) -> None:
         from sqlora.model.device import peak_memory
 
@@ -165,6 +196,11 @@ def ways(bench: Bench, number: int, few: int, batch: int) -> dict:
 
         bench.time("SQLoRA, one at a time", few, 1, lambda: writer.write(bench.prompts[:1], lambda *_: None), run)
 
+    def knowing(constrain: str, number: int, alone: bool = False) -> None:
+        name = "SQLoRA, the expected SQL" + ", one at a time" * alone + f", CONSTRAIN {constrain}"
+        run = bench.knowing(number, constrain, alone)
+        bench.time(name, number, 1 if alone else min(number, 512), run, run, repeats=2)
+
     original = ("--num-beams", "5", "--repetition-penalty", "1.2")
     return {
         "original": lambda: plain(
@@ -182,6 +218,10 @@ def ways(bench: Bench, number: int, few: int, batch: int) -> dict:
         "alone": one_by_one,
         "sqlora": lambda: sqlora("SQLoRA", number),
         "beams": lambda: sqlora("SQLoRA, 5 beams, repetition penalty 1.2", min(number, 256), *original),
+        "free": lambda: knowing("off", number),
+        "names": lambda: knowing("names", number),
+        "free alone": lambda: knowing("off", few, alone=True),
+        "names alone": lambda: knowing("names", few, alone=True),
         "compiled": lambda: sqlora("SQLoRA, compiled", number, "--compile", "on"),  # last, since the layers stay so
     }
 
@@ -193,7 +233,10 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, help="a Llama's tokenizer.model of 32,000 pieces")
     parser.add_argument("--model", type=Path, help="the folder of a model made before, or where it is to be made")
     parser.add_argument("--weights", choices=("nf4", "bf16"), default="nf4")
-    parser.add_argument("--ways", default="original,single,plain,continuous,alone,sqlora,beams,compiled")
+    parser.add_argument(
+        "--ways",
+        default="original,single,plain,continuous,alone,sqlora,beams,free,names,free alone,names alone,compiled",
+    )
     parser.add_argument("--number", type=int, default=2048, help="answers of the ways that take batches")
     parser.add_argument("--few", type=int, default=6, help="answers of those that take one at a time")
     parser.add_argument("--batch", type=int, default=256, help="rows at a time for generate")

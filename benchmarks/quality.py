@@ -90,7 +90,13 @@ ANSWERED = {  # other ways to answer with the adapter of --best
     "names 5 beams voting": {"constrain": "names", "num-beams": "5", "num-candidates": "5"},
     "names 10 candidates": {"constrain": "names", "num-candidates": "10"},
 }
-PROMPTING = ("prompt-order", "prompt-format", "low-bit", "schema-style", "database-folder")  # flags that generate.py needs too
+PROMPTING = (
+    "prompt-order",
+    "prompt-format",
+    "low-bit",
+    "schema-style",
+    "database-folder",
+)  # flags that generate.py needs too
 
 
 def main() -> None:

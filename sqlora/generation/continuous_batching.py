@@ -23,6 +23,7 @@ SLOT_STEP, SLOT_STEP_ALONE = 64, 512  # tokens by which slots grow, so that the 
 LEAST_NEW_TOKENS = 8  # tokens beyond a prompt, since prefilled rows are padded
 REFILL = 8  # refill once 1/REFILL of the slots are free: prefilling one row costs as much as a decode step
 COMPILE_FROM = 20_000  # answers; compiling takes as long as it saves on about as many
+CHECKS_MEANWHILE = ("cuda", "xpu")  # where the processor is free while the device computes
 WORTH = 8  # tokens that prompts must share for a separate forward pass to pay
 
 
@@ -99,18 +100,24 @@ class BatchWriter:
                         active[group] = row
                         band.popleft()
                     self._choose(decoder, active, [group for group, _ in taken], logits[:, None], ended)
+                    for _, begun in rows:
+                        begun.trusted = self.model.device.type in CHECKS_MEANWHILE
                 elif not band and len(active) * 2 <= decoder.groups:
                     decoder.keep_groups(list(active))
                     active = dict(enumerate(active.values()))
                 if active:
                     logits = decoder.step().unflatten(0, (-1, decoder.width))
-                    groups_now = sorted(active)
+                    back = {group for group, (_, row) in active.items() if row.take_back()}
+                    for group in back:
+                        decoder.step_back(group, active[group][1].tokens())
+                    groups_now = sorted(active.keys() - back)
                     chosen = (
                         logits
-                        if len(active) == decoder.groups
+                        if len(groups_now) == decoder.groups
                         else logits[torch.tensor(groups_now, device=logits.device)]
                     )
-                    self._choose(decoder, active, groups_now, chosen, ended)
+                    if groups_now:
+                        self._choose(decoder, active, groups_now, chosen, ended)
             return
         except torch.OutOfMemoryError:
             pass

@@ -205,6 +205,13 @@ class Decoder:
             targets, origins = (torch.tensor(list(part), device=self.device) for part in (moved.keys(), moved.values()))
             self.cache.move(targets, origins, *span)
 
+    def step_back(self, group: int, tokens: list[int]) -> None:
+        """Its slots are as before their last two tokens; they are fed `tokens`, the first of these, again."""
+        start = group * self.width
+        self.tokens[start : start + self.width] = tokens
+        for slot in range(start, start + self.width):
+            self.lengths[slot] -= 2
+
     def free(self, group: int) -> None:
         """Its row has ended."""
         for slot in range(group * self.width, (group + 1) * self.width):

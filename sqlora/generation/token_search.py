@@ -61,7 +61,7 @@ class Samples:
         logits = penalised(logits, rows, self.penalty)
         if self.width == 1:
             for i, (row, token) in enumerate(zip(rows, logits[:, 0].argmax(dim=-1).tolist(), strict=True)):
-                if row.constraint is not None and row.forbids(0, token):
+                if row.constraint is not None and row.is_due(token) and row.forbids(0, token):
                     token = row.constraint.first_allowed(row.answers[0], logits[i, 0])
                 row.take([token], [0.0])
             return
@@ -73,7 +73,7 @@ class Samples:
         tokens = torch.cat([likelihoods[:, :1].argmax(dim=-1), drawn.clamp(max=logits.shape[-1] - 1)], dim=1)
         for i, ids in enumerate(tokens.tolist()):
             for column, token in enumerate(ids):
-                if rows[i].forbids(column, token):
+                if rows[i].is_due(token) and rows[i].forbids(column, token):
                     tokens[i, column] = self._allowed(rows[i], column, likelihoods[i, column])
         chosen = likelihoods.gather(2, tokens[:, :, None])[:, :, 0]
         for row, ids, scores in zip(rows, tokens.tolist(), chosen.tolist(), strict=True):
@@ -102,9 +102,14 @@ class Samples:
 
 
 class SampledAnswers:
-    """`width` independent answers to one row."""
+    """`width` independent answers to one row.
+
+    While it is `trusted`, its constraint is not asked before a token is taken, but by `take_back`, as the device works
+    on the next one.
+    """
 
     parents = None  # each slot continues its own answer
+    trusted = False
 
     def __init__(
         self,
@@ -122,6 +127,7 @@ class SampledAnswers:
         self.scores = [0.0] * width
         self.going = [True] * width
         self.length = 0
+        self._before: tuple[list[float], list[bool]] | None = None  # scores and going, of a trusted row's last step
 
     @property
     def done(self) -> bool:
@@ -139,7 +145,29 @@ class SampledAnswers:
             and not self.constraint.allows(self.answers[column], token)
         )
 
+    def is_due(self, token: int) -> bool:
+        """Whether the constraint has to be asked before the token is taken: behind it there may be no other step."""
+        return not self.trusted or token in self.eos or self.length + 1 == self.most
+
+    def take_back(self) -> bool:
+        """Whether the constraint forbids a token that was last taken. If so the row is as before, and trusted no more.
+        It cannot be what was taken before the row was trusted.
+        """
+        if not self.trusted or self.constraint is None or self._before is None:
+            return False
+        scores, going = self._before
+        written = [answer for answer, was_going in zip(self.answers, going, strict=True) if was_going]
+        if all(not answer or self.constraint.allows(answer[:-1], answer[-1]) for answer in written):
+            return False
+        for answer, was_going, is_going in zip(self.answers, going, self.going, strict=True):
+            if was_going and is_going:
+                answer.pop()
+        self.scores, self.going, self.trusted = scores, going, False
+        self.length -= 1
+        return True
+
     def take(self, tokens: list[int], scores: list[float]) -> None:
+        self._before = (self.scores.copy(), self.going.copy()) if self.trusted else None
         self.length += 1
         for i, (token, score) in enumerate(zip(tokens, scores, strict=True)):
             if not self.going[i]:
@@ -204,6 +232,8 @@ class Beams:
 class BeamAnswers:
     """The beams of one row, and its best finished answers, each with its score per token, EOS included."""
 
+    trusted = False  # as sampled answers may be
+
     def __init__(
         self,
         prompt: list[int],
@@ -225,6 +255,10 @@ class BeamAnswers:
 
     def tokens(self) -> list[int]:
         return [beam[-1] if beam else 0 for beam in self.answers]
+
+    def take_back(self) -> bool:
+        """Never: the constraint is asked before a beam's tokens are taken, whatever `trusted` says."""
+        return False
 
     def forbids(self, beam: int, token: int) -> bool:
         """Whether the constraint, if there is one, lets no such token follow a beam."""

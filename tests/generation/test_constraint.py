@@ -5,8 +5,10 @@ import torch
 from scholar import CONTEXT, LEARNED
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from sqlora.generation import continuous_batching
 from sqlora.generation.answer_writer import SqlWriter
 from sqlora.generation.constraint import constraints
+from sqlora.generation.token_search import SampledAnswers
 from sqlora.generation.transformers_generate import PlainWriter
 from sqlora.prompt import encoding
 from sqlora.sql.legal_names import NameGuard
@@ -73,3 +75,15 @@ def test_the_likeliest_that_is_allowed(scholar):
     assert limit.allows(answer, token)
     assert not any(limit.allows(answer, better) for better in range(token + 1, len(tokenizer)))
     assert limit.changed == (token != len(tokenizer) - 1)
+
+
+@pytest.mark.parametrize("flags", [(), ("--num-candidates", "4")])
+def test_tokens_that_are_asked_about_later_are_the_same(scholar, make_settings, flags, monkeypatch):
+    rows = (ROWS + OTHER) * 3
+    at_once = written(scholar, rows, make_settings, "--constrain", "names", *flags)
+    monkeypatch.setattr(continuous_batching, "CHECKS_MEANWHILE", ("cpu",))
+    backs = []
+    take_back = SampledAnswers.take_back
+    monkeypatch.setattr(SampledAnswers, "take_back", lambda row: backs.append(take_back(row)) or backs[-1])
+    assert written(scholar, rows, make_settings, "--constrain", "names", *flags) == at_once
+    assert any(backs)
