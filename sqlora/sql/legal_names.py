@@ -14,6 +14,7 @@ from sqlora.sql.legal_places import Level, Names, Place, Scope
 from sqlora.sql.schema import Schema
 
 PART = re.compile(r"[\w$]+|.", re.DOTALL)
+NUMBER = re.compile(r"\d+(\.\d+)?")
 CLOSING = {"'": "'", '"': '"', "`": "`", "[": "]"}
 
 
@@ -37,8 +38,8 @@ class NameGuard:
     guard.may_end(state)
     """
 
-    def __init__(self, schema: Schema, dialect: str = "sqlite") -> None:
-        self.start = State(Place("", Level(Names(schema, dialect), scope=Scope())))
+    def __init__(self, schema: Schema, dialect: str = "sqlite", strict: bool = False) -> None:
+        self.start = State(Place("", Level(Names(schema, dialect, strict), scope=Scope())))
 
     def after(self, state: State, text: str) -> State | None:
         """The state after further text; None if nothing legal begins so."""
@@ -67,19 +68,20 @@ def _step(state: State, char: str) -> State | None:
     if is_over:
         return state if char.isspace() else None
     if len(char) > 1 or char.isalnum() or char in "_$" or (char == "." and word[:1].isdigit()):
-        return None if closed or place.before == "function" else State(place, word + char)
+        return None if closed else State(place, word + char)
+    if closed and char == closed != "]":
+        return State(place, word + char, closed)  # doubled, it stands for itself
     ended = _finish(state, char)
     if ended is None:
         return None
     if char.isspace():
-        return State(ended)
-    if ended.before == "function" and char != "(":
-        return None
-    if char in CLOSING:
-        return None if ended.before in ("name", "value") and char == "[" else State(ended, quote=char)
-    if char == ";":
+        behind = ended.space()
+    elif char in CLOSING:
+        return State(ended, quote=char)
+    elif char == ";":
         return State(ended, is_over=True) if ended.may_end else None
-    behind = _sign(ended, char)
+    else:
+        behind = _sign(ended, char)
     return State(behind) if behind is not None else None
 
 
@@ -91,15 +93,7 @@ def _sign(place: Place, char: str) -> Place | None:
         return place.close()
     if char == ".":
         return place if place.before == "." else None
-    if char == ",":
-        return place.comma()
-    if char == "*" and place.before in ("SELECT", "(", ",", ".", "DISTINCT"):
-        return place.behind("*")
-    if char in "=<>!+-*/%|&~":
-        if place.before == char == "-":
-            return None  # a comment
-        return place.behind(char if char == "-" else "operator")
-    return None
+    return place.comma() if char == "," else place.operator(char)
 
 
 def _finish(state: State, char: str) -> Place | None:
@@ -111,7 +105,7 @@ def _finish(state: State, char: str) -> Place | None:
     if not word:
         return place
     if word[0].isdigit():
-        return place.behind("value") if word[-1] != "." else None
+        return place.number() if NUMBER.fullmatch(word) else None
     return place.qualify(word) if char == "." and not place.is_free else place.word(word)
 
 
@@ -124,4 +118,6 @@ def _may_go_on(state: State) -> bool:
         return state.place.begins_quoted(state.quote, word)
     if not word:
         return True
-    return not state.place.wants_name if word[0].isdigit() else state.place.begins(word)
+    if word[0].isdigit():
+        return state.place.may_be_number and NUMBER.fullmatch(word.removesuffix(".")) is not None
+    return state.place.begins(word)

@@ -11,41 +11,46 @@ import bisect
 import functools
 import re
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-import sqlglot
-
+from sqlora.sql.functions import Function, functions_of
+from sqlora.sql.legal_words import (
+    CASES,
+    CONSTANTS,
+    ENDED,
+    KEYWORDS,
+    OPERANDS,
+    OPERATORS,
+    PARTIAL,
+    QUERIES,
+    SETS,
+    Follow,
+    follow,
+)
 from sqlora.sql.schema import PLAIN_NAME, RESERVED, Schema
 
-KEYWORDS = frozenset(
-    "ALL AND AS ASC BETWEEN BY CASE CAST COLLATE CROSS CURRENT_DATE CURRENT_TIME CURRENT_TIMESTAMP DESC DISTINCT ELSE "
-    "END ESCAPE EXCEPT EXISTS FALSE FIRST FROM FULL GLOB GROUP HAVING IN INNER INTERSECT INTERVAL IS ISNULL JOIN LAST "
-    "LEFT LIKE LIMIT NATURAL NOCASE NOT NOTNULL NULL NULLS OFFSET ON OR ORDER OUTER OVER PARTITION RIGHT ROWS SELECT "
-    "THEN TRUE UNION USING WHEN WHERE WITH".split()
-)
-MORE_FUNCTIONS = "TOTAL IIF PRINTF TYPEOF INSTR JULIANDAY STRFTIME DATETIME RANDOM GLOB LIKELY UNICODE HEX ZEROBLOB"
-ENDS_FROM = frozenset("WHERE GROUP HAVING ORDER LIMIT UNION INTERSECT EXCEPT".split())
-NOT_IN_BRACKETS = ENDS_FROM - {"ORDER", "GROUP"} | {"FROM", "JOIN"}  # but of a query; OVER has an ORDER
-SETS = frozenset("UNION INTERSECT EXCEPT".split())
 ALIAS = re.compile(r"[a-z]\d{0,2}")  # the aliases that may stand before their tables
-VALUES = frozenset(
-    "END NULL TRUE FALSE ASC DESC NOCASE CURRENT_DATE CURRENT_TIME CURRENT_TIMESTAMP ISNULL NOTNULL FIRST LAST".split()
-)
-ENDED = frozenset({"name", "value", ")"})  # an operand: only a keyword or an operator may follow
-OPERANDS = frozenset({"name", "value", ")", "*", "table"}) | VALUES  # what a query may end with
+CLAUSE_WORDS = SETS | {"SELECT", "WITH", "FROM", "WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "OFFSET"}
+ITEM_STARTS = ("SELECT", "DISTINCT", ",")
 
 
 class Names:
-    """The tables and columns of a schema, and the functions of a dialect, in lower case."""
+    """The tables and columns of a schema, and the functions of a dialect, in lower case.
 
-    def __init__(self, schema: Schema, dialect: str) -> None:
+    `strict`: functions must be known and have as many arguments as they take, aggregates stand where they may, and
+    queries that are combined have as many columns.
+    """
+
+    def __init__(self, schema: Schema, dialect: str, strict: bool) -> None:
+        self.strict = strict
         self.tables = {
             table.name.lower(): frozenset(column.name.lower() for column in table.columns) for table in schema.tables
         }
         self.table_names = frozenset(self.tables)
         self.columns = frozenset[str]().union(*self.tables.values())
-        self.functions = _functions(dialect)
+        self.functions = functions_of(dialect)
+        self.function_names = frozenset(self.functions)
+        self.scalar_names = frozenset(name for name, one in self.functions.items() if not one.is_aggregate)
 
 
 @dataclass(frozen=True)
@@ -59,33 +64,48 @@ class Source:
 
 @dataclass(frozen=True)
 class Scope:
-    """A SELECT: its sources so far, the (qualifier, column) that were named before them, and its output's aliases."""
+    """A SELECT: its sources so far, the (qualifier, column) that were named before them, with the column * for all of
+    them, and what it gives.
+    """
 
-    clause: str = "select"  # then from, on, and rest
+    clause: str = "select"  # or with, or another of CLAUSES
     sources: tuple[Source, ...] = ()
     wanted: frozenset[tuple[str, str]] = frozenset()
-    outputs: frozenset[str] = frozenset()
+    outputs: frozenset[str] = frozenset()  # aliases
+    given: frozenset[str] | None = frozenset()  # the names of its columns; None where they are not known
+    width: int = 1  # columns so far
+    due: int = 0  # columns that it must have; 0: any number
     merges: bool = False  # columns of the same name, by USING or NATURAL
+    has_groups: bool = False  # or aggregates
 
 
 @dataclass(frozen=True, eq=False)
 class Level:
-    """What the text is within: the query, or a bracket, which holds a query once it has a `scope`. `is_source`: the
-    bracket stands where a table may. What is found of it is kept, for places that share it.
+    """What the text is within: a query, or a bracket of a kind, or a CASE or BETWEEN. What is found of it is kept, for
+    places that share it.
     """
 
     known: Names
+    kind: str = "query"
     parent: Level | None = None
-    scope: Scope | None = None
-    is_source: bool = False
+    scope: Scope | None = None  # of a query
+    outside: str = ""  # of a query: the kind of its bracket
+    function: Function | None = None  # of a call
+    arguments: int = 1  # of a call so far
+
+    @property
+    def clause(self) -> str:
+        """Of a query."""
+        return self.scope.clause if self.scope is not None else ""
 
     @property
     def query(self) -> Scope:
         """The innermost query."""
-        if self.scope is not None:
-            return self.scope
-        assert self.parent is not None
-        return self.parent.query
+        level: Level | None = self
+        while level is not None and level.scope is None:
+            level = level.parent
+        assert level is not None and level.scope is not None
+        return level.scope
 
     @functools.cached_property
     def outer(self) -> tuple[Source, ...]:
@@ -101,15 +121,22 @@ class Level:
 
     @functools.cached_property
     def is_complete(self) -> bool:
-        """Whether the innermost query's sources have all that was named before them."""
+        """Whether the innermost query may end after its sources: they have all that was named before them."""
         query = self.query
+        if self.clashes or (self.known.strict and query.due and query.width != query.due):
+            return False
         for qualifier, column in query.wanted:
-            owners = [source for source in self.sources if not qualifier or source.alias == qualifier]
-            if not any(source.columns is None or column in source.columns for source in owners):
-                return False
-            if not qualifier and not query.merges and sum(column in (one.columns or ()) for one in query.sources) > 1:
+            places = self.sources if column != "*" else query.sources
+            owners = [source for source in places if not qualifier or source.alias == qualifier]
+            if not any(source.columns is None or column in source.columns or column == "*" for source in owners):
                 return False
         return True
+
+    @property
+    def clashes(self) -> bool:
+        """Whether the last source is called as another one, so that it needs an alias."""
+        *others, last = self.query.sources or (Source("", None),)
+        return bool(last.alias) and any(source.alias == last.alias for source in others)
 
     @functools.cached_property
     def columns(self) -> frozenset[str] | None:
@@ -125,7 +152,9 @@ class Level:
         names = set(own).union(*(source.columns or () for source in self.outer))
         if not self.scope.merges:
             names -= {column for column, count in own.items() if count > 1}
-        return frozenset(names | self.scope.outputs if self.scope.clause == "rest" else names)
+        if self.scope.clause in ("having", "order") or (self.scope.clause != "on" and not self.scope.has_groups):
+            names |= self.scope.outputs
+        return frozenset(names)
 
     def columns_of(self, qualifier: str) -> frozenset[str] | None:
         """Those that may stand behind `qualifier` and a dot."""
@@ -134,18 +163,43 @@ class Level:
                 return source.columns
         if qualifier in self.known.tables:
             return self.known.tables[qualifier]
-        asked = {column for owner, column in self.query.wanted if owner == qualifier}
+        asked = {column for owner, column in self.query.wanted if owner == qualifier} - {"*"}
         return frozenset[str]().union(*(columns for columns in self.known.tables.values() if asked <= columns))
 
-    def with_scope(self, scope: Scope) -> Level:
-        return Level(self.known, self.parent, scope, self.is_source)
+    @functools.cached_property
+    def joinable(self) -> frozenset[str]:
+        """The tables that may be joined: those without a column that was named alone and is there already."""
+        query = self.query
+        if query.merges:
+            return self.known.table_names
+        there = frozenset[str]().union(*(source.columns or () for source in query.sources))
+        taken = {column for qualifier, column in query.wanted if not qualifier} & there
+        return frozenset(name for name, columns in self.known.tables.items() if not columns & taken)
 
-    def wanting(self, qualifier: str, column: str) -> Level:
-        """The level once the innermost query has named a column before its table."""
+    @property
+    def in_aggregate(self) -> bool:
+        """Whether an aggregate's bracket is open within the innermost query."""
+        level: Level | None = self
+        while level is not None and level.scope is None:
+            if level.function is not None and level.function.is_aggregate:
+                return True
+            level = level.parent
+        return False
+
+    def inside(self, kind: str, function: Function | None = None) -> Level:
+        return Level(self.known, kind, self, function=function)
+
+    def changed(self, **changes) -> Level:
+        """The level with another scope."""
+        assert self.scope is not None
+        return replace(self, scope=replace(self.scope, **changes))
+
+    def querying(self, **changes) -> Level:
+        """The level with another scope of the innermost query."""
         if self.scope is not None:
-            return self.with_scope(replace(self.scope, wanted=self.scope.wanted | {(qualifier, column)}))
+            return self.changed(**changes)
         assert self.parent is not None
-        return replace(self, parent=self.parent.wanting(qualifier, column))
+        return replace(self, parent=self.parent.querying(**changes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +208,7 @@ class Place:
 
     before: str
     level: Level
-    qualifier: str = ""
+    named: str = ""  # the qualifier before a dot, the function before its bracket, the column that an item consists of
     ctes: frozenset[str] = frozenset()
 
     # What may stand here.
@@ -162,45 +216,72 @@ class Place:
     @property
     def is_free(self) -> bool:
         """Whether any name may: an output's alias, a type, a CTE's name."""
-        scope = self.level.scope
-        if scope is not None and scope.clause == "with":
+        if self.level.clause == "with":
             return self.before in ("WITH", ",")
-        return self.before == "AS" and (scope is None or scope.clause == "select")
+        return self.before == "AS" and (self.level.clause == "select" or self.level.kind == "cast")
 
     @property
     def wants_table(self) -> bool:
-        scope = self.level.scope
-        return scope is not None and scope.clause == "from" and self.before in ("FROM", "JOIN", ",")
+        return self.level.clause == "from" and self.before in ("FROM", "JOIN", ",")
 
     @property
     def wants_alias(self) -> bool:
-        scope = self.level.scope
-        if scope is None or scope.clause != "from" or not scope.sources:
-            return False
-        return self.before == "table" or (self.before == "AS" and not scope.sources[-1].is_named)
+        return self.level.clause == "from" and self.before in ("table", "AS")
 
     @property
     def wants_name(self) -> bool:
         """Whether nothing but a table's or a column's name may."""
         return self.wants_table or self.before == "."
 
+    @property
+    def wants_number(self) -> bool:
+        """Whether nothing but a number may."""
+        return self.level.clause in ("limit", "offset")
+
+    @functools.cached_property
+    def follow(self) -> Follow:
+        level, before = self.level, self.before
+        # Only what ends an operand can depend on the tables.
+        may_end = level.scope is not None and before in ENDED and level.is_complete
+        joins = level.scope is not None and len(level.scope.sources) > 1
+        if before == "table" and level.clashes:
+            return Follow(frozenset({"AS"}))
+        return follow(before, level.kind, level.clause, may_end, joins)
+
     @functools.cached_property
     def names(self) -> frozenset[str] | None:
         """The tables and CTEs, or the columns, that may; None for any."""
         if self.wants_table:
-            return self.level.known.table_names | self.ctes
-        return self.level.columns_of(self.qualifier) if self.before == "." else self.level.columns
+            return self.level.joinable | self.ctes
+        if self.before == ".":
+            return self.level.columns_of(self.named)
+        if self.level.kind == "using":
+            *others, last = self.level.query.sources
+            if any(source.columns is None for source in (*others, last)):
+                return None
+            return frozenset().union(*(source.columns or () for source in others)) & (last.columns or frozenset())
+        return self.level.columns if self.follow.operand and not self.wants_number else frozenset()
 
-    @functools.cached_property
-    def keywords(self) -> frozenset[str]:
-        scope, before = self.level.scope, self.before
-        # Only what ends an operand can depend on the tables.
-        is_complete = scope is not None and before in OPERANDS and self.level.is_complete
-        return _keywords(before, scope.clause if scope else None, is_complete)
+    @property
+    def functions(self) -> frozenset[str]:
+        if not self.follow.operand or self.wants_number or self.level.kind == "using":
+            return frozenset()
+        known, query = self.level.known, self.level.query
+        if not known.strict:
+            return known.function_names
+        may_count = query.clause in ("select", "having") or (query.clause == "order" and query.has_groups)
+        return known.function_names if may_count and not self.level.in_aggregate else known.scalar_names
 
     @property
     def may_end(self) -> bool:
-        return self.level.parent is None and self.before in OPERANDS and self.level.is_complete
+        level = self.level
+        return level.parent is None and level.clause != "with" and self.before in ENDED and level.is_complete
+
+    @property
+    def may_be_number(self) -> bool:
+        """Whether a number may stand here; in a list of ORDER BY it would be a column's place."""
+        is_place = self.level.clause in ("group", "order") and self.before in ("BY", ",")
+        return self.follow.operand and self.level.kind != "using" and not (is_place and self.level.known.strict)
 
     def begins(self, word: str) -> bool:
         """Whether the beginning of something that may stand here without quotes is `word`, in lower case."""
@@ -208,23 +289,29 @@ class Place:
             return True
         if self.wants_name:
             return self.names is None or _begins(_plain(self.names), word)
-        if self.wants_alias:
-            return self._may_be_alias(word) or (self.before == "table" and _begins(self.keywords, word.upper()))
-        if _begins(self.keywords, word.upper()):
+        if _begins(self.follow.keywords, word.upper()):
             return True
-        if self.before in ENDED:
+        if self.wants_alias:
+            return self._may_be_alias(word)
+        if not self.follow.operand or self.wants_number:
             return False
-        if _begins(self.level.known.functions, word) or self.names is None or _begins(_plain(self.names), word):
+        if _begins(self.functions, word) or self.names is None or _begins(_plain(self.names), word):
             return True
         return self._begins_qualifier(word)
 
     def begins_quoted(self, quote: str, word: str) -> bool:
         """Whether the beginning of something that may stand here within quotes is `word`, in lower case."""
-        if quote == "'" or (quote == '"' and not self.wants_name):
-            return not self.wants_name  # a string
-        return self.is_free or self.names is None or _begins(self.names, word)
+        if self.is_free or (self.wants_alias and self.before == "AS"):
+            return quote != "'"
+        if not self.wants_name and not self.follow.operand:
+            return False
+        if quote == "'" or (quote == '"' and not self.wants_name):  # a string
+            return not self.wants_name and not self.wants_number and self.level.kind != "using"
+        return self.names is None or _begins(self.names, word)
 
     def _begins_qualifier(self, word: str) -> bool:
+        if self.level.kind == "using":
+            return False
         if any(source.alias.startswith(word) for source in self.level.sources):
             return True
         return self.level.query.clause == "select" and (
@@ -232,6 +319,8 @@ class Place:
         )
 
     def _is_qualifier(self, word: str) -> bool:
+        if not self.follow.operand or self.wants_number or self.level.kind == "using":
+            return False
         if any(source.alias == word for source in self.level.sources):
             return True
         # In ON a table may be named before it is joined; elsewhere behind FROM all are there.
@@ -241,44 +330,40 @@ class Place:
 
     def _may_be_alias(self, word: str) -> bool:
         """Whether the last source may be called so: what it was called before it must have its columns."""
-        scope = self.level.query
-        if any(source.alias == word for source in scope.sources[:-1]):
+        query = self.level.query
+        *others, last = query.sources
+        if any(source.alias == word for source in others):
             return False
-        asked = {column for owner, column in scope.wanted if owner == word}
+        asked = {column for owner, column in query.wanted if owner == word} - {"*"}
         if self.before == "table" and not asked and not ALIAS.fullmatch(word):
             return False  # without AS it would be a keyword with a letter wrong
-        columns = scope.sources[-1].columns
-        return columns is None or asked <= columns
+        return last.columns is None or asked <= last.columns
 
     # Where it leads.
 
-    def behind(self, before: str) -> Place:
-        """Behind a sign, or a word that binds nothing."""
-        return Place(before, self.level, self.qualifier if before == "." else "", self.ctes)
+    def behind(self, before: str, level: Level | None = None, named: str = "") -> Place:
+        return Place(before, level or self.level, named, self.ctes)
 
     def word(self, word: str) -> Place | None:
         """Behind an unquoted word, in lower case, or None if it may not stand here."""
         if self.is_free:
             return self._free(word)
-        if not self.wants_name:
-            upper = word.upper()
-            if upper in KEYWORDS and not (self.wants_alias and self.before == "AS"):
-                return self._keyword(upper)
-            if self.before in ENDED and not self.wants_alias:
-                return None
-        named = self._name(word)
-        if named is not None or self.wants_name or word not in self.level.known.functions:
+        upper = word.upper()
+        if not self.wants_name and upper in self.follow.keywords:
+            return self._keyword(upper)
+        named = None if upper in KEYWORDS and upper in RESERVED else self._name(word)
+        if named is not None or self.wants_name or word not in self.functions:
             return named
-        return self.behind("function")
+        return self.behind("function", named=word)
 
     def quoted(self, quote: str, word: str) -> Place | None:
         """Behind a quoted word, in lower case."""
         if quote == "'":
-            return None if self.wants_name else self.behind("value")
+            return self.behind("value")
         if self.is_free:
-            return self.behind("name")
+            return self._free(word)
         named = self._name(word)
-        if named is None and quote == '"' and not self.wants_name and self.before != "AS":
+        if named is None and quote == '"' and self.begins_quoted("'", ""):
             return self.behind("value")  # a string, as SQLite reads it
         return named
 
@@ -286,113 +371,192 @@ class Place:
         """Behind a name, in lower case, and a dot."""
         if self.wants_name or not self._is_qualifier(word):
             return None
-        return Place(".", self.level, word, self.ctes)
+        # A qualifier that an item begins with is told by a dot of its own.
+        return self.behind(".", named=word)
 
-    def open(self) -> Place:
+    def number(self) -> Place:
+        return self.behind("value")
+
+    def space(self) -> Place | None:
+        """Behind white space: an operator has ended."""
+        if self.before in PARTIAL:
+            return None
+        return self.behind("operator") if self.before in OPERATORS else self
+
+    def operator(self, char: str) -> Place | None:
+        """Behind a character of an operator."""
+        if char == "*" and self._may_be_star():
+            level = self.level
+            if level.kind == "query":
+                scope = level.query
+                wanted = scope.wanted | {(self.named if self.before == "." else "", "*")}
+                level = level.changed(wanted=wanted, given=None)
+            return self.behind("star", level)
+        longer = self.before + char
+        if self.before in OPERATORS | PARTIAL and longer in OPERATORS:
+            return self.behind(longer)
+        if self.before in OPERANDS and char in OPERATORS | PARTIAL:
+            may_follow = "AND" in self.follow.keywords and not self.wants_number
+            return self.behind(char) if may_follow else None
+        may_be_unary = char in "+-~" and self.may_be_number and not self.wants_number
+        if may_be_unary and self.before not in ("unary", "-", "+"):  # -- is a comment
+            return self.behind("unary")
+        return None
+
+    def _may_be_star(self) -> bool:
+        level = self.level
+        if level.kind == "call":
+            return self.before == "(" and level.function is not None and level.function.takes_star
+        if level.clause != "select" or (level.known.strict and level.query.due):
+            return False
+        return self.before in ITEM_STARTS or self.before == "."
+
+    def open(self) -> Place | None:
         """Behind an opening bracket."""
-        return Place("(", Level(self.level.known, self.level, None, self.wants_table), "", self.ctes)
+        before, level = self.before, self.level
+        if before == "function":
+            function = level.known.functions[self.named]
+            if function.is_aggregate:
+                level = level.querying(has_groups=True)
+            return self.behind("(", level.inside("call", function))
+        if before in ("CAST", "IN", "EXISTS", "OVER", "USING"):
+            return self.behind("(", level.inside(before.lower()))
+        if level.clause == "with" and before == "AS":
+            return self.behind("(", level.inside("with"))
+        if self.wants_table:
+            return self.behind("(", level.inside("source"))
+        return self.behind("(", level.inside("group")) if self.follow.operand and not self.wants_number else None
 
     def close(self) -> Place | None:
         """Behind a closing bracket."""
-        level = self.level
-        if level.parent is None or self.before not in OPERANDS | {"("}:
+        level, before = self.level, self.before
+        parent = level.parent
+        if parent is None or level.kind in (*CASES, "between", "cast", *QUERIES):
             return None
-        if level.scope is not None and (self.before not in OPERANDS or not level.is_complete):
+        if level.kind == "call":
+            return self._close_call(parent)
+        if level.kind == "over":
+            return self.behind("value", parent) if before == "(" else None
+        if before not in ENDED:
             return None
-        if level.is_source and level.scope is not None:
-            outside = level.parent.scope
-            assert outside is not None
-            source = Source("", None)
-            return Place(
-                "table",
-                level.parent.with_scope(replace(outside, sources=(*outside.sources, source))),
-                "",
-                self.ctes,
-            )
-        return Place(")", level.parent, "", self.ctes)
+        if level.scope is None:
+            if level.kind == "using":
+                return self.behind("joined", parent) if before == "name" else None
+            return self.behind("value" if level.kind in ("partition", "sorting") else ")", parent)
+        if not level.is_complete:
+            return None
+        if level.outside == "source":
+            outside, given = parent.query, self._given()
+            return self.behind("table", parent.changed(sources=(*outside.sources, Source("", given))))
+        return self.behind(")", parent)
+
+    def _close_call(self, parent: Level) -> Place | None:
+        function = self.level.function
+        assert function is not None
+        if self.before == "(":
+            count = 0
+        elif self.before in OPERANDS or self.before == "star":
+            count = self.level.arguments
+        else:
+            return None
+        if self.level.known.strict and self.before != "star" and not function.takes(count):
+            return None
+        return self.behind("window" if function.needs_over and self.level.known.strict else "called", parent)
 
     def comma(self) -> Place | None:
-        if self.before not in OPERANDS:
+        level, before = self.level, self.before
+        if before not in ENDED:
             return None
-        scope = self.level.scope
-        if scope and scope.clause == "on":
-            return self._within(",", replace(scope, clause="from"))
-        return self.behind(",")
+        if level.kind == "call":
+            assert level.function is not None
+            if level.known.strict and not level.function.takes_more_than(level.arguments):
+                return None
+            return self.behind(",", replace(level, arguments=level.arguments + 1)) if before in OPERANDS else None
+        if level.kind in ("in", "partition", "sorting"):
+            return self.behind(",")
+        if level.scope is None:
+            return None
+        if level.clause == "select":
+            if level.known.strict and level.scope.due == level.scope.width:
+                return None
+            return self.behind(",", level.changed(width=level.scope.width + 1, given=self._given()))
+        if level.clause in ("from", "on") and before != "sorted":
+            return None if level.clashes else self.behind(",", level.changed(clause="from"))
+        if level.clause == "with":
+            return self.behind(",") if before == ")" else None
+        if level.clause == "limit":
+            return self.behind(",", level.changed(clause="offset"))
+        return self.behind(",") if level.clause in ("group", "order") else None
 
-    def _within(self, before: str, scope: Scope) -> Place:
-        return Place(before, self.level.with_scope(scope), "", self.ctes)
+    def _given(self) -> frozenset[str] | None:
+        """The names of the query's columns, with the item that has just ended."""
+        given = self.level.query.given
+        return given | {self.named} if given is not None and self.before == "name" and self.named else given
 
     def _free(self, word: str) -> Place:
         scope = self.level.scope
         if scope is None:
-            return self.behind("name")
+            return self.behind("type", replace(self.level, kind="type"))
         if self.before == "AS":
-            return self._within("name", replace(scope, outputs=scope.outputs | {word}))
+            given = scope.given | {word} if scope.given is not None else None
+            return self.behind("alias", self.level.changed(outputs=scope.outputs | {word}, given=given))
         return Place("name", self.level, "", self.ctes | {word})
 
-    def _keyword(self, word: str) -> Place | None:
-        if word not in self.keywords:
-            return None
-        scope = self.level.scope
+    def _keyword(self, word: str) -> Place:
+        level, scope = self.level, self.level.scope
+        if word in CONSTANTS:
+            return self.behind("value")
+        if word == "NOT" and self.before in OPERANDS:
+            return self.behind("not")
+        if word in ("CASE", "BETWEEN"):
+            return self.behind(word, level.inside(word.lower()))
+        if word == "END" or (word == "AND" and level.kind == "between"):
+            return self.behind(")" if word == "END" else word, level.parent)
+        if word in ("WHEN", "THEN", "ELSE"):
+            return self.behind(word, replace(level, kind=word.lower()))
+        if level.kind in ("over", "partition") and word in ("PARTITION", "ORDER"):
+            return self.behind(word, replace(level, kind="sorting" if word == "ORDER" else "partition"))
+        if word in ("ASC", "DESC", "FIRST", "LAST"):
+            return self.behind("sorted" if word in ("ASC", "DESC") else "placed")
         if scope is None:
-            return self._within(word, Scope()) if word == "SELECT" else self.behind(word)
-        if word in ("SELECT", "WITH", "FROM"):
-            return self._within(word, replace(scope, clause=word.lower()))
+            if word != "SELECT":
+                return self.behind(word)
+            due = 1 if level.kind in ("in", "group") else 0
+            return self.behind(word, replace(level, kind="query", outside=level.kind, scope=Scope(due=due)))
         if word in SETS:
-            return self._within(word, Scope())
-        if word in ENDS_FROM:
-            return self._within(word, replace(scope, clause="rest"))
+            due = 0 if any(column == "*" for _, column in scope.wanted) else scope.width
+            return self.behind(word, replace(level, scope=Scope(due=due)))
+        if word in CLAUSE_WORDS:
+            given = self._given() if scope.clause == "select" else scope.given
+            groups = scope.has_groups or word == "GROUP"
+            return self.behind(word, level.changed(clause=word.lower(), given=given, has_groups=groups))
         if word in ("JOIN", "ON", "USING"):
             clause = "from" if word == "JOIN" else "on"
-            return self._within(word, replace(scope, clause=clause, merges=scope.merges or word == "USING"))
-        if word == "NATURAL":
-            return self._within(word, replace(scope, merges=True))
-        return self.behind(word)
+            return self.behind(word, level.changed(clause=clause, merges=scope.merges or word == "USING"))
+        return self.behind(word, level.changed(merges=True) if word == "NATURAL" else None)
 
     def _name(self, word: str) -> Place | None:
         """Behind a name, with what it binds or asks for."""
-        level, scope = self.level, self.level.query
+        level, query = self.level, self.level.query
         if self.wants_table:
-            columns = level.known.tables.get(word)
-            if columns is None and word not in self.ctes:
+            if self.names is None or word not in self.names:
                 return None
-            return self._within("table", replace(scope, sources=(*scope.sources, Source(word, columns))))
+            source = Source(word, None if word in self.ctes else level.known.tables[word])
+            return self.behind("table", level.changed(sources=(*query.sources, source)))
         if self.wants_alias:
             if not self._may_be_alias(word):
                 return None
-            named = replace(scope.sources[-1], alias=word, is_named=True)
-            return self._within("name", replace(scope, sources=(*scope.sources[:-1], named)))
+            named = replace(query.sources[-1], alias=word, is_named=True)
+            return self.behind("aliased", level.changed(sources=(*query.sources[:-1], named)))
+        if not self.follow.operand and self.before != ".":
+            return None
         if self.names is not None and word not in self.names:
             return None
-        qualifier = self.qualifier if self.before == "." else ""
-        is_early = scope.clause == "select" and word in level.known.columns
+        qualifier = self.named if self.before == "." else ""
+        is_early = query.clause == "select" and word in level.known.columns
         if is_early and not any(source.alias == qualifier for source in level.outer):
-            level = level.wanting(qualifier, word)
-        return Place("name", level, "", self.ctes)
-
-
-@functools.cache
-def _keywords(before: str, clause: str | None, is_complete: bool) -> frozenset[str]:
-    """Those that may follow in a clause, None for a bracket that holds no query. `is_complete`: an operand is before,
-    and FROM may end.
-    """
-
-    def may_follow(word: str) -> bool:
-        if word == "SELECT":
-            if clause is None:
-                return before == "("
-            return before in ("", "ALL", *SETS) or (before == ")" and clause == "with")
-        if word == "WITH":
-            return before == ""
-        if clause is None:
-            return word not in NOT_IN_BRACKETS
-        if word == "FROM":
-            return clause == "select" and before in OPERANDS
-        if word in ENDS_FROM:
-            return is_complete
-        return word not in ("JOIN", "ON", "USING") or clause in ("from", "on")
-
-    return frozenset(filter(may_follow, KEYWORDS))
+            level = level.querying(wanted=query.wanted | {(qualifier, word)})
+        return self.behind("name", level, word if level.clause == "select" and self.before in (*ITEM_STARTS, ".") else "")
 
 
 def _begins(names: frozenset[str], word: str) -> bool:
@@ -411,9 +575,3 @@ def _ordered(names: frozenset[str]) -> list[str]:
 def _plain(names: frozenset[str]) -> frozenset[str]:
     """The names that need no quotes."""
     return frozenset(name for name in names if PLAIN_NAME.fullmatch(name) and name.upper() not in RESERVED)
-
-
-@functools.cache
-def _functions(dialect: str) -> frozenset[str]:
-    known: Iterable[str] = sqlglot.Dialect.get_or_raise(dialect).parser_class.FUNCTIONS
-    return frozenset(name.lower() for name in (*known, *MORE_FUNCTIONS.split()))
