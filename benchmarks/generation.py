@@ -119,15 +119,19 @@ class Bench:
 
         class Knowing(Samples):
             def choose(self, logits, rows):
-                due = [expected[tuple(row.prompt.tolist())][row.length] for row in rows]
-                logits[torch.arange(len(rows), device=logits.device), 0, torch.tensor(due, device=logits.device)] += 1e4
+                due = [expected[tuple(row.prompt.tolist())][row.length :][:1] or [eos] for row in rows]
+                logits[
+                    torch.arange(len(rows), device=logits.device), 0, torch.tensor(due, device=logits.device)[:, 0]
+                ] += 1e4
                 super().choose(logits, rows)
 
         writer = self.writer("--max-new-tokens", "128")
         writer.strategy = Knowing(writer.settings, {eos})
 
         def run() -> None:
-            limits = constraints(self.rows[:number], self.tokenizer, {eos}, "sqlite") if constrain == "names" else None
+            limits = None
+            if constrain != "off":
+                limits = constraints(self.rows[:number], self.tokenizer, {eos}, constrain)
             for part in [slice(i, i + 1) for i in range(number)] if alone else [slice(None)]:
                 writer.write(self.prompts[:number][part], lambda *_: None, limits and limits[part])
             changed = sum(bool(limit and limit.changed) for limit in limits or ())
@@ -219,9 +223,9 @@ def ways(bench: Bench, number: int, few: int, batch: int) -> dict:
         "sqlora": lambda: sqlora("SQLoRA", number),
         "beams": lambda: sqlora("SQLoRA, 5 beams, repetition penalty 1.2", min(number, 256), *original),
         "free": lambda: knowing("off", number),
-        "names": lambda: knowing("names", number),
+        "sql": lambda: knowing("sql", number),
         "free alone": lambda: knowing("off", few, alone=True),
-        "names alone": lambda: knowing("names", few, alone=True),
+        "sql alone": lambda: knowing("sql", few, alone=True),
         "compiled": lambda: sqlora("SQLoRA, compiled", number, "--compile", "on"),  # last, since the layers stay so
     }
 
@@ -235,7 +239,7 @@ def main() -> None:
     parser.add_argument("--weights", choices=("nf4", "bf16"), default="nf4")
     parser.add_argument(
         "--ways",
-        default="original,single,plain,continuous,alone,sqlora,beams,free,names,free alone,names alone,compiled",
+        default="original,single,plain,continuous,alone,sqlora,beams,free,sql,free alone,sql alone,compiled",
     )
     parser.add_argument("--number", type=int, default=2048, help="answers of the ways that take batches")
     parser.add_argument("--few", type=int, default=6, help="answers of those that take one at a time")

@@ -87,8 +87,9 @@ ANSWERED = {  # other ways to answer with the adapter of --best
     "30 candidates": {"num-candidates": "30"},
     "10 beams voting": {"num-beams": "10", "num-candidates": "10"},
     "names": {"constrain": "names"},
-    "names 5 beams voting": {"constrain": "names", "num-beams": "5", "num-candidates": "5"},
-    "names 10 candidates": {"constrain": "names", "num-candidates": "10"},
+    "sql": {"constrain": "sql"},
+    "sql 5 beams voting": {"constrain": "sql", "num-beams": "5", "num-candidates": "5"},
+    "sql 10 candidates": {"constrain": "sql", "num-candidates": "10"},
 }
 PROMPTING = (
     "prompt-order",

@@ -170,16 +170,24 @@ class SqlWriter:
         longest = self._check_lengths(prompts, range(len(rows)) if numbers is None else numbers)
         candidates: list[list[Candidate]] = [[] for _ in rows]
 
+        limits, cut = self._constraints(rows), 0
+
         def ended(index: int, written: list[tuple[list[int], float]]) -> None:
+            nonlocal cut
+            limit = limits and limits[index]
+            cut += bool(limit and not limit.may_end(written[0][0]))
             candidates[index] = [Candidate(self._sql(ids), weight) for ids, weight in written]
             answered(index, candidates[index])
 
-        limits = self._constraints(rows)
         self._writer(longest).write(prompts, ended, limits)
         if limits:
             changed, free = sum(bool(limit and limit.changed) for limit in limits), limits.count(None)
-            unread = f"; {free:,} were free, since their schemas could not be read" if free else ""
-            note(f"in {changed:,} of {len(rows):,} rows words were passed over that their schemas lack{unread}")
+            told = [f"in {changed:,} of {len(rows):,} rows words were passed over that may not stand there"]
+            if cut:
+                told.append(f"{cut:,} had no whole query within MAX_NEW_TOKENS ({self.settings.MAX_NEW_TOKENS})")
+            if free:
+                told.append(f"{free:,} were free, since their schema or SQL_DIALECT is not read")
+            note("; ".join(told))
         return candidates
 
     def _constraints(self, rows: Rows) -> list[Constraint | None] | None:
@@ -187,7 +195,7 @@ class SqlWriter:
         if self.settings.CONSTRAIN == "off" or not rows:
             return None
         ends = architecture.end_tokens(self.model, self.tokenizer, self.settings.prompt_layout)
-        return constraints(rows, self.tokenizer, ends, self.settings.SQL_DIALECT)
+        return constraints(rows, self.tokenizer, ends, self.settings.CONSTRAIN, self.settings.SQL_DIALECT)
 
     def _writer(self, longest: int) -> BatchWriter | PlainWriter:
         """The writer for answers of at most `longest` tokens, prompt included."""

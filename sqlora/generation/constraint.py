@@ -1,4 +1,4 @@
-"""CONSTRAIN: an answer names nothing that its schema lacks, since tokens that would are passed over.
+"""CONSTRAIN: an answer is a query over its schema, since tokens that no such query goes on with are passed over.
 
 The model's likeliest tokens are tried in their order, so a greedy answer that is legal anyway is the same, and nothing
 has to be known of the tokens that are never tried.
@@ -6,12 +6,13 @@ has to be known of the tokens that are never tried.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Collection
 
 import torch
 
-from sqlora.sql.legal_names import NameGuard, State
+from sqlora.sql.legal_text import SqlGuard, State
 from sqlora.sql.parsing import SqlError, parse_schema
 
 TRIED, MOST_TRIED = 64, 4096  # of the likeliest tokens, at first and if none of these may follow
@@ -20,7 +21,7 @@ TRIED, MOST_TRIED = 64, 4096  # of the likeliest tokens, at first and if none of
 class Constraint:
     """What one row's answers may be. `texts` are those of the tokens, `ends` the tokens that end an answer."""
 
-    def __init__(self, guard: NameGuard, texts: TokenTexts, ends: Collection[int]) -> None:
+    def __init__(self, guard: SqlGuard, texts: TokenTexts, ends: Collection[int]) -> None:
         self.guard, self.texts, self.ends = guard, texts, ends
         self.changed = False  # whether a token was passed over
         self._states: dict[tuple[int, ...], State | None] = {(): guard.start}
@@ -31,8 +32,13 @@ class Constraint:
         if before is None:
             return True
         if token in self.ends:
-            return self.guard.may_end(before)
+            return self.may_end(answer)
         return self._state((*answer, token)) is not None
+
+    def may_end(self, answer: list[int]) -> bool:
+        """Whether an answer's tokens are a whole query."""
+        state = self._state(tuple(answer))
+        return state is not None and self.guard.may_end(state)
 
     def _state(self, tokens: tuple[int, ...]) -> State | None:
         if tokens not in self._states:
@@ -72,19 +78,19 @@ class TokenTexts:
         return self._tokenizer.decode(ids, clean_up_tokenization_spaces=False)
 
 
-def constraints(rows: list[dict[str, str]], tokenizer, ends: Collection[int], dialect: str) -> list[Constraint | None]:
-    """A constraint for each row; None for a row whose context cannot be parsed, or has names beyond ASCII, which tokens
-    may cut within a letter.
+def constraints(
+    rows: list[dict[str, str]], tokenizer, ends: Collection[int], kind: str, dialect: str = "sqlite"
+) -> list[Constraint | None]:
+    """A constraint for each row, of a `kind` of CONSTRAIN. None for all in another dialect than SQLite's, for a row
+    whose context cannot be parsed, or has names beyond ASCII, which tokens may cut within a letter.
     """
     texts = TokenTexts(tokenizer)
-    guards: dict[str, NameGuard | None] = {}
+    guards: dict[str, SqlGuard | None] = {}
     for context in {row["context"] for row in rows}:
-        try:
+        guards[context] = None
+        with contextlib.suppress(SqlError):
             schema = parse_schema(context)
-            names = [
-                name for table in schema.tables for name in (table.name, *(column.name for column in table.columns))
-            ]
-            guards[context] = NameGuard(schema, dialect) if "".join(names).isascii() else None
-        except SqlError:
-            guards[context] = None
+            names = [name for table in schema.tables for name in (table.name, *(one.name for one in table.columns))]
+            if dialect == "sqlite" and "".join(names).isascii():
+                guards[context] = SqlGuard(schema, strict=kind == "sql")
     return [Constraint(guard, texts, ends) if (guard := guards[row["context"]]) else None for row in rows]

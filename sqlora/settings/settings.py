@@ -157,7 +157,7 @@ class Settings:
     MODEL: Annotated[str, choice("base", "adapter", "both")]
     MAX_NEW_TOKENS: Annotated[int, whole(1)]
     GENERATION_BATCH_SIZE: Annotated[int, whole(0)]
-    CONSTRAIN: Annotated[str, choice("off", "names")]
+    CONSTRAIN: Annotated[str, choice("off", "names", "sql")]
     MERGE_FOR_GENERATION: Annotated[str, choice("auto", "on", "off")]
     NUM_BEAMS: Annotated[int, whole(1)]
     NUM_CANDIDATES: Annotated[int, whole(1)]

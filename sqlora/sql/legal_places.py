@@ -13,11 +13,12 @@ import re
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from sqlora.sql.functions import Function, functions_of
+from sqlora.sql.functions import Function, functions
 from sqlora.sql.legal_words import (
     CASES,
     CONSTANTS,
     ENDED,
+    JOINS,
     KEYWORDS,
     OPERANDS,
     OPERATORS,
@@ -31,35 +32,36 @@ from sqlora.sql.schema import PLAIN_NAME, RESERVED, Schema
 
 ALIAS = re.compile(r"[a-z]\d{0,2}")  # the aliases that may stand before their tables
 CLAUSE_WORDS = SETS | {"SELECT", "WITH", "FROM", "WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "OFFSET"}
+ARITHMETIC = frozenset("+-*/%|&")
+NO_ALIASES = KEYWORDS | RESERVED | {"ISNULL", "NOTNULL"}
 ITEM_STARTS = ("SELECT", "DISTINCT", ",")
 
 
 class Names:
-    """The tables and columns of a schema, and the functions of a dialect, in lower case.
+    """The tables and columns of a schema, and SQLite's functions, in lower case.
 
-    `strict`: functions must be known and have as many arguments as they take, aggregates stand where they may, and
-    queries that are combined have as many columns.
+    `strict`: aggregates and window functions stand where they may, and queries that are combined have as many columns.
     """
 
-    def __init__(self, schema: Schema, dialect: str, strict: bool) -> None:
+    def __init__(self, schema: Schema, strict: bool) -> None:
         self.strict = strict
         self.tables = {
             table.name.lower(): frozenset(column.name.lower() for column in table.columns) for table in schema.tables
         }
         self.table_names = frozenset(self.tables)
         self.columns = frozenset[str]().union(*self.tables.values())
-        self.functions = functions_of(dialect)
+        self.functions = functions()
         self.function_names = frozenset(self.functions)
         self.scalar_names = frozenset(name for name, one in self.functions.items() if not one.is_aggregate)
 
 
 @dataclass(frozen=True)
 class Source:
-    """A table or subquery of a FROM, by the name that its columns have; `columns` is None where they are not known."""
+    """A table or subquery of a FROM, by the name that its columns have, or what WITH calls a query."""
 
     alias: str
-    columns: frozenset[str] | None
-    is_named: bool = False  # by an alias
+    columns: frozenset[str]
+    merged: frozenset[str] = frozenset()  # with columns of sources before it, by NATURAL or USING
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,10 @@ class Scope:
     sources: tuple[Source, ...] = ()
     wanted: frozenset[tuple[str, str]] = frozenset()
     outputs: frozenset[str] = frozenset()  # aliases
-    given: frozenset[str] | None = frozenset()  # the names of its columns; None where they are not known
+    given: frozenset[str] = frozenset()  # the names of its columns, but for *
     width: int = 1  # columns so far
     due: int = 0  # columns that it must have; 0: any number
-    merges: bool = False  # columns of the same name, by USING or NATURAL
+    is_natural: bool = False  # the last join
     has_groups: bool = False  # or aggregates
 
 
@@ -92,6 +94,7 @@ class Level:
     outside: str = ""  # of a query: the kind of its bracket
     function: Function | None = None  # of a call
     arguments: int = 1  # of a call so far
+    name: str = ""  # of a query that WITH calls so
 
     @property
     def clause(self) -> str:
@@ -104,15 +107,24 @@ class Level:
         level: Level | None = self
         while level is not None and level.scope is None:
             level = level.parent
-        assert level is not None and level.scope is not None
+        assert level is not None
+        assert level.scope is not None
         return level.scope
 
     @functools.cached_property
     def outer(self) -> tuple[Source, ...]:
         """The sources of the queries around the innermost one."""
-        if self.parent is None:
+        if self.parent is None or self.outside == "with":
             return ()
-        return self.parent.outer if self.scope is None else self.parent.sources
+        return self.parent.outer if self.scope is None or self.outside == "source" else self.parent.sources
+
+    @functools.cached_property
+    def outer_columns(self) -> frozenset[str]:
+        """What these have, by their name alone."""
+        if self.parent is None or self.outside == "with":
+            return frozenset()
+        is_apart = self.scope is None or self.outside == "source" or self.parent.query.clause == "select"
+        return self.parent.outer_columns if is_apart else self.parent.columns
 
     @functools.cached_property
     def sources(self) -> tuple[Source, ...]:
@@ -123,40 +135,46 @@ class Level:
     def is_complete(self) -> bool:
         """Whether the innermost query may end after its sources: they have all that was named before them."""
         query = self.query
-        if self.clashes or (self.known.strict and query.due and query.width != query.due):
+        if self.clashes or self.unmerged or (self.known.strict and query.due and query.width != query.due):
             return False
-        for qualifier, column in query.wanted:
-            places = self.sources if column != "*" else query.sources
-            owners = [source for source in places if not qualifier or source.alias == qualifier]
-            if not any(source.columns is None or column in source.columns or column == "*" for source in owners):
-                return False
-        return True
+        return all(self._has(qualifier, column) for qualifier, column in query.wanted)
+
+    def _has(self, qualifier: str, column: str) -> bool:
+        if column == "*":
+            return any(not qualifier or source.alias == qualifier for source in self.query.sources)
+        if not qualifier:
+            return column in self.joined or column in self.outer_columns
+        return any(source.alias == qualifier and column in source.columns for source in self.sources)
+
+    @property
+    def width(self) -> int:
+        """The number of columns that the query gives."""
+        query = self.query
+        starred = [owner for owner, column in query.wanted if column == "*"]
+        stars = [len(source.columns) for owner in starred for source in query.sources if owner in ("", source.alias)]
+        return query.width - len(starred) + sum(stars)
 
     @property
     def clashes(self) -> bool:
         """Whether the last source is called as another one, so that it needs an alias."""
-        *others, last = self.query.sources or (Source("", None),)
+        *others, last = self.query.sources or (Source("", frozenset()),)
         return bool(last.alias) and any(source.alias == last.alias for source in others)
 
     @functools.cached_property
-    def columns(self) -> frozenset[str] | None:
-        """Those that may stand here by their name alone; None where any may, since a source's are not known."""
+    def columns(self) -> frozenset[str]:
+        """Those that may stand here by their name alone."""
         if self.scope is None:
             assert self.parent is not None
             return self.parent.columns
         if self.scope.clause == "select":
             return self.known.columns
-        if any(source.columns is None for source in self.sources):
-            return None
-        own = Counter(column for source in self.scope.sources for column in source.columns or ())
-        names = set(own).union(*(source.columns or () for source in self.outer))
-        if not self.scope.merges:
-            names -= {column for column, count in own.items() if count > 1}
+        own = Counter(column for source in self.scope.sources for column in source.columns - source.merged)
+        names = (set(own) | self.outer_columns) - {column for column, count in own.items() if count > 1}
         if self.scope.clause in ("having", "order") or (self.scope.clause != "on" and not self.scope.has_groups):
             names |= self.scope.outputs
         return frozenset(names)
 
-    def columns_of(self, qualifier: str) -> frozenset[str] | None:
+    def columns_of(self, qualifier: str) -> frozenset[str]:
         """Those that may stand behind `qualifier` and a dot."""
         for source in self.sources:
             if source.alias == qualifier:
@@ -166,15 +184,37 @@ class Level:
         asked = {column for owner, column in self.query.wanted if owner == qualifier} - {"*"}
         return frozenset[str]().union(*(columns for columns in self.known.tables.values() if asked <= columns))
 
-    @functools.cached_property
-    def joinable(self) -> frozenset[str]:
-        """The tables that may be joined: those without a column that was named alone and is there already."""
+    @property
+    def joined(self) -> frozenset[str]:
+        """The columns of the innermost query's sources so far."""
+        return frozenset[str]().union(*(source.columns for source in self.query.sources))
+
+    def joining(self, source: Source) -> Level:
+        """The level with a source more."""
+        if self.query.is_natural:
+            source = replace(source, merged=self.joined & source.columns)
+        return self.changed(sources=(*self.query.sources, source))
+
+    def clashing(self, columns: frozenset[str]) -> frozenset[str]:
+        """Those among a source's columns that were named alone and are there already."""
+        if self.query.is_natural:
+            return frozenset()
+        return frozenset(column for owner, column in self.query.wanted if not owner and column in columns & self.joined)
+
+    @property
+    def unmerged(self) -> frozenset[str]:
+        """The columns that USING must merge for the last source: they were named alone and are there twice."""
+        *others, last = self.query.sources or (Source("", frozenset()),)
+        there = frozenset[str]().union(*(source.columns for source in others))
+        again = (last.columns - last.merged) & there
+        return frozenset(column for owner, column in self.query.wanted if not owner and column in again)
+
+    def given(self, last: str) -> frozenset[str]:
+        """The names of the columns that the query gives, with `last`, that of its last item, or empty."""
         query = self.query
-        if query.merges:
-            return self.known.table_names
-        there = frozenset[str]().union(*(source.columns or () for source in query.sources))
-        taken = {column for qualifier, column in query.wanted if not qualifier} & there
-        return frozenset(name for name, columns in self.known.tables.items() if not columns & taken)
+        starred = [owner for owner, column in query.wanted if column == "*"]
+        stars = (one.columns for one in query.sources if "" in starred or one.alias in starred)
+        return query.given.union(*stars, {last} - {""})
 
     @property
     def in_aggregate(self) -> bool:
@@ -208,8 +248,9 @@ class Place:
 
     before: str
     level: Level
-    named: str = ""  # the qualifier before a dot, the function before its bracket, the column that an item consists of
-    ctes: frozenset[str] = frozenset()
+    named: str = ""  # the qualifier before a dot, the function before its bracket, the CTE before its
+    ctes: tuple[Source, ...] = ()
+    is_item: bool = False  # all of a SELECT's item so far is this name
 
     # What may stand here.
 
@@ -243,23 +284,30 @@ class Place:
         level, before = self.level, self.before
         # Only what ends an operand can depend on the tables.
         may_end = level.scope is not None and before in ENDED and level.is_complete
-        joins = level.scope is not None and len(level.scope.sources) > 1
+        takes_on = level.scope is not None and len(level.scope.sources) > 1 and not level.scope.is_natural
         if before == "table" and level.clashes:
             return Follow(frozenset({"AS"}))
-        return follow(before, level.kind, level.clause, may_end, joins)
+        if before in ("table", "aliased") and level.unmerged:
+            return Follow(frozenset({"USING", "AS"} if before == "table" else {"USING"}))
+        return follow(before, level.kind, level.clause, may_end, takes_on)
 
     @functools.cached_property
-    def names(self) -> frozenset[str] | None:
-        """The tables and CTEs, or the columns, that may; None for any."""
+    def tables(self) -> dict[str, frozenset[str]]:
+        """The columns of each table and CTE that may stand here."""
+        there = self.level.known.tables | {cte.alias: cte.columns for cte in self.ctes}
+        most = 0 if self.before == "," else 1  # columns that USING can merge
+        return {name: columns for name, columns in there.items() if len(self.level.clashing(columns)) <= most}
+
+    @functools.cached_property
+    def names(self) -> frozenset[str]:
+        """The tables and CTEs, or the columns, that may."""
         if self.wants_table:
-            return self.level.joinable | self.ctes
+            return frozenset(self.tables)
         if self.before == ".":
             return self.level.columns_of(self.named)
         if self.level.kind == "using":
             *others, last = self.level.query.sources
-            if any(source.columns is None for source in (*others, last)):
-                return None
-            return frozenset().union(*(source.columns or () for source in others)) & (last.columns or frozenset())
+            return self.level.unmerged or frozenset[str]().union(*(source.columns for source in others)) & last.columns
         return self.level.columns if self.follow.operand and not self.wants_number else frozenset()
 
     @property
@@ -288,14 +336,14 @@ class Place:
         if self.is_free:
             return True
         if self.wants_name:
-            return self.names is None or _begins(_plain(self.names), word)
+            return _begins(_plain(self.names), word)
         if _begins(self.follow.keywords, word.upper()):
             return True
         if self.wants_alias:
             return self._may_be_alias(word)
         if not self.follow.operand or self.wants_number:
             return False
-        if _begins(self.functions, word) or self.names is None or _begins(_plain(self.names), word):
+        if _begins(self.functions, word) or _begins(_plain(self.names), word):
             return True
         return self._begins_qualifier(word)
 
@@ -307,7 +355,7 @@ class Place:
             return False
         if quote == "'" or (quote == '"' and not self.wants_name):  # a string
             return not self.wants_name and not self.wants_number and self.level.kind != "using"
-        return self.names is None or _begins(self.names, word)
+        return _begins(self.names, word)
 
     def _begins_qualifier(self, word: str) -> bool:
         if self.level.kind == "using":
@@ -315,7 +363,9 @@ class Place:
         if any(source.alias.startswith(word) for source in self.level.sources):
             return True
         return self.level.query.clause == "select" and (
-            bool(ALIAS.fullmatch(word)) or _begins(_plain(self.level.known.table_names | self.ctes), word)
+            bool(ALIAS.fullmatch(word))
+            or _begins(_plain(self.level.known.table_names), word)
+            or any(cte.alias.startswith(word) for cte in self.ctes)
         )
 
     def _is_qualifier(self, word: str) -> bool:
@@ -325,7 +375,9 @@ class Place:
             return True
         # In ON a table may be named before it is joined; elsewhere behind FROM all are there.
         return self.level.query.clause == "select" and (
-            word in self.level.known.tables or word in self.ctes or bool(ALIAS.fullmatch(word))
+            word in self.level.known.tables
+            or bool(ALIAS.fullmatch(word))
+            or any(word == cte.alias for cte in self.ctes)
         )
 
     def _may_be_alias(self, word: str) -> bool:
@@ -337,7 +389,7 @@ class Place:
         asked = {column for owner, column in query.wanted if owner == word} - {"*"}
         if self.before == "table" and not asked and not ALIAS.fullmatch(word):
             return False  # without AS it would be a keyword with a letter wrong
-        return last.columns is None or asked <= last.columns
+        return asked <= last.columns
 
     # Where it leads.
 
@@ -346,18 +398,22 @@ class Place:
 
     def word(self, word: str) -> Place | None:
         """Behind an unquoted word, in lower case, or None if it may not stand here."""
-        if self.is_free:
-            return self._free(word)
         upper = word.upper()
+        if self.is_free:
+            return None if upper in NO_ALIASES else self._free(word)
         if not self.wants_name and upper in self.follow.keywords:
             return self._keyword(upper)
-        named = None if upper in KEYWORDS and upper in RESERVED else self._name(word)
+        if upper in (NO_ALIASES if self.wants_alias else RESERVED):
+            return None
+        named = self._name(word)
         if named is not None or self.wants_name or word not in self.functions:
             return named
         return self.behind("function", named=word)
 
     def quoted(self, quote: str, word: str) -> Place | None:
         """Behind a quoted word, in lower case."""
+        if not self.begins_quoted(quote, word):
+            return None
         if quote == "'":
             return self.behind("value")
         if self.is_free:
@@ -371,11 +427,10 @@ class Place:
         """Behind a name, in lower case, and a dot."""
         if self.wants_name or not self._is_qualifier(word):
             return None
-        # A qualifier that an item begins with is told by a dot of its own.
-        return self.behind(".", named=word)
+        return replace(self.behind(".", named=word), is_item=self.before in ITEM_STARTS)
 
-    def number(self) -> Place:
-        return self.behind("value")
+    def number(self) -> Place | None:
+        return self.behind("value") if self.may_be_number else None
 
     def space(self) -> Place | None:
         """Behind white space: an operator has ended."""
@@ -390,14 +445,13 @@ class Place:
             if level.kind == "query":
                 scope = level.query
                 wanted = scope.wanted | {(self.named if self.before == "." else "", "*")}
-                level = level.changed(wanted=wanted, given=None)
+                level = level.changed(wanted=wanted)
             return self.behind("star", level)
         longer = self.before + char
         if self.before in OPERATORS | PARTIAL and longer in OPERATORS:
             return self.behind(longer)
-        if self.before in OPERANDS and char in OPERATORS | PARTIAL:
-            may_follow = "AND" in self.follow.keywords and not self.wants_number
-            return self.behind(char) if may_follow else None
+        if self.before in OPERANDS and char in (ARITHMETIC if self.level.kind == "between" else OPERATORS | PARTIAL):
+            return self.behind(char) if "AND" in self.follow.keywords else None
         may_be_unary = char in "+-~" and self.may_be_number and not self.wants_number
         if may_be_unary and self.before not in ("unary", "-", "+"):  # -- is a comment
             return self.behind("unary")
@@ -409,7 +463,7 @@ class Place:
             return self.before == "(" and level.function is not None and level.function.takes_star
         if level.clause != "select" or (level.known.strict and level.query.due):
             return False
-        return self.before in ITEM_STARTS or self.before == "."
+        return self.before in ITEM_STARTS or (self.before == "." and self.is_item)
 
     def open(self) -> Place | None:
         """Behind an opening bracket."""
@@ -422,7 +476,7 @@ class Place:
         if before in ("CAST", "IN", "EXISTS", "OVER", "USING"):
             return self.behind("(", level.inside(before.lower()))
         if level.clause == "with" and before == "AS":
-            return self.behind("(", level.inside("with"))
+            return self.behind("(", replace(level.inside("with"), name=self.named))
         if self.wants_table:
             return self.behind("(", level.inside("source"))
         return self.behind("(", level.inside("group")) if self.follow.operand and not self.wants_number else None
@@ -446,8 +500,12 @@ class Place:
         if not level.is_complete:
             return None
         if level.outside == "source":
-            outside, given = parent.query, self._given()
-            return self.behind("table", parent.changed(sources=(*outside.sources, Source("", given))))
+            source = Source("", level.given(self._item))
+            if parent.clashing(source.columns):
+                return None
+            return self.behind("table", parent.joining(source))
+        if level.outside == "with":
+            return Place(")", parent, "", (*self.ctes, Source(level.name, level.given(self._item))))
         return self.behind(")", parent)
 
     def _close_call(self, parent: Level) -> Place | None:
@@ -459,9 +517,11 @@ class Place:
             count = self.level.arguments
         else:
             return None
-        if self.level.known.strict and self.before != "star" and not function.takes(count):
+        if self.before != "star" and count not in function.counts:
             return None
-        return self.behind("window" if function.needs_over and self.level.known.strict else "called", parent)
+        if function.needs_over and self.level.known.strict:
+            return self.behind("window", parent)
+        return self.behind("called" if function.is_aggregate else ")", parent)
 
     def comma(self) -> Place | None:
         level, before = self.level, self.before
@@ -469,7 +529,7 @@ class Place:
             return None
         if level.kind == "call":
             assert level.function is not None
-            if level.known.strict and not level.function.takes_more_than(level.arguments):
+            if level.arguments >= max(level.function.counts):
                 return None
             return self.behind(",", replace(level, arguments=level.arguments + 1)) if before in OPERANDS else None
         if level.kind in ("in", "partition", "sorting"):
@@ -479,28 +539,31 @@ class Place:
         if level.clause == "select":
             if level.known.strict and level.scope.due == level.scope.width:
                 return None
-            return self.behind(",", level.changed(width=level.scope.width + 1, given=self._given()))
+            given = level.scope.given | ({self._item} - {""})
+            return self.behind(",", level.changed(width=level.scope.width + 1, given=given))
         if level.clause in ("from", "on") and before != "sorted":
-            return None if level.clashes else self.behind(",", level.changed(clause="from"))
+            return None if level.clashes or level.unmerged else self.behind(",", level.changed(clause="from"))
         if level.clause == "with":
             return self.behind(",") if before == ")" else None
         if level.clause == "limit":
             return self.behind(",", level.changed(clause="offset"))
         return self.behind(",") if level.clause in ("group", "order") else None
 
-    def _given(self) -> frozenset[str] | None:
-        """The names of the query's columns, with the item that has just ended."""
-        given = self.level.query.given
-        return given | {self.named} if given is not None and self.before == "name" and self.named else given
+    @property
+    def _item(self) -> str:
+        """The name of the item that has just ended, if it consists of it."""
+        is_named = (self.is_item and self.before == "name") or self.before == "alias"
+        return self.named if is_named and self.level.clause == "select" else ""
 
-    def _free(self, word: str) -> Place:
+    def _free(self, word: str) -> Place | None:
         scope = self.level.scope
         if scope is None:
             return self.behind("type", replace(self.level, kind="type"))
         if self.before == "AS":
-            given = scope.given | {word} if scope.given is not None else None
-            return self.behind("alias", self.level.changed(outputs=scope.outputs | {word}, given=given))
-        return Place("name", self.level, "", self.ctes | {word})
+            return self.behind("alias", self.level.changed(outputs=scope.outputs | {word}), named=word)
+        if word in self.level.known.tables or any(word == cte.alias for cte in self.ctes):
+            return None
+        return self.behind("name", named=word)
 
     def _keyword(self, word: str) -> Place:
         level, scope = self.level, self.level.scope
@@ -524,39 +587,44 @@ class Place:
             due = 1 if level.kind in ("in", "group") else 0
             return self.behind(word, replace(level, kind="query", outside=level.kind, scope=Scope(due=due)))
         if word in SETS:
-            due = 0 if any(column == "*" for _, column in scope.wanted) else scope.width
-            return self.behind(word, replace(level, scope=Scope(due=due)))
+            return self.behind(word, replace(level, scope=Scope(due=level.width)))
         if word in CLAUSE_WORDS:
-            given = self._given() if scope.clause == "select" else scope.given
+            given = scope.given | ({self._item} - {""})
             groups = scope.has_groups or word == "GROUP"
             return self.behind(word, level.changed(clause=word.lower(), given=given, has_groups=groups))
+        if word in JOINS and self.before in ENDED:
+            level = level.changed(is_natural=word == "NATURAL")
         if word in ("JOIN", "ON", "USING"):
-            clause = "from" if word == "JOIN" else "on"
-            return self.behind(word, level.changed(clause=clause, merges=scope.merges or word == "USING"))
-        return self.behind(word, level.changed(merges=True) if word == "NATURAL" else None)
+            level = level.changed(clause="from" if word == "JOIN" else "on")
+        elif word == "AS" and level.clause == "with":
+            return self.behind(word, named=self.named)
+        return self.behind(word, level)
 
     def _name(self, word: str) -> Place | None:
         """Behind a name, with what it binds or asks for."""
         level, query = self.level, self.level.query
         if self.wants_table:
-            if self.names is None or word not in self.names:
+            if word not in self.tables:
                 return None
-            source = Source(word, None if word in self.ctes else level.known.tables[word])
-            return self.behind("table", level.changed(sources=(*query.sources, source)))
+            return self.behind("table", level.joining(Source(word, self.tables[word])))
         if self.wants_alias:
             if not self._may_be_alias(word):
                 return None
-            named = replace(query.sources[-1], alias=word, is_named=True)
+            named = replace(query.sources[-1], alias=word)
             return self.behind("aliased", level.changed(sources=(*query.sources[:-1], named)))
         if not self.follow.operand and self.before != ".":
             return None
-        if self.names is not None and word not in self.names:
+        if word not in self.names:
             return None
         qualifier = self.named if self.before == "." else ""
-        is_early = query.clause == "select" and word in level.known.columns
-        if is_early and not any(source.alias == qualifier for source in level.outer):
+        # What ON names, too, must not be in a table that is joined later.
+        if query.clause in ("select", "on") and not any(source.alias == qualifier for source in level.outer):
             level = level.querying(wanted=query.wanted | {(qualifier, word)})
-        return self.behind("name", level, word if level.clause == "select" and self.before in (*ITEM_STARTS, ".") else "")
+        if level.kind == "using":
+            *others, last = query.sources
+            level = level.querying(sources=(*others, replace(last, merged=last.merged | {word})))
+        is_item = self.before in ITEM_STARTS or self.is_item
+        return replace(self.behind("name", level, word), is_item=is_item)
 
 
 def _begins(names: frozenset[str], word: str) -> bool:

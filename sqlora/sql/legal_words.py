@@ -13,8 +13,8 @@ def _words(text: str) -> frozenset[str]:
 SETS = _words("UNION INTERSECT EXCEPT")
 JOINS = _words("JOIN LEFT RIGHT FULL INNER CROSS NATURAL")
 STARTS = _words("CASE CAST EXISTS NOT NULL TRUE FALSE CURRENT_DATE CURRENT_TIME CURRENT_TIMESTAMP INTERVAL")
-INFIX = _words("AND OR IS NOT IN LIKE GLOB BETWEEN COLLATE ISNULL NOTNULL")
-CONSTANTS = _words("NULL TRUE FALSE CURRENT_DATE CURRENT_TIME CURRENT_TIMESTAMP ISNULL NOTNULL NOCASE")
+INFIX = _words("AND OR IS NOT IN LIKE GLOB BETWEEN COLLATE")
+CONSTANTS = _words("NULL TRUE FALSE CURRENT_DATE CURRENT_TIME CURRENT_TIMESTAMP NOCASE")
 CLAUSES = ("select", "from", "on", "where", "group", "having", "order", "limit", "offset")  # in their order
 FIXED = {  # the only words that may follow
     "": _words("SELECT WITH"),
@@ -71,25 +71,27 @@ class Follow(NamedTuple):
 
 
 @functools.cache
-def follow(before: str, kind: str, clause: str, may_end: bool, joins: bool) -> Follow:
+def follow(before: str, kind: str, clause: str, may_end: bool, takes_on: bool) -> Follow:
     """What may follow `before`, in a bracket of a kind or in a clause of a query. `may_end`: its tables have all that
-    was named before them; `joins`: it has two of them.
+    was named before them; `takes_on`: the last of them is joined to others.
     """
-    if kind == "query" and clause == "with" and before in ("name", ")"):
-        return Follow(_words("AS" if before == "name" else "SELECT"))
+    if kind == "query" and clause == "with":
+        return Follow(_words({"name": "AS", ")": "SELECT"}.get(before, "")))
     if before in FIXED:
         return Follow(FIXED[before])
     if before == "(" and kind in QUERIES:
         return Follow(_words("SELECT"))
     if before == "(" and kind in ("over", "using"):
         return Follow(_words("PARTITION ORDER" if kind == "over" else ""), kind == "using")
+    if before == "," and clause == "from":
+        return Follow(frozenset())
     if before in WANTS or before in OPERATORS:
         return _operand(before, kind, clause)
     if before not in ENDED:
         return Follow(frozenset())
     if kind != "query":
         return Follow(_in_brackets(before, kind))
-    return Follow(_in_query(before, clause, joins) | (_endings(clause) if may_end else frozenset()))
+    return Follow(_in_query(before, clause, takes_on) | (_endings(clause) if may_end else frozenset()))
 
 
 def _operand(before: str, kind: str, clause: str) -> Follow:
@@ -106,6 +108,8 @@ def _operand(before: str, kind: str, clause: str) -> Follow:
 
 
 def _in_brackets(before: str, kind: str) -> frozenset[str]:
+    if kind == "using":
+        return frozenset()
     more = {
         "cast": "AS",
         "partition": "ORDER",
@@ -120,9 +124,9 @@ def _in_brackets(before: str, kind: str) -> frozenset[str]:
     return _words("NULLS") if before == "sorted" else frozenset()
 
 
-def _in_query(before: str, clause: str, joins: bool) -> frozenset[str]:
+def _in_query(before: str, clause: str, takes_on: bool) -> frozenset[str]:
     if clause == "from":
-        return JOINS | _words("AS" * (before == "table") + " ON USING" * joins)
+        return JOINS | _words("AS" * (before == "table") + " ON USING" * takes_on)
     words = INFIX if before in OPERANDS and clause not in ("limit", "offset") else frozenset()
     if clause == "select":
         return words | _words("FROM" + " AS" * (before in OPERANDS) + " OVER" * (before == "called"))

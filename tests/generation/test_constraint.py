@@ -11,7 +11,7 @@ from sqlora.generation.constraint import constraints
 from sqlora.generation.token_search import SampledAnswers
 from sqlora.generation.transformers_generate import PlainWriter
 from sqlora.prompt import encoding
-from sqlora.sql.legal_names import NameGuard
+from sqlora.sql.legal_text import SqlGuard
 from sqlora.sql.parsing import parse_schema
 
 ROWS = [{"question": question, "context": CONTEXT} for question in LEARNED]
@@ -34,7 +34,7 @@ def test_no_candidate_names_what_the_schema_lacks(scholar, make_settings, flags,
     kept = written(scholar, ROWS + OTHER, make_settings, "--constrain", "names", *flags)
     assert "words were passed over" in " ".join(capsys.readouterr().out.split())
     for row, before, after in zip(ROWS + OTHER, free, kept, strict=True):
-        guard = NameGuard(parse_schema(row["context"]))
+        guard = SqlGuard(parse_schema(row["context"]))
         for candidate in after:
             assert guard.after(guard.start, candidate.sql) is not None
         state = guard.after(guard.start, before[0].sql)
@@ -51,7 +51,7 @@ def test_the_same_by_transformers_generate(scholar, make_settings):
     def ended(index, answers):
         found[index] = encoding.decode_answer(tokenizer, answers[0][0])
 
-    limits = constraints(ROWS + OTHER, tokenizer, {tokenizer.eos_token_id}, "sqlite")
+    limits = constraints(ROWS + OTHER, tokenizer, {tokenizer.eos_token_id}, "names")
     PlainWriter(model, settings, tokenizer).write(prompts, ended, limits)
     kept = written(scholar, ROWS + OTHER, make_settings, "--constrain", "names")
     assert [found[i] for i in range(len(found))] == [candidates[0].sql for candidates in kept]
@@ -59,16 +59,17 @@ def test_the_same_by_transformers_generate(scholar, make_settings):
 
 def test_a_schema_that_cannot_be_read_leaves_its_row_free(scholar, make_settings, capsys):
     row = {"question": "How many singers are there?", "context": "no schema at all"}
-    assert constraints([row], scholar[1], {2}, "sqlite") == [None]
+    assert constraints([row], scholar[1], {2}, "names") == [None]
     accents = {"question": "?", "context": 'CREATE TABLE "é" (a INTEGER)'}
-    assert constraints([accents], scholar[1], {2}, "sqlite") == [None]
+    assert constraints([accents], scholar[1], {2}, "names") == [None]
+    assert constraints(ROWS[:1], scholar[1], {2}, "names", "postgres") == [None]
     written(scholar, [row], make_settings, "--constrain", "names")
     assert "1 were free" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_likeliest_that_is_allowed(scholar):
     tokenizer = scholar[1]
-    (limit,) = constraints(OTHER, tokenizer, {tokenizer.eos_token_id}, "sqlite")
+    (limit,) = constraints(OTHER, tokenizer, {tokenizer.eos_token_id}, "names")
     answer = tokenizer("SELECT", add_special_tokens=False)["input_ids"]
     scores = torch.arange(len(tokenizer), dtype=torch.float32)
     token = limit.first_allowed(answer, scores)

@@ -1,20 +1,33 @@
 """Which text may continue a query: nothing that its schema lacks, and every beginning can be finished."""
 
+import contextlib
 import json
+import random
+import sqlite3
 from pathlib import Path
 
 import pytest
 
-from sqlora.sql.legal_names import NameGuard
+from sqlora.sql.legal_text import SqlGuard
 from sqlora.sql.parsing import parse_schema
 
+WORDS = (
+    "SELECT FROM WHERE GROUP BY ORDER HAVING LIMIT OFFSET JOIN LEFT NATURAL ON USING AS AND OR NOT IN LIKE BETWEEN IS "
+    "NULL CASE WHEN THEN ELSE END CAST EXISTS UNION ALL EXCEPT DISTINCT DESC OVER COLLATE WITH count sum max lower "
+    "length rank a b t1. a. song. singer. singer song name age title singer_id song_id x ( ) , . * = < - + / || ; 1 "
+    """2.5 'it''s' "title" ' !="""
+).split()
+LAST_WORDS = (
+    "FROM singer song JOIN USING a b age title name singer_id ) 1 SELECT END THEN AND AS BY ON ( ' OVER".split()
+)
 DEMO = Path(__file__).parents[2] / "demo" / "test.jsonl"
 SCHEMA = parse_schema(
     "CREATE TABLE singer (singer_id INTEGER, name TEXT, age INTEGER); "
     'CREATE TABLE song (song_id INTEGER, singer_id INTEGER, title TEXT, "play count" INTEGER)'
 )
-GUARD = NameGuard(SCHEMA)
-SPACED = NameGuard(parse_schema('CREATE TABLE "order details" ("unit price" REAL, id INTEGER)'))
+GUARD = SqlGuard(SCHEMA)
+STRICT = SqlGuard(SCHEMA, strict=True)
+SPACED = SqlGuard(parse_schema('CREATE TABLE "order details" ("unit price" REAL, id INTEGER)'))
 
 
 def read(text, guard=GUARD):
@@ -46,12 +59,17 @@ def read(text, guard=GUARD):
         "SELECT CAST(age AS REAL) / 2, CASE WHEN age > 1 THEN 'x' ELSE NULL END FROM singer",
         "SELECT singer_id FROM singer JOIN song USING (singer_id)",
         "SELECT DISTINCT * FROM singer WHERE age BETWEEN 1 AND 2 AND name IS NOT NULL",
+        "SELECT name FROM singer NATURAL JOIN song WHERE singer_id <> -1 LIMIT 2, 3",
+        "SELECT name FROM singer GROUP BY name ORDER BY COUNT(*) DESC LIMIT 1 OFFSET 2",
+        "SELECT name, RANK() OVER (PARTITION BY age ORDER BY name DESC) AS r FROM singer",
+        "SELECT name FROM (SELECT COUNT(*) AS n, name FROM singer GROUP BY name) AS x WHERE x.n > 2",
     ],
 )
 def test_a_query_over_the_schema_is_legal(sql):
-    state = read(sql)
-    assert state is not None
-    assert GUARD.may_end(state)
+    for guard in (GUARD, STRICT):
+        state = read(sql, guard)
+        assert state is not None
+        assert guard.may_end(state)
 
 
 @pytest.mark.parametrize(
@@ -75,10 +93,66 @@ def test_a_query_over_the_schema_is_legal(sql):
         ("SELECT name FROM `band", "`"),
         ('SELECT name FROM "', "b"),
         ("SELECT (SELECT age FROM singer ORDER BY name", " FROM "),
+        ("SELECT name FROM singer WHERE age > 3", " WHERE"),
+        ("SELECT name FROM singer AND", " "),
+        ("SELECT name FROM singer ", "'"),
+        ("SELECT name FROM singer JOIN singer", " WHERE"),
+        ("SELECT singer.name FROM singer JOIN singer", " ON"),
+        ("SELECT singer_id FROM singer JOIN song", " ON"),
+        ("SELECT name FROM singer JOIN song ON singer_id", " "),
+        ("SELECT name 3", ""),
+        ("SELECT name FROM singer WHERE age =", " )"),
+        ("SELECT LENGTH(name, ", ""),
+        ("SELECT t.age FROM (SELECT name FROM singer) AS t", " "),
+        ("WITH singer", " "),
+        ("SELECT name AS FROM", " "),
+        ("SELECT name FROM singer LIMIT n", ""),
+        ("SELECT age - singer.*", ""),
     ],
 )
 def test_what_the_schema_lacks_is_refused(start, refused):
     assert read(start + refused) is None
+
+
+@pytest.mark.parametrize(
+    ("start", "refused"),
+    [
+        ("SELECT name FROM singer WHERE ", "COUNT("),
+        ("SELECT SUM(", "MAX("),
+        ("SELECT name FROM singer ORDER BY ", "MAX("),
+        ("SELECT name FROM singer ORDER BY ", "2"),
+        ("SELECT name FROM singer UNION SELECT title", ","),
+        ("SELECT name, age FROM singer UNION SELECT title FROM song", " WHERE"),
+        ("SELECT name FROM singer WHERE singer_id IN (SELECT singer_id", ","),
+        ("SELECT RANK()", " FROM"),
+        ("SELECT age AS n, COUNT(*) FROM singer WHERE n", " "),
+    ],
+)
+def test_what_no_whole_query_can_have_is_refused(start, refused):
+    assert read(start, STRICT) is not None
+    assert read(start + refused, STRICT) is None
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_written_at_random_runs(seed):
+    draw = random.Random(seed)
+    with contextlib.closing(sqlite3.connect(":memory:")) as database:
+        database.execute("CREATE TABLE singer (singer_id INTEGER, name TEXT, age INTEGER)")
+        database.execute('CREATE TABLE song (song_id INTEGER, singer_id INTEGER, title TEXT, "play count" INTEGER)')
+        whole = 0
+        for _ in range(150):
+            state, text, most = STRICT.start, "", draw.randrange(200)
+            for trial in range(1000):
+                if trial > most and STRICT.may_end(state):
+                    whole += 1
+                    database.execute(f"EXPLAIN {text}")
+                    break
+                word = draw.choice(WORDS if trial < most else LAST_WORDS)
+                piece = draw.choice(("", " ")) + word + " " * (word[-1].isalnum())
+                following = STRICT.after(state, piece)
+                if following is not None:
+                    state, text = following, text + piece
+        assert whole > 50
 
 
 @pytest.mark.parametrize(
@@ -107,7 +181,7 @@ def test_names_with_blanks():
 def test_the_demo_s_answers_are_legal_in_any_pieces():
     rows = [json.loads(line) for line in DEMO.read_text(encoding="utf-8").splitlines()][::4]
     for row in rows:
-        guard = NameGuard(parse_schema(row["context"]))
+        guard = SqlGuard(parse_schema(row["context"]))
         whole = guard.after(guard.start, row["answer"])
         assert whole is not None
         assert str(whole) == str(read(row["answer"], guard))

@@ -30,16 +30,16 @@ class State(NamedTuple):
     is_over: bool = False  # behind its semicolon
 
 
-class NameGuard:
+class SqlGuard:
     """The rules for one schema.
 
-    guard = NameGuard(parse_schema(context))
+    guard = SqlGuard(parse_schema(context))
     state = guard.after(guard.start, "SELECT na")   # None if no legal query begins so
     guard.may_end(state)
     """
 
-    def __init__(self, schema: Schema, dialect: str = "sqlite", strict: bool = False) -> None:
-        self.start = State(Place("", Level(Names(schema, dialect, strict), scope=Scope())))
+    def __init__(self, schema: Schema, strict: bool = False) -> None:
+        self.start = State(Place("", Level(Names(schema, strict), scope=Scope())))
 
     def after(self, state: State, text: str) -> State | None:
         """The state after further text; None if nothing legal begins so."""
@@ -78,6 +78,8 @@ def _step(state: State, char: str) -> State | None:
         behind = ended.space()
     elif char in CLOSING:
         return State(ended, quote=char)
+    elif char == ".":
+        return State(ended) if ended.before == "." and (word or closed) else None
     elif char == ";":
         return State(ended, is_over=True) if ended.may_end else None
     else:
@@ -86,13 +88,11 @@ def _step(state: State, char: str) -> State | None:
 
 
 def _sign(place: Place, char: str) -> Place | None:
-    """The place behind a bracket, a comma, a dot or an operator."""
+    """The place behind a bracket, a comma or an operator."""
     if char == "(":
         return place.open()
     if char == ")":
         return place.close()
-    if char == ".":
-        return place if place.before == "." else None
     return place.comma() if char == "," else place.operator(char)
 
 
