@@ -174,14 +174,13 @@ class SqlWriter:
 
         def ended(index: int, written: list[tuple[list[int], float]]) -> None:
             nonlocal cut
-            limit = limits and limits[index]
-            cut += bool(limit and not limit.may_end(written[0][0]))
+            cut += limits is not None and limits[index].is_cut(written[0][0])
             candidates[index] = [Candidate(self._sql(ids), weight) for ids, weight in written]
             answered(index, candidates[index])
 
         self._writer(longest).write(prompts, ended, limits)
         if limits:
-            changed, free = sum(bool(limit and limit.changed) for limit in limits), limits.count(None)
+            changed, free = sum(limit.changed for limit in limits), sum(limit.guard is None for limit in limits)
             told = [f"in {changed:,} of {len(rows):,} rows words were passed over that may not stand there"]
             if cut:
                 told.append(f"{cut:,} had no whole query within MAX_NEW_TOKENS ({self.settings.MAX_NEW_TOKENS})")
@@ -190,7 +189,7 @@ class SqlWriter:
             note("; ".join(told))
         return candidates
 
-    def _constraints(self, rows: Rows) -> list[Constraint | None] | None:
+    def _constraints(self, rows: Rows) -> list[Constraint] | None:
         """What the answers to each row may be, as CONSTRAIN says."""
         if self.settings.CONSTRAIN == "off" or not rows:
             return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import torch
 
@@ -19,12 +19,22 @@ TRIED, MOST_TRIED = 64, 4096  # of the likeliest tokens, at first and if none of
 
 
 class Constraint:
-    """What one row's answers may be. `texts` are those of the tokens, `ends` the tokens that end an answer."""
+    """What one row's answers may be: none of them anything else where its `guard` is None, which `read_guard` finds
+    once it is asked for. `texts` are those of the tokens, `ends` the tokens that end an answer.
+    """
 
-    def __init__(self, guard: SqlGuard, texts: TokenTexts, ends: Collection[int]) -> None:
-        self.guard, self.texts, self.ends = guard, texts, ends
+    def __init__(self, read_guard: Callable[[], SqlGuard | None], texts: TokenTexts, ends: Collection[int]) -> None:
+        self._read_guard, self.texts, self.ends = read_guard, texts, ends
         self.changed = False  # whether a token was passed over
-        self._states: dict[tuple[int, ...], State | None] = {(): guard.start}
+        self._states: dict[tuple[int, ...], State | None] = {}
+
+    def prepare(self) -> None:
+        """Reads the schema, which takes a millisecond: to be called while the device has work."""
+        self.guard  # noqa: B018
+
+    @functools.cached_property
+    def guard(self) -> SqlGuard | None:
+        return self._read_guard()
 
     def allows(self, answer: list[int], token: int) -> bool:
         """Whether a token may follow an unfinished answer's tokens; any may once none was found that may."""
@@ -38,25 +48,42 @@ class Constraint:
     def may_end(self, answer: list[int]) -> bool:
         """Whether an answer's tokens are a whole query."""
         state = self._state(tuple(answer))
-        return state is not None and self.guard.may_end(state)
+        return state is not None and self.guard is not None and self.guard.may_end(state)
+
+    def is_cut(self, answer: list[int]) -> bool:
+        """Whether an answer has ended before it was a whole query."""
+        return self.guard is not None and not self.may_end(answer)
 
     def _state(self, tokens: tuple[int, ...]) -> State | None:
         if tokens not in self._states:
-            before = self._state(tokens[:-1])
-            text = self.texts[tokens[-1]]
-            self._states[tokens] = None if before is None or not text else self.guard.after(before, text)
+            self._states[tokens] = self._find_state(tokens)
         return self._states[tokens]
+
+    def _find_state(self, tokens: tuple[int, ...]) -> State | None:
+        if self.guard is None:
+            return None
+        if not tokens:
+            return self.guard.start
+        before, text = self._state(tokens[:-1]), self.texts[tokens[-1]]
+        return self.guard.after(before, text) if before is not None and text else None
 
     def first_allowed(self, answer: list[int], scores: torch.Tensor) -> int:
         """The likeliest token that may follow, by `scores`, float [vocabulary]; the likeliest of all if none of
         MOST_TRIED may.
         """
+        state = self._state(tuple(answer))
+        refused = set()  # first characters
         for count in (TRIED, MOST_TRIED):
             order = scores.topk(min(count, len(scores))).indices.tolist()
             for token in order:
+                start = "" if token in self.ends else self.texts[token][:1]
+                if start in refused:
+                    continue
                 if self.allows(answer, token):
                     self.changed |= token != order[0]
                     return token
+                if start and state is not None and self.guard is not None and self.guard.after(state, start) is None:
+                    refused.add(start)
         return order[0]
 
 
@@ -80,17 +107,19 @@ class TokenTexts:
 
 def constraints(
     rows: list[dict[str, str]], tokenizer, ends: Collection[int], kind: str, dialect: str = "sqlite"
-) -> list[Constraint | None]:
-    """A constraint for each row, of a `kind` of CONSTRAIN. None for all in another dialect than SQLite's, for a row
-    whose context cannot be parsed, or has names beyond ASCII, which tokens may cut within a letter.
+) -> list[Constraint]:
+    """A constraint for each row, of a `kind` of CONSTRAIN. It has no guard in another dialect than SQLite's, and for a
+    row whose context cannot be parsed, or has names beyond ASCII, which tokens may cut within a letter.
     """
     texts = TokenTexts(tokenizer)
-    guards: dict[str, SqlGuard | None] = {}
-    for context in {row["context"] for row in rows}:
-        guards[context] = None
+
+    @functools.cache
+    def guard(context: str) -> SqlGuard | None:
         with contextlib.suppress(SqlError):
             schema = parse_schema(context)
             names = [name for table in schema.tables for name in (table.name, *(one.name for one in table.columns))]
             if dialect == "sqlite" and "".join(names).isascii():
-                guards[context] = SqlGuard(schema, strict=kind == "sql")
-    return [Constraint(guard, texts, ends) if (guard := guards[row["context"]]) else None for row in rows]
+                return SqlGuard(schema, strict=kind == "sql")
+        return None
+
+    return [Constraint(functools.partial(guard, row["context"]), texts, ends) for row in rows]

@@ -99,6 +99,8 @@ class BatchWriter:
                     for (group, _), row in zip(taken, rows, strict=True):
                         active[group] = row
                         band.popleft()
+                        if row[1].constraint is not None:
+                            row[1].constraint.prepare()
                     self._choose(decoder, active, [group for group, _ in taken], logits[:, None], ended)
                     for _, begun in rows:
                         begun.trusted = self.model.device.type in CHECKS_MEANWHILE

@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from sqlora.sql.legal_places import Level, Names, Place, Scope
+from sqlora.sql.legal_places import Place
+from sqlora.sql.legal_scopes import Level, Names, Scope
 from sqlora.sql.schema import Schema
 
 PART = re.compile(r"[\w$]+|.", re.DOTALL)
