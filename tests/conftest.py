@@ -64,6 +64,8 @@ def make_settings(tmp_path):
             "1",
             "--best-by",
             "loss",
+            "--constrain",
+            "off",
             "--checkpoint-dir",
             str(tmp_path / "lora_models"),
             "--model-path",

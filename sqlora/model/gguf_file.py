@@ -10,8 +10,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from sqlora.storage.atomic import replacing
 from sqlora.storage.hub import files_hash
 from sqlora.system.console import note
@@ -20,7 +18,7 @@ from sqlora.system.errors import UserError
 SUFFIX = ".gguf"
 TOKENIZER = MODEL, PRE, ADDS_BOS = "tokenizer.ggml.model", "tokenizer.ggml.pre", "tokenizer.ggml.add_bos_token"
 MAGIC = b"GGUF"
-DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16}  # of a file whose matrices have one of these alone
+DTYPES = {"F32": "float32", "BF16": "bfloat16"}  # of a file whose matrices have one of these alone
 NUMBERS_OF_THREE, NUMBERS_OF_ONE = r"\p{N}{1,3}", r"\p{N}"
 # How a tokenizer splits text before its merges, by tokenizer.ggml.pre: transformers takes GPT-2's way for all of them.
 WORDS = (
@@ -90,7 +88,7 @@ def _write(file: Path, folder: Path, where: str) -> None:
         reader = gguf.GGUFReader(file)
         kinds = {tensor.tensor_type.name for tensor in reader.tensors if len(tensor.shape) > 1}
         stated = {name: field.contents() for name in TOKENIZER if (field := reader.fields.get(name))}
-        dtype = DTYPES.get(next(iter(kinds)), torch.float16) if len(kinds) == 1 else torch.float16
+        dtype = DTYPES.get(next(iter(kinds)), "float16") if len(kinds) == 1 else "float16"
         options: dict[str, Any] = {"gguf_file": file.name, "trust_remote_code": False}
         tokenizer = AutoTokenizer.from_pretrained(file.parent, **options)
         loader: Any = AutoModelForCausalLM

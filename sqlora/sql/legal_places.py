@@ -224,8 +224,8 @@ class Place:
         return self.behind("value") if self.may_be_number else None
 
     def space(self) -> Place | None:
-        """Behind white space: an operator has ended."""
-        if self.before in PARTIAL:
+        """Behind white space, which ends an operator. None stands behind a dot, where it would go on for ever."""
+        if self.before in PARTIAL or self.before == ".":
             return None
         return self.behind("operator") if self.before in OPERATORS else self
 

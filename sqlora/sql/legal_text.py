@@ -1,8 +1,7 @@
-"""Which text may continue a query so that it names nothing that its schema lacks: read from left to right, as it is
-written.
+"""Which text may continue a query over a schema, as SQLite reads it: from left to right, as it is written.
 
-Only names are held to the schema; the grammar, literals and aliases are free. Every beginning that is allowed can be
-finished.
+What is named is in the schema, and words stand in the order of one SELECT; literals and aliases are free. Not seen are
+columns that a sub-query gives under a name of its own, where they are named before it.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from sqlora.sql.schema import Schema
 
 PART = re.compile(r"[\w$]+|.", re.DOTALL)
 NUMBER = re.compile(r"\d+(\.\d+)?")
+SPACES = " \t\n\r\f"  # as SQLite has them
 CLOSING = {"'": "'", '"': '"', "`": "`", "[": "]"}
 
 
@@ -67,7 +67,7 @@ def _step(state: State, char: str) -> State | None:
     if quote:
         return State(place, word, "", quote) if char == CLOSING[quote] else State(place, word + char, quote)
     if is_over:
-        return state if char.isspace() else None
+        return state if char in SPACES else None
     if len(char) > 1 or char.isalnum() or char in "_$" or (char == "." and word[:1].isdigit()):
         return None if closed else State(place, word + char)
     if closed and char == closed != "]":
@@ -75,7 +75,7 @@ def _step(state: State, char: str) -> State | None:
     ended = _finish(state, char)
     if ended is None:
         return None
-    if char.isspace():
+    if char in SPACES:
         behind = ended.space()
     elif char in CLOSING:
         return State(ended, quote=char)
