@@ -12,10 +12,14 @@ from collections.abc import Callable, Collection
 
 import torch
 
+from sqlora.sql.legal_ends import ending
 from sqlora.sql.legal_text import SqlGuard, State
 from sqlora.sql.parsing import SqlError, parse_schema
 
 TRIED, MOST_TRIED = 64, 4096  # of the likeliest tokens, at first and if none of these may follow
+LAST = 40  # tokens before MAX_NEW_TOKENS from which on the way to an end is kept in sight
+MORE = 12  # tokens by which the next few may lengthen that way
+LOOKS = 4  # tokens between two looks for it
 
 
 class Constraint:
@@ -27,6 +31,7 @@ class Constraint:
         self._read_guard, self.texts, self.ends = read_guard, texts, ends
         self.changed = False  # whether a token was passed over
         self._states: dict[tuple[int, ...], State | None] = {}
+        self._last_tokens: dict[tuple[int, ...], list[int] | None] = {}
 
     def prepare(self) -> None:
         """Reads the schema, which takes a millisecond: to be called while the device has work."""
@@ -49,6 +54,27 @@ class Constraint:
         """Whether an answer's tokens are a whole query."""
         state = self._state(tuple(answer))
         return state is not None and self.guard is not None and self.guard.may_end(state)
+
+    def last_token(self, answer: list[int], left: int) -> int | None:
+        """The next token of an unfinished answer that must end now, since it may have no more than `left` tokens more;
+        None while it need not, or cannot.
+        """
+        tokens = tuple(answer)
+        state = self._state(tokens) if left <= LAST else None
+        if state is None or self.guard is None:
+            return None
+        if tokens not in self._last_tokens:
+            if left % LOOKS:
+                return None
+            text = ending(self.guard, state)
+            self._last_tokens[tokens] = None if text is None else self.texts.spell(text)
+        ids = self._last_tokens[tokens]
+        if ids is None or not len(ids) <= left <= len(ids) + MORE:
+            return None
+        if not ids:
+            return min(self.ends)
+        self._last_tokens[*tokens, ids[0]] = ids[1:]
+        return ids[0]
 
     def is_cut(self, answer: list[int]) -> bool:
         """Whether an answer has ended before it was a whole query."""
@@ -95,11 +121,29 @@ class TokenTexts:
         self._anchor = tokenizer("SELECT", add_special_tokens=False)["input_ids"]
         self._start = self._decode(self._anchor)
         self._special = set(tokenizer.all_special_ids)
+        # Single bytes of ASCII: behind the first bytes of a longer character they are read as a part of it.
+        known, names = tokenizer.get_vocab(), [f"<0x{byte:02X}>" for byte in range(0x20, 0x7F)]
+        self._special |= {known[name] for name in names if name in known}
 
     @functools.cache  # noqa: B019 (as long as its model's)
     def __getitem__(self, token: int) -> str:
-        """Empty for a special token."""
+        """Empty for a token that may not be in an answer."""
         return "" if token in self._special else self._decode([*self._anchor, token]).removeprefix(self._start)
+
+    @functools.cached_property
+    def _by_text(self) -> dict[str, int]:
+        return {text: token for token in range(len(self._tokenizer)) if (text := self[token])}
+
+    def spell(self, text: str) -> list[int] | None:
+        """Tokens that add this text, the longest first; None if some of it has none."""
+        ids = []
+        while text:
+            length = next((size for size in range(len(text), 0, -1) if text[:size] in self._by_text), 0)
+            if not length:
+                return None
+            ids.append(self._by_text[text[:length]])
+            text = text[length:]
+        return ids
 
     def _decode(self, ids: list[int]) -> str:
         return self._tokenizer.decode(ids, clean_up_tokenization_spaces=False)

@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from sqlora.generation.constraint import TRIED, Constraint
+from sqlora.generation.constraint import LAST, TRIED, Constraint
 from sqlora.settings.settings import Settings
 
 Written = tuple[list[int], float]  # an answer's ids, without EOS, and its weight in a vote
@@ -61,8 +61,8 @@ class Samples:
         logits = penalised(logits, rows, self.penalty)
         if self.width == 1:
             for i, (row, token) in enumerate(zip(rows, logits[:, 0].argmax(dim=-1).tolist(), strict=True)):
-                if row.constraint is not None and row.is_due(token) and row.forbids(0, token):
-                    token = row.constraint.first_allowed(row.answers[0], logits[i, 0])
+                if row.constraint is not None and row.is_due(token):
+                    token = self._allowed(row, 0, token, logits[i, 0])
                 row.take([token], [0.0])
             return
         chances = torch.stack([cast(torch.Tensor, row.chances)[row.length] for row in rows])
@@ -73,16 +73,26 @@ class Samples:
         tokens = torch.cat([likelihoods[:, :1].argmax(dim=-1), drawn.clamp(max=logits.shape[-1] - 1)], dim=1)
         for i, ids in enumerate(tokens.tolist()):
             for column, token in enumerate(ids):
-                if rows[i].is_due(token) and rows[i].forbids(column, token):
-                    tokens[i, column] = self._allowed(rows[i], column, likelihoods[i, column])
+                if rows[i].constraint is not None and rows[i].is_due(token):
+                    tokens[i, column] = self._allowed(rows[i], column, token, likelihoods[i, column])
         chosen = likelihoods.gather(2, tokens[:, :, None])[:, :, 0]
         for row, ids, scores in zip(rows, tokens.tolist(), chosen.tolist(), strict=True):
             row.take(ids, scores)
 
-    def _allowed(self, row: SampledAnswers, column: int, likelihoods: torch.Tensor) -> int:
-        """A token for a column whose own its constraint forbids: the likeliest one, or drawn until one is allowed."""
+    def _allowed(self, row: SampledAnswers, column: int, token: int, likelihoods: torch.Tensor) -> int:
+        """The token, or another for it where the row's constraint forbids it: the one that ends the answer in time, the
+        likeliest one, or drawn until one is allowed.
+        """
         constraint, answer = row.constraint, row.answers[column]
         assert constraint is not None
+        if not row.going[column]:
+            return token
+        last = constraint.last_token(answer, row.most - row.length)
+        if last is not None:
+            constraint.changed |= last != token
+            return last
+        if constraint.allows(answer, token):
+            return token
         if column == 0:
             return constraint.first_allowed(answer, likelihoods)
         constraint.changed = True
@@ -137,17 +147,9 @@ class SampledAnswers:
         """The token that each slot is fed next."""
         return [answer[-1] if answer else 0 for answer in self.answers]
 
-    def forbids(self, column: int, token: int) -> bool:
-        """Whether the constraint, if there is one, lets no such token follow an unfinished answer."""
-        return (
-            self.constraint is not None
-            and self.going[column]
-            and not self.constraint.allows(self.answers[column], token)
-        )
-
     def is_due(self, token: int) -> bool:
-        """Whether the constraint has to be asked before the token is taken: behind it there may be no other step."""
-        return not self.trusted or token in self.eos or self.length + 1 == self.most
+        """Whether the constraint has to be asked before the token is taken: few steps may follow it, or none."""
+        return not self.trusted or token in self.eos or self.length + LAST >= self.most
 
     def take_back(self) -> bool:
         """Whether the constraint forbids a token that was last taken. If so the row is as before, and trusted no more.
@@ -216,17 +218,18 @@ class Beams:
         assert row.constraint is not None
         row.constraint.changed = True
         best, indices = scores.topk(min(most + TRIED, len(scores)))
-        allowed: list[tuple[float, int, int]] = []
+        allowed = [(scores[beam * vocabulary + token].item(), beam, token) for beam, token in row.last_tokens()]
+        there = {(beam, token) for _, beam, token in allowed}
         others: list[tuple[float, int, int]] = []
         for score, index in zip(best.tolist(), indices.tolist(), strict=True):
             beam, token = divmod(index, vocabulary)
             if score == -math.inf or row.forbids(beam, token):
                 others.append((-math.inf, beam, token))
-            else:
+            elif (beam, token) not in there:
                 allowed.append((score, beam, token))
             if len(allowed) == most:
                 break
-        return (allowed + others)[:most]
+        return (sorted(allowed, reverse=True) + others)[:most]
 
 
 class BeamAnswers:
@@ -262,7 +265,16 @@ class BeamAnswers:
 
     def forbids(self, beam: int, token: int) -> bool:
         """Whether the constraint, if there is one, lets no such token follow a beam."""
-        return self.constraint is not None and not self.constraint.allows(self.answers[beam], token)
+        if self.constraint is None:
+            return False
+        last = self.constraint.last_token(self.answers[beam], self.most - self.length)
+        return token != last if last is not None else not self.constraint.allows(self.answers[beam], token)
+
+    def last_tokens(self) -> list[tuple[int, int]]:
+        """The beams that must end now, each with its next token."""
+        left = self.most - self.length
+        found = [self.constraint.last_token(answer, left) for answer in self.answers] if self.constraint else []
+        return [(beam, token) for beam, token in enumerate(found) if token is not None]
 
     def take(self, candidates: list[tuple[float, int, int]]) -> None:
         """Sums of log-probabilities, more than `width`, with the beam and the token of each, the likeliest first."""

@@ -110,7 +110,7 @@ class PlainWriter:
         likelihood = Likelihood(strategy.eos_token_id)
         processors: list[LogitsProcessor] = []
         if any(constraints):
-            processors.append(Allowed(constraints, inputs["input_ids"].shape[1]))
+            processors.append(Allowed(constraints, inputs["input_ids"].shape[1], strategy.max_new_tokens))
         if strategy.do_sample:
             processors.append(likelihood)
         with _only_given_settings(self.model):
@@ -150,9 +150,9 @@ class Allowed(LogitsProcessor):
     are not drawn then.
     """
 
-    def __init__(self, constraints: list[Constraint | None], start: int):
+    def __init__(self, constraints: list[Constraint | None], start: int, most: int):
         self.constraints = constraints
-        self.start = start  # tokens of the prompts
+        self.start, self.most = start, most  # tokens of the prompts, and at most of an answer
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         each = len(input_ids) // len(self.constraints)  # rows of a prompt
@@ -162,13 +162,18 @@ class Allowed(LogitsProcessor):
             if constraint is None or any(token in constraint.ends for token in answer):
                 continue
             best = scores[row].topk(min(TRIED, scores.shape[1]))
-            allowed = [place for place, token in enumerate(best.indices.tolist()) if constraint.allows(answer, token)]
+            likeliest = best.indices.tolist()
+            token = constraint.last_token(answer, self.most - len(answer))
+            allowed = []
+            if token is None:
+                allowed = [place for place, one in enumerate(likeliest) if constraint.allows(answer, one)]
             if not allowed:
-                token = constraint.first_allowed(answer, scores[row])
+                token = constraint.first_allowed(answer, scores[row]) if token is None else token
+                constraint.changed |= token != likeliest[0]
                 kept, values = torch.tensor([token], device=scores.device), scores[row, token].clone()[None]
             else:
                 kept, values = best.indices[allowed], best.values[allowed]
-            constraint.changed |= allowed[:1] != [0]
+                constraint.changed |= allowed[0] != 0
             scores[row] = -torch.inf
             scores[row, kept] = values
         return scores

@@ -114,6 +114,8 @@ class Level:
         query = self.query
         if self.clashes or self.unmerged or (self.known.strict and query.due and query.width != query.due):
             return False
+        if self.known.strict and query.has_groups and not query.sources and self.parent is not None:
+            return False  # the aggregate would be the outer query's
         return all(self._has(qualifier, column) for qualifier, column in query.wanted)
 
     def _has(self, qualifier: str, column: str) -> bool:

@@ -12,7 +12,7 @@ def _words(text: str) -> frozenset[str]:
 
 SETS = _words("UNION INTERSECT EXCEPT")
 JOINS = _words("JOIN LEFT RIGHT FULL INNER CROSS NATURAL")
-STARTS = _words("CASE CAST EXISTS NOT NULL TRUE FALSE CURRENT_DATE CURRENT_TIME CURRENT_TIMESTAMP INTERVAL")
+STARTS = _words("CASE CAST EXISTS NOT NULL TRUE FALSE CURRENT_DATE CURRENT_TIME CURRENT_TIMESTAMP")
 INFIX = _words("AND OR IS NOT IN LIKE GLOB BETWEEN COLLATE")
 CONSTANTS = _words("NULL TRUE FALSE CURRENT_DATE CURRENT_TIME CURRENT_TIMESTAMP NOCASE")
 CLAUSES = ("select", "from", "on", "where", "group", "having", "order", "limit", "offset")  # in their order
@@ -49,7 +49,7 @@ FIXED = {  # the only words that may follow
     ".": _words(""),
 }
 WANTS = _words(  # an operand
-    "SELECT DISTINCT WHERE HAVING AND OR NOT ON BY WHEN THEN ELSE CASE BETWEEN LIKE GLOB IS LIMIT OFFSET INTERVAL "
+    "SELECT DISTINCT WHERE HAVING AND OR NOT ON BY WHEN THEN ELSE CASE BETWEEN LIKE GLOB IS LIMIT OFFSET "
     "operator unary ( ,"
 )
 OPERATORS = _words("= == < > <= >= <> != + - * / % || | & << >>")

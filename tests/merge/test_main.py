@@ -29,7 +29,7 @@ CPU = device.choose_device("cpu", "float32")
 @pytest.fixture(scope="module")
 def answers(demo_run):
     """What base and adapter answer to the test's questions, as generate.py does it."""
-    settings = load_settings([*demo_run, "--model", "adapter"], "")
+    settings = load_settings([*demo_run, "--model", "adapter", "--constrain", "off"], "")
     base = base_models.find_base_model(settings.BASE_MODEL)
     model = adapter.load_adapter(
         loading.load_base(base, settings.LOW_BIT, CPU, training=False), adapter.find_adapter(settings)

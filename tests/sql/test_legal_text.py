@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sqlora.sql.legal_ends import ending
 from sqlora.sql.legal_text import SqlGuard
 from sqlora.sql.parsing import parse_schema
 
@@ -17,9 +18,6 @@ WORDS = (
     "length rank a b t1. a. song. singer. singer song name age title singer_id song_id x ( ) , . * = < - + / || ; 1 "
     """2.5 'it''s' "title" ' !="""
 ).split()
-LAST_WORDS = (
-    "FROM singer song JOIN USING a b age title name singer_id ) 1 SELECT END THEN AND AS BY ON ( ' OVER".split()
-)
 DEMO = Path(__file__).parents[2] / "demo" / "test.jsonl"
 SCHEMA = parse_schema(
     "CREATE TABLE singer (singer_id INTEGER, name TEXT, age INTEGER); "
@@ -133,26 +131,26 @@ def test_what_no_whole_query_can_have_is_refused(start, refused):
     assert read(start + refused, STRICT) is None
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_what_is_written_at_random_runs(seed):
     draw = random.Random(seed)
     with contextlib.closing(sqlite3.connect(":memory:")) as database:
         database.execute("CREATE TABLE singer (singer_id INTEGER, name TEXT, age INTEGER)")
         database.execute('CREATE TABLE song (song_id INTEGER, singer_id INTEGER, title TEXT, "play count" INTEGER)')
         whole = 0
-        for _ in range(150):
-            state, text, most = STRICT.start, "", draw.randrange(200)
-            for trial in range(1000):
-                if trial > most and STRICT.may_end(state):
-                    whole += 1
-                    database.execute(f"EXPLAIN {text}")
-                    break
-                word = draw.choice(WORDS if trial < most else LAST_WORDS)
+        for _ in range(60):
+            state, text = STRICT.start, ""
+            for _ in range(draw.randrange(200)):
+                word = draw.choice(WORDS)
                 piece = draw.choice(("", " ")) + word + " " * (word[-1].isalnum())
                 following = STRICT.after(state, piece)
                 if following is not None:
                     state, text = following, text + piece
-        assert whole > 50
+            end = ending(STRICT, state)
+            if end is not None:
+                whole += 1
+                database.execute(f"EXPLAIN {text}{end}")
+        assert whole >= 45
 
 
 @pytest.mark.parametrize(
