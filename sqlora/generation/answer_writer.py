@@ -180,13 +180,7 @@ class SqlWriter:
 
         self._writer(longest).write(prompts, ended, limits)
         if limits:
-            changed, free = sum(limit.changed for limit in limits), sum(limit.guard is None for limit in limits)
-            told = [f"in {changed:,} of {len(rows):,} rows words were passed over that may not stand there"]
-            if cut:
-                told.append(f"{cut:,} had no whole query within MAX_NEW_TOKENS ({self.settings.MAX_NEW_TOKENS})")
-            if free:
-                told.append(f"{free:,} were free, since their schema or SQL_DIALECT is not read")
-            note("; ".join(told))
+            self._tell(limits, cut)
         return candidates
 
     def _constraints(self, rows: Rows) -> list[Constraint] | None:
@@ -195,6 +189,20 @@ class SqlWriter:
             return None
         ends = architecture.end_tokens(self.model, self.tokenizer, self.settings.prompt_layout)
         return constraints(rows, self.tokenizer, ends, self.settings.CONSTRAIN, self.settings.SQL_DIALECT)
+
+    def _tell(self, limits: list[Constraint], cut: int) -> None:
+        """Notes what CONSTRAIN did, and could not do; `cut`: greedy answers without an end."""
+        rows, told = len(limits), []
+        if changed := sum(limit.changed for limit in limits):
+            told.append(f"in {changed:,} of {rows:,} rows words were passed over that may not stand there")
+        if cut:
+            told.append(
+                f"{cut:,} of {rows:,} have no whole query within MAX_NEW_TOKENS ({self.settings.MAX_NEW_TOKENS})"
+            )
+        if free := sum(limit.guard is None for limit in limits):
+            told.append(f"{free:,} of {rows:,} are free, since their schema or SQL_DIALECT is not read")
+        if told:
+            note("; ".join(told))
 
     def _writer(self, longest: int) -> BatchWriter | PlainWriter:
         """The writer for answers of at most `longest` tokens, prompt included."""

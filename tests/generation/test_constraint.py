@@ -67,7 +67,7 @@ def test_a_schema_that_cannot_be_read_leaves_its_row_free(scholar, make_settings
     assert [limit.guard for limit in constraints([accents], scholar[1], {2}, "names")] == [None]
     assert [limit.guard for limit in constraints(ROWS[:1], scholar[1], {2}, "names", "postgres")] == [None]
     written(scholar, [row], make_settings, "--constrain", "names")
-    assert "1 were free" in " ".join(capsys.readouterr().out.split())
+    assert "1 of 1 are free" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_likeliest_that_is_allowed(scholar):
