@@ -153,16 +153,19 @@ def constraints(
     rows: list[dict[str, str]], tokenizer, ends: Collection[int], kind: str, dialect: str = "sqlite"
 ) -> list[Constraint]:
     """A constraint for each row, of a `kind` of CONSTRAIN. It has no guard in another dialect than SQLite's, and for a
-    row whose context cannot be parsed, or has names beyond ASCII, which tokens may cut within a letter.
+    row whose context cannot be parsed, has names beyond ASCII, which tokens may cut within a letter, or has tables of
+    the same name in several schemas.
     """
     texts = TokenTexts(tokenizer)
 
     @functools.cache
     def guard(context: str) -> SqlGuard | None:
+        if dialect != "sqlite":
+            return None
         with contextlib.suppress(SqlError):
             schema = parse_schema(context)
             names = [name for table in schema.tables for name in (table.name, *(one.name for one in table.columns))]
-            if dialect == "sqlite" and "".join(names).isascii():
+            if "".join(names).isascii() and not any(table.qualifier for table in schema.tables):
                 return SqlGuard(schema, strict=kind == "sql")
         return None
 

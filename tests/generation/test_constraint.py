@@ -65,6 +65,11 @@ def test_a_schema_that_cannot_be_read_leaves_its_row_free(scholar, make_settings
     assert [limit.guard for limit in constraints([row], scholar[1], {2}, "names")] == [None]
     accents = {"question": "?", "context": 'CREATE TABLE "é" (a INTEGER)'}
     assert [limit.guard for limit in constraints([accents], scholar[1], {2}, "names")] == [None]
+    schemas = {
+        "question": "How many?",
+        "context": "CREATE TABLE sales.orders (id INT); CREATE TABLE hr.orders (id INT)",
+    }
+    assert [limit.guard for limit in constraints([schemas], scholar[1], {2}, "names")] == [None]
     assert [limit.guard for limit in constraints(ROWS[:1], scholar[1], {2}, "names", "postgres")] == [None]
     written(scholar, [row], make_settings, "--constrain", "names")
     assert "1 of 1 are free" in " ".join(capsys.readouterr().out.split())
