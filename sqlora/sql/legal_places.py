@@ -9,6 +9,7 @@ import functools
 import re
 from dataclasses import dataclass, replace
 
+from sqlora.sql.functions import functions
 from sqlora.sql.legal_scopes import Level, Scope, Source
 from sqlora.sql.legal_words import (
     CASES,
@@ -26,6 +27,9 @@ from sqlora.sql.legal_words import (
 )
 from sqlora.sql.schema import PLAIN_NAME, RESERVED
 
+# The same sets for all schemas, so that they are put in order once.
+ALL_FUNCTIONS = frozenset(functions())
+SCALAR_FUNCTIONS = frozenset(name for name, function in functions().items() if not function.is_aggregate)
 ALIAS = re.compile(r"[a-z]\d{0,2}")  # the aliases that may stand before their tables
 CLAUSE_WORDS = SETS | {"SELECT", "WITH", "FROM", "WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "OFFSET"}
 ARITHMETIC = frozenset("+-*/%|&")
@@ -63,7 +67,7 @@ class Place:
     @property
     def wants_name(self) -> bool:
         """Whether nothing but a table's or a column's name may."""
-        return self.wants_table or self.before == "."
+        return self.wants_table or self.before == "." or (self.level.kind == "using" and self.before == "(")
 
     @property
     def wants_number(self) -> bool:
@@ -82,6 +86,11 @@ class Place:
             return Follow(frozenset({"USING", "AS"} if before == "table" else {"USING"}))
         return follow(before, level.kind, level.clause, may_end, takes_on)
 
+    @property
+    def wants_operand(self) -> bool:
+        """Whether any expression may, and not a number alone."""
+        return self.follow.operand and not self.wants_number
+
     @functools.cached_property
     def tables(self) -> dict[str, frozenset[str]]:
         """The columns of each table and CTE that may stand here."""
@@ -99,17 +108,17 @@ class Place:
         if self.level.kind == "using":
             *others, last = self.level.query.sources
             return self.level.unmerged or frozenset[str]().union(*(source.columns for source in others)) & last.columns
-        return self.level.columns if self.follow.operand and not self.wants_number else frozenset()
+        return self.level.columns if self.wants_operand else frozenset()
 
     @property
     def functions(self) -> frozenset[str]:
-        if not self.follow.operand or self.wants_number or self.level.kind == "using":
+        if not self.wants_operand:
             return frozenset()
         known, query = self.level.known, self.level.query
         if not known.strict:
-            return known.function_names
+            return ALL_FUNCTIONS
         may_count = query.clause in ("select", "having") or (query.clause == "order" and query.has_groups)
-        return known.function_names if may_count and not self.level.in_aggregate else known.scalar_names
+        return ALL_FUNCTIONS if may_count and not self.level.in_aggregate else SCALAR_FUNCTIONS
 
     @property
     def may_end(self) -> bool:
@@ -120,7 +129,7 @@ class Place:
     def may_be_number(self) -> bool:
         """Whether a number may stand here; in a list of ORDER BY it would be a column's place."""
         is_place = self.level.clause in ("group", "order") and self.before in ("BY", ",")
-        return self.follow.operand and self.level.kind != "using" and not (is_place and self.level.known.strict)
+        return self.follow.operand and not (is_place and self.level.known.strict)
 
     def begins(self, word: str) -> bool:
         """Whether the beginning of something that may stand here without quotes is `word`, in lower case."""
@@ -132,7 +141,7 @@ class Place:
             return True
         if self.wants_alias:
             return self._may_be_alias(word)
-        if not self.follow.operand or self.wants_number:
+        if not self.wants_operand:
             return False
         if _begins(self.functions, word) or _begins(_plain(self.names), word):
             return True
@@ -142,15 +151,11 @@ class Place:
         """Whether the beginning of something that may stand here within quotes is `word`, in lower case."""
         if self.is_free or (self.wants_alias and self.before == "AS"):
             return quote != "'"
-        if not self.wants_name and not self.follow.operand:
-            return False
         if quote == "'" or (quote == '"' and not self.wants_name):  # a string
-            return not self.wants_name and not self.wants_number and self.level.kind != "using"
-        return _begins(self.names, word)
+            return self.wants_operand
+        return (self.wants_name or self.wants_operand) and _begins(self.names, word)
 
     def _begins_qualifier(self, word: str) -> bool:
-        if self.level.kind == "using":
-            return False
         if any(source.alias.startswith(word) for source in self.level.sources):
             return True
         return self.level.query.clause == "select" and (
@@ -160,7 +165,7 @@ class Place:
         )
 
     def _is_qualifier(self, word: str) -> bool:
-        if not self.follow.operand or self.wants_number or self.level.kind == "using":
+        if not self.wants_operand:
             return False
         if any(source.alias == word for source in self.level.sources):
             return True
@@ -243,7 +248,7 @@ class Place:
             return self.behind(longer)
         if self.before in OPERANDS and char in (ARITHMETIC if self.level.kind == "between" else OPERATORS | PARTIAL):
             return self.behind(char) if "AND" in self.follow.keywords else None
-        may_be_unary = char in "+-~" and self.may_be_number and not self.wants_number
+        may_be_unary = char in "+-~" and self.wants_operand and self.may_be_number
         if may_be_unary and self.before not in ("unary", "-", "+"):  # -- is a comment
             return self.behind("unary")
         return None
@@ -260,7 +265,7 @@ class Place:
         """Behind an opening bracket."""
         before, level = self.before, self.level
         if before == "function":
-            function = level.known.functions[self.named]
+            function = functions()[self.named]
             if function.is_aggregate:
                 level = level.querying(has_groups=True)
             return self.behind("(", level.inside("call", function))
@@ -270,7 +275,7 @@ class Place:
             return self.behind("(", replace(level.inside("with"), name=self.named))
         if self.wants_table:
             return self.behind("(", level.inside("source"))
-        return self.behind("(", level.inside("group")) if self.follow.operand and not self.wants_number else None
+        return self.behind("(", level.inside("group")) if self.wants_operand else None
 
     def close(self) -> Place | None:
         """Behind a closing bracket."""
@@ -330,7 +335,7 @@ class Place:
         if level.clause == "select":
             if level.known.strict and level.scope.due == level.scope.width:
                 return None
-            given = level.scope.given | ({self._item} - {""})
+            given = level.scope.given | self._item
             return self.behind(",", level.changed(width=level.scope.width + 1, given=given))
         if level.clause in ("from", "on") and before != "sorted":
             return None if level.clashes or level.unmerged else self.behind(",", level.changed(clause="from"))
@@ -341,10 +346,10 @@ class Place:
         return self.behind(",") if level.clause in ("group", "order") else None
 
     @property
-    def _item(self) -> str:
-        """The name of the item that has just ended, if it consists of it."""
+    def _item(self) -> frozenset[str]:
+        """The name of the item that has just ended, if it has one."""
         is_named = (self.is_item and self.before == "name") or self.before == "alias"
-        return self.named if is_named and self.level.clause == "select" else ""
+        return frozenset({self.named} if is_named and self.level.clause == "select" else ())
 
     def _free(self, word: str) -> Place | None:
         scope = self.level.scope
@@ -380,7 +385,7 @@ class Place:
         if word in SETS:
             return self.behind(word, replace(level, scope=Scope(due=level.width)))
         if word in CLAUSE_WORDS:
-            given = scope.given | ({self._item} - {""})
+            given = scope.given | self._item
             groups = scope.has_groups or word == "GROUP"
             return self.behind(word, level.changed(clause=word.lower(), given=given, has_groups=groups))
         if word in JOINS and self.before in ENDED:
@@ -403,9 +408,7 @@ class Place:
                 return None
             named = replace(query.sources[-1], alias=word)
             return self.behind("aliased", level.changed(sources=(*query.sources[:-1], named)))
-        if not self.follow.operand and self.before != ".":
-            return None
-        if word not in self.names:
+        if not (self.wants_name or self.wants_operand) or word not in self.names:
             return None
         qualifier = self.named if self.before == "." else ""
         # What ON names, too, must not be in a table that is joined later.

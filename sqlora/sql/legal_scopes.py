@@ -10,12 +10,12 @@ import functools
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from sqlora.sql.functions import Function, functions
+from sqlora.sql.functions import Function
 from sqlora.sql.schema import Schema
 
 
 class Names:
-    """The tables and columns of a schema, and SQLite's functions, in lower case.
+    """The tables and columns of a schema, in lower case.
 
     `strict`: aggregates and window functions stand where they may, and queries that are combined have as many columns.
     """
@@ -27,9 +27,6 @@ class Names:
         }
         self.table_names = frozenset(self.tables)
         self.columns = frozenset[str]().union(*self.tables.values())
-        self.functions = functions()
-        self.function_names = frozenset(self.functions)
-        self.scalar_names = frozenset(name for name, one in self.functions.items() if not one.is_aggregate)
 
 
 @dataclass(frozen=True)
@@ -188,12 +185,12 @@ class Level:
         again = (last.columns - last.merged) & there
         return frozenset(column for owner, column in self.query.wanted if not owner and column in again)
 
-    def given(self, last: str) -> frozenset[str]:
-        """The names of the columns that the query gives, with `last`, that of its last item, or empty."""
+    def given(self, last: frozenset[str]) -> frozenset[str]:
+        """The names of the columns that the query gives, with `last`, that of its last item, if it has one."""
         query = self.query
         starred = [owner for owner, column in query.wanted if column == "*"]
         stars = (one.columns for one in query.sources if "" in starred or one.alias in starred)
-        return query.given.union(*stars, {last} - {""})
+        return query.given.union(*stars, last)
 
     @property
     def in_aggregate(self) -> bool:

@@ -70,7 +70,7 @@ def _step(state: State, char: str) -> State | None:
         return state if char in SPACES else None
     if len(char) > 1 or char.isalnum() or char in "_$" or (char == "." and word[:1].isdigit()):
         return None if closed else State(place, word + char)
-    if closed and char == closed != "]":
+    if closed and char == closed == CLOSING[closed]:
         return State(place, word + char, closed)  # doubled, it stands for itself
     ended = _finish(state, char)
     if ended is None:

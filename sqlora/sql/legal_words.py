@@ -81,9 +81,9 @@ def follow(before: str, kind: str, clause: str, may_end: bool, takes_on: bool) -
         return Follow(FIXED[before])
     if before == "(" and kind in QUERIES:
         return Follow(_words("SELECT"))
-    if before == "(" and kind in ("over", "using"):
-        return Follow(_words("PARTITION ORDER" if kind == "over" else ""), kind == "using")
-    if before == "," and clause == "from":
+    if before == "(" and kind == "over":
+        return Follow(_words("PARTITION ORDER"))
+    if (before == "(" and kind == "using") or (before == "," and clause == "from"):
         return Follow(frozenset())
     if before in WANTS or before in OPERATORS:
         return _operand(before, kind, clause)
