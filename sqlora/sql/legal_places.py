@@ -192,19 +192,20 @@ class Place:
     def behind(self, before: str, level: Level | None = None, named: str = "") -> Place:
         return Place(before, level or self.level, named, self.ctes)
 
-    def word(self, word: str) -> Place | None:
-        """Behind an unquoted word, in lower case, or None if it may not stand here."""
+    def word(self, word: str, is_call: bool) -> Place | None:
+        """Behind an unquoted word, in lower case, or None if it may not stand here. `is_call`: a bracket follows."""
         upper = word.upper()
         if self.is_free:
             return None if upper in NO_ALIASES else self._free(word)
         if not self.wants_name and upper in self.follow.keywords:
             return self._keyword(upper)
+        is_function = not self.wants_name and word in self.functions
+        if is_function and is_call:  # also where a column has its name
+            return self.behind("function", named=word)
         if upper in (NO_ALIASES if self.wants_alias else RESERVED):
             return None
         named = self._name(word)
-        if named is not None or self.wants_name or word not in self.functions:
-            return named
-        return self.behind("function", named=word)
+        return self.behind("function", named=word) if named is None and is_function else named
 
     def quoted(self, quote: str, word: str) -> Place | None:
         """Behind a quoted word, in lower case."""

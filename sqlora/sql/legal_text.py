@@ -107,7 +107,7 @@ def _finish(state: State, char: str) -> Place | None:
         return place
     if word[0].isdigit():
         return place.number() if NUMBER.fullmatch(word) else None
-    return place.qualify(word) if char == "." and not place.is_free else place.word(word)
+    return place.qualify(word) if char == "." and not place.is_free else place.word(word, char == "(")
 
 
 def _may_go_on(state: State) -> bool:

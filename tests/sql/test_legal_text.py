@@ -162,6 +162,18 @@ def test_what_is_not_a_whole_query_cannot_end(sql):
     assert not GUARD.may_end(state)
 
 
+def test_a_column_may_be_called_as_a_function_is():
+    guard = SqlGuard(parse_schema("CREATE TABLE sale (count INTEGER, date TEXT, rank INTEGER)"), strict=True)
+    for sql in (
+        "SELECT count, rank FROM sale WHERE date > '2020'",
+        "SELECT COUNT(*), SUM(count), MAX(date(date)) FROM sale GROUP BY rank HAVING COUNT(count) > 1",
+        "SELECT RANK() OVER (ORDER BY rank) FROM sale",
+    ):
+        state = read(sql, guard)
+        assert state is not None
+        assert guard.may_end(state)
+
+
 def test_names_with_blanks():
     for sql in (
         'SELECT "order details"."unit price" FROM "order details" WHERE "order details".id = 1',
