@@ -109,7 +109,7 @@ class Bench:
         """A function that lets the model write the rows' expected SQL, as one does that has learned it: its logits are
         computed, and the next token of that SQL is made the likeliest. SQL that is not legal gives way to other rows'.
         """
-        from sqlora.generation.constraint import constraints
+        from sqlora.generation.constraint import LAST, constraints
         from sqlora.generation.token_search import Samples
 
         torch, eos = self.torch, self.tokenizer.eos_token_id
@@ -132,7 +132,8 @@ class Bench:
                 logits[every, 0, due] += 1e4
                 super().choose(logits, rows)
 
-        writer = self.writer("--max-new-tokens", "128")
+        room = str(max(len(tokens[i]) for i in legal) + LAST)  # so that no row is made to end
+        writer = self.writer("--max-new-tokens", room)
         writer.strategy = Knowing(writer.settings, {eos})
 
         def run() -> None:
