@@ -109,12 +109,13 @@ class Bench:
         """A function that lets the model write the rows' expected SQL, as one does that has learned it: its logits are
         computed, and the next token of that SQL is made the likeliest. SQL that is not legal gives way to other rows'.
         """
-        from sqlora.generation.constraint import LAST, constraints
+        from sqlora.generation.constraint import constraints
         from sqlora.generation.token_search import Samples
 
         torch, eos = self.torch, self.tokenizer.eos_token_id
         tokens = self.tokenizer([row["answer"] for row in self.rows], add_special_tokens=False)["input_ids"]
-        limits = constraints(self.rows, self.tokenizer, {eos}, "sql")
+        room = max(map(len, tokens)) + 100  # so that no row is made to end
+        limits = constraints(self.rows, self.tokenizer, {eos}, room, "sql")
         legal = [i for i, limit in enumerate(limits) if limit.may_end(tokens[i])]
         chosen = (legal * (number // len(legal) + 1))[:number]
         prompts, rows = [self.prompts[i] for i in chosen], [self.rows[i] for i in chosen]
@@ -132,15 +133,15 @@ class Bench:
                 logits[every, 0, due] += 1e4
                 super().choose(logits, rows)
 
-        room = str(max(len(tokens[i]) for i in legal) + LAST)  # so that no row is made to end
-        writer = self.writer("--max-new-tokens", room)
+        writer = self.writer("--max-new-tokens", str(room))
         writer.strategy = Knowing(writer.settings, {eos})
 
         def run() -> None:
-            limits = None if constrain == "off" else constraints(rows, self.tokenizer, {eos}, constrain)
+            limits = None if constrain == "off" else constraints(rows, self.tokenizer, {eos}, room, constrain)
             for part in [slice(i, i + 1) for i in range(number)] if alone else [slice(None)]:
-                writer.write(prompts[part], lambda *_: None, limits and limits[part])
-            assert not any(limit.changed for limit in limits or ())
+                written = {}
+                writer.write(prompts[part], written.__setitem__, limits and limits[part])
+                assert all([*written[i][0].ids, eos] == expected[tuple(ids)] for i, ids in enumerate(prompts[part]))
 
         return run
 

@@ -62,7 +62,7 @@ def written(model, settings, ids: list[list[int]]) -> list[list[list[int]]]:
 
     def ended(number: int, answers) -> None:
         assert number not in found
-        found[number] = [answer for answer, _ in answers]
+        found[number] = [answer.ids for answer in answers]
 
     BatchWriter(model, settings, EOS).write(ids, ended)
     return [found[number] for number in range(len(ids))]

@@ -15,7 +15,7 @@ from sqlora.databases import dialect
 from sqlora.databases.live import LiveDatabase, open_database
 from sqlora.generation import answer_writer, self_consistency
 from sqlora.generation.answer_journal import Journal
-from sqlora.generation.self_consistency import Candidate
+from sqlora.generation.candidate import Candidate
 from sqlora.model import architecture
 from sqlora.prompt import encoding
 from sqlora.prompt.schema_linking import Linker, pick_tables
@@ -56,7 +56,8 @@ class Asked:
 class LiveAnswer:
     """A question's SQL in the database's dialect, or as the model wrote it if it has a `fault`.
 
-    `context` is what the model saw, `left_out` the tables that did not fit, `rejected` candidates with their faults.
+    `context` is what the model saw, `left_out` the tables that did not fit, `rejected` candidates with their faults,
+    `written` the candidate that was taken, None if the user wrote the SQL.
     """
 
     question: str
@@ -65,6 +66,7 @@ class LiveAnswer:
     fault: str | None
     left_out: tuple[str, ...]
     rejected: tuple[tuple[str, str], ...]
+    written: Candidate | None = None
 
 
 class Asker:
@@ -153,9 +155,10 @@ class Asker:
         left_out = tuple(table.name for table in self.tables.tables if asked.shown.table(table.name) is None)
         accepted = [candidate for candidate in candidates if candidate.sql in texts]
         vote = self_consistency.vote(asked.context, accepted, self.settings.SQL_DIALECT)
-        best = accepted[vote or 0].sql if accepted else candidates[0].sql
-        fault = faults.pop(best, None)
-        return LiveAnswer(asked.question, asked.context, texts.get(best, best), fault, left_out, tuple(faults.items()))
+        best = accepted[vote or 0] if accepted else candidates[0]
+        fault = faults.pop(best.sql, None)
+        sql = texts.get(best.sql, best.sql)
+        return LiveAnswer(asked.question, asked.context, sql, fault, left_out, tuple(faults.items()), best)
 
     def _check(self, sql: str) -> str:
         """A candidate in the database's dialect. Raises SqlError, with the name of a missing table or column."""
@@ -248,6 +251,8 @@ def answer_questions(
 def _record(asker: Asker, answer: LiveAnswer, execute: bool) -> dict[str, Any]:
     """An answer as a row of OUTPUT: the SQL and, with `execute`, its rows, or its fault."""
     record: dict[str, Any] = {"question": answer.question, "context": answer.context, "sql": answer.sql}
+    if answer.written:
+        record["decoding"] = answer.written.decoding
     if answer.fault:
         return record | {"fault": answer.fault}
     if not execute:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from sqlglot import exp
 
@@ -31,7 +32,7 @@ from sqlora.sql.translation import UntranslatableError, as_sqlite
 from sqlora.system.errors import error_with_location
 from sqlora.system.process_pool import LOST, spread
 
-AnsweredRow = dict[str, str | None]
+AnsweredRow = dict[str, Any]  # the texts question, context, answer, base and adapter, None where unknown; decoding
 
 
 @dataclass(frozen=True)

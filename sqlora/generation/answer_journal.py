@@ -8,7 +8,7 @@ import signal
 import time
 from pathlib import Path
 
-from sqlora.generation.self_consistency import Candidate
+from sqlora.generation.candidate import Candidate
 from sqlora.model.base_models import BaseModel
 from sqlora.settings.settings import Settings
 from sqlora.storage import outputs
@@ -77,7 +77,7 @@ class Journal:
         for line in file.read_bytes().split(b"\n"):  # not splitlines: a question or a query may hold U+2028
             try:
                 variant, row, written = json.loads(line)
-                self.written[variant, row] = [Candidate(sql, weight) for sql, weight in written]
+                self.written[variant, row] = [Candidate.of(candidate) for candidate in written]
             except (ValueError, TypeError):  # interrupted while it was written
                 continue
 

@@ -12,10 +12,12 @@ from typing import Any
 
 from peft import PeftModel
 
+from sqlora.evaluation.judge import AnsweredRow
 from sqlora.generation import self_consistency
 from sqlora.generation.answer_journal import Journal
+from sqlora.generation.candidate import Candidate
 from sqlora.generation.constraint import Constraint, constraints
-from sqlora.generation.self_consistency import Candidate
+from sqlora.generation.token_search import Written
 from sqlora.generation.transformers_generate import PlainWriter
 from sqlora.model import architecture
 from sqlora.model.backend import backend
@@ -57,8 +59,9 @@ class AnsweringModel:
 
 def answer_rows(
     model, tokenizer, rows: Rows, settings: Settings, journal: Journal, add_adapter: Callable | None = None
-) -> list[dict[str, str | None]] | None:
-    """Each row's question, context and answer, with the SQL of base and adapter; None for what does not exist.
+) -> list[AnsweredRow] | None:
+    """Each row's question, context and answer, with the SQL of base and adapter, None for what does not exist, and the
+    `decoding` of each.
 
     One model serves both: for the base's answers its adapter is switched off. Where MERGE_FOR_GENERATION resolves to
     on, its 4-bit weights are dequantised first, and the adapter is merged into them for its own answers. An adapter
@@ -99,7 +102,7 @@ def answer_rows(
     if parts is None:
         return None
     journal.written |= {
-        (variant, i): [Candidate(*candidate) for candidate in candidates]
+        (variant, i): [Candidate.of(candidate) for candidate in candidates]
         for part in parts
         for variant, i, candidates in json.loads(part)
     }
@@ -108,15 +111,16 @@ def answer_rows(
     return [
         {key: row.get(key) for key in ("question", "context", "answer")}
         | {key: row[key] for key in ("evidence", "db_id") if key in row}
-        | {variant: answers[variant][i] if variant in answers else None for variant in ("base", "adapter")}
+        | {variant: answers[variant][i].sql if variant in answers else None for variant in ("base", "adapter")}
+        | {"decoding": {variant: answers[variant][i].decoding for variant in answers}}
         for i, row in enumerate(rows)
     ]
 
 
-def pick(rows: Rows, candidates: list[list[Candidate]], dialect: str) -> list[str]:
-    """The SQL of each row: its only candidate, or the one that `choose_consistent` takes."""
+def pick(rows: Rows, candidates: list[list[Candidate]], dialect: str) -> list[Candidate]:
+    """What answers each row: its only candidate, or the one that `choose_consistent` takes."""
     if all(len(written) == 1 for written in candidates):
-        return [written[0].sql for written in candidates]
+        return [written[0] for written in candidates]
     return self_consistency.choose_consistent([row["context"] for row in rows], candidates, dialect)
 
 
@@ -157,7 +161,7 @@ class SqlWriter:
 
     def write(self, rows: Rows) -> list[str]:
         """The model's SQL for each row's question and context, in the order of `rows`; see `candidates`."""
-        return pick(rows, self.candidates(rows), self.settings.SQL_DIALECT)
+        return [picked.sql for picked in pick(rows, self.candidates(rows), self.settings.SQL_DIALECT)]
 
     def candidates(
         self, rows: Rows, answered: Answered = lambda index, candidates: None, numbers: Sequence[int] | None = None
@@ -172,15 +176,21 @@ class SqlWriter:
 
         limits, cut = self._constraints(rows), 0
 
-        def ended(index: int, written: list[tuple[list[int], float]]) -> None:
+        def ended(index: int, written: list[Written]) -> None:
             nonlocal cut
-            cut += limits is not None and limits[index].is_cut(written[0][0])
-            candidates[index] = [Candidate(self._sql(ids), weight) for ids, weight in written]
+            limit = limits[index] if limits else None
+            candidates[index] = [
+                Candidate(self._sql(ids), weight, score, limit.passed_over(ids) if limit else ())
+                for ids, weight, score in written
+            ]
+            if limit:
+                cut += limit.is_cut(written[0].ids)
+                limit.forget()
             answered(index, candidates[index])
 
         self._writer(longest).write(prompts, ended, limits)
         if limits:
-            self._tell(limits, cut)
+            self._tell(limits, sum(any(one.passed_over for one in written) for written in candidates), cut)
         return candidates
 
     def _constraints(self, rows: Rows) -> list[Constraint] | None:
@@ -188,12 +198,13 @@ class SqlWriter:
         if self.settings.CONSTRAIN == "off" or not rows:
             return None
         ends = architecture.end_tokens(self.model, self.tokenizer, self.settings.prompt_layout)
-        return constraints(rows, self.tokenizer, ends, self.settings.CONSTRAIN, self.settings.SQL_DIALECT)
+        most, kind, dialect = self.settings.MAX_NEW_TOKENS, self.settings.CONSTRAIN, self.settings.SQL_DIALECT
+        return constraints(rows, self.tokenizer, ends, most, kind, dialect)
 
-    def _tell(self, limits: list[Constraint], cut: int) -> None:
-        """Notes what CONSTRAIN did, and could not do; `cut`: greedy answers without an end."""
+    def _tell(self, limits: list[Constraint], changed: int, cut: int) -> None:
+        """Notes what CONSTRAIN did, and could not do: rows that it `changed`, and first answers that it `cut`."""
         rows, told = len(limits), []
-        if changed := sum(limit.changed for limit in limits):
+        if changed:
             told.append(f"in {changed:,} of {rows:,} rows words were passed over that may not stand there")
         if cut:
             told.append(

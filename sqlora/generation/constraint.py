@@ -8,30 +8,32 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 
-from sqlora.sql.legal_ends import ending
+from sqlora.generation.candidate import PassedOver
+from sqlora.sql.legal_ends import distance, ending
 from sqlora.sql.legal_text import SqlGuard, State
 from sqlora.sql.parsing import SqlError, parse_schema
 
-TRIED, MOST_TRIED = 64, 4096  # of the likeliest tokens, at first and if none of these may follow
-LAST = 40  # tokens before MAX_NEW_TOKENS from which on the way to an end is kept in sight
-MORE = 12  # tokens by which the next few may lengthen that way
-LOOKS = 4  # tokens between two looks for it
+TRIED = 64  # of the likeliest tokens, before all are
+LAST, EACH = 24, 4  # tokens of a way to an end, at most, and of each word that it needs
+SPARE = 2  # tokens before the last that leaves time for that way
 
 
 class Constraint:
     """What one row's answers may be: none of them anything else where its `guard` is None, which `read_guard` finds
-    once it is asked for. `texts` are those of the tokens, `ends` the tokens that end an answer.
+    once it is asked for. `texts` are those of the tokens, `ends` the tokens that end an answer, of at most `most`.
     """
 
-    def __init__(self, read_guard: Callable[[], SqlGuard | None], texts: TokenTexts, ends: Collection[int]) -> None:
-        self._read_guard, self.texts, self.ends = read_guard, texts, ends
-        self.changed = False  # whether a token was passed over
+    def __init__(
+        self, read_guard: Callable[[], SqlGuard | None], texts: TokenTexts, ends: Collection[int], most: int
+    ) -> None:
+        self._read_guard, self.texts, self.ends, self.most = read_guard, texts, ends, most
         self._states: dict[tuple[int, ...], State | None] = {}
-        self._last_tokens: dict[tuple[int, ...], list[int] | None] = {}
+        self._ways: dict[tuple[int, ...], list[int] | None] = {}  # tokens that lead to an end
+        self._passed_over: dict[tuple[int, ...], dict[int, float]] = {}  # behind an answer's tokens, with probabilities
 
     def prepare(self) -> None:
         """Reads the schema, which takes a millisecond: to be called while the device has work."""
@@ -48,33 +50,42 @@ class Constraint:
             return True
         if token in self.ends:
             return self.may_end(answer)
-        return self._state((*answer, token)) is not None
+        after = (*answer, token)
+        if self._state(after) is None:
+            return False
+        if self.most - len(after) > self.room(after):
+            return True
+        way = self._way(after)
+        return way is not None and len(after) + len(way) <= self.most
 
     def may_end(self, answer: list[int]) -> bool:
         """Whether an answer's tokens are a whole query."""
         state = self._state(tuple(answer))
         return state is not None and self.guard is not None and self.guard.may_end(state)
 
-    def last_token(self, answer: list[int], left: int) -> int | None:
-        """The next token of an unfinished answer that must end now, since it may have no more than `left` tokens more;
-        None while it need not, or cannot.
-        """
-        tokens = tuple(answer)
-        state = self._state(tokens) if left <= LAST else None
-        if state is None or self.guard is None:
+    def last_token(self, answer: list[int]) -> int | None:
+        """The next token of an unfinished answer that must end now; None while it need not, or cannot."""
+        tokens, left = tuple(answer), self.most - len(answer)
+        if self._state(tokens) is None or left > self.room(tokens):
             return None
-        if tokens not in self._last_tokens:
-            if left % LOOKS:
-                return None
-            text = ending(self.guard, state)
-            self._last_tokens[tokens] = None if text is None else self.texts.spell(text)
-        ids = self._last_tokens[tokens]
-        if ids is None or not len(ids) <= left <= len(ids) + MORE:
+        way = self._way(tokens)
+        if way is None or left > len(way) + SPARE:
             return None
-        if not ids:
-            return min(self.ends)
-        self._last_tokens[*tokens, ids[0]] = ids[1:]
-        return ids[0]
+        return way[0] if way else min(self.ends)
+
+    def room(self, answer: Sequence[int]) -> int:
+        """The tokens before the last from which on the way to an end is kept in sight."""
+        state = self._state(tuple(answer))
+        return LAST + EACH * distance(state) if state is not None else 0
+
+    def _way(self, tokens: tuple[int, ...]) -> list[int] | None:
+        state = self._state(tokens)
+        if tokens not in self._ways:
+            text = ending(self.guard, state) if self.guard is not None and state is not None else None
+            self._ways[tokens] = None if text is None else self.texts.spell(text)
+        if way := self._ways[tokens]:  # which is gone on with: another search might find a longer one
+            self._ways[*tokens, way[0]] = way[1:]
+        return way
 
     def is_cut(self, answer: list[int]) -> bool:
         """Whether an answer has ended before it was a whole query."""
@@ -94,23 +105,51 @@ class Constraint:
         return self.guard.after(before, text) if before is not None and text else None
 
     def first_allowed(self, answer: list[int], scores: torch.Tensor) -> int:
-        """The likeliest token that may follow, by `scores`, float [vocabulary]; the likeliest of all if none of
-        MOST_TRIED may.
-        """
+        """The likeliest token that may follow, by `scores`, float [vocabulary]; the likeliest of all if none may."""
         state = self._state(tuple(answer))
         refused = set()  # first characters
-        for count in (TRIED, MOST_TRIED):
-            order = scores.topk(min(count, len(scores))).indices.tolist()
-            for token in order:
+        for count in (min(TRIED, len(scores)), len(scores)):
+            order = scores.topk(count).indices.tolist()
+            for place, token in enumerate(order):
                 start = "" if token in self.ends else self.texts[token][:1]
                 if start in refused:
                     continue
                 if self.allows(answer, token):
-                    self.changed |= token != order[0]
+                    self.pass_over(answer, order[:place], scores)
                     return token
                 if start and state is not None and self.guard is not None and self.guard.after(state, start) is None:
                     refused.add(start)
         return order[0]
+
+    def pass_over(self, answer: list[int], tokens: list[int], scores: torch.Tensor) -> None:
+        """Notes tokens that are not taken behind an answer's; `scores`, float [vocabulary], are log-probabilities but
+        for a constant.
+        """
+        if tokens:
+            shares = scores.softmax(dim=-1)[torch.tensor(tokens, device=scores.device)].tolist()
+            for token, share in zip(tokens, shares, strict=True):
+                self.note(answer, token, share)
+
+    def note(self, answer: list[int], token: int, probability: float) -> None:
+        """Notes one token that is not taken behind an answer's."""
+        self._passed_over.setdefault(tuple(answer), {})[token] = probability
+
+    def passed_over(self, answer: list[int]) -> tuple[PassedOver, ...]:
+        """What was passed over on the way to a whole answer."""
+        found, at = [], 0
+        for length in range(len(answer) + 1) if self._passed_over else ():
+            if tokens := self._passed_over.get(tuple(answer[:length])):
+                likeliest = max(tokens, key=tokens.__getitem__)
+                found.append(PassedOver(at, self.texts[likeliest], sum(tokens.values())))
+            if length < len(answer):
+                text = self.texts[answer[length]]
+                at += len(text if at else text.lstrip())  # the SQL begins with its first word
+        return tuple(found)
+
+    def forget(self) -> None:
+        """Gives back the memory of what was asked about answers that have ended."""
+        for kept in (self._states, self._ways, self._passed_over):
+            kept.clear()
 
 
 class TokenTexts:
@@ -150,11 +189,12 @@ class TokenTexts:
 
 
 def constraints(
-    rows: list[dict[str, str]], tokenizer, ends: Collection[int], kind: str, dialect: str = "sqlite"
+    rows: list[dict[str, str]], tokenizer, ends: Collection[int], most: int, kind: str, dialect: str = "sqlite"
 ) -> list[Constraint]:
-    """A constraint for each row, of a `kind` of CONSTRAIN. It has no guard in another dialect than SQLite's, and for a
-    row whose context cannot be parsed, has names beyond ASCII, which tokens may cut within a letter, or has tables of
-    the same name in several schemas.
+    """A constraint for each row, of a `kind` of CONSTRAIN, on answers of at most `most` tokens.
+
+    It has no guard in another dialect than SQLite's, and for a row whose context cannot be parsed, has names beyond
+    ASCII, which tokens may cut within a letter, or has tables of the same name in several schemas.
     """
     texts = TokenTexts(tokenizer)
 
@@ -169,4 +209,4 @@ def constraints(
                 return SqlGuard(schema, strict=kind == "sql")
         return None
 
-    return [Constraint(functools.partial(guard, row["context"]), texts, ends) for row in rows]
+    return [Constraint(functools.partial(guard, row["context"]), texts, ends, most) for row in rows]

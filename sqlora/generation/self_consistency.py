@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from typing import NamedTuple
 
 from sqlora.evaluation.synthetic_databases import Synthesiser
+from sqlora.generation.candidate import Candidate
 from sqlora.sql.parsing import SqlError, parse_schema
 from sqlora.sql.sandbox import Database, Value, prepare
 from sqlora.sql.translation import as_sqlite
@@ -17,12 +17,9 @@ from sqlora.system.process_pool import LOST, spread
 VOTING_DATABASES = 20
 
 
-class Candidate(NamedTuple):
-    sql: str
-    weight: float = 1.0  # votes
-
-
-def choose_consistent(contexts: list[str], candidates: list[list[Candidate]], dialect: str = "sqlite") -> list[str]:
+def choose_consistent(
+    contexts: list[str], candidates: list[list[Candidate]], dialect: str = "sqlite"
+) -> list[Candidate]:
     """For each context (CREATE TABLE text) the best of its candidates, of a dialect, the likeliest first; see `vote`.
 
     Where voting itself fails the likeliest is taken, and a note says so.
@@ -35,7 +32,7 @@ def choose_consistent(contexts: list[str], candidates: list[list[Candidate]], di
             f"{failed[0]}"
         )
     return [
-        written[winner if isinstance(winner, int) else 0].sql for written, winner in zip(candidates, votes, strict=True)
+        written[winner if isinstance(winner, int) else 0] for written, winner in zip(candidates, votes, strict=True)
     ]
 
 
@@ -53,39 +50,40 @@ def vote(context: str, candidates: list[Candidate], dialect: str = "sqlite") -> 
     Self-consistency (Wang et al. 2022, arXiv:2203.11171), by execution.
     """
     weights: dict[str, float] = {}
-    for sql, weight in candidates:
-        weights[sql] = weights.get(sql, 0.0) + weight
+    for candidate in candidates:
+        weights[candidate.sql] = weights.get(candidate.sql, 0.0) + candidate.weight
     queries, texts = {}, {}
     try:
         schema = parse_schema(context)
     except SqlError:
         return None
-    for candidate in weights:
+    for sql in weights:
         try:
-            queries[candidate], texts[candidate] = prepare(as_sqlite(candidate, dialect), schema)
+            queries[sql], texts[sql] = prepare(as_sqlite(sql, dialect), schema)
         except SqlError:
             continue
-    answers: dict[str, list] = {candidate: [] for candidate in texts}
+    answers: dict[str, list] = {sql: [] for sql in texts}
     seed = "\n".join([context, *texts])
     if not texts:
         return None
     synthesiser = Synthesiser(schema, list(queries.values()), seed)
     for rows in itertools.islice(synthesiser, VOTING_DATABASES):
         with Database(synthesiser.schema, rows) as database:
-            for candidate in list(answers):
+            for sql in list(answers):
                 try:
-                    result = [tuple(map(_rounded, row)) for row in database.run(texts[candidate]).rows]
+                    result = [tuple(map(_rounded, row)) for row in database.run(texts[sql]).rows]
                 except SqlError:
-                    del answers[candidate]
+                    del answers[sql]
                     continue
-                is_ordered = queries[candidate].args.get("order")
-                answers[candidate].append(tuple(result) if is_ordered else frozenset(Counter(result).items()))
+                is_ordered = queries[sql].args.get("order")
+                answers[sql].append(tuple(result) if is_ordered else frozenset(Counter(result).items()))
     votes: dict[tuple, float] = {}
-    for candidate, results in answers.items():
-        votes[tuple(results)] = votes.get(tuple(results), 0.0) + weights[candidate]
-    order = list(dict.fromkeys(sql for sql, _ in candidates if sql in answers))
+    for sql, results in answers.items():
+        votes[tuple(results)] = votes.get(tuple(results), 0.0) + weights[sql]
+    written = [candidate.sql for candidate in candidates]
+    order = list(dict.fromkeys(sql for sql in written if sql in answers))
     best = max(order, key=lambda sql: votes[tuple(answers[sql])], default=None)
-    return None if best is None else [sql for sql, _ in candidates].index(best)
+    return None if best is None else written.index(best)
 
 
 def _rounded(value: Value) -> Value:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Collection
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -13,9 +13,18 @@ from torch.nn.utils.rnn import pad_sequence
 from sqlora.generation.constraint import LAST, TRIED, Constraint
 from sqlora.settings.settings import Settings
 
-Written = tuple[list[int], float]  # an answer's ids, without EOS, and its weight in a vote
 Beam = tuple[float, int, list[int]]  # the sum of its log-probabilities, the slot that it continues, its ids
 NONE = -1  # no token
+
+
+class Written(NamedTuple):
+    """An answer's ids, without EOS, its weight in a vote, and the mean log-probability of its tokens, with EOS."""
+
+    ids: list[int]
+    weight: float
+    log_probability: float
+
+
 Ended = Callable[[int, list[Written]], None]  # is called with a prompt's index and its answers, likeliest first
 
 
@@ -60,10 +69,16 @@ class Samples:
         """Each row takes its next tokens. `logits` [rows, 1 or width, vocabulary] follow its answers, or its prompt."""
         logits = penalised(logits, rows, self.penalty)
         if self.width == 1:
-            for i, (row, token) in enumerate(zip(rows, logits[:, 0].argmax(dim=-1).tolist(), strict=True)):
+            best, likeliest = logits[:, 0].max(dim=-1)
+            # In one tensor, so that the device is waited for once.
+            found = torch.stack([likeliest.to(best.dtype), best - logits[:, 0].logsumexp(dim=-1)], dim=1).tolist()
+            for i, (row, (number, score)) in enumerate(zip(rows, found, strict=True)):
+                token = int(number)
                 if row.constraint is not None and row.is_due(token):
-                    token = self._allowed(row, 0, token, logits[i, 0])
-                row.take([token], [0.0])
+                    allowed = self._allowed(row, 0, token, logits[i, 0])
+                    if allowed != token:
+                        token, score = allowed, logits[i, 0].log_softmax(dim=-1)[allowed].item()
+                row.take([token], [score])
             return
         chances = torch.stack([cast(torch.Tensor, row.chances)[row.length] for row in rows])
         chances = chances.to(logits.device, logits.dtype)
@@ -79,24 +94,24 @@ class Samples:
         for row, ids, scores in zip(rows, tokens.tolist(), chosen.tolist(), strict=True):
             row.take(ids, scores)
 
-    def _allowed(self, row: SampledAnswers, column: int, token: int, likelihoods: torch.Tensor) -> int:
+    def _allowed(self, row: SampledAnswers, column: int, token: int, scores: torch.Tensor) -> int:
         """The token, or another for it where the row's constraint forbids it: the one that ends the answer in time, the
-        likeliest one, or drawn until one is allowed.
+        likeliest one by `scores`, float [vocabulary], or drawn until one is allowed.
         """
         constraint, answer = row.constraint, row.answers[column]
         assert constraint is not None
         if not row.going[column]:
             return token
-        last = constraint.last_token(answer, row.most - row.length)
+        last = constraint.last_token(answer)
         if last is not None:
-            constraint.changed |= last != token
+            constraint.pass_over(answer, [token] if last != token else [], scores)
             return last
         if constraint.allows(answer, token):
             return token
         if column == 0:
-            return constraint.first_allowed(answer, likelihoods)
-        constraint.changed = True
-        shares = (likelihoods.double().cpu() / self.temperature).softmax(dim=-1)
+            return constraint.first_allowed(answer, scores)
+        likelihoods = scores.double().cpu()
+        shares = (likelihoods / self.temperature).softmax(dim=-1)
         chance = cast(torch.Tensor, row.chances)[row.length, column - 1].item()
         for _ in range(TRIED):
             sums = shares.cumsum(dim=-1)
@@ -104,6 +119,7 @@ class Samples:
             token = min(int(torch.searchsorted(sums, place, right=True)), len(shares) - 1)
             if constraint.allows(answer, token):
                 return token
+            constraint.pass_over(answer, [token], likelihoods)
             share = shares[token].item()
             # Within the share of what was drawn the chance is as good as a new one.
             chance = min(max((place - (sums[token].item() - share)) / share, 0.0), 1 - 1e-12) if share else 0.5
@@ -138,6 +154,7 @@ class SampledAnswers:
         self.going = [True] * width
         self.length = 0
         self._before: tuple[list[float], list[bool]] | None = None  # scores and going, of a trusted row's last step
+        self._room = LAST  # tokens that the way to an end may take
 
     @property
     def done(self) -> bool:
@@ -149,7 +166,7 @@ class SampledAnswers:
 
     def is_due(self, token: int) -> bool:
         """Whether the constraint has to be asked before the token is taken: few steps may follow it, or none."""
-        return not self.trusted or token in self.eos or self.length + LAST >= self.most
+        return not self.trusted or token in self.eos or self.length + self._room + LAST >= self.most
 
     def take_back(self) -> bool:
         """Whether the constraint forbids a token that was last taken. If so the row is as before, and trusted no more.
@@ -160,6 +177,7 @@ class SampledAnswers:
         scores, going = self._before
         written = [answer for answer, was_going in zip(self.answers, going, strict=True) if was_going]
         if all(not answer or self.constraint.allows(answer[:-1], answer[-1]) for answer in written):
+            self._room = max(map(self.constraint.room, written), default=LAST)
             return False
         for answer, was_going, is_going in zip(self.answers, going, self.going, strict=True):
             if was_going and is_going:
@@ -182,7 +200,11 @@ class SampledAnswers:
     def written(self) -> list[Written]:
         """The greedy answer, then the samples, likeliest first. However likely, each is one vote."""
         order = [0, *sorted(range(1, len(self.answers)), key=lambda i: -self.scores[i])]
-        return [(self.answers[i], 1.0) for i in order]
+        return [Written(self.answers[i], 1.0, self.scores[i] / self._tokens(i)) for i in order]
+
+    def _tokens(self, i: int) -> int:
+        """The tokens of an answer that has ended, EOS included."""
+        return min(len(self.answers[i]) + 1, self.most)
 
 
 class Beams:
@@ -215,20 +237,27 @@ class Beams:
         self, row: BeamAnswers, scores: torch.Tensor, most: int, vocabulary: int
     ) -> list[tuple[float, int, int]]:
         """The best candidates that the row's constraint allows; where there are fewer, others that cannot win."""
-        assert row.constraint is not None
-        row.constraint.changed = True
+        constraint = row.constraint
+        assert constraint is not None
         best, indices = scores.topk(min(most + TRIED, len(scores)))
         allowed = [(scores[beam * vocabulary + token].item(), beam, token) for beam, token in row.last_tokens()]
         there = {(beam, token) for _, beam, token in allowed}
         others: list[tuple[float, int, int]] = []
-        for score, index in zip(best.tolist(), indices.tolist(), strict=True):
+        for rank, (score, index) in enumerate(zip(best.tolist(), indices.tolist(), strict=True)):
             beam, token = divmod(index, vocabulary)
             if score == -math.inf or row.forbids(beam, token):
+                if rank < most and score > -math.inf:
+                    constraint.note(row.answers[beam], token, math.exp(score - row.scores[beam]))
                 others.append((-math.inf, beam, token))
             elif (beam, token) not in there:
                 allowed.append((score, beam, token))
             if len(allowed) == most:
                 break
+        if not allowed:
+            for beam in range(len(scores) // vocabulary):
+                of_beam = scores[beam * vocabulary : (beam + 1) * vocabulary]
+                token = constraint.first_allowed(row.answers[beam], of_beam)
+                allowed.append((of_beam[token].item(), beam, token))
         return (sorted(allowed, reverse=True) + others)[:most]
 
 
@@ -267,13 +296,12 @@ class BeamAnswers:
         """Whether the constraint, if there is one, lets no such token follow a beam."""
         if self.constraint is None:
             return False
-        last = self.constraint.last_token(self.answers[beam], self.most - self.length)
+        last = self.constraint.last_token(self.answers[beam])
         return token != last if last is not None else not self.constraint.allows(self.answers[beam], token)
 
     def last_tokens(self) -> list[tuple[int, int]]:
         """The beams that must end now, each with its next token."""
-        left = self.most - self.length
-        found = [self.constraint.last_token(answer, left) for answer in self.answers] if self.constraint else []
+        found = [self.constraint.last_token(answer) for answer in self.answers] if self.constraint else []
         return [(beam, token) for beam, token in enumerate(found) if token is not None]
 
     def take(self, candidates: list[tuple[float, int, int]]) -> None:
@@ -308,5 +336,6 @@ class BeamAnswers:
         return [beam or others.pop(0) for beam in slots]
 
     def written(self) -> list[Written]:
-        """The best, each as often as the model would write it."""
-        return [(ids, torch.tensor(score).exp().item()) for _, ids, score in self.ended[: self.count]]
+        """The best, each as often as the model would write it. Where a constraint left fewer beams, there are fewer."""
+        best = [one for one in self.ended[: self.count] if one[0] > -math.inf] or self.ended[:1]
+        return [Written(ids, torch.tensor(score).exp().item(), mean) for mean, ids, score in best]

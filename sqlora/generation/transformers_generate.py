@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -107,28 +108,32 @@ class PlainWriter:
         self, inputs: dict[str, torch.Tensor], strategy: GenerationConfig, constraints: list[Constraint | None]
     ) -> list[list[Written]]:
         """`strategy.num_return_sequences` answers for each prompt, likeliest first."""
+        has_beams = strategy.num_beams > 1
         likelihood = Likelihood(strategy.eos_token_id)
-        processors: list[LogitsProcessor] = []
+        # Before others, so that it sees the model's own scores.
+        processors: list[LogitsProcessor] = [] if has_beams else [likelihood]
         if any(constraints):
-            processors.append(Allowed(constraints, inputs["input_ids"].shape[1], strategy.max_new_tokens))
-        if strategy.do_sample:
-            processors.append(likelihood)
+            processors.append(Allowed(constraints, inputs["input_ids"].shape[1]))
         with _only_given_settings(self.model):
-            made = self.model.generate(**inputs, generation_config=strategy, logits_processor=processors or None)
+            made = self.model.generate(**inputs, generation_config=strategy, logits_processor=processors)
         new = made.sequences[:, inputs["input_ids"].shape[1] :]
-        ids = new.tolist()
-        weights = [1.0] * len(ids)
-        order = list(range(len(ids)))
+        if has_beams:  # not sequences_scores, which transformers 4.34 divides by the prompt's tokens too
+            sums = self.model.compute_transition_scores(made.sequences, made.scores, made.beam_indices).sum(dim=1)
+        else:
+            sums = likelihood.sums(made.sequences)
+        # Beams are all different, so each counts as often as the model would write it; a sample, however likely, is one
+        # vote.
+        weights = sums.exp() if has_beams else torch.ones_like(sums)
         count = strategy.num_return_sequences
-        if strategy.do_sample:  # however likely, a sample is one vote
-            scores = likelihood.sums(made.sequences).tolist()
-            order = sorted(order, key=lambda answer: (answer // count, -scores[answer]))
-        elif strategy.num_beams > 1:  # beams are all different, so each counts as often as the model would write it
-            # Not sequences_scores, which transformers 4.34 divides by the prompt's tokens too.
-            scores = self.model.compute_transition_scores(made.sequences, made.scores, made.beam_indices)
-            weights = scores.sum(dim=1).exp().tolist()
-        answers = [(self._until_end(ids[answer]), weights[answer]) for answer in order]
-        return [answers[start : start + count] for start in range(0, len(answers), count)]
+        answers = []
+        for ids, weight, score in zip(map(self._until_end, new.tolist()), weights.tolist(), sums.tolist(), strict=True):
+            answers.append(Written(ids, weight, score / min(len(ids) + 1, strategy.max_new_tokens)))
+        order = list(range(len(answers)))
+        if strategy.do_sample:
+            order = sorted(order, key=lambda answer: (answer // count, -sums[answer].item()))
+        found = [[answers[i] for i in order[start : start + count]] for start in range(0, len(order), count)]
+        # Where a constraint left fewer beams, there are fewer.
+        return [[one for one in best if one.log_probability > -math.inf] or best[:1] for best in found]
 
     def _until_end(self, ids: list[int]) -> list[int]:
         return next((ids[:length] for length, token in enumerate(ids) if token in self.ends), ids)
@@ -150,9 +155,8 @@ class Allowed(LogitsProcessor):
     are not drawn then.
     """
 
-    def __init__(self, constraints: list[Constraint | None], start: int, most: int):
-        self.constraints = constraints
-        self.start, self.most = start, most  # tokens of the prompts, and at most of an answer
+    def __init__(self, constraints: list[Constraint | None], start: int):
+        self.constraints, self.start = constraints, start  # tokens of the prompts
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         each = len(input_ids) // len(self.constraints)  # rows of a prompt
@@ -163,17 +167,19 @@ class Allowed(LogitsProcessor):
                 continue
             best = scores[row].topk(min(TRIED, scores.shape[1]))
             likeliest = best.indices.tolist()
-            token = constraint.last_token(answer, self.most - len(answer))
+            token = constraint.last_token(answer)
             allowed = []
             if token is None:
                 allowed = [place for place, one in enumerate(likeliest) if constraint.allows(answer, one)]
-            if not allowed:
-                token = constraint.first_allowed(answer, scores[row]) if token is None else token
-                constraint.changed |= token != likeliest[0]
-                kept, values = torch.tensor([token], device=scores.device), scores[row, token].clone()[None]
-            else:
+            if allowed:
+                constraint.pass_over(answer, likeliest[: allowed[0]], scores[row])
                 kept, values = best.indices[allowed], best.values[allowed]
-                constraint.changed |= allowed[0] != 0
+            else:
+                if token is None:
+                    token = constraint.first_allowed(answer, scores[row])
+                else:
+                    constraint.pass_over(answer, likeliest[: token != likeliest[0]], scores[row])
+                kept, values = torch.tensor([token], device=scores.device), scores[row, token].clone()[None]
             scores[row] = -torch.inf
             scores[row, kept] = values
         return scores

@@ -1,7 +1,7 @@
 """The answers of base and adapter in the terminal, and evaluation.json.
 
 An answer is a dict of question, context, answer (the expected SQL), base and adapter (their SQL), each a text, or None
-where it is not known; its verdicts are those of judge.judge_answers.
+where it is not known, and how they were written, `decoding`; its verdicts are those of judge.judge_answers.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ def answer_facts(
     """What heads the before/after page: who answered, and how many answers are right, of those that can be judged."""
     facts = {"base model": public_name(base), "adapter": str(adapter or "none"), "questions": f"{len(answers):,}"}
     by_variant = verdicts_by_variant(judged)
+    for who in VARIANTS:
+        if changed := sum(bool(row.get("decoding", {}).get(who, {}).get("passed_over")) for row in answers):
+            facts[f"changed by CONSTRAIN, {who}"] = f"{changed:,}"
     for who, verdicts in by_variant.items():
         key = "execution_match" if any(verdict.executed for verdict in verdicts) else "exact_match"
         facts[f"{SHARES[key]}, {who}"] = format_share(compute_metrics(verdicts)[key], " %")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import html
+import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from sqlora.evaluation.judge import AnsweredRow
 from sqlora.evaluation.metrics import (
@@ -108,8 +110,10 @@ def _article(number: int, row: AnsweredRow, prompt: str, judgement: Judgement, k
         verdict, sql = judgement.get(name), row.get(name)
         if sql is None:
             return ""
-        shown = _coloured(sql) if sql.strip() else "<i>(nothing)</i>"
-        return f"<div><h3>{HEADINGS[name]} {_mark(verdict)}</h3><pre>{shown}</pre>{_reason(verdict)}</div>"
+        decoding = row.get("decoding", {}).get(name, {})
+        shown = _coloured(sql, decoding.get("passed_over", [])) if sql.strip() else "<i>(nothing)</i>"
+        heading = f"{HEADINGS[name]} {_mark(verdict)}{_certainty(decoding)}"
+        return f"<div><h3>{heading}</h3><pre>{shown}</pre>{_reason(verdict)}</div>"
 
     context = re.sub(r";\s*(?=CREATE\b)", ";\n", row.get("context") or "", flags=re.IGNORECASE)
     schema = f"<details><summary>Schema</summary><pre>{_coloured(context)}</pre></details>" if context else ""
@@ -136,6 +140,17 @@ def _mark(verdict: Verdict | None) -> str:
         "error": "not scored",
     }
     return f'<b class="{"" if verdict.is_right is None else "wrong"}">{words[verdict.verdict]}</b>'
+
+
+def _certainty(decoding: dict[str, Any]) -> str:
+    """How likely the model found the answer, and how much of its probability CONSTRAIN took away."""
+    if not decoding:
+        return ""
+    title = "the mean log-probability of its tokens"
+    text = f' <small title="{title}">log p {decoding["log_probability"]:.3f}</small>'
+    if share := decoding["forbidden_probability"]:
+        text += f" <small>{100 * share:.0f} % was forbidden</small>"
+    return text
 
 
 def _reason(verdict: Verdict | None) -> str:
@@ -175,11 +190,21 @@ def _cell(value: Value) -> str:
     return "<td><i>NULL</i></td>" if value is None else f"<td>{html.escape(str(value))}</td>"
 
 
-def _coloured(sql: str) -> str:
-    """SQL as HTML, escaped, its keywords and quoted text marked."""
-    pieces, end = [], 0
-    for piece in SQL_PIECE.finditer(sql):
-        tag = "q" if piece[1] else "k"
-        pieces += [html.escape(sql[end : piece.start()]), f'<span class="{tag}">{html.escape(piece[0])}</span>']
-        end = piece.end()
-    return "".join(pieces) + html.escape(sql[end:])
+def _coloured(sql: str, passed_over: Sequence[dict[str, Any]] = ()) -> str:
+    """SQL as HTML, escaped, its keywords and quoted text marked, and what was passed over struck out at its place."""
+    struck = {min(one["at"], len(sql)): one for one in passed_over}
+    kinds = {piece.start(): (piece.end(), "q" if piece[1] else "k") for piece in SQL_PIECE.finditer(sql)}
+    pieces, kind, kind_ends = [], "", 0
+    places = sorted({0, len(sql), *struck, *kinds, *(end for end, _ in kinds.values())})
+    for start, end in itertools.pairwise([*places, len(sql)]):
+        if start in struck:
+            pieces.append(_struck(**struck[start]))
+        kind_ends, kind = kinds.get(start, (kind_ends, kind))
+        text = html.escape(sql[start:end])
+        pieces.append(f'<span class="{kind}">{text}</span>' if text and start < kind_ends else text)
+    return "".join(pieces)
+
+
+def _struck(at: int, text: str, probability: float) -> str:
+    shown = html.escape(text) or "(end)"
+    return f'<del title="forbidden here: {100 * probability:.0f} % of the probability">{shown}</del>'

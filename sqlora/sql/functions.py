@@ -12,10 +12,10 @@ LEAST = {"coalesce": 2}  # arguments, of those that take any number but not one
 WINDOW_ALONE = frozenset(
     "row_number rank dense_rank percent_rank cume_dist ntile lag lead first_value last_value nth_value".split()
 )
-# Those that do without tables, files and rights of their own, and are not a part of the grammar.
+# Those that do without tables, files and rights of their own, and are not a part of the grammar; sandbox.py runs them.
 PLAIN = frozenset(
-    "abs avg ceil ceiling char coalesce count date datetime exp floor format group_concat hex ifnull iif instr "
-    "julianday length ln log log10 log2 lower ltrim max min mod nullif power pow printf quote random replace "
+    "abs avg ceil ceiling char coalesce count date datetime exp floor group_concat hex ifnull iif instr "
+    "julianday length ln log log10 log2 lower ltrim max min mod nullif power pow quote replace "
     "round rtrim sign sqrt strftime substr substring sum time total trim trunc typeof unicode unixepoch upper".split()
 )
 

@@ -29,8 +29,10 @@ from sqlora.sql.schema import PLAIN_NAME, RESERVED
 
 # The same sets for all schemas, so that they are put in order once.
 ALL_FUNCTIONS = frozenset(functions())
+PLAIN_FUNCTIONS = frozenset(name for name, function in functions().items() if not function.needs_over)
 SCALAR_FUNCTIONS = frozenset(name for name, function in functions().items() if not function.is_aggregate)
-ALIAS = re.compile(r"[a-z]\d{0,2}")  # the aliases that may stand before their tables
+NUMBER, WHOLE = re.compile(r"[0-9]+(\.[0-9]*)?"), re.compile(r"[0-9]+")
+ALIAS = re.compile(r"[a-z][0-9]{0,2}")  # the aliases that may stand before their tables
 CLAUSE_WORDS = SETS | {"SELECT", "WITH", "FROM", "WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "OFFSET"}
 ARITHMETIC = frozenset("+-*/%|&")
 NO_ALIASES = KEYWORDS | RESERVED | {"ISNULL", "NOTNULL"}
@@ -80,11 +82,14 @@ class Place:
         # Only what ends an operand can depend on the tables.
         may_end = level.scope is not None and before in ENDED and level.is_complete
         takes_on = level.scope is not None and len(level.scope.sources) > 1 and not level.scope.is_natural
+        takes_using = takes_on and bool(level.mergeable)
         if before == "table" and level.clashes:
             return Follow(frozenset({"AS"}))
+        if before == "(" and level.function is not None and max(level.function.counts) == 0:
+            return Follow(frozenset())
         if before in ("table", "aliased") and level.unmerged:
             return Follow(frozenset({"USING", "AS"} if before == "table" else {"USING"}))
-        return follow(before, level.kind, level.clause, may_end, takes_on)
+        return follow(before, level.kind, level.clause, may_end, takes_on, takes_using)
 
     @property
     def wants_operand(self) -> bool:
@@ -95,8 +100,7 @@ class Place:
     def tables(self) -> dict[str, frozenset[str]]:
         """The columns of each table and CTE that may stand here."""
         there = self.level.known.tables | {cte.alias: cte.columns for cte in self.ctes}
-        most = 0 if self.before == "," else 1  # columns that USING can merge
-        return {name: columns for name, columns in there.items() if len(self.level.clashing(columns)) <= most}
+        return {name: columns for name, columns in there.items() if self.level.may_join(columns, self.before == ",")}
 
     @functools.cached_property
     def names(self) -> frozenset[str]:
@@ -106,8 +110,7 @@ class Place:
         if self.before == ".":
             return self.level.columns_of(self.named)
         if self.level.kind == "using":
-            *others, last = self.level.query.sources
-            return self.level.unmerged or frozenset[str]().union(*(source.columns for source in others)) & last.columns
+            return self.level.unmerged or self.level.mergeable
         return self.level.columns if self.wants_operand else frozenset()
 
     @property
@@ -118,7 +121,9 @@ class Place:
         if not known.strict:
             return ALL_FUNCTIONS
         may_count = query.clause in ("select", "having") or (query.clause == "order" and query.has_groups)
-        return ALL_FUNCTIONS if may_count and not self.level.in_aggregate else SCALAR_FUNCTIONS
+        if not may_count or self.level.in_aggregate:
+            return SCALAR_FUNCTIONS
+        return PLAIN_FUNCTIONS if self.level.in_window else ALL_FUNCTIONS
 
     @property
     def may_end(self) -> bool:
@@ -140,7 +145,8 @@ class Place:
         if _begins(self.follow.keywords, word.upper()):
             return True
         if self.wants_alias:
-            return self._may_be_alias(word)
+            owners = {owner for owner, _ in self.level.query.wanted if owner.startswith(word)}
+            return any(map(self._may_be_alias, owners | {word}))
         if not self.wants_operand:
             return False
         if _begins(self.functions, word) or _begins(_plain(self.names), word):
@@ -196,7 +202,7 @@ class Place:
         """Behind an unquoted word, in lower case, or None if it may not stand here. `is_call`: a bracket follows."""
         upper = word.upper()
         if self.is_free:
-            return None if upper in NO_ALIASES else self._free(word)
+            return None if upper in NO_ALIASES or word[0] == "$" else self._free(word)
         if not self.wants_name and upper in self.follow.keywords:
             return self._keyword(upper)
         is_function = not self.wants_name and word in self.functions
@@ -226,8 +232,12 @@ class Place:
             return None
         return replace(self.behind(".", named=word), is_item=self.before in ITEM_STARTS)
 
-    def number(self) -> Place | None:
-        return self.behind("value") if self.may_be_number else None
+    def number(self, word: str) -> Place | None:
+        return self.behind("value") if self.begins_number(word) and word[-1] != "." else None
+
+    def begins_number(self, word: str) -> bool:
+        """Whether the beginning of a number that may stand here is `word`; LIMIT takes whole ones."""
+        return self.may_be_number and bool((WHOLE if self.wants_number else NUMBER).fullmatch(word))
 
     def space(self) -> Place | None:
         """Behind white space, which ends an operator. None stands behind a dot, where it would go on for ever."""
@@ -298,7 +308,7 @@ class Place:
             return None
         if level.outside == "source":
             source = Source("", level.given(self._item))
-            if parent.clashing(source.columns):
+            if not parent.may_join(source.columns, is_listed=True):
                 return None
             return self.behind("table", parent.joining(source))
         if level.outside == "with":
@@ -316,7 +326,7 @@ class Place:
             return None
         if self.before != "star" and count not in function.counts:
             return None
-        if function.needs_over and self.level.known.strict:
+        if function.needs_over:
             return self.behind("window", parent)
         return self.behind("called" if function.is_aggregate else ")", parent)
 
@@ -339,7 +349,9 @@ class Place:
             given = level.scope.given | self._item
             return self.behind(",", level.changed(width=level.scope.width + 1, given=given))
         if level.clause in ("from", "on") and before != "sorted":
-            return None if level.clashes or level.unmerged else self.behind(",", level.changed(clause="from"))
+            if level.clashes or level.unmerged:
+                return None
+            return self.behind(",", level.changed(clause="from", is_natural=False))
         if level.clause == "with":
             return self.behind(",") if before == ")" else None
         if level.clause == "limit":

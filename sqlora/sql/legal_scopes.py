@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from sqlora.sql.functions import Function
@@ -36,6 +37,12 @@ class Source:
     alias: str
     columns: frozenset[str]
     merged: frozenset[str] = frozenset()  # with columns of sources before it, by NATURAL or USING
+
+
+def ambiguous(sources: Sequence[Source]) -> frozenset[str]:
+    """The columns that several of the sources have, and no join merged."""
+    counts = Counter(column for source in sources for column in source.columns - source.merged)
+    return frozenset(column for column, count in counts.items() if count > 1)
 
 
 @dataclass(frozen=True)
@@ -113,7 +120,14 @@ class Level:
             return False
         if self.known.strict and query.has_groups and not query.sources and self.parent is not None:
             return False  # the aggregate would be the outer query's
-        return all(self._has(qualifier, column) for qualifier, column in query.wanted)
+        return not self.missing
+
+    @functools.cached_property
+    def missing(self) -> frozenset[tuple[str, str]]:
+        """What the innermost query named and its sources so far lack."""
+        return frozenset(
+            (qualifier, column) for qualifier, column in self.query.wanted if not self._has(qualifier, column)
+        )
 
     def _has(self, qualifier: str, column: str) -> bool:
         if column == "*":
@@ -144,8 +158,7 @@ class Level:
             return self.parent.columns
         if self.scope.clause == "select":
             return self.known.columns
-        own = Counter(column for source in self.scope.sources for column in source.columns - source.merged)
-        names = (set(own) | self.outer_columns) - {column for column, count in own.items() if count > 1}
+        names = set(self.joined | self.outer_columns) - self.ambiguous
         if self.scope.clause in ("having", "order") or (self.scope.clause != "on" and not self.scope.has_groups):
             names |= self.scope.outputs
         return frozenset(names)
@@ -159,6 +172,19 @@ class Level:
             return self.known.tables[qualifier]
         asked = {column for owner, column in self.query.wanted if owner == qualifier} - {"*"}
         return frozenset[str]().union(*(columns for columns in self.known.tables.values() if asked <= columns))
+
+    @functools.cached_property
+    def ambiguous(self) -> frozenset[str]:
+        """The columns that several of the innermost query's sources have, so that they need a qualifier."""
+        return ambiguous(self.query.sources)
+
+    def may_join(self, columns: frozenset[str], is_listed: bool = False) -> bool:
+        """Whether a source with these columns may be the next: USING can merge one that was named alone, but where it
+        `is_listed` behind a comma; NATURAL merges all, but not with several others.
+        """
+        if self.query.is_natural:
+            return not columns & self.ambiguous
+        return len(self.clashing(columns)) <= (0 if is_listed else 1)
 
     @functools.cached_property
     def joined(self) -> frozenset[str]:
@@ -178,6 +204,13 @@ class Level:
         return frozenset(column for owner, column in self.query.wanted if not owner and column in columns & self.joined)
 
     @functools.cached_property
+    def mergeable(self) -> frozenset[str]:
+        """The columns that USING may name for the last source."""
+        *others, last = self.query.sources
+        there = frozenset[str]().union(*(source.columns for source in others))
+        return there & last.columns - ambiguous(others)
+
+    @functools.cached_property
     def unmerged(self) -> frozenset[str]:
         """The columns that USING must merge for the last source: they were named alone and are there twice."""
         *others, last = self.query.sources or (Source("", frozenset()),)
@@ -195,12 +228,20 @@ class Level:
     @property
     def in_aggregate(self) -> bool:
         """Whether an aggregate's bracket is open within the innermost query."""
+        return any(level.function is not None and level.function.is_aggregate for level in self._open)
+
+    @property
+    def in_window(self) -> bool:
+        """Whether a bracket behind OVER is."""
+        return any(level.kind in ("over", "partition", "sorting") for level in self._open)
+
+    @property
+    def _open(self) -> Iterator[Level]:
+        """The levels within the innermost query."""
         level: Level | None = self
         while level is not None and level.scope is None:
-            if level.function is not None and level.function.is_aggregate:
-                return True
+            yield level
             level = level.parent
-        return False
 
     def inside(self, kind: str, function: Function | None = None) -> Level:
         return Level(self.known, kind, self, function=function)

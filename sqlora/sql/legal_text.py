@@ -14,7 +14,6 @@ from sqlora.sql.legal_scopes import Level, Names, Scope
 from sqlora.sql.schema import Schema
 
 PART = re.compile(r"[\w$]+|.", re.DOTALL)
-NUMBER = re.compile(r"\d+(\.\d+)?")
 SPACES = " \t\n\r\f"  # as SQLite has them
 CLOSING = {"'": "'", '"': '"', "`": "`", "[": "]"}
 
@@ -64,12 +63,15 @@ class SqlGuard:
 def _step(state: State, char: str) -> State | None:
     """The state after a part of PART: a run of letters and digits, or another character."""
     place, word, quote, closed, is_over = state
+    if char == "\0":  # which SQLite reads as the text's end
+        return None
     if quote:
         return State(place, word, "", quote) if char == CLOSING[quote] else State(place, word + char, quote)
     if is_over:
         return state if char in SPACES else None
     if len(char) > 1 or char.isalnum() or char in "_$" or (char == "." and word[:1].isdigit()):
-        return None if closed else State(place, word + char)
+        # What is named is in ASCII, and so are words and digits; other letters may be in a name that is free.
+        return State(place, word + char) if not closed and (char.isascii() or place.is_free) else None
     if closed and char == closed == CLOSING[closed]:
         return State(place, word + char, closed)  # doubled, it stands for itself
     ended = _finish(state, char)
@@ -99,20 +101,25 @@ def _sign(place: Place, char: str) -> Place | None:
 
 def _finish(state: State, char: str) -> Place | None:
     """The place once the word before `char` is complete."""
-    place, word = state.place, state.word.lower()
+    place, word = state.place, _folded(state.word)
     if state.closed:
         is_qualifier = char == "." and state.closed != "'" and not place.is_free
         return place.qualify(word) if is_qualifier else place.quoted(state.closed, word)
     if not word:
         return place
     if word[0].isdigit():
-        return place.number() if NUMBER.fullmatch(word) else None
+        return place.number(word)
     return place.qualify(word) if char == "." and not place.is_free else place.word(word, char == "(")
+
+
+def _folded(word: str) -> str:
+    """The word in lower case, as SQLite has it, which folds ASCII alone."""
+    return word.lower() if word.isascii() else word
 
 
 def _may_go_on(state: State) -> bool:
     """Whether the unfinished word, or quoted name, is the beginning of one that may stand here."""
-    word = state.word.lower()
+    word = _folded(state.word)
     if state.closed:
         return any(_finish(state, char) is not None for char in " .")
     if state.quote:
@@ -120,5 +127,5 @@ def _may_go_on(state: State) -> bool:
     if not word:
         return True
     if word[0].isdigit():
-        return state.place.may_be_number and NUMBER.fullmatch(word.removesuffix(".")) is not None
+        return state.place.begins_number(word)
     return state.place.begins(word)

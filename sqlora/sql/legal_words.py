@@ -71,9 +71,9 @@ class Follow(NamedTuple):
 
 
 @functools.cache
-def follow(before: str, kind: str, clause: str, may_end: bool, takes_on: bool) -> Follow:
+def follow(before: str, kind: str, clause: str, may_end: bool, takes_on: bool, takes_using: bool) -> Follow:
     """What may follow `before`, in a bracket of a kind or in a clause of a query. `may_end`: its tables have all that
-    was named before them; `takes_on`: the last of them is joined to others.
+    was named before them; `takes_on`: the last of them is joined to others; `takes_using`: it has columns as they have.
     """
     if kind == "query" and clause == "with":
         return Follow(_words({"name": "AS", ")": "SELECT"}.get(before, "")))
@@ -91,7 +91,7 @@ def follow(before: str, kind: str, clause: str, may_end: bool, takes_on: bool) -
         return Follow(frozenset())
     if kind != "query":
         return Follow(_in_brackets(before, kind))
-    return Follow(_in_query(before, clause, takes_on) | (_endings(clause) if may_end else frozenset()))
+    return Follow(_in_query(before, clause, takes_on, takes_using) | (_endings(clause) if may_end else frozenset()))
 
 
 def _operand(before: str, kind: str, clause: str) -> Follow:
@@ -124,9 +124,9 @@ def _in_brackets(before: str, kind: str) -> frozenset[str]:
     return _words("NULLS") if before == "sorted" else frozenset()
 
 
-def _in_query(before: str, clause: str, takes_on: bool) -> frozenset[str]:
+def _in_query(before: str, clause: str, takes_on: bool, takes_using: bool) -> frozenset[str]:
     if clause == "from":
-        return JOINS | _words("AS" * (before == "table") + " ON USING" * takes_on)
+        return JOINS | _words("AS" * (before == "table") + " ON" * takes_on + " USING" * takes_using)
     words = INFIX if before in OPERANDS and clause not in ("limit", "offset") else frozenset()
     if clause == "select":
         return words | _words("FROM" + " AS" * (before in OPERANDS) + " OVER" * (before == "called"))

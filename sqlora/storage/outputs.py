@@ -72,10 +72,14 @@ def _head(file: Path) -> str:
 
 
 ANSWERS = _rows(
-    "answers of generate.py to TEST_DATA", {"question", "context", "base", "adapter"}, {"answer", "db_id", "evidence"}
+    "answers of generate.py to TEST_DATA",
+    {"question", "context", "base", "adapter"},
+    {"answer", "db_id", "evidence", "decoding"},
 )
 DATABASE_ANSWERS = _rows(
-    "answers of generate.py on a DATABASE", {"question", "context", "sql"}, {"fault", "columns", "rows", "more"}
+    "answers of generate.py on a DATABASE",
+    {"question", "context", "sql"},
+    {"decoding", "fault", "columns", "rows", "more"},
 )
 TRAINING_ROWS = _rows("rows of question, context and answer", {"question", "context", "answer"}, {"evidence", "db_id"})
 DROPPED_ROWS = _rows(

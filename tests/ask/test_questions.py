@@ -16,7 +16,7 @@ from sqlora.data import dataset
 from sqlora.databases.live import open_database
 from sqlora.generation import answer_writer
 from sqlora.generation.answer_journal import Journal
-from sqlora.generation.self_consistency import Candidate
+from sqlora.generation.candidate import Candidate
 from sqlora.sql.parsing import SqlError
 from sqlora.storage import outputs
 from sqlora.system.console import console

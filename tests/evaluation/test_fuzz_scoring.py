@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from sqlora.evaluation import judge as evaluation
 from sqlora.evaluation.metrics import UNSCORED
 from sqlora.generation import self_consistency
+from sqlora.generation.candidate import Candidate
 
 ROOT = Path(__file__).parents[2]
 CONTEXT = "CREATE TABLE t (a INTEGER, m TEXT, d DATE, r REAL); CREATE TABLE u (a INTEGER, b TEXT)"
@@ -193,9 +194,7 @@ def test_every_row_gets_a_verdict(count):
         verdict = evaluation.judge_prediction(context, gold, prediction)
         assert verdict.verdict != "error", (verdict.why, pair)
         assert verdict.verdict in (*UNSCORED, "match") or gold != prediction
-        found = self_consistency.vote(
-            context, [self_consistency.Candidate(prediction), self_consistency.Candidate(gold)]
-        )
+        found = self_consistency.vote(context, [Candidate(prediction), Candidate(gold)])
         assert found in (None, 0, 1)
         seen[verdict.verdict] = seen.get(verdict.verdict, 0) + 1
 

@@ -15,7 +15,7 @@ import generate
 from sqlora.evaluation import judge
 from sqlora.generation import answer_journal, answer_writer
 from sqlora.generation.answer_journal import Journal
-from sqlora.generation.self_consistency import Candidate
+from sqlora.generation.candidate import Candidate
 from sqlora.model import base_models
 from sqlora.system.errors import Interrupted, UserError
 

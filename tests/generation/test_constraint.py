@@ -4,13 +4,15 @@ import contextlib
 import sqlite3
 
 import pytest
+import snapshots
 import torch
 from scholar import CONTEXT, LEARNED
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from sqlora.generation import continuous_batching
 from sqlora.generation.answer_writer import SqlWriter
 from sqlora.generation.constraint import constraints
+from sqlora.generation.continuous_batching import BatchWriter
 from sqlora.generation.token_search import SampledAnswers
 from sqlora.generation.transformers_generate import PlainWriter
 from sqlora.prompt import encoding
@@ -54,7 +56,7 @@ def test_the_same_by_transformers_generate(scholar, make_settings):
     def ended(index, answers):
         found[index] = encoding.decode_answer(tokenizer, answers[0][0])
 
-    limits = constraints(ROWS + OTHER, tokenizer, {tokenizer.eos_token_id}, "names")
+    limits = constraints(ROWS + OTHER, tokenizer, {tokenizer.eos_token_id}, 60, "names")
     PlainWriter(model, settings, tokenizer).write(prompts, ended, limits)
     kept = written(scholar, ROWS + OTHER, make_settings, "--constrain", "names")
     assert [found[i] for i in range(len(found))] == [candidates[0].sql for candidates in kept]
@@ -62,28 +64,31 @@ def test_the_same_by_transformers_generate(scholar, make_settings):
 
 def test_a_schema_that_cannot_be_read_leaves_its_row_free(scholar, make_settings, capsys):
     row = {"question": "How many singers are there?", "context": "no schema at all"}
-    assert [limit.guard for limit in constraints([row], scholar[1], {2}, "names")] == [None]
+    assert [limit.guard for limit in constraints([row], scholar[1], {2}, 60, "names")] == [None]
     accents = {"question": "?", "context": 'CREATE TABLE "é" (a INTEGER)'}
-    assert [limit.guard for limit in constraints([accents], scholar[1], {2}, "names")] == [None]
+    assert [limit.guard for limit in constraints([accents], scholar[1], {2}, 60, "names")] == [None]
     schemas = {
         "question": "How many?",
         "context": "CREATE TABLE sales.orders (id INT); CREATE TABLE hr.orders (id INT)",
     }
-    assert [limit.guard for limit in constraints([schemas], scholar[1], {2}, "names")] == [None]
-    assert [limit.guard for limit in constraints(ROWS[:1], scholar[1], {2}, "names", "postgres")] == [None]
+    assert [limit.guard for limit in constraints([schemas], scholar[1], {2}, 60, "names")] == [None]
+    assert [limit.guard for limit in constraints(ROWS[:1], scholar[1], {2}, 60, "names", "postgres")] == [None]
     written(scholar, [row], make_settings, "--constrain", "names")
     assert "1 of 1 are free" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_likeliest_that_is_allowed(scholar):
     tokenizer = scholar[1]
-    (limit,) = constraints(OTHER, tokenizer, {tokenizer.eos_token_id}, "names")
+    (limit,) = constraints(OTHER, tokenizer, {tokenizer.eos_token_id}, 60, "names")
     answer = tokenizer("SELECT", add_special_tokens=False)["input_ids"]
     scores = torch.arange(len(tokenizer), dtype=torch.float32)
     token = limit.first_allowed(answer, scores)
     assert limit.allows(answer, token)
     assert not any(limit.allows(answer, better) for better in range(token + 1, len(tokenizer)))
-    assert limit.changed == (token != len(tokenizer) - 1)
+    (passed_over,) = limit.passed_over([*answer, token])
+    assert passed_over.at == len("SELECT")
+    assert passed_over.text == limit.texts[len(tokenizer) - 1]
+    assert passed_over.probability == pytest.approx(scores.softmax(dim=-1)[token + 1 :].sum().item(), abs=1e-5)
 
 
 @pytest.mark.parametrize("flags", [(), ("--num-candidates", "4")])
@@ -94,17 +99,77 @@ def test_tokens_that_are_asked_about_later_are_the_same(scholar, make_settings, 
     backs = []
     take_back = SampledAnswers.take_back
     monkeypatch.setattr(SampledAnswers, "take_back", lambda row: backs.append(take_back(row)) or backs[-1])
-    assert written(scholar, rows, make_settings, "--constrain", "names", *flags) == at_once
+    later = written(scholar, rows, make_settings, "--constrain", "names", *flags)
     assert any(backs)
+    for ones, others in zip(later, at_once, strict=True):
+        for one, other in zip(ones, others, strict=True):
+            assert one.sql == other.sql
+            assert [place.at for place in one.passed_over] == [place.at for place in other.passed_over]
+            assert one.forbidden == pytest.approx(other.forbidden, abs=1e-4)
+            assert one.log_probability == pytest.approx(other.log_probability, abs=1e-4)
 
 
-@pytest.mark.parametrize("flags", [(), ("--num-candidates", "2")])
-def test_answers_end_as_queries_whatever_the_model_is(llama_folder, make_settings, flags, capsys):
+@pytest.mark.parametrize(
+    "flags", [(), ("--num-candidates", "3"), ("--num-beams", "3", "--num-candidates", "2")], ids=" ".join
+)
+@pytest.mark.parametrize("by_generate", [False, True], ids=["slots", "generate"])
+def test_how_sure_the_model_was(llama_folder, make_settings, flags, by_generate, monkeypatch):
+    """The mean log-probability is that of the model's own scores, whatever was forbidden."""
+    tokenizer = AutoTokenizer.from_pretrained(llama_folder)
+    torch.manual_seed(3)
+    model = LlamaForCausalLM(snapshots.llama_config(initializer_range=0.2)).double().eval()
+    settings = make_settings("--max-new-tokens", "40", "--constrain", "names", *flags)
+    rows = [{"question": f"{word}?", "context": row["context"]} for row in OTHER for word in "abc"]
+    prompts = encoding.encode_prompts(tokenizer, rows)
+    ends = {tokenizer.eos_token_id}
+    writer = PlainWriter(model, settings, tokenizer) if by_generate else BatchWriter(model, settings, ends)
+    limits = constraints(rows, tokenizer, ends, 40, "names")
+    found = {}
+    writer.write(prompts, found.__setitem__, limits)
+    for i, prompt in enumerate(prompts):
+        for answer in found[i]:
+            whole = [*answer.ids, tokenizer.eos_token_id][: settings.MAX_NEW_TOKENS]
+            with torch.inference_mode():
+                scores = model(torch.tensor([prompt + whole])).logits[0, len(prompt) - 1 : -1].log_softmax(dim=-1)
+            each = scores.gather(1, torch.tensor(whole)[:, None])
+            assert answer.log_probability == pytest.approx(each.mean().item(), abs=1e-6)
+        assert limits[i].passed_over(found[i][0].ids)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_legal_greedy_answer_is_the_same(scholar_folder, make_settings, seed):
+    """In float64, of models that are more and less sure of what they learned."""
+    model = AutoModelForCausalLM.from_pretrained(scholar_folder).double()
+    tokenizer = AutoTokenizer.from_pretrained(scholar_folder)
+    torch.manual_seed(seed)
+    for parameter in model.parameters():
+        parameter.data += torch.randn_like(parameter) * parameter.std() * 0.04 * seed
+    free = written((model, tokenizer), ROWS, make_settings)
+    kept = written((model, tokenizer), ROWS, make_settings, "--constrain", "sql")
+    legal = 0
+    for row, (before,), (after,) in zip(ROWS, free, kept, strict=True):
+        guard = SqlGuard(parse_schema(row["context"]), strict=True)
+        state = guard.after(guard.start, before.sql)
+        if state is not None and guard.may_end(state):
+            legal += 1
+            assert after.sql == before.sql
+            assert not after.passed_over
+    assert legal or seed > 1
+
+
+@pytest.mark.parametrize(
+    ("number", "flags"),
+    [(4, ()), (4, ("--num-candidates", "2")), pytest.param(200, (), marks=pytest.mark.slow)],
+    ids=["greedy", "sampled", "many"],
+)
+def test_answers_end_as_queries_whatever_the_model_is(llama_folder, make_settings, number, flags, capsys):
     model, tokenizer = AutoModelForCausalLM.from_pretrained(llama_folder), AutoTokenizer.from_pretrained(llama_folder)
-    rows = [{"question": f"{word}?", "context": row["context"]} for row in OTHER for word in "abcd"]
+    contexts = [OTHER[0]["context"], CONTEXT]
+    rows = [{"question": f"{i}?", "context": contexts[i % 2]} for i in range(number)]
     settings = make_settings("--max-new-tokens", "50", "--constrain", "sql", *flags)
     for candidates, row in zip(SqlWriter(model, tokenizer, settings).candidates(rows), rows, strict=True):
         with contextlib.closing(sqlite3.connect(":memory:")) as database:
-            database.execute(row["context"])
-            database.execute(f"EXPLAIN {candidates[0].sql}")
+            database.executescript(row["context"])
+            for candidate in candidates:
+                database.execute(f"EXPLAIN {candidate.sql}")
     assert "no whole query" not in capsys.readouterr().out

@@ -23,9 +23,9 @@ def test_both_writers_agree(llama_folder, llama_tokenizer, make_settings, flags)
     model = AutoModelForCausalLM.from_pretrained(llama_folder).double()
     settings = make_settings("--generation-batch-size", "2", *flags)
     mine, theirs = answers(BatchWriter(model, settings, 2)), answers(PlainWriter(model, settings, llama_tokenizer))
-    stripped = [[ids[: ids.index(2)] if 2 in ids else ids for ids, _ in row] for row in theirs]
-    assert [[ids for ids, _ in row] for row in mine] == stripped
-    weights = [[weight for row in found for _, weight in row] for found in (mine, theirs)]
+    stripped = [[ids[: ids.index(2)] if 2 in ids else ids for ids, *_ in row] for row in theirs]
+    assert [[ids for ids, *_ in row] for row in mine] == stripped
+    weights = [[weight for row in found for _, weight, _ in row] for found in (mine, theirs)]
     assert weights[0] == pytest.approx(weights[1], rel=1e-4)
 
 
@@ -39,7 +39,7 @@ def test_samples_come_after_the_greedy_answer(llama_folder, llama_tokenizer, mak
     )
     assert [len(row) for row in sampled] == [4] * 3
     assert [row[0] for row in sampled] == [row[0] for row in best]
-    assert all(weight == 1.0 for row in sampled for _, weight in row)
+    assert all(weight == 1.0 for row in sampled for _, weight, _ in row)
 
 
 def test_a_model_s_own_generation_config_has_no_say(llama_folder, llama_tokenizer, make_settings):

@@ -11,6 +11,7 @@ from rich.console import Console
 from small_data import ANSWERS
 
 from sqlora.evaluation import judge
+from sqlora.generation.candidate import Candidate, PassedOver
 from sqlora.reports import comparison
 
 
@@ -57,6 +58,7 @@ def test_facts_say_who_answered_and_how_well(execute, name, base):
     facts = comparison.answer_facts(ANSWERS, judge.judge_answers(ANSWERS, execute), "owner/base", Path("saved_model"))
     assert facts["base model"] == "owner/base"
     assert facts[f"{name}, base"] == base
+    assert "changed by CONSTRAIN, adapter" not in facts
     assert facts["adapter against base"] == "1 gained, 1 lost of 2 (McNemar, exact: p = 1.0000)"
     assert comparison.answer_facts(ANSWERS, [{}, {}], "owner/base", None).keys() == {
         "base model",
@@ -81,3 +83,12 @@ def test_the_card_fits_a_terminal_of_eighty_columns():
     text = console.export_text()
     assert "50.0 (9.5-90.5) 1/2" in text
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_answers_that_were_changed_are_counted():
+    held = Candidate("SELECT a FROM t", 1.0, -0.5, (PassedOver(7, "b", 0.6),)).decoding
+    free = Candidate("SELECT a FROM t").decoding
+    answers = [ANSWERS[0] | {"decoding": {"base": free, "adapter": held}}, ANSWERS[1] | {"decoding": {"adapter": held}}]
+    facts = comparison.answer_facts(answers, [{}, {}], "owner/base", None)
+    assert facts["changed by CONSTRAIN, adapter"] == "2"
+    assert "changed by CONSTRAIN, base" not in facts

@@ -13,6 +13,7 @@ import small_data
 from PIL import Image
 
 from sqlora.evaluation import judge
+from sqlora.generation.candidate import Candidate, PassedOver
 from sqlora.reports import comparison, html_page
 
 HOSTILE = "{{ROWS}} </script><script>alert(1)</script>\"'<img src=x onerror=alert(2)> \ud800"
@@ -116,6 +117,21 @@ def test_what_running_the_queries_showed(tmp_path):
     ):
         assert message in shown.text, message
     assert "--evaluate" not in shown.text
+
+
+def test_what_was_forbidden_is_struck_out_at_its_place(tmp_path):
+    sql = "SELECT a FROM t WHERE b = 'x y'"
+    passed_over = tuple(
+        PassedOver(at, text, 0.25) for at, text in ((0, "UPDATE"), (7, "<b>"), (26, "'z'"), (28, "?"), (len(sql), ""))
+    )
+    held = Candidate(sql, 1.0, -0.125, passed_over).decoding
+    shown = write_page(tmp_path, [ANSWERS[0] | {"adapter": sql, "base": "SELECT a", "decoding": {"adapter": held}}])
+    assert "UPDATESELECT <b>a FROM t WHERE b = 'z''x?" in shown.text
+    assert "y'(end)" in shown.text
+    assert "log p -0.125" in shown.text
+    assert "76 % was forbidden" in shown.text
+    assert [struck["title"] for struck in shown.of("del")] == ["forbidden here: 25 % of the probability"] * 5
+    assert not shown.of("b")[0].keys() - {"class"}
 
 
 def test_a_fault_in_scoring_is_shown(tmp_path, monkeypatch):

@@ -124,6 +124,15 @@ def test_what_the_schema_lacks_is_refused(start, refused):
         ("SELECT name FROM singer WHERE singer_id IN (SELECT singer_id", ","),
         ("SELECT RANK()", " FROM"),
         ("SELECT age AS n, COUNT(*) FROM singer WHERE n", " "),
+        ("SELECT RANK() OVER (ORDER BY ", "RANK("),
+        ("SELECT RANK(", "age"),
+        ("SELECT name FROM singer LIMIT 1", "."),
+        ("SELECT name FROM singer WHERE age > 1.5", "."),
+        ("W", "\u0131th"),  # a letter whose capital is an I
+        ("SELECT age AS ", "$age "),
+        ("SELECT name FROM singer WHERE name = '", "\0"),
+        ("SELECT singer.name FROM singer RIGHT JOIN song ON TRUE NATURAL JOIN ", "singer "),
+        ("SELECT 1 FROM singer JOIN (SELECT title FROM song) AS s ", "USING"),
     ],
 )
 def test_what_no_whole_query_can_have_is_refused(start, refused):
