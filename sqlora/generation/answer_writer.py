@@ -180,7 +180,7 @@ class SqlWriter:
             nonlocal cut
             limit = limits[index] if limits else None
             candidates[index] = [
-                Candidate(self._sql(ids), weight, score, limit.passed_over(ids) if limit else ())
+                Candidate(self._sql(ids, limit), weight, score, limit.passed_over(ids) if limit else ())
                 for ids, weight, score in written
             ]
             if limit:
@@ -238,8 +238,11 @@ class SqlWriter:
         if "batches" in vars(self):
             self.batches.decoder = None
 
-    def _sql(self, ids: list[int]) -> str:
-        return template.extract_sql(encoding.decode_answer(self.tokenizer, ids))
+    def _sql(self, ids: list[int], limit: Constraint | None) -> str:
+        text = encoding.decode_answer(self.tokenizer, ids)
+        # A whole query is nothing but SQL, whatever its texts look like.
+        is_whole = limit is not None and limit.may_end(ids)
+        return text.strip().removesuffix(";").rstrip() if is_whole else template.extract_sql(text)
 
     def _check_lengths(self, prompts: list[list[int]], numbers: Sequence[int]) -> int:
         """The tokens of the longest prompt and its answer."""

@@ -89,7 +89,23 @@ class Place:
             return Follow(frozenset())
         if before in ("table", "aliased") and level.unmerged:
             return Follow(frozenset({"USING", "AS"} if before == "table" else {"USING"}))
-        return follow(before, level.kind, level.clause, may_end, takes_on, takes_using)
+        found = follow(before, level.kind, level.clause, may_end, takes_on, takes_using)
+        if found.keywords & JOINS:
+            return found._replace(keywords=found.keywords - self._impossible_joins)
+        return found
+
+    @property
+    def _impossible_joins(self) -> frozenset[str]:
+        """The words behind which no table could be joined."""
+        level, words = self.level, frozenset[str]()
+        if level.ambiguous and not self._could_join(level.changed(is_natural=True)):
+            words |= {"NATURAL"}
+        if not self._could_join(level.changed(is_natural=False)):
+            words |= JOINS - {"NATURAL"}
+        return words
+
+    def _could_join(self, level: Level) -> bool:
+        return any(map(level.may_join, (*level.known.tables.values(), *(cte.columns for cte in self.ctes))))
 
     @property
     def wants_operand(self) -> bool:
