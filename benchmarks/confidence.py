@@ -1,4 +1,4 @@
-"""How well an answer's log-probability, and what CONSTRAIN left of its probability, put right answers before wrong ones.
+"""How well the log-probability of answers, and what CONSTRAIN forbade in them, put right ones before wrong ones.
 
     python benchmarks/confidence.py EVALUATION.json [--variant adapter]
 
