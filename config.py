@@ -45,8 +45,8 @@ HOLDOUT: str = ""  # test file: rows that share a table, the SQL or the question
 # Fine-tuning (finetune.py).
 START_FROM: str = ""  # folder of a finished adapter to begin with, for rows that came later
 MAX_STEPS: int = 300  # optimiser steps
-BATCH_SIZE: int = 32  # rows of a micro-batch, divided among the processes of a distributed run
-GRADIENT_ACCUMULATION_STEPS: int = 4  # micro-batches per optimiser step
+BATCH_SIZE: int = 32  # rows of an optimiser step, times the next; all processes of a distributed run share them
+GRADIENT_ACCUMULATION_STEPS: int = 4  # a step is computed in as few passes as the memory allows
 LEARNING_RATE: float = 3e-4  # peak learning rate; a cosine schedule takes it to zero
 WARMUP_STEPS: int = 100  # steps over which the learning rate rises
 MAX_GRAD_NORM: float = 0.3  # gradients with a larger norm are scaled down to it

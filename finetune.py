@@ -25,7 +25,8 @@ def main(settings: Settings) -> None:
     from sqlora.data import training_rows
     from sqlora.doctor import numerics
     from sqlora.generation import validation_score
-    from sqlora.model import adapter, architecture, base_models, loading
+    from sqlora.model import adapter, architecture, base_models, loading, merging
+    from sqlora.model.backend import backend
     from sqlora.reports import banner, loss_curve, model_card
     from sqlora.storage import atomic, checkpoints
     from sqlora.system import signals
@@ -35,7 +36,7 @@ def main(settings: Settings) -> None:
     # 1. Settings: what is read and written, on which device.
     run_folder.check_outputs(settings)
     arguments.check_tracker(settings.REPORT_TO)
-    arguments.check_batch(settings.BATCH_SIZE)
+    arguments.check_step(settings.step_rows)
     device = loading.choose_device(settings)
     distributed.init_process_group(device.type)
     banner.print_training(settings, device)
@@ -67,6 +68,8 @@ def main(settings: Settings) -> None:
         weights = loading.weights_in_memory(base_model, settings.LOW_BIT)
         fingerprint["quantisation"] = weights
         banner.print_weights(weights)
+        if backend.UNPACKS and merging.unpack_small(base_model):
+            console.note("its weights are unpacked in memory, which for so small a model is faster")
         model = loading.wrap_with_adapter(base_model, settings)
         run_folder.check_space(model, settings.CHECKPOINT_DIR, settings.SAVE_TOTAL_LIMIT)
         packing = plan.prepare_model(model, packing, device)

@@ -1,4 +1,4 @@
-"""The main job at full size: finetune.py and generate.py on a model of CodeLlama-7B's or OpenLLaMA-3B's shape.
+"""The main job at full size: finetune.py and generate.py on a model of one of SHAPES.
 
     python benchmarks/full_size.py --rows ROWS.jsonl --tokenizer TOKENIZER.model [--shape codellama-7b] [--steps 20]
 
@@ -34,6 +34,17 @@ SHAPES = {
         "num_attention_heads": 32,
         "vocab_size": 32000,
         "max_position_embeddings": 2048,
+    },
+    "smollm2-135m": {
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "vocab_size": 49152,
+        "max_position_embeddings": 8192,
+        "rope_theta": 1e5,
+        "tie_word_embeddings": True,
     },
 }
 

@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks import full_size
 
 ROOT = full_size.ROOT
+BARE = ("--gradient-accumulation-steps", "1", "--lora-dropout", "0")
 OURS = {  # flags of finetune.py
     "padded, checkpointing": ("--packing", "off", "--compile", "off", "--gradient-checkpointing"),
     "padded": ("--packing", "off", "--compile", "off"),
@@ -44,8 +45,9 @@ OURS = {  # flags of finetune.py
         "--prompt-order",
         "schema_first",
     ),
-    "default": (),
 }
+OURS = {name: BARE + flags for name, flags in OURS.items()}
+OURS |= {"default": (), "default, no dropout": ("--lora-dropout", "0")}
 LOGGING_STEPS = 4  # a step whose loss is logged is waited for
 PEERS = {  # name and rows in a batch, as benchmarks/peers.py takes them
     "the original script, 32": ("original", 32),
@@ -68,10 +70,6 @@ def finetune(model: Path, rows: Path, work: Path, steps: int, flags: tuple[str, 
         "--data-path",
         rows,
         "--no-gradient-checkpointing",
-        "--gradient-accumulation-steps",
-        "1",
-        "--lora-dropout",
-        "0",
         "--learning-rate",
         "1e-4",
         "--warmup-steps",

@@ -28,6 +28,21 @@ ANSWERS = [
 ]
 
 
+SIZES = {  # of a small Llama
+    "vocab_size": 50,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+FEW_ROWS = [  # tokenised, with shared prefixes
+    {"input_ids": [1, 7, 8, 9, 2], "labels": [-100, -100, -100, 9, 2]},
+    {"input_ids": [1, 7, 8, 10, 11, 2], "labels": [-100, -100, -100, 10, 11, 2]},
+    {"input_ids": [1, 7, 2], "labels": [-100, 7, 2]},
+]
+
+
 def tokenised(tokenizer, settings, count=12):
     """A dozen rows of three SQL forms, tokenised, of which the last four are for validation."""
     rows = [

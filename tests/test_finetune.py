@@ -111,7 +111,7 @@ def test_the_main_job_as_a_user_runs_it(llama_folder, rows_file, tmp_path):
     answers = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
     given = [json.loads(line) for line in rows_file.read_text().splitlines()]
     assert [row["question"] for row in answers] == [row["question"] for row in given]
-    assert all(answer.keys() == {"question", "context", "answer", "base", "adapter"} for answer in answers)
+    assert all(answer.keys() == {"question", "context", "answer", "base", "adapter", "decoding"} for answer in answers)
     assert "execution match" in (tmp_path / "lora_models" / "before_after.html").read_text()
     for kind, name in (
         (outputs.ANSWERS, "answers.jsonl"),

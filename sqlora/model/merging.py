@@ -9,7 +9,10 @@ import torch
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from transformers import PreTrainedModel
 
+from sqlora.model.device import free_memory
 from sqlora.system.errors import UserError
+
+SMALL_SHARE = 0.02  # of the free memory
 
 # set by transformers
 FLAGS = ("is_quantized", "is_loaded_in_4bit", "is_loaded_in_8bit", "quantization_method", "hf_quantizer")
@@ -45,6 +48,20 @@ def dequantise(model: PreTrainedModel | PeftModel, dtype: torch.dtype) -> None:
     for flag in ("quantization_config", "_is_quantized"):
         plain.config.__dict__.pop(flag, None)
     plain.config.dtype = dtype
+
+
+def unpack_small(model: PreTrainedModel) -> bool:
+    """Dequantises a base on a GPU whose plain weights take next to nothing of its memory, and says whether it did: for
+    so small a model every pass would take longer to unpack its weights than to compute with them.
+    """
+    dtype = cast(torch.dtype, model.get_input_embeddings().weight.dtype)
+    free = free_memory(model.device.type)
+    if model.device.type == "cpu" or free is None or not getattr(model, "is_quantized", False):
+        return False
+    if model.num_parameters() * dtype.itemsize > SMALL_SHARE * free:
+        return False
+    dequantise(model, dtype)
+    return True
 
 
 def merge_adapter(model: PeftModel) -> PreTrainedModel:

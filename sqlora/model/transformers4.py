@@ -35,12 +35,8 @@ for name, value in {  # which torch has since 2.5 and 2.6
 
 
 def make_training_arguments(**arguments) -> transformers.TrainingArguments:
-    """The arguments of transformers 5, as this version takes them.
-
-    The rows of an optimiser step come as one batch: this Trainer would not say how many targets a step has.
-    """
+    """The arguments of transformers 5, as this version takes them."""
     arguments = {RENAMED.get(name, name): value for name, value in arguments.items()}
-    arguments["per_device_train_batch_size"] *= arguments.pop("gradient_accumulation_steps", 1)
     known = {field.name for field in dataclasses.fields(transformers.TrainingArguments)}
     return transformers.TrainingArguments(
         **{name: arguments[name] for name in arguments if name in known or name not in LATER}

@@ -32,7 +32,7 @@ def print_training(settings: Settings, device: Device) -> None:
             "device": f"{device.type}: {device.name} ({device.reason})",
             "dtype": f"{str(device.dtype).removeprefix('torch.')} ({device.dtype_reason})",
             "batch size": f"{s.BATCH_SIZE} rows, accumulation {s.GRADIENT_ACCUMULATION_STEPS}: "
-            f"{s.BATCH_SIZE * s.GRADIENT_ACCUMULATION_STEPS:,} rows a step{_shared_out()}",
+            f"{s.step_rows:,} rows a step{_shared_out()}",
             "steps": f"{s.MAX_STEPS}, warm-up {s.WARMUP_STEPS}",
             "save, eval, log every": f"{s.SAVE_STEPS}, {s.EVAL_STEPS}, {s.LOGGING_STEPS} steps; save limit "
             f"{s.SAVE_TOTAL_LIMIT}",

@@ -187,6 +187,11 @@ class Settings:
         _check_question(self)
 
     @property
+    def step_rows(self) -> int:
+        """The rows of an optimiser step, of all processes together."""
+        return self.BATCH_SIZE * self.GRADIENT_ACCUMULATION_STEPS
+
+    @property
     def prompt_layout(self) -> str:
         """The layout of prompts, a key of prompt/template.py's TEMPLATES."""
         return self.PROMPT_ORDER + (" chat" if self.PROMPT_FORMAT == "chat" else "")

@@ -24,12 +24,12 @@ def check_tracker(name: str) -> None:
         )
 
 
-def check_batch(size: int) -> None:
-    """Raises UserError unless each rank gets a row of a micro-batch of `size` rows."""
-    if size < distributed.rank_info().world:
+def check_step(rows: int) -> None:
+    """Raises UserError unless each rank gets one of the `rows` of an optimiser step."""
+    if rows < distributed.rank_info().world:
         raise UserError(
-            f"BATCH_SIZE (--batch-size) is {size}, which {distributed.rank_info().world} processes are to share; "
-            f"raise it to that number at least"
+            f"BATCH_SIZE (--batch-size) and GRADIENT_ACCUMULATION_STEPS make {rows} rows a step, which "
+            f"{distributed.rank_info().world} processes are to share; raise them to that number at least"
         )
 
 
@@ -41,9 +41,8 @@ def training_arguments(settings: Settings, device: Device, best_by: str) -> Trai
     arguments = make_training_arguments(
         output_dir=settings.CHECKPOINT_DIR,
         max_steps=settings.MAX_STEPS,
-        per_device_train_batch_size=settings.BATCH_SIZE,
+        per_device_train_batch_size=settings.step_rows,  # cut into passes by memory alone
         per_device_eval_batch_size=settings.BATCH_SIZE,
-        gradient_accumulation_steps=settings.GRADIENT_ACCUMULATION_STEPS,
         learning_rate=settings.LEARNING_RATE,
         lr_scheduler_type="cosine",
         warmup_steps=settings.WARMUP_STEPS,

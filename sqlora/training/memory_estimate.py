@@ -43,7 +43,7 @@ TRAINED_BYTES, MOMENT_BYTES = 16, 8  # a trained number, its gradient, and two m
 TARGET_SHARE = 0.42  # of a pass's tokens that are targets with the loss on the SQL alone, as in sql-create-context
 EFFICIENCY = {True: 0.6, False: 0.4}  # share of the matrix rate that training reaches, compiled or not
 ATTENTION_OUTPUT, LAST_OF_A_PART = ("o_proj", "dense"), ("down_proj", "fc2")  # names of layers
-SAMPLE = 20  # micro-batches that are built to see how long passes are
+SAMPLE = 5  # steps that are built to see how long passes are
 
 
 @dataclass(frozen=True)
@@ -64,17 +64,20 @@ def estimate(base: BaseModel, train: Tokenised, settings: Settings, device: Devi
     fixed = weights + trained + (peak_memory("cpu") if device.type == "cpu" else 0)
     per_pass = predicted(model.to(device.dtype), train.rows, settings, packing)
     most = settings.MAX_TOKENS_PER_PASS or fitting_tokens(per_pass, fixed, device, settings.MAX_LENGTH)
-    size = settings.BATCH_SIZE
+    size = settings.step_rows
     sampler = samplers.make_sampler(train.rows, packing.name, settings)
     rows = [train.rows[i] for i in itertools.islice(sampler, SAMPLE * size)]
     batches = [distributed.rows_of_rank(rows[start : start + size]) for start in range(0, len(rows), size)]
     built = [
-        [one["input_ids"].numel() for one in packed_batches.make_batches(batch, packing.name, most)]
+        [
+            one["input_ids"].numel()
+            for one in packed_batches.make_batches(batch, packing.name, most, settings.BATCH_SIZE)
+        ]
         for batch in batches
         if batch
     ]
     longest = max(map(max, built))
-    tokens = sum(map(sum, built)) / len(built) * settings.GRADIENT_ACCUMULATION_STEPS
+    tokens = sum(map(sum, built)) / len(built)
     work = 4 * linear * tokens * (1.5 if settings.GRADIENT_CHECKPOINTING else 1)
     seconds = work / (matrix_rate(device) * EFFICIENCY[packing.compiled])
     return Estimate(fixed + per_pass.of(longest), seconds, round(tokens), longest)

@@ -24,7 +24,7 @@ def make_sampler(rows: Sequence[TokenisedExample], form: str, settings: Settings
         return ShuffledPrefixGroups(rows, settings.SEED, settings.BATCH_SIZE)
     if form == "tree":  # which pads nothing
         return Shuffled(rows, settings.SEED, settings.BATCH_SIZE)
-    return ShuffledLengthGroups(rows, settings.SEED, settings.BATCH_SIZE * settings.GRADIENT_ACCUMULATION_STEPS)
+    return ShuffledLengthGroups(rows, settings.SEED, settings.step_rows)
 
 
 class Shuffled(Sampler[int]):

@@ -21,7 +21,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from sqlora.data.streaming import Stream
 from sqlora.data.tokenise import TokenisedSplits
 from sqlora.model.base_models import BaseModel
-from sqlora.model.device import Device
+from sqlora.model.device import Device, available_memory
 from sqlora.model.transformers_compat import Trainer
 from sqlora.settings.settings import Settings
 from sqlora.system import distributed
@@ -30,17 +30,19 @@ from sqlora.system.errors import UserError
 from sqlora.training import memory_estimate, samplers
 from sqlora.training.arguments import training_arguments
 from sqlora.training.checkpointing import CheckpointWriter, bad_loss, folder_of, read_progress
-from sqlora.training.packing import packed_batches, packed_loss, plan
+from sqlora.training.packing import packed_batches, packed_loss, pass_graphs, plan
 from sqlora.training.run_folder import METRICS
 from sqlora.training.run_log import RunLog
 from sqlora.training.stopping import Stopping
 
 DEVICE_LOST = re.compile(r"CUDA error|HIP error|level_zero|UR_RESULT|DEVICE_LOST|device lost", re.IGNORECASE)
 
+GRAPH_SHARE = 0.25  # of the free memory: a graph keeps what its pass takes
+
 
 @dataclass(frozen=True)
 class Rows:
-    """This rank's rows of a micro-batch, the token limit of its packed batches, and the last row of the micro-batch.
+    """This rank's rows of an optimiser step, the token limit of its packed batches, and the last row of the step.
 
     The last row may belong to another rank. Not a list, which Trainer would search for tensors, number by number.
     """
@@ -53,7 +55,7 @@ class Rows:
 class SqlTrainer(Trainer):
     """transformers' Trainer with packed batches that fit into memory; a checkpoint writer, a log and a stop callback.
 
-    In a distributed run each process has one, which takes its share of every micro-batch's rows. Losses and gradients
+    In a distributed run each process has one, which takes its share of every step's rows. Losses and gradients
     are summed over the processes, so that all take the same steps; only the main process writes.
 
     `scorer` returns the share of validation rows that the model answers rightly, by which the best checkpoint is chosen
@@ -84,6 +86,9 @@ class SqlTrainer(Trainer):
         self.seconds_before = 0.0  # of training, before the run was resumed
         self.seconds_aside = 0.0  # spent in evaluations and checkpoints
         self.base_model = model.get_base_model()
+        self.graphs: pass_graphs.PassGraphs | None = None
+        self.graph_tokens = self._graph_tokens(device)
+        self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.scorer = scorer
         self.unchecked: list[tuple[int, torch.Tensor]] = []
         self.unlogged: list[tuple[int, float]] = []
@@ -101,6 +106,13 @@ class SqlTrainer(Trainer):
         self.add_callback(self.stopping)
         if settings.EARLY_STOPPING:
             self.add_callback(EarlyStoppingCallback(settings.EARLY_STOPPING))
+
+    def _graph_tokens(self, device: Device) -> int:
+        """The most tokens of a pass that is captured as a graph, which keeps its memory; 0 for none."""
+        is_whole = not (self.settings.GRADIENT_CHECKPOINTING or distributed.rank_info().sharded)
+        if not (is_whole and self.packing.compiled and self.packing.name == "tree") or device.dtype == torch.float16:
+            return 0
+        return self.budget.per_pass.tokens(GRAPH_SHARE * available_memory(device.type))
 
     @property
     def interrupted(self) -> bool:
@@ -134,7 +146,7 @@ class SqlTrainer(Trainer):
                 ) from error
 
     def collate(self, rows: list[packed_batches.TokenisedExample]) -> dict[str, object]:
-        """A micro-batch: its rows' lengths and number of targets, over all ranks; the packed batches of this rank."""
+        """A step: its rows' lengths and number of targets, over all ranks; the packed batches of this rank."""
         share = distributed.rows_of_rank(rows)
         return {
             "lengths": torch.tensor([len(row["input_ids"]) for row in rows]),
@@ -144,12 +156,7 @@ class SqlTrainer(Trainer):
         }
 
     def _pack(self, rows: list[packed_batches.TokenisedExample], most_tokens: int) -> list[packed_batches.PackedBatch]:
-        size = self.settings.BATCH_SIZE  # transformers4.py's Trainer brings several micro-batches at once
-        return [
-            batch
-            for start in range(0, len(rows), size)
-            for batch in packed_batches.make_batches(rows[start : start + size], self.packing.name, most_tokens)
-        ]
+        return packed_batches.make_batches(rows, self.packing.name, most_tokens, self.settings.BATCH_SIZE)
 
     def _get_train_sampler(self, train_dataset=None) -> samplers.Shuffled:
         rows: Any = self.train_dataset
@@ -161,33 +168,27 @@ class SqlTrainer(Trainer):
         return super().get_train_dataloader()
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | int:
-        """The number of targets in the micro-batches of an optimiser step, over all ranks."""
+        """The number of targets of an optimiser step, over all ranks."""
         return sum(batch["targets"] for batch in batch_samples)
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
-        """This rank's share of the step's loss, float32 []; adds its gradients.
-
-        After the step's last micro-batch the gradients are those of all ranks.
-        """
-        model.train()
-        if num_items_in_batch is None:  # the batch is the whole step
-            num_items_in_batch = inputs["targets"]
+        """This rank's share of the step's loss, float32 []; the gradients are those of all ranks then."""
+        if not model.training:  # setting it takes every module its time
+            model.train()
         self.rows_seen += len(inputs["lengths"])
         self.position = inputs["rows"].last.get("place")
-        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        before = [None if parameter.grad is None else parameter.grad.clone() for parameter in trained]
 
         def undo() -> None:
-            for parameter, gradient in zip(trained, before, strict=True):
-                parameter.grad = None if gradient is None else gradient.clone()
+            for parameter in self.trained:
+                parameter.grad = None
 
-        loss = self._within_memory(inputs, lambda inputs: self._backward(model, inputs, num_items_in_batch), undo)
+        loss = self._within_memory(inputs, lambda inputs: self._backward(model, inputs), undo)
         self.unchecked.append((self.state.global_step + 1, loss))
-        if distributed.is_distributed() and self.accelerator.sync_gradients:
-            for parameter in trained:
+        if distributed.is_distributed():
+            for parameter in self.trained:
                 if parameter.grad is None:  # there were fewer rows than ranks
                     parameter.grad = torch.zeros_like(parameter)
-            distributed.all_reduce_sum([parameter.grad for parameter in trained])
+            distributed.all_reduce_sum([parameter.grad for parameter in self.trained if parameter.grad is not None])
         return loss
 
     def evaluation_loop(
@@ -213,13 +214,25 @@ class SqlTrainer(Trainer):
         no_predictions: Any = None
         return EvalLoopOutput(no_predictions, None, metrics, rows)
 
-    def _backward(self, model, inputs, num_items_in_batch) -> torch.Tensor:
+    def _backward(self, model, inputs) -> torch.Tensor:
         total = torch.zeros((), device=self.args.device)
         for batch in inputs["batches"]:
-            loss = packed_loss.loss_sum(model, batch, self.base_model) / num_items_in_batch
-            self.accelerator.backward(loss)
+            loss = self._replayed(model, batch, inputs["targets"])
+            if loss is None:
+                loss = packed_loss.loss_sum(model, batch, self.base_model) / inputs["targets"]
+                self.accelerator.backward(loss)
             total += loss.detach()
         return total
+
+    def _replayed(self, model, batch: packed_batches.PackedBatch, targets: int) -> torch.Tensor | None:
+        """The loss of a pass whose graph adds its gradients; None where it has none."""
+        if batch["input_ids"].numel() > self.graph_tokens:
+            return None
+        if self.graphs is None:
+            self.graphs = pass_graphs.PassGraphs(
+                self.trained, lambda batch: packed_loss.loss_sum(model, batch, self.base_model)
+            )
+        return self.graphs.add_gradients(batch, targets)
 
     @torch.no_grad()
     def _forward(self, inputs) -> torch.Tensor:
@@ -231,7 +244,7 @@ class SqlTrainer(Trainer):
     def _within_memory(
         self, inputs: dict, compute: Callable[[dict], torch.Tensor], undo: Callable[[], None] = lambda: None
     ) -> torch.Tensor:
-        """The result of `compute` for a micro-batch.
+        """The result of `compute` for a step, or a batch of an evaluation.
 
         If its packed batches do not fit into memory, `undo` is called and they are packed again, smaller, from the same
         rows, for the same result. Raises UserError if each has a single row already, or if the base is sharded, since

@@ -1,4 +1,4 @@
-"""Packed batches: the rows of a micro-batch as a prefix tree, as a shared prefix with its remainders, or padded.
+"""Packed batches: the rows of an optimiser step as a prefix tree, as a shared prefix with its remainders, or padded.
 
 All three are the same mathematics: every target token of every row is predicted from that row's own previous tokens.
 
@@ -29,10 +29,13 @@ LAYOUTS = ("tree", "prefix", "off")  # values of PACKING
 BLOCK = 128  # trees are padded to a multiple of it, the block size of FlexAttention's masks
 
 
-def make_batches(rows: Sequence[TokenisedExample], packing: str, most_tokens: int) -> list[PackedBatch]:
-    """Packs a micro-batch in one of LAYOUTS, in batches of at most `most_tokens` tokens, or of a single row.
+def make_batches(
+    rows: Sequence[TokenisedExample], packing: str, most_tokens: int, most_rows: int = 1 << 30
+) -> list[PackedBatch]:
+    """Packs rows in one of LAYOUTS, in batches of at most `most_tokens` tokens, or of a single row.
 
-    "alone" has each row in a batch without padding.
+    "alone" has each row in a batch without padding. A tree has none either; in the other layouts, sorted by length, a
+    batch has at most `most_rows`, so that little is padded.
 
         make_batches([{"input_ids": [1, 5, 6, 2], "labels": [-100, -100, 6, 2]}, ...], "tree", 16_384)
     """
@@ -43,7 +46,7 @@ def make_batches(rows: Sequence[TokenisedExample], packing: str, most_tokens: in
         "off": build_padded,
         "alone": functools.partial(build_padded, step=1),
     }
-    return [builders[packing](part) for part in _split(rows, packing, most_tokens)]
+    return [builders[packing](part) for part in _split(rows, packing, most_tokens, most_rows)]
 
 
 def count_targets(rows: list[TokenisedExample]) -> int:
@@ -80,6 +83,18 @@ def build_tree(rows: list[TokenisedExample]) -> PackedBatch:
         "position_ids": torch.tensor([positions + [0] * padding]),
         "ends": torch.tensor(ends),
     } | _tensors(wanted)
+
+
+def pad_tree(batch: PackedBatch, tokens: int, targets: int) -> PackedBatch:
+    """A tree with more tokens, which see only themselves, and more targets, which have no weight."""
+    more = tokens - len(batch["ends"])
+    alone = torch.arange(len(batch["ends"]) + 1, tokens + 1, device=batch["ends"].device)
+    pad = torch.nn.functional.pad
+    return {
+        "input_ids": pad(batch["input_ids"], (0, more)),
+        "position_ids": pad(batch["position_ids"], (0, more)),
+        "ends": torch.cat([batch["ends"], alone]),
+    } | {name: pad(batch[name], (0, targets - len(batch[name]))) for name in ("target_indices", "targets", "weights")}
 
 
 def build_prefix(rows: list[TokenisedExample]) -> PackedBatch:
@@ -149,7 +164,9 @@ def tree_block_mask(ends: torch.Tensor):
     )
 
 
-def _split(rows: Sequence[TokenisedExample], packing: str, most_tokens: int) -> list[list[TokenisedExample]]:
+def _split(
+    rows: Sequence[TokenisedExample], packing: str, most_tokens: int, most_rows: int
+) -> list[list[TokenisedExample]]:
     parts: list[list[TokenisedExample]] = []
     tokens = 0  # of the last part
     for row in rows:
@@ -158,7 +175,8 @@ def _split(rows: Sequence[TokenisedExample], packing: str, most_tokens: int) -> 
             grown = tokens + length - (_shared(parts[-1][-1]["input_ids"], row["input_ids"]) if parts else 0)
         else:
             grown = (len(parts[-1]) + 1) * length if parts else length
-        if not parts or grown > most_tokens or packing == "alone":
+        is_full = packing == "alone" or (packing != "tree" and parts and len(parts[-1]) == most_rows)
+        if not parts or grown > most_tokens or is_full:
             parts.append([row])
             tokens = length
         else:

@@ -2,24 +2,12 @@
 
 import pytest
 import torch
+from small_data import FEW_ROWS as ROWS
+from small_data import SIZES
 from transformers import GraniteConfig, LlamaConfig, LlamaForCausalLM
 from transformers.models.granite import GraniteForCausalLM
 
 from sqlora.training.packing import packed_batches, packed_loss
-
-SIZES = {
-    "vocab_size": 50,
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-}
-ROWS = [
-    {"input_ids": [1, 7, 8, 9, 2], "labels": [-100, -100, -100, 9, 2]},
-    {"input_ids": [1, 7, 8, 10, 11, 2], "labels": [-100, -100, -100, 10, 11, 2]},
-    {"input_ids": [1, 7, 2], "labels": [-100, 7, 2]},
-]
 
 
 def by_row(model, row):
