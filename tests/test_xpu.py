@@ -9,6 +9,9 @@ from pathlib import Path
 
 import patience
 import pytest
+import small_data
+
+from sqlora.data import dataset
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.slow  # each starts processes that import torch
@@ -23,19 +26,7 @@ ANSWERS = "--max-new-tokens 30 --dtype float32 --low-bit none --output answers.j
 def call(llama_folder, tmp_path):
     """Runs a script or a module in a folder, on the card, or on the CPU."""
     rows = tmp_path / "rows.jsonl"
-    rows.write_text(
-        "".join(
-            json.dumps(
-                {
-                    "question": f"How many {i}?",
-                    "context": f"CREATE TABLE t{i} (a INTEGER)",
-                    "answer": f"SELECT a FROM t{i}",
-                }
-            )
-            + "\n"
-            for i in range(24)
-        )
-    )
+    dataset.write_rows(rows, small_data.ROWS)
 
     def run(folder: str, command: str, device: str = "xpu", root: Path = ROOT) -> subprocess.CompletedProcess:
         first, *flags = command.split()

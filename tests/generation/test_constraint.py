@@ -159,7 +159,7 @@ def test_a_legal_greedy_answer_is_the_same(scholar_folder, make_settings, seed):
 
 @pytest.mark.parametrize(
     ("number", "flags"),
-    [(4, ()), (4, ("--num-candidates", "2")), pytest.param(200, (), marks=pytest.mark.slow)],
+    [(4, ()), (4, ("--num-candidates", "2")), pytest.param(60, (), marks=pytest.mark.slow)],
     ids=["greedy", "sampled", "many"],
 )
 def test_answers_end_as_queries_whatever_the_model_is(llama_folder, make_settings, number, flags, capsys):
