@@ -19,7 +19,7 @@ from sqlora.sql.parsing import SqlError, parse_schema
 
 TRIED = 64  # of the likeliest tokens, before all are
 LAST, EACH = 24, 4  # tokens of a way to an end, at most, and of each word that it needs
-SPARE = 2  # tokens before the last that leaves time for that way
+SPARE, MORE = 2, 6  # tokens before the last that leaves time for that way, and by which a token may lengthen it
 
 
 class Constraint:
@@ -51,12 +51,18 @@ class Constraint:
         if token in self.ends:
             return self.may_end(answer)
         after = (*answer, token)
-        if self._state(after) is None:
-            return False
-        if self.most - len(after) > self.room(after):
+        return self._state(after) is not None and self._is_in_time(tuple(answer), after)
+
+    def _is_in_time(self, before: tuple[int, ...], after: tuple[int, ...]) -> bool:
+        """Whether the query can still end, behind a token more than `before`."""
+        left = self.most - len(after)
+        if left > self.room(after):
+            return True
+        way = self._way(before)
+        if way is not None and self.room(after) <= self.room(before) and len(way) + MORE <= left:
             return True
         way = self._way(after)
-        return way is not None and len(after) + len(way) <= self.most
+        return way is not None and len(way) <= left
 
     def may_end(self, answer: list[int]) -> bool:
         """Whether an answer's tokens are a whole query."""

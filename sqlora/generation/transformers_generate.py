@@ -113,7 +113,8 @@ class PlainWriter:
         # Before others, so that it sees the model's own scores.
         processors: list[LogitsProcessor] = [] if has_beams else [likelihood]
         if any(constraints):
-            processors.append(Allowed(constraints, inputs["input_ids"].shape[1]))
+            is_greedy = not (has_beams or strategy.do_sample)
+            processors.append(Allowed(constraints, inputs["input_ids"].shape[1], is_greedy))
         with _only_given_settings(self.model):
             made = self.model.generate(**inputs, generation_config=strategy, logits_processor=processors)
         new = made.sequences[:, inputs["input_ids"].shape[1] :]
@@ -155,8 +156,8 @@ class Allowed(LogitsProcessor):
     are not drawn then.
     """
 
-    def __init__(self, constraints: list[Constraint | None], start: int):
-        self.constraints, self.start = constraints, start  # tokens of the prompts
+    def __init__(self, constraints: list[Constraint | None], start: int, is_greedy: bool):
+        self.constraints, self.start, self.is_greedy = constraints, start, is_greedy  # `start`: tokens of the prompts
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         each = len(input_ids) // len(self.constraints)  # rows of a prompt
@@ -165,24 +166,25 @@ class Allowed(LogitsProcessor):
             constraint = self.constraints[row // each]
             if constraint is None or any(token in constraint.ends for token in answer):
                 continue
-            best = scores[row].topk(min(TRIED, scores.shape[1]))
-            likeliest = best.indices.tolist()
-            token = constraint.last_token(answer)
-            allowed = []
-            if token is None:
-                allowed = [place for place, one in enumerate(likeliest) if constraint.allows(answer, one)]
-            if allowed:
-                constraint.pass_over(answer, likeliest[: allowed[0]], scores[row])
-                kept, values = best.indices[allowed], best.values[allowed]
-            else:
-                if token is None:
-                    token = constraint.first_allowed(answer, scores[row])
-                else:
-                    constraint.pass_over(answer, likeliest[: token != likeliest[0]], scores[row])
-                kept, values = torch.tensor([token], device=scores.device), scores[row, token].clone()[None]
+            kept = torch.tensor(self._kept(constraint, answer, scores[row]), device=scores.device)
+            values = scores[row, kept]
             scores[row] = -torch.inf
             scores[row, kept] = values
         return scores
+
+    def _kept(self, constraint: Constraint, answer: list[int], scores: torch.Tensor) -> list[int]:
+        """The tokens that may follow an answer; one if it must, or is the only one that counts."""
+        last = constraint.last_token(answer)
+        likeliest = scores.topk(1 if last is not None else min(TRIED, len(scores))).indices.tolist()
+        if last is not None:
+            constraint.pass_over(answer, likeliest[: last != likeliest[0]], scores)
+            return [last]
+        if not self.is_greedy:
+            allowed = [place for place, token in enumerate(likeliest) if constraint.allows(answer, token)]
+            if allowed:
+                constraint.pass_over(answer, likeliest[: allowed[0]], scores)
+                return [likeliest[place] for place in allowed]
+        return [constraint.first_allowed(answer, scores)]
 
 
 class Likelihood(LogitsProcessor):
