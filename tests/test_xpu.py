@@ -78,6 +78,7 @@ def test_the_default_recipe_and_its_resumption(call):
     trained = call("run", f"finetune.py --max-steps 2 {common} --best-by loss")
     assert trained.returncode == 0, trained.stderr
     assert "float16 (the device lacks bfloat16)" in trained.stdout
+    assert "weights are unpacked in memory" in " ".join(trained.stdout.split())
     resumed = call("run", f"finetune.py --max-steps 4 {common} --best-by loss --resume")
     assert resumed.returncode == 0, resumed.stderr
     assert "finished" in resumed.stdout

@@ -10,6 +10,7 @@ from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from transformers import PreTrainedModel
 
 from sqlora.model.device import free_memory
+from sqlora.system import distributed
 from sqlora.system.errors import UserError
 
 SMALL_SHARE = 0.02  # of the free memory
@@ -57,6 +58,8 @@ def unpack_small(model: PreTrainedModel) -> bool:
     dtype = cast(torch.dtype, model.get_input_embeddings().weight.dtype)
     free = free_memory(model.device.type)
     if model.device.type == "cpu" or free is None or not getattr(model, "is_quantized", False):
+        return False
+    if distributed.rank_info().sharded:  # for a base that is large
         return False
     if model.num_parameters() * dtype.itemsize > SMALL_SHARE * free:
         return False
