@@ -2,6 +2,7 @@
 # make test-slow: the tests that take half a minute and more, several processes and the whole demo among them.
 # make test-openvino: a merged model exported to OpenVINO and run there, in an environment of its own, .venv-openvino.
 # make test-bigdl: BACKEND bigdl in an environment of its own, .venv-bigdl; with BIGDL=ipex-llm, .venv-ipex-llm.
+# make test-bigdl-slow: the whole demo there, and its adapters moved to the other environment and back.
 
 PYTHON ?= python3
 VENV := .venv
@@ -13,8 +14,9 @@ TRITON := 'triton; sys_platform == "linux"'
 BIGDL ?= bigdl
 BIGDL_PYTHON ?= python3.11
 BIGDL_BIN := .venv-$(BIGDL)/$(notdir $(BIN))
+BIGDL_TESTS = SQLORA_DEFAULT_PYTHON=$(abspath $(BIN)/python) $(BIGDL_BIN)/python -m pytest -q tests/model/test_bigdl.py
 
-.PHONY: demo test test-slow test-bigdl test-openvino pictures docs clean
+.PHONY: demo test test-slow test-bigdl test-bigdl-slow test-openvino pictures docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python finetune.py --preset tiny
@@ -30,7 +32,10 @@ test-slow: $(VENV)/.tested
 	$(BIN)/python -m pytest -q -n 2 -m slow
 
 test-bigdl: $(VENV)/.installed .venv-$(BIGDL)/.tested
-	SQLORA_DEFAULT_PYTHON=$(abspath $(BIN)/python) $(BIGDL_BIN)/python -m pytest -q tests/model/test_bigdl.py
+	$(BIGDL_TESTS) -m "not slow"
+
+test-bigdl-slow: $(VENV)/.installed .venv-$(BIGDL)/.tested
+	$(BIGDL_TESTS) -m slow
 
 test-openvino: $(VENV)/.tested .venv-openvino/.installed
 	SQLORA_OPENVINO_PYTHON=$(abspath .venv-openvino/$(notdir $(BIN))/python) $(BIN)/python -m pytest -q tests/test_serving.py

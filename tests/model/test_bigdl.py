@@ -342,6 +342,7 @@ def test_it_answers(with_bigdl):
     assert with_bigdl > 80
 
 
+@pytest.mark.slow
 @needs_both
 @pytest.mark.parametrize("flags", [("--low-bit", "nf4"), ("--low-bit", "none", "--dtype", "bfloat16")])
 def test_its_adapter_answers_as_well_in_the_default_environment(interrupted, with_bigdl, flags):
@@ -349,6 +350,7 @@ def test_its_adapter_answers_as_well_in_the_default_environment(interrupted, wit
     assert abs(there - with_bigdl) <= 3, (there, with_bigdl)
 
 
+@pytest.mark.slow
 @needs_both
 def test_merged_into_the_unquantised_base_it_answers_as_well_there(interrupted, with_bigdl):
     folder = interrupted[0]
@@ -366,6 +368,7 @@ def test_merged_into_the_unquantised_base_it_answers_as_well_there(interrupted, 
     assert abs(there - with_bigdl) <= 3, (there, with_bigdl)
 
 
+@pytest.mark.slow
 @needs_both
 def test_an_adapter_of_the_default_environment_answers_as_well_here(tmp_path):
     run(DEFAULT_PYTHON, "finetune.py", tmp_path)

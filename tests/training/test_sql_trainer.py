@@ -49,7 +49,7 @@ def test_a_quantised_model_still_learns_after_an_evaluation(llama_folder, llama_
     "flags",
     [
         ("--train-on-inputs",),
-        ("--prompt-order", "schema_first"),
+        pytest.param(("--prompt-order", "schema_first"), marks=pytest.mark.slow),
         pytest.param((), marks=pytest.mark.slow),
         pytest.param(("--gradient-checkpointing",), marks=pytest.mark.slow),
     ],
