@@ -10,7 +10,7 @@ from sqlora.sql.legal_scopes import Level
 from sqlora.sql.legal_text import CLOSING, SqlGuard, State
 from sqlora.sql.schema import quote_name
 
-MOST_TRIED = 1000  # beginnings
+MOST_TRIED = 4000  # beginnings
 WORDS = "NOCASE END THEN FROM JOIN NATURAL SELECT BY USING AS OVER NULL AND WHEN IN".split()
 NAMES = 4  # of each place
 FAR = 4  # pieces that an open bracket, or a name without its table, costs about, rather too many
