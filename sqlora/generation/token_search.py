@@ -24,6 +24,11 @@ class Written(NamedTuple):
     weight: float
     log_probability: float
 
+    @classmethod
+    def of(cls, ids: list[int], weight: float, score: float, most: int) -> Written:
+        """An answer of at most `most` tokens, whose log-probabilities sum up to `score`."""
+        return cls(ids, weight, score / min(len(ids) + 1, most))
+
 
 Ended = Callable[[int, list[Written]], None]  # is called with a prompt's index and its answers, likeliest first
 
@@ -200,11 +205,7 @@ class SampledAnswers:
     def written(self) -> list[Written]:
         """The greedy answer, then the samples, likeliest first. However likely, each is one vote."""
         order = [0, *sorted(range(1, len(self.answers)), key=lambda i: -self.scores[i])]
-        return [Written(self.answers[i], 1.0, self.scores[i] / self._tokens(i)) for i in order]
-
-    def _tokens(self, i: int) -> int:
-        """The tokens of an answer that has ended, EOS included."""
-        return min(len(self.answers[i]) + 1, self.most)
+        return [Written.of(self.answers[i], 1.0, self.scores[i], self.most) for i in order]
 
 
 class Beams:

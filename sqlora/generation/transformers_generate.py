@@ -126,9 +126,10 @@ class PlainWriter:
         # vote.
         weights = sums.exp() if has_beams else torch.ones_like(sums)
         count = strategy.num_return_sequences
-        answers = []
-        for ids, weight, score in zip(map(self._until_end, new.tolist()), weights.tolist(), sums.tolist(), strict=True):
-            answers.append(Written(ids, weight, score / min(len(ids) + 1, strategy.max_new_tokens)))
+        answers = [
+            Written.of(self._until_end(ids), weight, score, strategy.max_new_tokens)
+            for ids, weight, score in zip(new.tolist(), weights.tolist(), sums.tolist(), strict=True)
+        ]
         order = list(range(len(answers)))
         if strategy.do_sample:
             order = sorted(order, key=lambda answer: (answer // count, -sums[answer].item()))

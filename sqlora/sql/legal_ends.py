@@ -1,4 +1,4 @@
-"""The shortest way to end a query that is being written, where no more than a few words may follow."""
+"""A short way to end a query that is being written, where no more than a few words may follow."""
 
 from __future__ import annotations
 

@@ -39,6 +39,11 @@ class Source:
     merged: frozenset[str] = frozenset()  # with columns of sources before it, by NATURAL or USING
 
 
+def columns_of(sources: Sequence[Source]) -> frozenset[str]:
+    """The columns of all of the sources."""
+    return frozenset[str]().union(*(source.columns for source in sources))
+
+
 def ambiguous(sources: Sequence[Source]) -> frozenset[str]:
     """The columns that several of the sources have, and no join merged."""
     counts = Counter(column for source in sources for column in source.columns - source.merged)
@@ -189,7 +194,7 @@ class Level:
     @functools.cached_property
     def joined(self) -> frozenset[str]:
         """The columns of the innermost query's sources so far."""
-        return frozenset[str]().union(*(source.columns for source in self.query.sources))
+        return columns_of(self.query.sources)
 
     def joining(self, source: Source) -> Level:
         """The level with a source more."""
@@ -207,15 +212,13 @@ class Level:
     def mergeable(self) -> frozenset[str]:
         """The columns that USING may name for the last source."""
         *others, last = self.query.sources
-        there = frozenset[str]().union(*(source.columns for source in others))
-        return there & last.columns - ambiguous(others)
+        return columns_of(others) & last.columns - ambiguous(others)
 
     @functools.cached_property
     def unmerged(self) -> frozenset[str]:
         """The columns that USING must merge for the last source: they were named alone and are there twice."""
         *others, last = self.query.sources or (Source("", frozenset()),)
-        there = frozenset[str]().union(*(source.columns for source in others))
-        again = (last.columns - last.merged) & there
+        again = (last.columns - last.merged) & columns_of(others)
         return frozenset(column for owner, column in self.query.wanted if not owner and column in again)
 
     def given(self, last: frozenset[str]) -> frozenset[str]:

@@ -167,10 +167,6 @@ class SqlTrainer(Trainer):
             return self.train_dataset.loader(self.args, self.collate)
         return super().get_train_dataloader()
 
-    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | int:
-        """The number of targets of an optimiser step, over all ranks."""
-        return sum(batch["targets"] for batch in batch_samples)
-
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
         """This rank's share of the step's loss, float32 []; the gradients are those of all ranks then."""
         if not model.training:  # setting it takes every module its time
