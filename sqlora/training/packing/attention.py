@@ -8,6 +8,7 @@ import torch
 from transformers.models.llama.modeling_llama import repeat_kv
 
 from sqlora.model.transformers_compat import AttentionInterface
+from sqlora.training.packing.packed_batches import with_copies
 
 TREE_ATTENTION, PREFIX_ATTENTION = "sqlora_tree", "sqlora_prefix"
 _flex = None
@@ -20,8 +21,8 @@ def tree_attention(module, query, key, value, attention_mask, scaling=None, **_)
     flex = flex_attention if torch.compiler.is_compiling() else _compiled_flex()
     output = flex(
         query,
-        key,
-        value,
+        with_copies(key, 2),
+        with_copies(value, 2),
         block_mask=attention_mask,
         scale=scaling,
         enable_gqa=query.shape[1] != key.shape[1],

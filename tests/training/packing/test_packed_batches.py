@@ -285,7 +285,8 @@ def visible(part) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_the_blocks_of_a_tree_are_those_that_torch_finds(seed):
+def test_the_blocks_of_a_tree_are_those_that_torch_finds(seed, monkeypatch):
+    monkeypatch.setattr(packed_batches, "READERS", 2)
     draw = random.Random(seed)
     stem = [draw.randrange(3, VOCABULARY) for _ in range(draw.choice([10, 128, 300]))]
     rows = [row(stem + one["input_ids"], 1) for one in random_rows(seed, count=25)]
@@ -293,8 +294,13 @@ def test_the_blocks_of_a_tree_are_those_that_torch_finds(seed):
     size = len(part["ends"])
     dense = visible(part)
     assert dense.any(dim=1).all()
-    expected = flex_attention.create_block_mask(lambda b, h, q, k: dense[q, k], None, None, size, size, device="cpu")
     mask = packed_batches.tree_block_mask(part["ends"])
+    at, keys = torch.arange(size), packed_batches.with_copies(torch.arange(size), 0)
+    blocks, copied = at[:, None] // packed_batches.BLOCK, torch.arange(size, len(keys)) - size
+    reads = blocks // packed_batches.READERS == copied // packed_batches.BLOCK
+    dense = torch.cat([dense & (keys[:size] >= packed_batches.BLOCK), dense[:, keys[size:]] & reads], dim=1)
+    expected = flex_attention.create_block_mask(lambda b, h, q, k: dense[q, k], None, None, *dense.shape, device="cpu")
+    assert torch.equal(mask.mask_mod(None, None, at[:, None], torch.arange(len(keys))), dense)
     for kind in ("kv", "full_kv", "q", "full_q"):
         counts, wanted = getattr(mask, f"{kind}_num_blocks"), getattr(expected, f"{kind}_num_blocks")
         assert torch.equal(counts, wanted), kind
@@ -302,5 +308,3 @@ def test_the_blocks_of_a_tree_are_those_that_torch_finds(seed):
             found, known = (getattr(one, f"{kind}_indices")[line][: counts[line]].tolist() for one in (mask, expected))
             assert sorted(found) == sorted(known)
     assert mask.shape == expected.shape
-    at = torch.arange(size)
-    assert torch.equal(mask.mask_mod(None, None, at[:, None], at), dense)
