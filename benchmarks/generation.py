@@ -127,11 +127,11 @@ class Bench:
                 row.expected = expected[tuple(prompt)]
                 return row
 
-            def choose(self, logits, rows):
+            def pick(self, logits, rows):
                 every = torch.arange(len(rows), device=logits.device)
                 due = torch.tensor([row.expected[row.length] for row in rows], device=logits.device)
                 logits[every, 0, due] += 1e4
-                super().choose(logits, rows)
+                return super().pick(logits, rows)
 
         writer = self.writer("--max-new-tokens", str(room))
         writer.strategy = Knowing(writer.settings, {eos})

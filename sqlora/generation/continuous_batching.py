@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Collection, Sequence
 
@@ -23,7 +24,7 @@ SLOT_STEP, SLOT_STEP_ALONE = 64, 512  # tokens by which slots grow, so that the 
 LEAST_NEW_TOKENS = 8  # tokens beyond a prompt, since prefilled rows are padded
 REFILL = 8  # refill once 1/REFILL of the slots are free: prefilling one row costs as much as a decode step
 COMPILE_FROM = 20_000  # answers; compiling takes as long as it saves on about as many
-CHECKS_MEANWHILE = ("cuda", "xpu")  # where the processor is free while the device computes
+AHEAD = ("cuda", "xpu")  # where a step begins before the processor knows the tokens that it is fed
 WORTH = 8  # tokens that prompts must share for a separate forward pass to pay
 
 
@@ -43,6 +44,7 @@ class BatchWriter:
         self.most_slots = settings.GENERATION_BATCH_SIZE * self.strategy.width or MOST_SLOTS[model.device.type]
         self.decoder: Decoder | None = None
         self.constraints: Sequence[Constraint | None] = []
+        self.picked: Picked | None = None
         self.compiled = settings.COMPILE == "off"  # or will not be
 
     @torch.inference_mode()
@@ -90,9 +92,11 @@ class BatchWriter:
         try:
             decoder = self._decoder(groups, slot_size)
             decoder.keep_prefix(prompts[band[0]][:shared])
+            self.picked = None
             while band or active:
                 free = [group for group in range(decoder.groups) if group not in active]
                 if band and (not active or len(free) * REFILL >= decoder.groups):
+                    self._take(decoder, active, ended)
                     taken = list(zip(free, band, strict=False))
                     rows = [(i, self.strategy.begin(prompts[i], self.constraints[i])) for _, i in taken]
                     logits = decoder.fill([group for group, _ in taken], [prompts[i] for i, _ in rows])
@@ -102,24 +106,18 @@ class BatchWriter:
                         if row[1].constraint is not None:
                             row[1].constraint.prepare()
                     self._choose(decoder, active, [group for group, _ in taken], logits[:, None], ended)
-                    for _, begun in rows:
-                        begun.trusted = self.model.device.type in CHECKS_MEANWHILE
+                    self._take(decoder, active, ended)
                 elif not band and len(active) * 2 <= decoder.groups:
-                    decoder.keep_groups(list(active))
-                    active = dict(enumerate(active.values()))
+                    self._take(decoder, active, ended)
+                    if active:
+                        decoder.keep_groups(list(active))
+                        active = dict(enumerate(active.values()))
                 if active:
                     logits = decoder.step().unflatten(0, (-1, decoder.width))
-                    back = {group for group, (_, row) in active.items() if row.take_back()}
-                    for group in back:
-                        decoder.step_back(group, active[group][1].tokens())
-                    groups_now = sorted(active.keys() - back)
-                    chosen = (
-                        logits
-                        if len(groups_now) == decoder.groups
-                        else logits[torch.tensor(groups_now, device=logits.device)]
-                    )
+                    groups_now = sorted(active.keys() - self._take(decoder, active, ended))
                     if groups_now:
-                        self._choose(decoder, active, groups_now, chosen, ended)
+                        now = logits if len(groups_now) == decoder.groups else logits[decoder.sent(groups_now)]
+                        self._choose(decoder, active, groups_now, now, ended)
             return
         except torch.OutOfMemoryError:
             pass
@@ -138,23 +136,61 @@ class BatchWriter:
         note(f"{groups} rows at a time did not fit into the memory; from here on at most {groups // 2}")
 
     def _choose(self, decoder: Decoder, active: dict, groups: list[int], logits: torch.Tensor, ended: Ended) -> None:
-        """Chooses the next tokens of these groups and frees finished ones. `logits`: [groups, 1 or width,
-        vocabulary].
+        """Chooses the next tokens of these groups. `logits`: [groups, 1 or width, vocabulary].
+
+        Samples are fed on where they are picked. The rows take them later, as the device works on the next step, but
+        those whose constraint has to be asked first.
         """
-        self.strategy.choose(logits, [active[group][1] for group in groups])
-        sources: dict[int, int] = {}
+        rows = [active[group][1] for group in groups]
+        if isinstance(self.strategy, Beams):
+            self.strategy.choose(logits, rows)
+            decoder.feed(groups, torch.tensor([row.tokens() for row in rows]))
+            decoder.move(
+                {
+                    group * decoder.width + column: group * decoder.width + parent
+                    for group, row in zip(groups, rows, strict=True)
+                    for column, parent in enumerate(row.parents)
+                }
+            )
+            self._free(decoder, active, groups, ended)
+            return
+        numbers = self.strategy.pick(logits, rows)
+        decoder.feed(groups, numbers[0].long())
+        picked = self.picked = Picked(groups, numbers)
+        at_once = self.model.device.type not in AHEAD
+        for i, row in enumerate(rows):
+            if row.is_careful or (at_once and row.constraint is not None):
+                picked.rows[i] = self.strategy.allowed(row, *picked.rows[i], logits[i])
+                picked.asked.add(groups[i])
+                if row.refused:
+                    decoder.feed([groups[i]], torch.tensor(picked.rows[i][0]))
+        if at_once:
+            self._take(decoder, active, ended)
+
+    def _take(self, decoder: Decoder, active: dict, ended: Ended) -> set[int]:
+        """The rows take what was picked for them. Returns the groups whose constraint forbids it: they step back."""
+        picked, self.picked = self.picked, None
+        if picked is None:
+            return set()
+        back = set()
+        for group, (tokens, scores) in zip(picked.groups, picked.rows, strict=True):
+            row = active[group][1]
+            if group not in picked.asked and row.refuses(tokens):
+                decoder.step_back(group, row.tokens())
+                back.add(group)
+            else:
+                row.take(tokens, scores)
+        self._free(decoder, active, picked.groups, ended)
+        return back
+
+    def _free(self, decoder: Decoder, active: dict, groups: list[int], ended: Ended) -> None:
+        """Frees these groups where their rows are done."""
         for group in groups:
             number, row = active[group]
             if row.done:
                 ended(number, row.written())
                 decoder.free(group)
                 del active[group]
-                continue
-            start = group * decoder.width
-            decoder.tokens[start : start + decoder.width] = row.tokens()
-            if row.parents:
-                sources |= {start + column: start + parent for column, parent in enumerate(row.parents)}
-        decoder.move(sources)
 
     def _compiling_pays(self, rows: int) -> bool:
         return rows * self.strategy.width >= COMPILE_FROM and self.model.device.type != "cpu" and has_triton()
@@ -185,6 +221,27 @@ class BatchWriter:
             slot_bytes(self.model.config, slot_size, weight.device, weight.dtype) + 4 * weight.shape[0] * 4
         )
         return max(1, min(self._wanted(), int(CACHE_SHARE * free / group)))
+
+
+class Picked:
+    """What was picked for `groups`, `numbers` as `Samples.pick` returns them. The device is waited for once they are
+    read.
+    """
+
+    def __init__(self, groups: list[int], numbers: torch.Tensor) -> None:
+        self.groups = groups
+        self.asked: set[int] = set()  # groups whose constraint has been asked
+        self._numbers = numbers.to("cpu", non_blocking=True)
+        on_device = numbers.device.type != "cpu"
+        self._there = torch.accelerator.current_stream().record_event() if on_device else None
+
+    @functools.cached_property
+    def rows(self) -> list[tuple[list[int], list[float]]]:
+        """The tokens of each group, and their log-probabilities."""
+        if self._there:
+            self._there.synchronize()
+        tokens, scores = self._numbers
+        return list(zip(tokens.long().tolist(), scores.tolist(), strict=True))
 
 
 def shared_length(prompts: list[list[int]]) -> int:

@@ -27,7 +27,7 @@ class Decoder:
     On CUDA and XPU a step is captured as a graph once and then replayed, since launching its kernels takes longer than
     running them.
 
-        decoder.keep_prefix(prefix); logits = decoder.fill([0, 1], prompts); decoder.tokens = ...; decoder.step()
+        decoder.keep_prefix(prefix); logits = decoder.fill([0, 1], prompts); decoder.feed(...); logits = decoder.step()
     """
 
     def __init__(self, model, groups: int, width: int, slot_size: int):
@@ -38,23 +38,21 @@ class Decoder:
         self.dtype: torch.dtype = embeddings.weight.dtype
         self.width, self.slot_size = width, slot_size
         self.cache = SlotCache(self.base.config, groups * width, slot_size, self.dtype, self.device)
-        self.tokens = [0] * groups * width  # the token that each slot is fed next
         self.lengths = [0] * groups * width  # tokens in each slot; 0 if it is free
         self.starts = [0] * groups * width  # tokens of its prompt
         self.prefix: list[int] = []
         self.outside = 0  # tokens of the prefix that are stored outside the slots
         self.graphs_work = self.device.type != "cpu"
-        self._renew()
+        # The token that each slot is fed next, and what is in it.
+        self.fed, self.length_tensor = (
+            torch.zeros(len(self.lengths), dtype=torch.int64, device=self.device) for _ in range(2)
+        )
+        self.graphs: dict[int | None, tuple[Any, torch.Tensor]] = {}
 
     @property
     def groups(self) -> int:
         """The number of rows that it decodes at a time."""
-        return len(self.tokens) // self.width
-
-    def _renew(self) -> None:
-        slots = len(self.tokens)
-        self.fed, self.length_tensor = (torch.zeros(slots, dtype=torch.int64, device=self.device) for _ in range(2))
-        self.graphs: dict[int | None, tuple[Any, torch.Tensor]] = {}
+        return len(self.lengths) // self.width
 
     @torch.inference_mode()
     def keep_prefix(self, ids: list[int]) -> None:
@@ -108,10 +106,24 @@ class Decoder:
             )
 
     @torch.inference_mode()
+    def feed(self, groups: list[int], tokens: torch.Tensor) -> None:
+        """What the next step feeds the slots of these groups: int64 [groups, width], on the device or the CPU."""
+        slots = [group * self.width + column for group in groups for column in range(self.width)]
+        self.fed[self.sent(slots)] = self.sent(tokens.flatten())
+
+    def sent(self, numbers: list[int] | torch.Tensor) -> torch.Tensor:
+        """Numbers on the device, which is not waited for."""
+        numbers = torch.as_tensor(numbers)
+        if numbers.device.type == "cpu" != self.device.type:
+            numbers = numbers.pin_memory()
+        return numbers.to(self.device, non_blocking=True)
+
+    @torch.inference_mode()
     def step(self) -> torch.Tensor:
-        """Feeds every slot its token of `tokens`: the logits of what follows, [slots, vocabulary], float32 or wider."""
-        self.fed.copy_(torch.tensor(self.tokens))
-        self.length_tensor.copy_(torch.tensor(self.lengths))
+        """Feeds every slot its token: the logits of what follows, [slots, vocabulary], float32 or wider. The next step
+        writes into the same tensor.
+        """
+        self.length_tensor.copy_(self.sent(self.lengths))
         longest = max(self.lengths) + 1
         window = None if self.cache.prefix_outside else min(self.slot_size, longest + -longest % WINDOW_STEP)
         self.lengths = [length + 1 if length else 0 for length in self.lengths]
@@ -207,23 +219,23 @@ class Decoder:
 
     def step_back(self, group: int, tokens: list[int]) -> None:
         """Its slots are as before their last two tokens; they are fed `tokens`, the first of these, again."""
-        start = group * self.width
-        self.tokens[start : start + self.width] = tokens
-        for slot in range(start, start + self.width):
+        self.feed([group], torch.tensor(tokens))
+        for slot in range(group * self.width, (group + 1) * self.width):
             self.lengths[slot] -= 2
 
     def free(self, group: int) -> None:
         """Its row has ended."""
         for slot in range(group * self.width, (group + 1) * self.width):
-            self.tokens[slot] = self.lengths[slot] = 0
+            self.lengths[slot] = 0
 
     def keep_groups(self, groups: list[int]) -> None:
         """Keeps only these groups, renumbered in this order, which makes a step faster."""
         slots = [group * self.width + column for group in groups for column in range(self.width)]
-        for part in (self.tokens, self.lengths, self.starts):
+        for part in (self.lengths, self.starts):
             part[:] = [part[slot] for slot in slots]
-        self._renew()
-        self.cache.keep_slots(torch.tensor(slots, device=self.device))
+        kept = self.sent(slots)
+        self.fed, self.length_tensor, self.graphs = self.fed[kept], self.length_tensor[kept], {}
+        self.cache.keep_slots(kept)
 
 
 def _give(cache: Layer, module, arguments: tuple, keywords: dict) -> tuple[tuple, dict]:
@@ -242,11 +254,11 @@ def compile_layers(model, width: int) -> None:
         for layer in layers:
             layer.forward = torch.compile(layer.forward, dynamic=True)
         # Sizes that no model has: the compiler takes two equal sizes for one.
-        trial = Decoder(model, 5, width, WINDOW_STEP)
+        trial = Decoder(model, 17, width, slot_size=92)
         trial.graphs_work = False
-        prefix = [1, 2, 3, 4, 5, 6, 7]
+        prefix, rest = [1] * 7, [1] * 52  # padded to 56
         trial.keep_prefix(prefix)
-        trial.fill([0, 2, 3], [[*prefix, 8], [*prefix, 9], [*prefix, 8, 9]])
+        trial.fill([*range(13)], [prefix + rest] * 13)
         trial.step()
     except torch.OutOfMemoryError:
         raise

@@ -70,42 +70,41 @@ class Samples:
             chances = torch.rand(self.most, self.width - 1, generator=generator, dtype=torch.float64)
         return SampledAnswers(prompt, self.width, self.eos, self.most, chances, constraint)
 
-    def choose(self, logits: torch.Tensor, rows: list[SampledAnswers]) -> None:
-        """Each row takes its next tokens. `logits` [rows, 1 or width, vocabulary] follow its answers, or its prompt."""
+    def pick(self, logits: torch.Tensor, rows: list[SampledAnswers]) -> torch.Tensor:
+        """The rows' next tokens and their log-probabilities, [2, rows, width], whatever their constraints. `logits`
+        [rows, 1 or width, vocabulary] follow the answers, or the prompts.
+        """
         logits = penalised(logits, rows, self.penalty)
         if self.width == 1:
-            best, likeliest = logits[:, 0].max(dim=-1)
-            # In one tensor, so that the device is waited for once.
-            found = torch.stack([likeliest.to(best.dtype), best - logits[:, 0].logsumexp(dim=-1)], dim=1).tolist()
-            for i, (row, (number, score)) in enumerate(zip(rows, found, strict=True)):
-                token = int(number)
-                if row.constraint is not None and row.is_due(token):
-                    allowed = self._allowed(row, 0, token, logits[i, 0])
-                    if allowed != token:
-                        token, score = allowed, logits[i, 0].log_softmax(dim=-1)[allowed].item()
-                row.take([token], [score])
-            return
+            best, likeliest = logits.max(dim=-1)
+            return torch.stack([likeliest.to(best.dtype), best - logits.logsumexp(dim=-1)])
         chances = torch.stack([cast(torch.Tensor, row.chances)[row.length] for row in rows])
         chances = chances.to(logits.device, logits.dtype)
         likelihoods = logits.log_softmax(dim=-1).expand(-1, self.width, -1)
         sums = (likelihoods[:, 1:] / self.temperature).softmax(dim=-1).cumsum(dim=-1)
         drawn = torch.searchsorted(sums, chances[:, :, None] * sums[:, :, -1:], right=True)[:, :, 0]
         tokens = torch.cat([likelihoods[:, :1].argmax(dim=-1), drawn.clamp(max=logits.shape[-1] - 1)], dim=1)
-        for i, ids in enumerate(tokens.tolist()):
-            for column, token in enumerate(ids):
-                if rows[i].constraint is not None and rows[i].is_due(token):
-                    tokens[i, column] = self._allowed(rows[i], column, token, likelihoods[i, column])
-        chosen = likelihoods.gather(2, tokens[:, :, None])[:, :, 0]
-        for row, ids, scores in zip(rows, tokens.tolist(), chosen.tolist(), strict=True):
-            row.take(ids, scores)
+        scores = likelihoods.gather(2, tokens[:, :, None])[:, :, 0]
+        return torch.stack([tokens.to(scores.dtype), scores])
+
+    def allowed(
+        self, row: SampledAnswers, tokens: list[int], scores: list[float], logits: torch.Tensor
+    ) -> tuple[list[int], list[float]]:
+        """What was picked for a row by `logits`, [1 or width, vocabulary]; others for what its constraint forbids."""
+        logits = penalised(logits[None], [row], self.penalty)[0].expand(self.width, -1)
+        found = [self._allowed(row, column, token, logits[column]) for column, token in enumerate(tokens)]
+        row.refused = found != tokens
+        return found, [
+            score if token == picked else of_column.log_softmax(dim=-1)[token].item()
+            for token, picked, score, of_column in zip(found, tokens, scores, logits, strict=True)
+        ]
 
     def _allowed(self, row: SampledAnswers, column: int, token: int, scores: torch.Tensor) -> int:
         """The token, or another for it where the row's constraint forbids it: the one that ends the answer in time, the
         likeliest one by `scores`, float [vocabulary], or drawn until one is allowed.
         """
         constraint, answer = row.constraint, row.answers[column]
-        assert constraint is not None
-        if not row.going[column]:
+        if constraint is None or not row.going[column]:
             return token
         last = constraint.last_token(answer)
         if last is not None:
@@ -133,14 +132,9 @@ class Samples:
 
 
 class SampledAnswers:
-    """`width` independent answers to one row.
+    """`width` independent answers to one row."""
 
-    While it is `trusted`, its constraint is not asked before a token is taken, but by `take_back`, as the device works
-    on the next one.
-    """
-
-    parents = None  # each slot continues its own answer
-    trusted = False
+    refused = False  # whether its constraint forbade a token last
 
     def __init__(
         self,
@@ -158,7 +152,6 @@ class SampledAnswers:
         self.scores = [0.0] * width
         self.going = [True] * width
         self.length = 0
-        self._before: tuple[list[float], list[bool]] | None = None  # scores and going, of a trusted row's last step
         self._room = LAST  # tokens that the way to an end may take
 
     @property
@@ -169,30 +162,26 @@ class SampledAnswers:
         """The token that each slot is fed next."""
         return [answer[-1] if answer else 0 for answer in self.answers]
 
-    def is_due(self, token: int) -> bool:
-        """Whether the constraint has to be asked before the token is taken: few steps may follow it, or none."""
-        return not self.trusted or token in self.eos or self.length + self._room + LAST >= self.most
-
-    def take_back(self) -> bool:
-        """Whether the constraint forbids a token that was last taken. If so the row is as before, and trusted no more.
-        It cannot be what was taken before the row was trusted.
+    @property
+    def is_careful(self) -> bool:
+        """Whether the constraint has to be asked before what was picked is fed: it forbade a token last, there is none
+        to go back to, or few may follow.
         """
-        if not self.trusted or self.constraint is None or self._before is None:
+        if self.constraint is None:
             return False
-        scores, going = self._before
-        written = [answer for answer, was_going in zip(self.answers, going, strict=True) if was_going]
-        if all(not answer or self.constraint.allows(answer[:-1], answer[-1]) for answer in written):
-            self._room = max(map(self.constraint.room, written), default=LAST)
+        return self.refused or not self.length or self.length + self._room + LAST >= self.most
+
+    def refuses(self, tokens: list[int]) -> bool:
+        """Whether the constraint forbids one of the tokens that were picked."""
+        if self.constraint is None:
             return False
-        for answer, was_going, is_going in zip(self.answers, going, self.going, strict=True):
-            if was_going and is_going:
-                answer.pop()
-        self.scores, self.going, self.trusted = scores, going, False
-        self.length -= 1
-        return True
+        written = [(answer, token) for answer, token, on in zip(self.answers, tokens, self.going, strict=True) if on]
+        self.refused = not all(self.constraint.allows(answer, token) for answer, token in written)
+        if not self.refused:
+            self._room = max(self.constraint.room([*answer, token]) for answer, token in written)
+        return self.refused
 
     def take(self, tokens: list[int], scores: list[float]) -> None:
-        self._before = (self.scores.copy(), self.going.copy()) if self.trusted else None
         self.length += 1
         for i, (token, score) in enumerate(zip(tokens, scores, strict=True)):
             if not self.going[i]:
@@ -265,8 +254,6 @@ class Beams:
 class BeamAnswers:
     """The beams of one row, and its best finished answers, each with its score per token, EOS included."""
 
-    trusted = False  # as sampled answers may be
-
     def __init__(
         self,
         prompt: list[int],
@@ -288,10 +275,6 @@ class BeamAnswers:
 
     def tokens(self) -> list[int]:
         return [beam[-1] if beam else 0 for beam in self.answers]
-
-    def take_back(self) -> bool:
-        """Never: the constraint is asked before a beam's tokens are taken, whatever `trusted` says."""
-        return False
 
     def forbids(self, beam: int, token: int) -> bool:
         """Whether the constraint, if there is one, lets no such token follow a beam."""

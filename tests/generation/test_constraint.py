@@ -95,10 +95,10 @@ def test_the_likeliest_that_is_allowed(scholar):
 def test_tokens_that_are_asked_about_later_are_the_same(scholar, make_settings, flags, monkeypatch):
     rows = ROWS + OTHER
     at_once = written(scholar, rows, make_settings, "--constrain", "names", *flags)
-    monkeypatch.setattr(continuous_batching, "CHECKS_MEANWHILE", ("cpu",))
+    monkeypatch.setattr(continuous_batching, "AHEAD", ("cpu",))
     backs = []
-    take_back = SampledAnswers.take_back
-    monkeypatch.setattr(SampledAnswers, "take_back", lambda row: backs.append(take_back(row)) or backs[-1])
+    refuses = SampledAnswers.refuses
+    monkeypatch.setattr(SampledAnswers, "refuses", lambda row, ids: backs.append(refuses(row, ids)) or backs[-1])
     later = written(scholar, rows, make_settings, "--constrain", "names", *flags)
     assert any(backs)
     for ones, others in zip(later, at_once, strict=True):

@@ -38,6 +38,18 @@ def test_token_for_token_what_each_row_gets_alone(model, make_settings, flags, w
     assert len(lengths) > 3  # rows end at many steps
 
 
+@pytest.mark.parametrize(
+    "flags", [(), ("--num-candidates", "3"), ("--repetition-penalty", "1.3"), ("--num-beams", "3")], ids=" ".join
+)
+def test_steps_that_begin_before_their_tokens_are_known(model, make_settings, flags, monkeypatch):
+    """As on a GPU: the answers are the same."""
+    ids = prompts(17)
+    settings = make_settings("--generation-batch-size", "5", "--max-new-tokens", "25", *flags)
+    expected = written(model, settings, ids)
+    monkeypatch.setattr(continuous_batching, "AHEAD", ("cpu",))
+    assert written(model, settings, ids) == expected
+
+
 @pytest.mark.parametrize("kind", families.KNOWN)
 def test_every_known_family_answers_as_transformers_does(make_settings, kind):
     model, ids = families.make_model(kind).double(), prompts(9)
