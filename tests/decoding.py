@@ -1,6 +1,7 @@
 """Small models in float64, and their answers by continuous batching and by transformers, one row at a time."""
 
 import functools
+import itertools
 import random
 
 import snapshots
@@ -55,6 +56,26 @@ def prompts(number: int, shared: int = 12, longest: int = 40) -> list[list[int]]
     draw = random.Random(number)
     start = [1] + [draw.randrange(3, VOCABULARY) for _ in range(shared)]
     return [start + [draw.randrange(3, VOCABULARY) for _ in range(draw.randrange(1, longest))] for _ in range(number)]
+
+
+def attend_rows(query, key, value, first_key, first_value, starts, longest, scaling):
+    """What sqlora.generation.packed_attention computes, row by row."""
+    repeats, output = query.shape[1] // key.shape[1], []
+    for start, end in itertools.pairwise(starts.tolist()):
+        assert end - start <= longest
+        keys, values = (
+            torch.cat([*([] if first is None else [first]), own[:, :, start:end]], dim=2).repeat_interleave(repeats, 1)
+            for first, own in ((first_key, key), (first_value, value))
+        )
+        seen = torch.ones(end - start, keys.shape[2], dtype=torch.bool, device=key.device).tril(
+            keys.shape[2] - end + start
+        )
+        output.append(
+            torch.nn.functional.scaled_dot_product_attention(
+                query[:, :, start:end], keys, values, attn_mask=seen, scale=scaling
+            )
+        )
+    return torch.cat(output, dim=2).transpose(1, 2)
 
 
 def written(model, settings, ids: list[list[int]]) -> list[list[list[int]]]:

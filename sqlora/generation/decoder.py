@@ -76,34 +76,55 @@ class Decoder:
 
         Prompts begin with the prefix and have at least one token more; those of similar length should be adjacent.
         """
+        rests = [prompt[len(self.prefix) :] for prompt in prompts]
+        fill = self._fill_packed if self.cache.prefix_outside else self._fill_padded
+        most = FILL_TOKENS.get(self.device.type, FILL_TOKENS_ELSEWHERE)
         first, logits = 0, []
         for last in range(1, len(prompts) + 1):
-            longest = max(map(len, prompts[first : last + 1])) - len(self.prefix)
-            most = FILL_TOKENS.get(self.device.type, FILL_TOKENS_ELSEWHERE)
-            if last == len(prompts) or longest * (last + 1 - first) > most:
-                logits.append(self._fill(groups[first:last], prompts[first:last]))
+            part = [len(rest) for rest in rests[first : last + 1]]
+            tokens = sum(part) if self.cache.prefix_outside else max(part) * len(part)
+            if last == len(prompts) or tokens > most:
+                logits.append(fill(groups[first:last], rests[first:last]))
                 first = last
         return torch.cat(logits)
 
-    def _fill(self, groups: list[int], prompts: list[list[int]]) -> torch.Tensor:
-        start = len(self.prefix)
-        rests = [ids[start:] for ids in prompts]
-        length = max(map(len, rests))
-        length = min(length + -length % LENGTH_STEP, self.slot_size + self.outside - start)
-        ids = torch.tensor([rest + [0] * (length - len(rest)) for rest in rests], device=self.device)
-        slots = torch.tensor([[group * self.width + column for column in range(self.width)] for group in groups])
-        for slot, prompt in zip(
-            slots.flatten().tolist(), [ids for ids in prompts for _ in range(self.width)], strict=True
-        ):
-            self.lengths[slot] = self.starts[slot] = len(prompt) - self.outside
-        mask = torch.ones(length, start + length, dtype=torch.bool, device=self.device).tril(start)
-        with self._last_alone(torch.tensor([len(rest) - 1 for rest in rests])):
+    def _fill_packed(self, groups: list[int], rests: list[list[int]]) -> torch.Tensor:
+        """Fills by a pass without padding, the rests of the prompts one behind the other."""
+        lengths, start = torch.tensor([len(rest) for rest in rests]), len(self.prefix)
+        ends = lengths.cumsum(0)
+        places = torch.arange(int(ends[-1])) - (ends - lengths).repeat_interleave(lengths)
+        with self._last_alone(ends - 1):
             return self._logits(
-                ForwardStep(FILL, slots.to(self.device)),
-                input_ids=ids,
+                ForwardStep(
+                    FILL,
+                    slots=self.sent(self._filled(groups, rests).repeat_interleave(lengths, dim=0)),
+                    places=self.sent(places),
+                ),
+                input_ids=self.sent([token for rest in rests for token in rest])[None],
+                position_ids=self.sent(start + places)[None],
+                starts=self.sent(torch.nn.functional.pad(ends, (1, 0)).int()),
+                longest=int(lengths.max()),
+            )
+
+    def _fill_padded(self, groups: list[int], rests: list[list[int]]) -> torch.Tensor:
+        start, length = len(self.prefix), max(map(len, rests))
+        length = min(length + -length % LENGTH_STEP, self.slot_size - start)
+        mask = torch.ones(length, start + length, dtype=torch.bool, device=self.device).tril(start)
+        with self._last_alone(torch.tensor([i * length + len(rest) - 1 for i, rest in enumerate(rests)])):
+            return self._logits(
+                ForwardStep(FILL, slots=self.sent(self._filled(groups, rests))),
+                input_ids=self.sent(torch.tensor([rest + [0] * (length - len(rest)) for rest in rests])),
                 attention_mask=mask[None, None],
                 position_ids=torch.arange(start, start + length, device=self.device)[None],
             )
+
+    def _filled(self, groups: list[int], rests: list[list[int]]) -> torch.Tensor:
+        """The slots of groups that are filled, int64 [groups, width], and notes their lengths."""
+        slots = torch.tensor([[group * self.width + column for column in range(self.width)] for group in groups])
+        for of_group, rest in zip(slots.tolist(), rests, strict=True):
+            for slot in of_group:
+                self.lengths[slot] = self.starts[slot] = len(self.prefix) + len(rest) - self.outside
+        return slots
 
     @torch.inference_mode()
     def feed(self, groups: list[int], tokens: torch.Tensor) -> None:
@@ -194,12 +215,12 @@ class Decoder:
 
     @contextlib.contextmanager
     def _last_alone(self, last: torch.Tensor):
-        """Within it logits are computed for the token `last`, int64 [rows], of each row alone."""
-        last = last.to(self.device)
+        """Within it logits are computed for the tokens `last` alone, int64 [rows], of all rows' tokens in one."""
+        last = self.sent(last)
 
         def pick(module, arguments):
             (hidden,) = arguments
-            return hidden[torch.arange(len(last), device=self.device), last][:, None]
+            return hidden.flatten(0, 1)[last][:, None]
 
         hook = self.base.get_output_embeddings().register_forward_pre_hook(pick)
         try:

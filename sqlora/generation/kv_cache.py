@@ -29,13 +29,16 @@ KEEP, FILL, APPEND = "keep", "fill", "append"
 class ForwardStep:
     """What a forward pass does with the cache, the same for all layers.
 
-    KEEP: its one row is the prefix. FILL: its rows follow the prefix, padded on the right, and row i is stored in each
-    of `slots` [i], int64 [rows, copies]. APPEND: it has a token for each slot, stored at position `lengths`, int64
-    [slots]; attention sees only positions before `window`, or all with None.
+    KEEP: its one row is the prefix. FILL: its rows follow the prefix. Where that is stored outside the slots they stand
+    one behind the other, and token i is stored at `places` [i] of each of `slots` [i], int64 [tokens, copies];
+    elsewhere they are padded on the right, and row i is stored in each of `slots` [i], int64 [rows, copies]. APPEND:
+    it has a token for each slot, stored at position `lengths`, int64 [slots]; attention sees only positions before
+    `window`, or all with None.
     """
 
     kind: str = KEEP
     slots: torch.Tensor | None = None
+    places: torch.Tensor | None = None
     lengths: torch.Tensor | None = None
     window: int | None = None
 
@@ -60,24 +63,29 @@ class Layer:
         if self.now.kind == KEEP:
             self.prefix = keys, values
             return keys, values
+        first = self.prefix if self.prefix_outside and self.prefix else (None, None)
         if self.now.kind == APPEND:
             self.keys[self.every, self.now.lengths] = keys[:, :, 0]
             self.values[self.every, self.now.lengths] = values[:, :, 0]
-            first = self.prefix if self.prefix_outside and self.prefix else (None, None)
             keys, values = self.keys, self.values
             if self.now.window is not None:
                 keys, values = keys[:, : self.now.window], values[:, : self.now.window]
             return (keys, first[0]), (values, first[1])
-        seen = keys, values
-        if self.prefix:
-            prefix_keys, prefix_values = (states.expand(len(keys), -1, -1, -1) for states in self.prefix)
-            seen = torch.cat([prefix_keys, keys], dim=2), torch.cat([prefix_values, values], dim=2)
-        stored = (keys, values) if self.prefix_outside else seen
         assert self.now.slots is not None
+        if self.prefix_outside:
+            for slots in self.now.slots.unbind(dim=1):
+                self.keys[slots, self.now.places] = keys[0].transpose(0, 1)
+                self.values[slots, self.now.places] = values[0].transpose(0, 1)
+            return (keys, first[0]), (values, first[1])
+        if self.prefix:
+            keys, values = (
+                torch.cat([states.expand(len(keys), -1, -1, -1), own], dim=2)
+                for states, own in zip(self.prefix, (keys, values), strict=True)
+            )
         for slots in self.now.slots.unbind(dim=1):
-            self.keys[slots, : stored[0].shape[2]] = stored[0].transpose(1, 2)
-            self.values[slots, : stored[1].shape[2]] = stored[1].transpose(1, 2)
-        return seen
+            self.keys[slots, : keys.shape[2]] = keys.transpose(1, 2)
+            self.values[slots, : values.shape[2]] = values.transpose(1, 2)
+        return keys, values
 
 
 @dataclass
@@ -168,12 +176,16 @@ def reads_lengths(device: torch.device, dtype: torch.dtype, head_size: int) -> b
 def _kernel_works(device: torch.device, dtype: torch.dtype, head_size: int) -> bool:
     """Whether a small try goes well, which needs a C compiler too. A note says what went wrong."""
     from sqlora.generation.kv_cache_attention import attend_slots
+    from sqlora.generation.packed_attention import attend_rows
 
     try:
         states = torch.zeros(TRIED, TRIED, 1, head_size, device=device, dtype=dtype)
         attend_slots(
             states[:, 0], states, states, torch.zeros(TRIED, device=device, dtype=torch.int64), None, None, 1.0
         )
+        row = states[:1].transpose(1, 2)
+        starts = torch.tensor([0, TRIED], device=device, dtype=torch.int32)
+        attend_rows(row, row, row, row, row, starts, TRIED, 1.0)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever a compiler may raise
@@ -185,15 +197,31 @@ def _kernel_works(device: torch.device, dtype: torch.dtype, head_size: int) -> b
 
 
 def slot_attention(
-    module, query, key, value, attention_mask, scaling=None, lengths=None, reads_lengths=False, **keywords
+    module,
+    query,
+    key,
+    value,
+    attention_mask,
+    scaling=None,
+    lengths=None,
+    reads_lengths=False,
+    starts=None,
+    longest=0,
+    **keywords,
 ):
     """Attention in the form that transformers calls.
 
     With `lengths`, int64 [slots], there is one query for each slot, [slots, heads, 1, size], and `key` and `value` are
-    each a slot layer's and its prefix's, or None; `reads_lengths` is the result of the function of that name. Without,
-    it is SDPA.
+    each a slot layer's and its prefix's, or None; `reads_lengths` is the result of the function of that name. With
+    `starts` and `longest`, as `attend_rows` takes them, there are rows in one sequence, with such keys too. Without, it
+    is SDPA.
     """
     dtype = query.dtype
+    if starts is not None:
+        from sqlora.generation.packed_attention import attend_rows
+
+        (key, first_key), (value, first_value) = key, value
+        return attend_rows(query, key, value, first_key, first_value, starts, longest, scaling), None
     if lengths is None:
         output, _ = sdpa_attention_forward(
             module, query.to(key.dtype), key, value, attention_mask, scaling=scaling, **keywords

@@ -6,13 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from decoding import SHAPE, alone, made, one_at_a_time, prompts, written
+from decoding import SHAPE, alone, attend_rows, made, one_at_a_time, prompts, written
 from transformers import (
     MistralConfig,
     MistralForCausalLM,
 )
 
-from sqlora.generation import kv_cache
+from sqlora.generation import kv_cache, packed_attention
 
 
 @pytest.fixture(scope="module", params=["llama", "mistral", "qwen2"])
@@ -38,6 +38,7 @@ def test_the_prefix_beside_the_slots(make_settings, monkeypatch, kind):
 
     monkeypatch.setattr(kv_cache, "reads_lengths", lambda *_: True)
     monkeypatch.setitem(sys.modules, "sqlora.generation.kv_cache_attention", SimpleNamespace(attend_slots=attend_slots))
+    monkeypatch.setattr(packed_attention, "attend_rows", attend_rows)
     settings = make_settings("--generation-batch-size", "5", "--max-new-tokens", "25", "--num-beams", "2")
     assert written(made(kind), settings, prompts(17)) == alone(kind, 17, max_new_tokens=25, num_beams=2)
 

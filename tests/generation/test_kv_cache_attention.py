@@ -10,11 +10,12 @@ import sys
 
 import pytest
 import torch
+from decoding import attend_rows
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from sqlora.doctor import numerics
 from sqlora.doctor.result import OK
-from sqlora.generation import continuous_batching, kv_cache
+from sqlora.generation import continuous_batching, kv_cache, packed_attention
 from sqlora.model import device
 from sqlora.settings.command_line import load_settings
 
@@ -90,6 +91,7 @@ def test_the_doctor_s_check_of_it(monkeypatch):
 def test_a_model_writes_what_it_writes_alone(monkeypatch, compiled):
     monkeypatch.setattr(kv_cache, "reads_lengths", lambda *_: True)
     monkeypatch.setattr(continuous_batching, "reads_lengths", lambda *_: True)
+    monkeypatch.setattr(packed_attention, "attend_rows", attend_rows)
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
     torch.manual_seed(1)
     shape = {
