@@ -29,7 +29,7 @@ def check_answering(model, text: list[int]) -> None:
             decoder.graphs_work = False  # a graph would hold memory
             decoder.keep_prefix(rows[0][:shared])
             scores = [decoder.fill([0, 1], [row[:-1] for row in rows])]
-            decoder.feed([0, 1], torch.tensor([row[-1] for row in rows]))
+            decoder.feed([0, 1], torch.tensor([row[-1:] for row in rows]))
             scores.append(decoder.step())
         with reference_model(model):
             logits = [

@@ -106,7 +106,6 @@ class BatchWriter:
                         if row[1].constraint is not None:
                             row[1].constraint.prepare()
                     self._choose(decoder, active, [group for group, _ in taken], logits[:, None], ended)
-                    self._take(decoder, active, ended)
                 elif not band and len(active) * 2 <= decoder.groups:
                     self._take(decoder, active, ended)
                     if active:
@@ -152,7 +151,7 @@ class BatchWriter:
                     for column, parent in enumerate(row.parents)
                 }
             )
-            self._free(decoder, active, groups, ended)
+            self._free(decoder, active, [group for group in groups if active[group][1].done], ended)
             return
         numbers = self.strategy.pick(logits, rows)
         decoder.feed(groups, numbers[0].long())
@@ -163,7 +162,7 @@ class BatchWriter:
                 picked.rows[i] = self.strategy.allowed(row, *picked.rows[i], logits[i])
                 picked.asked.add(groups[i])
                 if row.refused:
-                    decoder.feed([groups[i]], torch.tensor(picked.rows[i][0]))
+                    decoder.feed([groups[i]], torch.tensor([picked.rows[i][0]]))
         if at_once:
             self._take(decoder, active, ended)
 
@@ -172,25 +171,25 @@ class BatchWriter:
         picked, self.picked = self.picked, None
         if picked is None:
             return set()
-        back = set()
+        back, done = set(), []
         for group, (tokens, scores) in zip(picked.groups, picked.rows, strict=True):
             row = active[group][1]
-            if group not in picked.asked and row.refuses(tokens):
+            if row.constraint is not None and group not in picked.asked and row.refuses(tokens):
                 decoder.step_back(group, row.tokens())
                 back.add(group)
-            else:
-                row.take(tokens, scores)
-        self._free(decoder, active, picked.groups, ended)
+                continue
+            row.take(tokens, scores)
+            if row.done:
+                done.append(group)
+        self._free(decoder, active, done, ended)
         return back
 
     def _free(self, decoder: Decoder, active: dict, groups: list[int], ended: Ended) -> None:
-        """Frees these groups where their rows are done."""
+        """Frees these groups, whose rows are done."""
         for group in groups:
-            number, row = active[group]
-            if row.done:
-                ended(number, row.written())
-                decoder.free(group)
-                del active[group]
+            number, row = active.pop(group)
+            ended(number, row.written())
+            decoder.free(group)
 
     def _compiling_pays(self, rows: int) -> bool:
         return rows * self.strategy.width >= COMPILE_FROM and self.model.device.type != "cpu" and has_triton()

@@ -38,8 +38,8 @@ class Decoder:
         self.dtype: torch.dtype = embeddings.weight.dtype
         self.width, self.slot_size = width, slot_size
         self.cache = SlotCache(self.base.config, groups * width, slot_size, self.dtype, self.device)
-        self.lengths = [0] * groups * width  # tokens in each slot; 0 if it is free
-        self.starts = [0] * groups * width  # tokens of its prompt
+        self.lengths = [0] * groups * width  # tokens in each slot
+        self.starts = [0] * groups * width  # tokens of its prompt; 0 if it is free
         self.prefix: list[int] = []
         self.outside = 0  # tokens of the prefix that are stored outside the slots
         self.graphs_work = self.device.type != "cpu"
@@ -79,13 +79,13 @@ class Decoder:
         rests = [prompt[len(self.prefix) :] for prompt in prompts]
         fill = self._fill_packed if self.cache.prefix_outside else self._fill_padded
         most = FILL_TOKENS.get(self.device.type, FILL_TOKENS_ELSEWHERE)
-        first, logits = 0, []
-        for last in range(1, len(prompts) + 1):
-            part = [len(rest) for rest in rests[first : last + 1]]
-            tokens = sum(part) if self.cache.prefix_outside else max(part) * len(part)
-            if last == len(prompts) or tokens > most:
+        first, total, longest, logits = 0, 0, 0, []
+        for last, rest in enumerate(rests):
+            total, longest = total + len(rest), max(longest, len(rest))
+            if last > first and (total if self.cache.prefix_outside else longest * (last + 1 - first)) > most:
                 logits.append(fill(groups[first:last], rests[first:last]))
-                first = last
+                first, total, longest = last, len(rest), len(rest)
+        logits.append(fill(groups[first:], rests[first:]))
         return torch.cat(logits)
 
     def _fill_packed(self, groups: list[int], rests: list[list[int]]) -> torch.Tensor:
@@ -128,9 +128,11 @@ class Decoder:
 
     @torch.inference_mode()
     def feed(self, groups: list[int], tokens: torch.Tensor) -> None:
-        """What the next step feeds the slots of these groups: int64 [groups, width], on the device or the CPU."""
-        slots = [group * self.width + column for group in groups for column in range(self.width)]
-        self.fed[self.sent(slots)] = self.sent(tokens.flatten())
+        """What the next step feeds the slots of these groups, in ascending order: int64 [groups, width], anywhere."""
+        if len(groups) == self.groups:  # in order
+            self.fed.copy_(self.sent(tokens.flatten()))
+        else:
+            self.fed.view(-1, self.width)[self.sent(groups)] = self.sent(tokens)
 
     def sent(self, numbers: list[int] | torch.Tensor) -> torch.Tensor:
         """Numbers on the device, which is not waited for."""
@@ -147,7 +149,7 @@ class Decoder:
         self.length_tensor.copy_(self.sent(self.lengths))
         longest = max(self.lengths) + 1
         window = None if self.cache.prefix_outside else min(self.slot_size, longest + -longest % WINDOW_STEP)
-        self.lengths = [length + 1 if length else 0 for length in self.lengths]
+        self.lengths = [length + 1 if start else 0 for length, start in zip(self.lengths, self.starts, strict=True)]
         if not self.graphs_work:
             return self._append(window)
         if window not in self.graphs:
@@ -240,14 +242,14 @@ class Decoder:
 
     def step_back(self, group: int, tokens: list[int]) -> None:
         """Its slots are as before their last two tokens; they are fed `tokens`, the first of these, again."""
-        self.feed([group], torch.tensor(tokens))
+        self.feed([group], torch.tensor([tokens]))
         for slot in range(group * self.width, (group + 1) * self.width):
             self.lengths[slot] -= 2
 
     def free(self, group: int) -> None:
         """Its row has ended."""
         for slot in range(group * self.width, (group + 1) * self.width):
-            self.lengths[slot] = 0
+            self.lengths[slot] = self.starts[slot] = 0
 
     def keep_groups(self, groups: list[int]) -> None:
         """Keeps only these groups, renumbered in this order, which makes a step faster."""

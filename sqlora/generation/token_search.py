@@ -42,9 +42,8 @@ def penalised(scores: torch.Tensor, rows: list[SampledAnswers] | list[BeamAnswer
     answers = [answer for row in rows for answer in row.answers[:columns]]
     longest = max(map(len, answers))
     written = torch.tensor([answer + [NONE] * (longest - len(answer)) for answer in answers], dtype=torch.int64)
-    prompts = pad_sequence([row.prompt for row in rows], batch_first=True, padding_value=NONE).repeat_interleave(
-        columns, dim=0
-    )
+    prompts = pad_sequence([torch.tensor(row.prompt) for row in rows], batch_first=True, padding_value=NONE)
+    prompts = prompts.repeat_interleave(columns, dim=0)
     tokens = torch.cat([prompts, written], dim=1)
     tokens = torch.where(tokens == NONE, tokens[:, :1], tokens).to(scores.device)
     flat = scores.flatten(0, 1)
@@ -146,30 +145,25 @@ class SampledAnswers:
         constraint: Constraint | None,
     ):
         self.constraint = constraint
-        self.prompt = torch.tensor(prompt)
+        self.prompt = prompt
         self.eos, self.most, self.chances = eos, most, chances
         self.answers: list[list[int]] = [[] for _ in range(width)]
         self.scores = [0.0] * width
         self.going = [True] * width
+        self.done = False
         self.length = 0
         self._room = LAST  # tokens that the way to an end may take
 
-    @property
-    def done(self) -> bool:
-        return not any(self.going)
-
     def tokens(self) -> list[int]:
-        """The token that each slot is fed next."""
-        return [answer[-1] if answer else 0 for answer in self.answers]
+        """The token that each slot was fed last."""
+        return [answer[-1] if answer else self.prompt[-1] for answer in self.answers]
 
     @property
     def is_careful(self) -> bool:
-        """Whether the constraint has to be asked before what was picked is fed: it forbade a token last, there is none
-        to go back to, or few may follow.
+        """Whether the constraint has to be asked before what was picked is fed: it forbade a token last, or few may
+        follow.
         """
-        if self.constraint is None:
-            return False
-        return self.refused or not self.length or self.length + self._room + LAST >= self.most
+        return self.constraint is not None and (self.refused or self.length + self._room + LAST >= self.most)
 
     def refuses(self, tokens: list[int]) -> bool:
         """Whether the constraint forbids one of the tokens that were picked."""
@@ -187,9 +181,12 @@ class SampledAnswers:
             if not self.going[i]:
                 continue
             self.scores[i] += score
-            if token not in self.eos:
+            ends = token in self.eos
+            if not ends:
                 self.answers[i].append(token)
-            self.going[i] = token not in self.eos and self.length < self.most
+            if ends or self.length == self.most:
+                self.going[i] = False
+                self.done = not any(self.going)
 
     def written(self) -> list[Written]:
         """The greedy answer, then the samples, likeliest first. However likely, each is one vote."""
@@ -264,7 +261,7 @@ class BeamAnswers:
         constraint: Constraint | None,
     ):
         self.constraint = constraint
-        self.prompt = torch.tensor(prompt)
+        self.prompt = prompt
         self.width, self.count, self.eos, self.most = width, count, eos, most
         self.answers: list[list[int]] = [[] for _ in range(width)]
         self.scores = [0.0] * width
