@@ -27,7 +27,7 @@ TokenisedExample = dict[str, list[int]]
 PackedBatch = dict[str, torch.Tensor]
 LAYOUTS = ("tree", "prefix", "off")  # values of PACKING
 BLOCK = 128  # trees are padded to a multiple of it, the block size of FlexAttention's masks
-READERS = 8  # blocks of queries that read the same copy of a tree's first block
+COPIES = 8  # of a tree's first block of keys
 
 
 def make_batches(
@@ -145,7 +145,7 @@ def tree_block_mask(ends: torch.Tensor):
     Below the diagonal a block of queries from q on sees part of a block of keys iff one of the keys' ends is beyond q,
     and all of it iff none ends before the last query.
 
-    The first block of keys, which all rows share, is read from copies behind the others, one for READERS blocks of
+    The first block of keys, which all rows share, is read from COPIES behind the others, each by as many blocks of
     queries: a program of the backward pass has all queries that see a block, and the others would wait for this one.
     """
     from torch.nn.attention.flex_attention import BlockMask
@@ -158,16 +158,16 @@ def tree_block_mask(ends: torch.Tensor):
     # The queries that see a key, from one to another.
     index = torch.arange(len(ends), device=ends.device)
     since, until = with_copies(index, 0), with_copies(ends, 0)
-    copy = torch.arange(len(since) - len(ends), device=ends.device) // BLOCK
-    since[len(ends) :].clamp_(min=copy * READERS * BLOCK)
-    until[len(ends) :].clamp_(max=(copy + 1) * READERS * BLOCK)
+    first_reader = -(-torch.arange(COPIES + 1, device=ends.device) * len(blocks) // COPIES)
+    since[len(ends) :].unflatten(0, (COPIES, BLOCK)).clamp_(min=BLOCK * first_reader[:-1, None])
+    until[len(ends) :].unflatten(0, (COPIES, BLOCK)).clamp_(max=BLOCK * first_reader[1:, None])
     until[:BLOCK] = 0
 
     def sees(batch, head, query, key):
         return (since[key] <= query) & (query < until[key])
 
     def listed(seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        reads = block[:, None] // READERS == copy[::BLOCK]
+        reads = (first_reader[:-1] <= block[:, None]) & (block[:, None] < first_reader[1:])
         seen = torch.cat([torch.zeros_like(seen[:, :1]), seen[:, 1:], seen[:, :1] & reads], dim=1)
         order = seen.to(torch.int8).argsort(dim=1, descending=True, stable=True)
         return seen.sum(dim=1, dtype=torch.int32)[None, None], order.to(torch.int32)[None, None]
@@ -179,10 +179,7 @@ def tree_block_mask(ends: torch.Tensor):
 
 def with_copies(states: torch.Tensor, dimension: int) -> torch.Tensor:
     """A tree's keys or values, or numbers of its tokens, with the copies of the first block that its mask reads."""
-    number = states.shape[dimension] // (BLOCK * READERS) + 2  # never one, which the compiler would take for a case
-    first = states.narrow(dimension, 0, BLOCK).unsqueeze(dimension)
-    shape = [number if i == dimension else -1 for i in range(first.dim())]
-    return torch.cat([states, first.expand(shape).flatten(dimension, dimension + 1)], dim=dimension)
+    return torch.cat([states, *[states.narrow(dimension, 0, BLOCK)] * COPIES], dim=dimension)
 
 
 def _split(

@@ -285,8 +285,7 @@ def visible(part) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_the_blocks_of_a_tree_are_those_that_torch_finds(seed, monkeypatch):
-    monkeypatch.setattr(packed_batches, "READERS", 2)
+def test_the_blocks_of_a_tree_are_those_that_torch_finds(seed):
     draw = random.Random(seed)
     stem = [draw.randrange(3, VOCABULARY) for _ in range(draw.choice([10, 128, 300]))]
     rows = [row(stem + one["input_ids"], 1) for one in random_rows(seed, count=25)]
@@ -297,7 +296,7 @@ def test_the_blocks_of_a_tree_are_those_that_torch_finds(seed, monkeypatch):
     mask = packed_batches.tree_block_mask(part["ends"])
     at, keys = torch.arange(size), packed_batches.with_copies(torch.arange(size), 0)
     blocks, copied = at[:, None] // packed_batches.BLOCK, torch.arange(size, len(keys)) - size
-    reads = blocks // packed_batches.READERS == copied // packed_batches.BLOCK
+    reads = blocks * packed_batches.COPIES // (blocks[-1] + 1) == copied // packed_batches.BLOCK
     dense = torch.cat([dense & (keys[:size] >= packed_batches.BLOCK), dense[:, keys[size:]] & reads], dim=1)
     expected = flex_attention.create_block_mask(lambda b, h, q, k: dense[q, k], None, None, *dense.shape, device="cpu")
     assert torch.equal(mask.mask_mod(None, None, at[:, None], torch.arange(len(keys))), dense)
