@@ -65,6 +65,7 @@ EARLY_STOPPING: int = 0  # evaluations in a row without a gain after which train
 SAVE_STEPS: int = 20  # steps between two checkpoints; a multiple of EVAL_STEPS
 SAVE_TOTAL_LIMIT: int = 3  # checkpoints to keep, the best among them
 ESTIMATE: bool = False  # print the predicted peak memory and time per step, load no weights, and stop
+MEMORY: int = 0  # bytes of a DEVICE that need not be here, for ESTIMATE: --device xpu --memory 16GB
 REPORT_TO: str = "none"  # experiment tracker
 
 # Generation (generate.py).

@@ -27,6 +27,7 @@ def main(settings: Settings) -> None:
     from sqlora.generation import validation_score
     from sqlora.model import adapter, architecture, base_models, loading, merging
     from sqlora.model.backend import backend
+    from sqlora.model.device import described_device
     from sqlora.reports import banner, loss_curve, model_card
     from sqlora.storage import atomic, checkpoints
     from sqlora.system import signals
@@ -37,14 +38,18 @@ def main(settings: Settings) -> None:
     run_folder.check_outputs(settings)
     arguments.check_tracker(settings.REPORT_TO)
     arguments.check_step(settings.step_rows)
-    device = loading.choose_device(settings)
+    absent = settings.MEMORY and described_device(settings.DEVICE, settings.DTYPE, settings.MEMORY)
+    device = absent or loading.choose_device(settings)
     distributed.init_process_group(device.type)
     banner.print_training(settings, device)
-    numerics.quick(device, settings.BACKEND, settings.LOW_BIT, packs=settings.PACKING != "off")
+    if not absent:
+        numerics.quick(device, settings.BACKEND, settings.LOW_BIT, packs=settings.PACKING != "off")
 
     # 2. Rows: read, checked, split, tokenised.
     rows = training_rows.load(settings)
-    base = distributed.local_main_process_first(lambda: base_models.find_base_model(settings.BASE_MODEL))
+    base = distributed.local_main_process_first(
+        lambda: base_models.find_base_model(settings.BASE_MODEL, weights=not settings.ESTIMATE)
+    )
     packing = plan.choose_plan(loading.check_causal(base, settings.MAX_LENGTH), settings, device)
     tokenizer = loading.load_tokenizer(base, settings.prompt_layout)
     tokenised = rows.tokenise(tokenizer, settings)
@@ -53,6 +58,9 @@ def main(settings: Settings) -> None:
     if settings.ESTIMATE or device.type == "cpu":  # where a run may take hours
         estimated = memory_estimate.estimate(base, tokenised.train, settings, device, packing)
         banner.print_estimate(estimated, settings.MAX_STEPS)
+    if absent:
+        changes = memory_estimate.changes_to_fit(base, tokenised.train, settings, device, packing)
+        banner.print_fit(device, changes)
     if settings.ESTIMATE:
         return
 

@@ -146,6 +146,15 @@ def test_an_estimate_loads_and_writes_nothing(short_run, capsys, monkeypatch):
     assert not any(Path(settings.MODEL_PATH).iterdir())
 
 
+def test_an_estimate_for_a_card_that_is_not_here(short_run, capsys, monkeypatch):
+    monkeypatch.setattr("sqlora.model.loading.load_base", None)
+    finetune.main(short_run("--estimate", "--device", "xpu", "--memory", "12GB"))
+    shown = capsys.readouterr().out
+    assert "xpu: any with 12.0 GB" in shown
+    assert "fits into 12.0 GB        yes" in shown
+    assert "estimated time" not in shown
+
+
 def test_what_the_check_and_a_test_file_take_out_is_reported(short_run, rows_file, tmp_path, capsys, monkeypatch):
     rows = [json.loads(line) for line in rows_file.read_text().splitlines()]
     rows[0]["answer"] = "SELECT made_up FROM t0"

@@ -25,9 +25,9 @@ class BaseModel:
     content: str
 
 
-def find_base_model(name: str) -> BaseModel:
-    """The model `name`, a folder, a GGUF file or a hub id, downloaded if it is not in the cache. Raises UserError if it
-    is nowhere.
+def find_base_model(name: str, weights: bool = True) -> BaseModel:
+    """The model `name`, a folder, a GGUF file or a hub id, downloaded if it is not in the cache, without its `weights`
+    if they are not wanted. Raises UserError if it is nowhere.
     """
     if (file := gguf_file.find(name)) is not None:
         return BaseModel(gguf_file.unpack(file), name, None, gguf_file.content_hash(file))
@@ -43,7 +43,7 @@ def find_base_model(name: str) -> BaseModel:
             f"BASE_MODEL (--base-model) is {name!r}, and there is no such folder; name a folder or a hub id"
         )
     else:
-        folder = _download(name)
+        folder = _download(name, weights)
         revision = folder.name
     if not (folder / "config.json").is_file():
         raise UserError(
@@ -56,17 +56,17 @@ def find_base_model(name: str) -> BaseModel:
     return BaseModel(folder, name, revision, _content_hash(folder))
 
 
-def _download(repo: str) -> Path:
+def _download(repo: str, weights: bool) -> Path:
     from huggingface_hub import utils as errors
 
     try:
         files = list_files("model", repo)
-        weights = WEIGHTS[1] if files and not any(file.endswith(".safetensors") for file in files) else WEIGHTS[0]
+        kind = WEIGHTS[1] if files and not any(file.endswith(".safetensors") for file in files) else WEIGHTS[0]
         return download.fetch(
             f"BASE_MODEL (--base-model) {repo!r}",
             "model",
             repo,
-            ["*.json", "*.model", "*.txt", weights],
+            ["*.json", "*.model", "*.txt", *([kind] if weights else [])],
             ["*/*", "consolidated*"],
             offline=files is None,
         )

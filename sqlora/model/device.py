@@ -30,13 +30,17 @@ CGROUP = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True)
 class Device:
-    """A chosen device: `type` is xpu, cuda or cpu; `dtype` is the compute type; the reasons are for the banner."""
+    """A chosen device: `type` is xpu, cuda or cpu; `dtype` is the compute type; the reasons are for the banner.
+
+    `memory`, in bytes, is that of a device that need not be here, and None for any other.
+    """
 
     type: str
     name: str
     reason: str
     dtype: torch.dtype
     dtype_reason: str
+    memory: int | None = None
 
     @property
     def torch_device(self) -> str:
@@ -67,6 +71,12 @@ def choose_device(wanted: str, dtype: str) -> Device:
     for name in KEPT_PRODUCTS:  # read at the first product
         os.environ.setdefault(name, MOST_KEPT)
     return Device(kind, device_name(kind), reason, number, why)
+
+
+def described_device(kind: str, dtype: str, memory: int) -> Device:
+    """A device with so many bytes that need not be here, for estimates; with bfloat16, unless DTYPE says otherwise."""
+    number, why = (torch.bfloat16, "supposed") if dtype == "auto" else (getattr(torch, dtype), "as DTYPE asks")
+    return Device(kind, f"any with {memory / 1e9:.1f} GB", "as DEVICE and MEMORY say", number, why, memory)
 
 
 def give_memory_back(always: bool) -> None:

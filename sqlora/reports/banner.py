@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from sqlora.settings.settings import flag
 from sqlora.system import distributed
 from sqlora.system.console import console, note, print_facts
 
@@ -108,14 +109,29 @@ def print_packing(plan: PackingPlan) -> None:
 
 def print_estimate(estimated: Estimate, steps: int) -> None:
     """What memory_estimate.estimate predicts of a run of so many steps."""
+    print_facts(
+        {"estimated memory": f"{estimated.peak_bytes / 1e9:.1f} GB, in a pass of {estimated.pass_tokens:,} tokens"}
+    )
+    if estimated.step_seconds is None:  # of a device that is not here
+        print_facts({"estimated step": f"{estimated.step_tokens:,} tokens"})
+        return
     hours, seconds = divmod(estimated.step_seconds * steps, 3600)
     print_facts(
         {
-            "estimated memory": f"{estimated.peak_bytes / 1e9:.1f} GB, in a pass of {estimated.pass_tokens:,} tokens",
             "estimated step": f"{estimated.step_seconds:.1f} s for {estimated.step_tokens:,} tokens",
             "estimated time": f"{hours:.0f} h {seconds // 60:.0f} min, without evaluation and saving",
         }
     )
+
+
+def print_fit(device: Device, changes: dict[str, Any] | None) -> None:
+    """Whether a run fits into the memory of a device that is not here, by memory_estimate.changes_to_fit."""
+    if changes is None:
+        answer = "no: take a smaller model, or lower MAX_LENGTH (--max-length)"
+    else:
+        flags = [flag(name) if value is True else f"{flag(name)} {value}" for name, value in changes.items()]
+        answer = f"no: add {' '.join(flags)}" if flags else "yes"
+    print_facts({f"fits into {(device.memory or 0) / 1e9:.1f} GB": answer})
 
 
 def print_end(metrics: dict[str, float], status: str, folder: Path, curve: Path) -> None:

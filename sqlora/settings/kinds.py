@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 LARGEST = (1 << 31) - 1  # no count is larger
+UNITS = {"mb": 10**6, "gb": 10**9, "mib": 1 << 20, "gib": 1 << 30}  # bytes
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,12 @@ def _is_names(value: Any) -> bool:
     return type(value) is list and bool(value) and all(is_text(name) and name for name in value)
 
 
+def _bytes(text: str) -> int:
+    """16GB, 15.6 GiB -> bytes."""
+    unit = text.lstrip(" .0123456789")
+    return int(float(text.removesuffix(unit)) * UNITS[unit.strip().lower()])
+
+
 def _split(text: str) -> list[str]:
     return [name.strip() for name in text.split(",")]
 
@@ -57,5 +64,6 @@ SWITCH = Kind("True or False", "", lambda v: type(v) is bool, {"true": True, "fa
 OPTIONAL_TEXT = Kind("a text of whole characters", "TEXT", is_text)
 OPTIONAL_PATH = Kind(OPTIONAL_TEXT.wants, "PATH", is_text, is_path=True)  # or a hub id, a URL, a schema's text
 PATH = Kind("a non-empty text of whole characters", "PATH", lambda v: is_text(v) and bool(v.strip()), is_path=True)
+SIZE = Kind("a size such as 16GB or 15.6GiB", "SIZE", lambda v: type(v) is int and v >= 0, _bytes)
 NAMES = Kind("a list of names, with commas between them on the command line", "NAME,NAME", _is_names, _split)
 OPTIONAL_NAMES = Kind(NAMES.wants, NAMES.shown, lambda v: v == [] or _is_names(v), _split)

@@ -11,6 +11,7 @@ from sqlora.settings.kinds import (
     OPTIONAL_PATH,
     OPTIONAL_TEXT,
     PATH,
+    SIZE,
     SWITCH,
     Kind,
     choice,
@@ -150,6 +151,7 @@ class Settings:
     SAVE_STEPS: Annotated[int, whole(1)]
     SAVE_TOTAL_LIMIT: Annotated[int, whole(1)]
     ESTIMATE: Annotated[bool, SWITCH]
+    MEMORY: Annotated[int, SIZE]
     REPORT_TO: Annotated[str, choice("none", "tensorboard", "wandb", "trackio")]
 
     TEST_DATA: Annotated[str, PATH]
@@ -247,6 +249,11 @@ def _check_combinations(s: Settings) -> None:
             f"SAVE_STEPS (--save-steps) is {s.SAVE_STEPS} and EVAL_STEPS (--eval-steps) is {s.EVAL_STEPS}; SAVE_STEPS "
             f"must "
             f"be a multiple of EVAL_STEPS, since the best checkpoint is chosen by its evaluation"
+        )
+    if s.MEMORY and (s.DEVICE == "auto" or not s.ESTIMATE):
+        raise UserError(
+            f"MEMORY (--memory) is {s.MEMORY / 1e9:g} GB, of a device that need not be here; add "
+            f"{'--estimate' if s.DEVICE != 'auto' else '--estimate, and --device xpu, cuda or cpu'}"
         )
     if same(s.CHECKPOINT_DIR, s.MODEL_PATH):
         raise UserError(

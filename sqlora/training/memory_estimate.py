@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -33,12 +33,15 @@ CPU_TOKENS = 16_384  # most in a pass on a CPU, whose speed grows little beyond
 MOST_TOKENS = 1 << 20
 ROOMY = 3  # times what a pass takes: where so much is free, the memory's holes do no harm
 TRAINING_SHARE = 0.85  # of the free memory that passes may take; the rest is for what the allocator cannot use
+FITTING_SHARE = 0.95  # of a device's memory, that a run may take at its peak; the rest is the driver's
 # with double quantisation (Dettmers et al. 2023, section 3)
 WEIGHT_BYTES = {
     "nf4": 0.5 + 0.127 / 8,
     "fp4": 0.5 + 0.127 / 8,
     "sym_int4": 34 / 64,  # a float16 for 64 weights, in bigdl-llm's library
 }
+# settings that make a run smaller
+SMALLER: dict[str, Any] = {"MAX_TOKENS_PER_PASS": 0, "LOW_BIT": "nf4", "GRADIENT_CHECKPOINTING": True}
 TRAINED_BYTES, MOMENT_BYTES = 16, 8  # a trained number, its gradient, and two moments; these alone, which come last
 TARGET_SHARE = 0.42  # of a pass's tokens that are targets with the loss on the SQL alone, as in sql-create-context
 EFFICIENCY = {True: 0.6, False: 0.4}  # share of the matrix rate that training reaches, compiled or not
@@ -48,10 +51,13 @@ SAMPLE = 5  # steps that are built to see how long passes are
 
 @dataclass(frozen=True)
 class Estimate:
-    """The peak in bytes, seconds and tokens of an optimiser step, and tokens of the longest pass."""
+    """The peak in bytes, seconds and tokens of an optimiser step, and tokens of the longest pass.
+
+    The seconds are None for a device that is not here.
+    """
 
     peak_bytes: float
-    step_seconds: float
+    step_seconds: float | None
     step_tokens: int
     pass_tokens: int
 
@@ -79,8 +85,21 @@ def estimate(base: BaseModel, train: Tokenised, settings: Settings, device: Devi
     longest = max(map(max, built))
     tokens = sum(map(sum, built)) / len(built)
     work = 4 * linear * tokens * (1.5 if settings.GRADIENT_CHECKPOINTING else 1)
-    seconds = work / (matrix_rate(device) * EFFICIENCY[packing.compiled])
+    seconds = work / (matrix_rate(device) * EFFICIENCY[packing.compiled]) if device.memory is None else None
     return Estimate(fixed + per_pass.of(longest), seconds, round(tokens), longest)
+
+
+def changes_to_fit(
+    base: BaseModel, train: Tokenised, settings: Settings, device: Device, packing: PackingPlan
+) -> dict[str, Any] | None:
+    """The fewest of SMALLER with which the run fits into the device's memory; None if it does not with all of them."""
+    for count in range(len(SMALLER) + 1):
+        for names in itertools.combinations(SMALLER, count):
+            changes = {name: SMALLER[name] for name in names}
+            peak = estimate(base, train, replace(settings, **changes), device, packing).peak_bytes
+            if peak <= FITTING_SHARE * (device.memory or available_memory(device.type)):
+                return changes
+    return None
 
 
 def without_weights(base: BaseModel, settings: Settings) -> PeftModel:
@@ -208,7 +227,8 @@ def fitting_tokens(per_pass: PassBytes, reserved: float, device: Device, longest
     """Tokens of a pass that the free memory holds, less `reserved` bytes; at least `longest_row`, which must
     go through.
     """
-    tokens = max(longest_row, per_pass.tokens(TRAINING_SHARE * available_memory(device.type) - reserved))
+    available = device.memory or available_memory(device.type)
+    tokens = max(longest_row, per_pass.tokens(TRAINING_SHARE * available - reserved))
     return min(tokens, CPU_TOKENS if device.type == "cpu" else MOST_TOKENS)
 
 

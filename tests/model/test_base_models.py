@@ -24,8 +24,8 @@ from sqlora.system.errors import exit_on_user_error
 from sqlora.data import dataset
 from sqlora.model import base_models
 with exit_on_user_error():
-    if sys.argv[1] in ("model", "tokenizer"):
-        base = base_models.find_base_model(sys.argv[2])
+    if sys.argv[1] in ("model", "tokenizer", "shape"):
+        base = base_models.find_base_model(sys.argv[2], weights=sys.argv[1] != "shape")
         if sys.argv[1] == "tokenizer":  # which takes torch, and seconds to import it
             from sqlora.model import loading
             loading.check_causal(base)
@@ -101,6 +101,14 @@ def test_a_model_without_safetensors_comes_as_bin(ask):
     done = ask("model", "owner/openllama")
     assert "pytorch_model-00001-of-00002.bin" in done.stdout, done.stderr
     assert "tokenizer.model" in done.stdout
+
+
+def test_a_shape_comes_without_weights(ask):
+    for name in ("owner/llama", "owner/openllama"):
+        done = ask("shape", name)
+        assert "config.json" in done.stdout, done.stderr
+        assert "tokenizer" in done.stdout
+        assert not any(weights in done.stdout for weights in (".bin'", ".safetensors'"))
 
 
 def test_a_connection_that_drops_in_mid_file_is_taken_up_again(hub, ask, llama_folder, tmp_path):

@@ -93,6 +93,10 @@ def test_layers_constant_preset_run_flag(tmp_path):
         (["--question", "How many?"], ["--question", "--context"]),
         (["--context", "CREATE TABLE t (a INT)"], ["--question"]),
         (["--from-run", "nowhere"], ["--from-run", "nowhere"]),
+        (["--memory", "16"], ["--memory", "'16'", "16GB"]),
+        (["--memory", "GB"], ["--memory", "16GB"]),
+        (["--memory", "16GB"], ["--memory", "16 GB", "--estimate", "--device xpu"]),
+        (["--memory", "16GB", "--device", "xpu"], ["--memory", "add --estimate"]),
     ],
 )
 def test_a_wrong_flag_is_named_with_its_value_and_the_remedy(arguments, words):

@@ -17,6 +17,7 @@ from sqlora.settings import kinds
         (kinds.OPTIONAL_TEXT, ["", "How many?"], ["\udfff", None, 3]),
         (kinds.NAMES, [["a"], ["a", "b c"]], [[], [""], "a", ("a",), ["a", 3], None]),
         (kinds.OPTIONAL_NAMES, [[], ["a"]], [[""], "", None]),
+        (kinds.SIZE, [0, 16 * 10**9], [-1, 1.5, "16GB", True, None]),
     ],
 )
 def test_valid_values(kind, valid, invalid):
@@ -32,6 +33,9 @@ def test_valid_values(kind, valid, invalid):
         (kinds.NAMES, "q_proj, v_proj", ["q_proj", "v_proj"]),
         (kinds.PATH, " a ", " a "),
         (kinds.choice("auto"), "auto", "auto"),
+        (kinds.SIZE, "16GB", 16_000_000_000),
+        (kinds.SIZE, "15.6 gib", int(15.6 * (1 << 30))),
+        (kinds.SIZE, "512MiB", 1 << 29),
     ],
 )
 def test_a_flag_is_parsed(kind, text, value):

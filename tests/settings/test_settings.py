@@ -58,6 +58,7 @@ ASKS_OR_WRITES = {  # what a run does not hand on: see settings.FROM_RUN
     "DEVICE",
     "RESUME",
     "ESTIMATE",
+    "MEMORY",
     "REPORT_TO",
     "MODEL",
     "MAX_NEW_TOKENS",

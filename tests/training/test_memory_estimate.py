@@ -23,6 +23,14 @@ SEVEN_B = LlamaConfig(
     vocab_size=32016,
     architectures=["LlamaForCausalLM"],
 )
+THREE_B = LlamaConfig(
+    hidden_size=3200,
+    intermediate_size=8640,
+    num_hidden_layers=26,
+    num_attention_heads=32,
+    vocab_size=32000,
+    architectures=["LlamaForCausalLM"],
+)
 COMPILED, PLAIN = plan.PackingPlan("tree", "", True, ""), plan.PackingPlan("off", "", False, "")
 
 
@@ -98,3 +106,28 @@ def test_more_free_memory_lets_more_tokens_through(tmp_path, monkeypatch, make_s
 
 def test_the_rate_of_this_machine_is_a_number_above_zero():
     assert memory_estimate.matrix_rate(CPU) > 1e8
+
+
+@pytest.mark.parametrize(
+    ("shape", "gigabytes", "flags", "changes"),
+    [
+        (SEVEN_B, 12, "", {}),
+        (THREE_B, 12, "", {}),
+        (SEVEN_B, 16, "--low-bit none", {"LOW_BIT": "nf4"}),
+        (SEVEN_B, 16, "--max-tokens-per-pass 8000", {"MAX_TOKENS_PER_PASS": 0}),
+        (SEVEN_B, 6, "", {"GRADIENT_CHECKPOINTING": True}),
+        (SEVEN_B, 6, "--low-bit none", {"LOW_BIT": "nf4", "GRADIENT_CHECKPOINTING": True}),
+        (SEVEN_B, 48, "--low-bit none", {}),
+        (SEVEN_B, 4, "", None),
+    ],
+)
+def test_what_must_change_to_fit_on_a_card_that_is_not_here(tmp_path, make_settings, shape, gigabytes, flags, changes):
+    shape.save_pretrained(tmp_path)
+    settings = make_settings(*f"--device xpu --estimate --memory {gigabytes}GB --batch-size 128 {flags}".split())
+    card = device.described_device(settings.DEVICE, "auto", settings.MEMORY)
+    rows = tokenise.Tokenised([{"input_ids": [i] * 90, "labels": [i] * 90} for i in range(200)], 0)
+    base = BaseModel(tmp_path, "x", None, "")
+    assert memory_estimate.changes_to_fit(base, rows, settings, card, COMPILED) == changes
+    estimated = memory_estimate.estimate(base, rows, settings, card, COMPILED)
+    assert estimated.step_seconds is None
+    assert (estimated.peak_bytes <= 1e9 * gigabytes) == (changes == {})

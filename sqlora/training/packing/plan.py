@@ -49,11 +49,12 @@ def choose_plan(config, settings: Settings, device: Device) -> PackingPlan:
             if asked:
                 note(f"{name} is {getattr(settings, name)}, which BACKEND {backend.NAME} cannot do, so it is off")
         return PackingPlan("off", f"BACKEND {backend.NAME} cannot pack", False, "it cannot compile")
-    triton = device.type != "cpu" and has_triton()
+    where = "here" if device.memory is None else "there, as supposed"
+    triton = device.type != "cpu" and (device.memory is not None or has_triton())
     name, reason = settings.PACKING, "as PACKING asks"
     unfit = _unfit(config, settings.MAX_LENGTH)
     if name == "auto":
-        name, reason = ("tree", "FlexAttention runs here") if triton else ("prefix", "no Triton here")
+        name, reason = ("tree", f"FlexAttention runs {where}") if triton else ("prefix", "no Triton here")
         if unfit:
             name, reason = "off", unfit
     elif name != "off" and unfit:
@@ -64,7 +65,7 @@ def choose_plan(config, settings: Settings, device: Device) -> PackingPlan:
         return PackingPlan(name, reason, settings.COMPILE == "on", "as COMPILE asks")
     if distributed.rank_info().sharded:
         return PackingPlan(name, reason, False, "the base is sharded over processes")
-    return PackingPlan(name, reason, triton, "Triton is here" if triton else "no Triton here")
+    return PackingPlan(name, reason, triton, f"Triton is {where}" if triton else "no Triton here")
 
 
 def _unfit(config, longest: int) -> str | None:
