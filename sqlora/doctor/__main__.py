@@ -16,6 +16,7 @@ import click
 from sqlora.doctor.result import OK, SLOW, WRONG, CheckResult, failed_check
 from sqlora.settings.command_line import load_settings
 from sqlora.settings.settings import Settings
+from sqlora.system import distributed, shutdown
 from sqlora.system.console import console, plain, quiet_libraries
 from sqlora.system.errors import UserError, run_command
 
@@ -28,7 +29,8 @@ ABOUT = """Check whether this machine can do what the settings ask, and whether 
 python -m sqlora.doctor          a line for each check: ok, slow, or WRONG, with the remedy
 python -m sqlora.doctor --json   the same for a program
 
-It exits with 1 if anything is WRONG, and takes the flags of finetune.py.
+It exits with 1 if anything is WRONG, and takes the flags of finetune.py. Started by accelerate launch, it tries
+whether the processes reach one another.
 """
 STYLES = {OK: "green", SLOW: "yellow", WRONG: "bold red"}
 
@@ -42,6 +44,7 @@ def examine(settings: Settings) -> Iterator[CheckResult]:
         yield result
         if result.status == WRONG:
             return  # nothing else can be tried
+    from sqlora.doctor import intel, processes
     from sqlora.model import loading
 
     yield from environment.devices()
@@ -52,6 +55,13 @@ def examine(settings: Settings) -> Iterator[CheckResult]:
         return
     dtype = str(chosen.dtype).removeprefix("torch.")
     yield CheckResult("chosen device", OK, f"{chosen.torch_device} ({chosen.reason}), {dtype} ({chosen.dtype_reason})")
+    if distributed.is_distributed():
+        result = processes.all_reduce(chosen)
+        yield result
+        if result.status == WRONG:
+            return  # the device may wait for ever
+    if chosen.type == "xpu":
+        yield from intel.known_faults()
     yield from examine_numbers(chosen, settings.BACKEND, settings.LOW_BIT, settings.COMPILE == "on")
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -61,6 +71,14 @@ def examine(settings: Settings) -> Iterator[CheckResult]:
             result = environment.fits(folder, settings, chosen)
             yield result
         yield environment.disk(folder if result.status != WRONG else None, settings)
+
+
+def take_part(settings: Settings) -> Iterator[CheckResult]:
+    """What the other processes of a launch do for the main one, which examines its own device and prints."""
+    from sqlora.doctor import processes
+    from sqlora.model import loading
+
+    yield processes.all_reduce(loading.choose_device(settings))
 
 
 def examine_numbers(chosen: Device, backend: str, low_bit: str, compiles: bool) -> Iterator[CheckResult]:
@@ -106,7 +124,10 @@ def examine_numbers(chosen: Device, backend: str, low_bit: str, compiles: bool) 
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED)
 def command(as_json: bool, flags: tuple[str, ...]) -> int:
     settings = load_settings(list(flags), ABOUT)
+    distributed.configure_rank()
     quiet_libraries()
+    if not distributed.is_main_process():
+        shutdown.leave(int(any(result.status == WRONG for result in take_part(settings))))
     results = []
     for result in examine(settings):
         results.append(result)
@@ -118,6 +139,8 @@ def command(as_json: bool, flags: tuple[str, ...]) -> int:
     else:
         counts = Counter(result.status for result in results)
         console.rule(", ".join(f"{counts[status]} {status}" for status in STYLES if counts[status]))
+    if distributed.is_distributed():
+        shutdown.end(int(worst == WRONG))  # a process that hangs would keep this one
     return int(worst == WRONG)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import config
 from sqlora.doctor.result import OK, SLOW, WRONG, CheckResult, failed_check
 from sqlora.settings.settings import REQUIREMENTS, Settings
+from sqlora.system import distributed
 from sqlora.system.errors import UserError, one_line
 
 ROOT = Path(config.__file__).parent
@@ -228,9 +229,8 @@ def fits(folder: Path, settings: Settings, device) -> CheckResult:
     try:
         packing = plan.choose_plan(loading.check_causal(base, settings.MAX_LENGTH), settings, device)
         ids = list(range(settings.MAX_LENGTH))
-        need = memory_estimate.estimate(
-            base, Tokenised([{"input_ids": ids, "labels": ids}], 0), settings, device, packing
-        ).peak_bytes
+        rows = Tokenised([{"input_ids": ids, "labels": ids}] * distributed.rank_info().world, 0)
+        need = memory_estimate.estimate(base, rows, settings, device, packing).peak_bytes
     except UserError as error:
         return failed_check("memory", error)
     free = free_memory(device.type)

@@ -110,7 +110,8 @@ def attention(device: Device, masked: bool, head_sizes: tuple[int, ...]) -> Chec
     remedy = (
         "leave PACKING (--packing) on auto with Triton installed, or set it to off: neither needs a mask"
         if masked
-        else "torch 2.11 or newer has a flash kernel for training on XPU, in bfloat16 and float16"
+        else "torch 2.11 or newer has a flash kernel on XPU, in bfloat16 and float16, from 2.14 on for heads "
+        "of any size; Arc's A series has none"
     )
     return CheckResult(
         result.name, SLOW, f"{detail}; all scores are stored, [length, length], for heads of {', '.join(slow)}", remedy

@@ -7,10 +7,12 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from packaging.version import Version
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import (
     AutoConfig,
@@ -33,15 +35,30 @@ LOW_BITS = ("nf4", "fp4", "none")
 TAKES_ATTENTION = True
 GRADIENT_IN_EVAL = True
 UNPACKS = True
+SAFE_ON_XPU = Version("0.50.2")  # github.com/bitsandbytes-foundation/bitsandbytes/pull/2043
 
 
 def choose_device(wanted: str, dtype: str, low_bit: str) -> Device:
-    """The device and compute type of a run, by DEVICE and DTYPE. Raises UserError for a LOW_BIT of another backend."""
+    """The device and compute type of a run, by DEVICE and DTYPE. Raises UserError for a LOW_BIT of another backend,
+    and for a bitsandbytes that is not safe on the device.
+    """
     if low_bit not in LOW_BITS:
         raise UserError(
             f"LOW_BIT (--low-bit) is {low_bit!r}, a type of BACKEND bigdl; set it to {' or '.join(LOW_BITS)}"
         )
-    return devices.choose_device(wanted, dtype)
+    device = devices.choose_device(wanted, dtype)
+    if device.type == "xpu" and low_bit != "none":
+        check_version(version(NAME))
+    return device
+
+
+def check_version(installed: str) -> None:
+    """Raises UserError for a bitsandbytes that is not safe on an Intel GPU."""
+    if Version(installed) < SAFE_ON_XPU:
+        raise UserError(
+            f"bitsandbytes is {installed}, which on an Intel GPU writes past the end of its memory; pip install "
+            f"bitsandbytes=={SAFE_ON_XPU}, or set LOW_BIT (--low-bit) to none"
+        )
 
 
 def load_tokenizer(folder: Path):

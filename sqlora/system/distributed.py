@@ -14,12 +14,13 @@ import contextlib
 import functools
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlora.system.errors import UserError
+from sqlora.system.errors import UserError, one_line
 
 if TYPE_CHECKING:
     import torch
@@ -122,8 +123,11 @@ def configure_rank() -> None:
             del os.environ[name]
 
 
-def init_process_group(device_type: str) -> None:
-    """Waits for all processes. Raises UserError unless all have the same kind of device, and each its own."""
+def init_process_group(device_type: str, timeout: timedelta = TIMEOUT) -> None:
+    """Waits for all processes. Raises UserError unless all have the same kind of device, and each its own.
+
+    Raises an error of torch if they have not come within `timeout`.
+    """
     global _control
     if not is_distributed() or _control is not None:
         return
@@ -131,7 +135,7 @@ def init_process_group(device_type: str) -> None:
 
     if "MASTER_ADDR" not in os.environ or "MASTER_PORT" not in os.environ:
         raise UserError("the launcher set no MASTER_ADDR and MASTER_PORT; start with accelerate launch (docs/scale.md)")
-    dist.init_process_group(BACKENDS[device_type], rank=rank_info().rank, world_size=rank_info().world, timeout=TIMEOUT)
+    dist.init_process_group(BACKENDS[device_type], rank=rank_info().rank, world_size=rank_info().world, timeout=timeout)
     _control = dist.new_group(backend="gloo", timeout=PATIENCE)
     kinds = [*BACKENDS]
     device_kinds = all_gather_int(kinds.index(device_type))
@@ -229,6 +233,31 @@ def all_reduce_sum(tensors: list[torch.Tensor]) -> None:
         dist.all_reduce(flat)
     for tensor, total in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
         tensor.copy_(total.view_as(tensor))
+
+
+def try_all_reduce(device: str, deadline: timedelta) -> str:
+    """Adds up a small tensor over the processes, on their devices; what was wrong, or "" if it was right in time.
+
+    Some cards hang in it and never return: the thread that waits is then left behind.
+    """
+    import torch
+    import torch.distributed as dist
+
+    faults = [f"no answer in {deadline.total_seconds():.0f} s"]
+
+    def add_up() -> None:
+        try:
+            ones = torch.ones(1024, device=device)
+            dist.all_reduce(ones)
+            right = bool((ones == rank_info().world).all())  # which waits for the device
+            faults[0] = "" if right else "the sum is wrong"
+        except Exception as error:  # of any library below
+            faults[0] = one_line(error)
+
+    waiting = threading.Thread(target=add_up, daemon=True)
+    waiting.start()
+    waiting.join(deadline.total_seconds())
+    return faults[0]
 
 
 def report_failure(timeout: timedelta) -> list[int]:

@@ -31,19 +31,19 @@ def exit_together() -> Iterator[None]:
         yield
         distributed.destroy_process_group()
     except distributed.OtherFailed:
-        _leave(2)
+        leave(2)
     except KeyboardInterrupt as error:
         if distributed.is_main_process():
-            _end(print_interrupt(error))
-        _leave(interrupt_status(error))
+            end(print_interrupt(error))
+        leave(interrupt_status(error))
     except Exception as error:
         lost = distributed.peer_lost(error)
         user_error = as_user_error(lost or error)
         if not _prints_error(connected=distributed.is_initialised() and not lost):
-            _leave(2 if user_error else 1)
+            leave(2 if user_error else 1)
         if user_error is None:
             traceback.print_exception(error)
-        _end(print_user_error(user_error) if user_error else 1)
+        end(print_user_error(user_error) if user_error else 1)
 
 
 def _prints_error(connected: bool) -> bool:
@@ -66,13 +66,14 @@ def _ended_by_launcher() -> bool:
     return False
 
 
-def _leave(code: int) -> None:
+def leave(code: int) -> None:
     """Ends this process after the one that prints the error, which the launcher would otherwise cut short."""
     _ended_by_launcher()
-    _end(code)
+    end(code)
 
 
-def _end(code: int) -> None:
+def end(code: int) -> None:
+    """Ends this process at once, whatever waits in it."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -1,11 +1,14 @@
 """BACKEND bitsandbytes: 4-bit layers, and bare tokenizer models."""
 
 import shutil
+from dataclasses import replace
 
 import peft
+import pytest
 import torch
 
-from sqlora.model import base_models, device, loading
+from sqlora.model import base_models, bitsandbytes, device, loading
+from sqlora.system.errors import UserError
 
 CPU = device.choose_device("cpu", "float32")
 
@@ -43,3 +46,25 @@ def test_an_adapter_beside_the_base_is_not_applied_to_it(llama_folder, tmp_path,
     with torch.inference_mode():
         assert torch.equal(loaded(ids).logits, base(ids).logits)
     assert "the base is loaded without it" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("installed", "kind", "low_bit", "refused"),
+    [
+        ("0.50.1", "xpu", "nf4", True),
+        ("0.49.0.dev0", "xpu", "fp4", True),
+        ("0.50.1", "xpu", "none", False),
+        ("0.50.1", "cuda", "nf4", False),
+        ("0.50.2", "xpu", "nf4", False),
+        ("0.51.0+xpu", "xpu", "nf4", False),
+    ],
+)
+def test_a_library_that_spoils_memory_on_an_intel_gpu_is_refused(monkeypatch, installed, kind, low_bit, refused):
+    chosen = replace(CPU, type=kind)
+    monkeypatch.setattr(bitsandbytes, "version", lambda name: installed)
+    monkeypatch.setattr(device, "choose_device", lambda wanted, dtype: chosen)
+    if refused:
+        with pytest.raises(UserError, match=rf"bitsandbytes is {installed}.*0\.50\.2.*--low-bit"):
+            bitsandbytes.choose_device(kind, "auto", low_bit)
+    else:
+        assert bitsandbytes.choose_device(kind, "auto", low_bit) == chosen
