@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sqlora.doctor import report
 from sqlora.doctor.result import OK, SLOW, WRONG, CheckResult, failed_check
 from sqlora.settings.command_line import load_settings
 from sqlora.settings.settings import Settings
+from sqlora.storage import outputs
 from sqlora.system import distributed, shutdown
 from sqlora.system.console import console, plain, quiet_libraries
 from sqlora.system.errors import UserError, run_command
@@ -28,6 +30,7 @@ ABOUT = """Check whether this machine can do what the settings ask, and whether 
 \b
 python -m sqlora.doctor          a line for each check: ok, slow, or WRONG, with the remedy
 python -m sqlora.doctor --json   the same for a program
+python -m sqlora.doctor --report FILE   writes it for others to read, with a short run of the demo (docs/xpu.md)
 
 It exits with 1 if anything is WRONG, and takes the flags of finetune.py. Started by accelerate launch, it tries
 whether the processes reach one another.
@@ -121,18 +124,27 @@ def examine_numbers(chosen: Device, backend: str, low_bit: str, compiles: bool) 
 
 @click.command("python -m sqlora.doctor", add_help_option=False, context_settings={"ignore_unknown_options": True})
 @click.option("--json", "as_json", is_flag=True)
+@click.option("--report", "file", type=click.Path(path_type=Path))
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED)
-def command(as_json: bool, flags: tuple[str, ...]) -> int:
+def command(as_json: bool, file: Path | None, flags: tuple[str, ...]) -> int:
     settings = load_settings(list(flags), ABOUT)
+    if file:
+        outputs.check_outputs_are_ours({}, outputs.File("--report", file, report.REPORT))
     distributed.configure_rank()
     quiet_libraries()
     if not distributed.is_main_process():
         shutdown.leave(int(any(result.status == WRONG for result in take_part(settings))))
     results = []
-    for result in examine(settings):
+
+    def note(result: CheckResult) -> None:
         results.append(result)
         if not as_json:
             _print(result)
+
+    for result in examine(settings):
+        note(result)
+    for result in report.write_report(file, settings, results) if file else ():
+        note(result)
     worst = next(status for status in (WRONG, SLOW, OK) if any(result.status == status for result in results))
     if as_json:
         click.echo(json.dumps({"status": worst, "checks": [asdict(result) for result in results]}, indent=2))
