@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -28,16 +29,18 @@ def call(llama_folder, tmp_path):
     rows = tmp_path / "rows.jsonl"
     dataset.write_rows(rows, small_data.ROWS)
 
-    def run(folder: str, command: str, device: str = "xpu", root: Path = ROOT) -> subprocess.CompletedProcess:
+    def run(
+        folder: str, command: str, device: str = "xpu", root: Path = ROOT, card: str = "", launcher: str = ""
+    ) -> subprocess.CompletedProcess:
         first, *flags = command.split()
         (tmp_path / folder).mkdir(exist_ok=True)
         given = f"--test-data {rows}" if first == "generate.py" else f"--data-path {rows}"
-        command = [sys.executable, *([root / "tests" / "remapped.py"] if device == "xpu" else [])]
+        command = [sys.executable, *launcher.split(), *([root / "tests" / "remapped.py"] if device == "xpu" else [])]
         command += [first if first == "-m" else root / first, *flags, "--base-model", llama_folder, *given.split()]
         return subprocess.run(
             [*map(str, command), *(() if first == "-m" else ("--device", device))],
             cwd=tmp_path / folder,
-            env=os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "120", "PYTHONPATH": str(root)},
+            env=os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "120", "PYTHONPATH": str(root), "CARD": card},
             capture_output=True,
             text=True,
             timeout=patience.SECONDS,
@@ -73,15 +76,44 @@ def test_a_run_is_that_of_the_cpu(call, tmp_path):
 
 
 def test_the_default_recipe_and_its_resumption(call):
-    """4-bit weights, unpacked, in float16, as without bfloat16; the compiler fails, and is done without."""
-    common = RUN.replace("--max-steps 4", "")
-    trained = call("run", f"finetune.py --max-steps 2 {common} --best-by loss")
-    assert trained.returncode == 0, trained.stderr
+    """4-bit weights, in float16, as without bfloat16; the compiler fails, and is done without.
+
+    The card is lost in mid-run. Then it reports more memory than it has, and passes are split until they fit.
+    """
+    trained = call("run", f"finetune.py {RUN} --best-by loss", card="silent,lost")
+    assert trained.returncode == 2, trained.stderr
     assert "float16 (the device lacks bfloat16)" in trained.stdout
-    assert "weights are unpacked in memory" in " ".join(trained.stdout.split())
-    resumed = call("run", f"finetune.py --max-steps 4 {common} --best-by loss --resume")
+    error = trained.stderr.splitlines()[-1]
+    assert error.startswith("error: the device failed after step 2: level_zero")
+    assert re.search("--resume, with --max-tokens-per-pass [0-9]+ if memory may have run out$", error)
+    resumed = call("run", f"finetune.py {RUN} --best-by loss --resume", card="lying,short,two")
     assert resumed.returncode == 0, resumed.stderr
-    assert "finished" in resumed.stdout
+    shown = " ".join(resumed.stdout.split())
+    assert "finished" in shown
+    assert re.search("a forward pass of [0-9,]+ tokens did not fit into memory; from now on one has at most", shown)
+    assert "weights are unpacked in memory" in shown
+
+
+def test_two_processes(call):
+    """They ask for xccl between their cards."""
+    launcher = "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no "
+    launcher += "--dynamo_backend no --main_process_port 0"
+    trained = call("two", f"finetune.py {RUN} {SAME}", launcher=launcher)
+    assert trained.returncode == 0, trained.stderr
+    assert "over 2 processes" in trained.stdout
+
+
+def test_the_doctor_examines_the_card(call):
+    done = call("doctor", "-m sqlora.doctor --json --device xpu", card="bare,silent,two")
+    assert done.returncode == 0, done.stderr
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    names = [checks[f"device xpu:{number}"]["detail"].partition(",")[0] for number in (0, 1)]
+    assert names == ["Intel(R) Pretended GPU", "Intel(R) Graphics"]
+    assert "free memory is unknown" in checks["device xpu:1"]["detail"]
+    assert checks["chosen device"]["detail"].startswith("xpu:0")
+    assert checks["known faults"]["status"] == checks["oneAPI"]["status"] == "ok"
+    assert "which is not for xpu" in checks["bitsandbytes library"]["detail"]
+    assert "no Triton" in checks["torch.compile"]["detail"]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sqlora.generation.candidate import Candidate
 from sqlora.model.base_models import BaseModel
+from sqlora.model.device import failure_of_device
 from sqlora.settings.settings import Settings
 from sqlora.storage import outputs
 from sqlora.storage.checkpoints import WEIGHTS, file_hash
@@ -36,8 +37,8 @@ DECIDING = (
 class Journal:
     """`written[variant, row]` are the candidates written so far, by base or adapter.
 
-    As a context manager it turns Ctrl-C into a message that says how to resume. In a distributed run each process
-    writes its own file, and reads those of all. `seconds` is the time to the last answer.
+    As a context manager it turns Ctrl-C and the failure of a device into a message that says how to resume. In a
+    distributed run each process writes its own file, and reads those of all. `seconds` is the time to the last answer.
     """
 
     def __init__(self, folder: Path, key: str, resume: bool = False):
@@ -90,6 +91,11 @@ class Journal:
         if isinstance(error, KeyboardInterrupt):
             raise Interrupted(
                 getattr(error, "number", signal.SIGINT), console.resume_hint(f"after {len(self.written):,} answers")
+            ) from error
+        if failure := failure_of_device(error):
+            raise UserError(
+                f"the device failed after {len(self.written):,} answers: {failure}; check the device, then continue "
+                f"with --resume"
             ) from error
 
     def add(self, variant: str, row: int, written: list[Candidate]) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import platform
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ KEPT_PRODUCTS = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
 MOST_KEPT = "64"
 M_MMAP_THRESHOLD, SMALL_BLOCK, LARGE_BLOCK = -3, 1 << 18, 1 << 25  # of mallopt(3); bytes
 CGROUP = Path("/sys/fs/cgroup")
+LOST = re.compile(r"CUDA error|HIP error|level_zero|UR_RESULT|DEVICE_LOST|device lost", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,13 @@ def available_memory(kind: str) -> float:
     if free is None:
         return UNKNOWN_FREE
     return free // distributed.rank_info().local_world if kind == "cpu" else free
+
+
+def failure_of_device(error: BaseException | None) -> str | None:
+    """The first line of an error that means that the device itself failed; None for any other error."""
+    if not isinstance(error, RuntimeError) or isinstance(error, torch.OutOfMemoryError) or not LOST.search(str(error)):
+        return None
+    return str(error).splitlines()[0]
 
 
 def peak_memory(kind: str) -> int:

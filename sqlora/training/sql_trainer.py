@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import pickle
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from sqlora.data.streaming import Stream
 from sqlora.data.tokenise import TokenisedSplits
 from sqlora.model.base_models import BaseModel
-from sqlora.model.device import Device, available_memory
+from sqlora.model.device import Device, available_memory, failure_of_device
 from sqlora.model.transformers_compat import Trainer
 from sqlora.settings.settings import Settings
 from sqlora.system import distributed
@@ -34,8 +33,6 @@ from sqlora.training.packing import packed_batches, packed_loss, pass_graphs, pl
 from sqlora.training.run_folder import METRICS
 from sqlora.training.run_log import RunLog
 from sqlora.training.stopping import Stopping
-
-DEVICE_LOST = re.compile(r"CUDA error|HIP error|level_zero|UR_RESULT|DEVICE_LOST|device lost", re.IGNORECASE)
 
 GRAPH_SHARE = 0.25  # of the free memory: a graph keeps what its pass takes
 
@@ -137,12 +134,14 @@ class SqlTrainer(Trainer):
                     f"({str(error).partition('.')[0]}); delete it, and resume from the previous one"
                 ) from error
             except RuntimeError as error:
-                if isinstance(error, torch.OutOfMemoryError) or not DEVICE_LOST.search(str(error)):
+                if not (failure := failure_of_device(error)):
                     raise
-                message = str(error).splitlines()[0]
+                # whose driver may say so where memory runs out (github.com/pytorch/pytorch/issues/177714)
+                fewer = f", with --max-tokens-per-pass {self.most_tokens // 2} if memory may have run out"
                 raise UserError(
-                    f"the device failed after step {self.state.global_step}: {message}; what was saved before is "
+                    f"the device failed after step {self.state.global_step}: {failure}; what was saved before is "
                     f"whole: check the device, then continue with --resume"
+                    f"{fewer if self.budget.device.type == 'xpu' else ''}"
                 ) from error
 
     def collate(self, rows: list[packed_batches.TokenisedExample]) -> dict[str, object]:

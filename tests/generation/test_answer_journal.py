@@ -43,6 +43,18 @@ def test_what_was_written_is_found(tmp_path):
         Journal(tmp_path, "other", resume=True)
 
 
+def test_a_device_that_fails_is_named_with_the_way_on(tmp_path):
+    with pytest.raises(UserError, match=r"failed after 0 answers: level_zero.* \(.*LOST\); .*--resume"):
+        fail(tmp_path, "level_zero backend failed with error: 20 (UR_RESULT_ERROR_DEVICE_LOST)\nmore")
+    with pytest.raises(RuntimeError, match="a bug"):
+        fail(tmp_path, "a bug")
+
+
+def fail(folder, message):
+    with Journal(folder, "key"):
+        raise RuntimeError(message)
+
+
 def test_a_fresh_start_sets_aside_what_was_kept(tmp_path, capsys):
     for number in range(2):
         with Journal(tmp_path, "key") as first:
