@@ -140,7 +140,7 @@ def answer(model) -> torch.Tensor:
         engine.keep_prefix(prefix)
         first = engine.fill([0, 1, 2], [[*prefix, 50, 51], [*prefix, 60], [*prefix, 70, 71, 72]])
         assert first.device == CARD
-        engine.tokens = [5, 6, 7]
+        engine.feed([0, 1, 2], torch.tensor([[5], [6], [7]]))
         return engine.step()
 
 
@@ -152,6 +152,7 @@ def main() -> None:
     torch.inference_mode = lambda mode=True: torch.no_grad() if mode else contextlib.nullcontext()
     fake_tensor.CONSTANT_NUMEL_LIMIT = 1 << 20  # lists on the CPU keep their numbers, which are asked for
     torch.nn.Module._apply = lambda module, *_: module  # nor can modules of fake tensors be moved: they are made there
+    torch.Tensor.pin_memory = lambda tensor: tensor  # which asks for a card
     quantize_4bit(torch.ones(64, 64), quant_type="nf4", compress_statistics=True)  # its tables need real numbers
 
     with fake_tensor.FakeTensorMode(allow_non_fake_inputs=True), MathAttention(), OnCard() as on_card:

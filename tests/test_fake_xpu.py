@@ -44,9 +44,9 @@ def test_a_step_of_training_and_answers(shape, vocabulary, layers):
     [
         (
             "sqlora/generation/decoder.py",
-            "torch.zeros(slots, dtype=torch.int64, device=self.device)",
-            "torch.zeros(slots, dtype=torch.int64)",
-            "same device",
+            "torch.zeros(len(self.lengths), dtype=torch.int64, device=self.device)",
+            "torch.zeros(len(self.lengths), dtype=torch.int64)",
+            "back to the CPU",
         ),
         (
             "sqlora/training/packing/packed_loss.py",
