@@ -58,13 +58,13 @@ def examine(settings: Settings) -> Iterator[CheckResult]:
         return
     dtype = str(chosen.dtype).removeprefix("torch.")
     yield CheckResult("chosen device", OK, f"{chosen.torch_device} ({chosen.reason}), {dtype} ({chosen.dtype_reason})")
+    if chosen.type == "xpu":
+        yield from intel.known_faults()
     if distributed.is_distributed():
         result = processes.all_reduce(chosen)
         yield result
         if result.status == WRONG:
             return  # the device may wait for ever
-    if chosen.type == "xpu":
-        yield from intel.known_faults()
     yield from examine_numbers(chosen, settings.BACKEND, settings.LOW_BIT, settings.COMPILE == "on")
 
     with tempfile.TemporaryDirectory() as scratch:

@@ -53,7 +53,7 @@ def _is_names(value: Any) -> bool:
 def _bytes(text: str) -> int:
     """16GB, 15.6 GiB -> bytes."""
     unit = text.lstrip(" .0123456789")
-    return int(float(text.removesuffix(unit)) * UNITS[unit.strip().lower()])
+    return int(min(float(text.removesuffix(unit)) * UNITS[unit.strip().lower()], 1 << 62))  # no int is infinite
 
 
 def _split(text: str) -> list[str]:

@@ -36,6 +36,7 @@ def test_valid_values(kind, valid, invalid):
         (kinds.SIZE, "16GB", 16_000_000_000),
         (kinds.SIZE, "15.6 gib", int(15.6 * (1 << 30))),
         (kinds.SIZE, "512MiB", 1 << 29),
+        (kinds.SIZE, "9" * 400 + "GB", 1 << 62),
     ],
 )
 def test_a_flag_is_parsed(kind, text, value):
