@@ -62,7 +62,8 @@ def choose_device(wanted: str, dtype: str) -> Device:
     else:
         raise UserError(
             f"DEVICE (--device) is {wanted!r}, and this torch ({torch.__version__}) sees only "
-            f"{', '.join(there)}; use one of these or auto, or install the driver and torch for {wanted}"
+            f"{', '.join(there)}; use one of these or auto, install the driver and torch for {wanted}, or for "
+            f"--estimate alone add --memory 16GB"
         )
     if dtype != "auto":
         number, why = getattr(torch, dtype), "as DTYPE asks"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sqlora.model.device import Device
+from sqlora.model.device import Device, described_device
 from sqlora.reports import banner
 from sqlora.training.packing.plan import PackingPlan
 
@@ -33,3 +33,16 @@ def test_what_of_an_adapter_could_not_be_checked(fingerprint, said, capsys):
     shown = capsys.readouterr().out
     assert said in shown
     assert ("note" in shown) == bool(said)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "yes"),
+        ({"LOW_BIT": "nf4", "GRADIENT_CHECKPOINTING": True}, "no: add --low-bit nf4 --gradient-checkpointing"),
+        (None, "no: take a smaller model, or lower MAX_LENGTH (--max-length)"),
+    ],
+)
+def test_whether_a_run_fits_on_a_card_that_is_not_here(changes, said, capsys):
+    banner.print_fit(described_device("xpu", "auto", 16_000_000_000), changes)
+    assert capsys.readouterr().out.split(maxsplit=4) == ["fits", "into", "16.0", "GB", said + "\n"]
