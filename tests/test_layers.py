@@ -15,6 +15,7 @@ LAYERS = (  # each imports only from those before it
     "databases",
     "evaluation",
     "data",
+    "synthesis",
     "model",
     "training",
     "generation",

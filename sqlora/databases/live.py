@@ -56,7 +56,7 @@ class LiveDatabase:
         """The schema with sample values, from the first rows of its tables. They are read now, in SECONDS at most."""
         if not self.runs:
             return Sampled(self.schema, {})
-        return sample(self.schema, self._first_rows)
+        return sample(self.schema, self.first_rows)
 
     @property
     def runs(self) -> bool:
@@ -74,6 +74,11 @@ class LiveDatabase:
         """
         return self._run(sql, most_rows, self.seconds)
 
+    def first_rows(self, table: Table) -> list[tuple[Value, ...]]:
+        """Of one of its tables, in the order of its columns; read within SAMPLE_SECONDS. Raises SqlError."""
+        text = first_rows(table).sql(self.reflected.dialect)
+        return self._run(text, sampling.MOST_ROWS, min(self.seconds, SAMPLE_SECONDS))[0].rows
+
     def close(self) -> None:
         """Ends the process, and whatever it is doing."""
         self._process.kill()
@@ -90,10 +95,6 @@ class LiveDatabase:
         query = readonly.check(sql, self.reflected.dialect, self.schema)
         text = readonly.write(query, self.reflected.dialect, most_rows + 1)
         return self._call(seconds + GRACE_SECONDS, "run", text, most_rows, seconds)
-
-    def _first_rows(self, table: Table) -> list[tuple[Value, ...]]:
-        text = first_rows(table).sql(self.reflected.dialect)
-        return self._run(text, sampling.MOST_ROWS, min(self.seconds, SAMPLE_SECONDS))[0].rows
 
     def _start(self) -> None:
         # Not forked: a process that has loaded torch has threads.

@@ -1,0 +1,127 @@
+"""What the columns of a database hold, from the first rows of its tables: which can be grouped, compared, averaged."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlora.sql.sandbox import Value
+from sqlora.sql.schema import Column, Schema, Table
+from sqlora.synthesis.query_tree import Place
+
+NUMBERS = ("integer", "real")
+DATES = ("date", "timestamp")
+LONGEST = 40  # characters of a value in a question
+ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d)?(\.\d+)?)?")
+FLAG = re.compile(r"(?i:is|has|if|was|can)([_ ]|(?=[A-Z][a-z]))")
+YEARS = range(1000, 2101)
+MOST_GROUPS = 0.5  # distinct values, as a share of the rows, of a column that is grouped by
+# What would not survive a prompt, or an answer's code fence.
+UNUSABLE = re.compile(
+    r"[^\S ]|[\0-\x1f\x7f-\x9f]|###|```|[\u2028-\u202e\u2066-\u2069\ufeff]|[\ud800-\udfff]|^\s|\s$|  "
+)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """values: usable ones, the most frequent first. rows: that were read. filled: of them without NULL. distinct:
+    different values. is_number, is_date: whether all are, and their order is that of their texts where they are texts.
+    is_flag: whether its name asks, as is_open does.
+    """
+
+    place: Place
+    column: Column
+    values: tuple[Value, ...]
+    rows: int
+    filled: int
+    distinct: int
+    is_key: bool
+    is_number: bool
+    is_date: bool
+    is_year: bool
+    is_flag: bool
+
+    @property
+    def is_category(self) -> bool:
+        """Whether its values are shared by rows, so that groups of them say something."""
+        is_other = self.is_measure or self.is_key or self.is_flag
+        return not is_other and 1 < self.distinct <= max(2, MOST_GROUPS * self.filled)
+
+    @property
+    def is_name(self) -> bool:
+        """Whether its texts tell rows apart, as names and titles do."""
+        return (
+            not (self.is_number or self.is_date or self.is_key or self.is_flag)
+            and self.distinct > MOST_GROUPS * self.filled
+        )
+
+    @property
+    def is_measure(self) -> bool:
+        """Whether sums and averages of it mean something."""
+        return self.is_number and not self.is_year and not self.is_key and self.distinct > 2
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether its values can be more or less, earlier or later."""
+        return self.is_measure or self.is_date or (self.is_year and self.distinct > 1)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every row has a value."""
+        return self.filled == self.rows
+
+
+def facts_of(schema: Schema, rows: Mapping[str, Sequence[Sequence[object]]]) -> dict[Place, Facts]:
+    """The facts on each column with values in the `rows` of the tables, which are in the order of their columns."""
+    found = {}
+    for table in schema.tables:
+        if not (read := rows.get(table.name)):
+            continue
+        for column, cells in zip(table.columns, zip(*read, strict=True), strict=True):
+            facts = _facts(table, column, cells)
+            if facts.values:
+                found[facts.place] = facts
+    return found
+
+
+def _facts(table: Table, column: Column, cells: Sequence[object]) -> Facts:
+    counted = Counter(cell for cell in cells if isinstance(cell, str | int | float) and cell != "")
+    values = tuple(value for value, _ in counted.most_common() if is_usable(value))
+    name = column.name.lower()
+    foreign = {name for reference in table.references for name in reference.columns}
+    is_code = bool(re.search(r"(^|_|[a-z])(id|Id|ID)$", column.name)) or name in foreign
+    is_number = bool(values) and all(_is_number(value) for value in counted) and _keeps_order(values)
+    is_year = is_number and "year" in name and all(float(value) in YEARS for value in values)
+    is_date = bool(values) and all(isinstance(value, str) and ISO_DATE.fullmatch(value) for value in values)
+    return Facts(
+        Place(table.name, column.name),
+        column,
+        values,
+        len(cells),
+        sum(counted.values()),
+        len(counted),
+        is_code or (name,) in table.keys,
+        is_number and column.type not in DATES,
+        is_date,
+        is_year,
+        bool(FLAG.match(column.name)),
+    )
+
+
+def is_usable(value: object) -> bool:
+    """Whether a question can have the value: a number, or a short text that a prompt shows as it is."""
+    return not isinstance(value, str) or (0 < len(value) <= LONGEST and not UNUSABLE.search(value))
+
+
+def _is_number(value: Value) -> bool:
+    return not isinstance(value, str) or bool(re.fullmatch(r"-?\d+(\.\d+)?", value))
+
+
+def _keeps_order(values: Sequence[Value]) -> bool:
+    """Whether a database that compares texts finds the order of the numbers."""
+    if all(not isinstance(value, str) for value in values):
+        return True
+    texts = sorted(map(str, values))
+    return texts == sorted(texts, key=float)

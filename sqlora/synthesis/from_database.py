@@ -1,0 +1,146 @@
+"""Pairs of a query and questions about a live database: drawn, run, and kept where the result says something."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from sqlora.databases.dialect import translate
+from sqlora.databases.live import LiveDatabase
+from sqlora.sql.parsing import SqlError, normalise_sql, parse_query
+from sqlora.sql.sampling import Sampled, sample
+from sqlora.sql.sandbox import Value
+from sqlora.sql.schema import Table
+from sqlora.synthesis import english
+from sqlora.synthesis.column_facts import facts_of
+from sqlora.synthesis.key_graph import KeyGraph
+from sqlora.synthesis.names import Names
+from sqlora.synthesis.query_grammar import Grammar
+from sqlora.synthesis.query_tree import Link, Place, Query
+from sqlora.synthesis.shapes import shape_of
+from sqlora.system.errors import UserError
+
+SECONDS = 2.0  # for a query
+MOST_ROWS = 5_000  # of a result
+MOST_ALIKE = 5  # queries that differ only in their values
+MOST_DRAWN = 1_000  # queries that are drawn in vain before a shape is given up
+MOST_WAITING = 100  # of each other shape that came up meanwhile
+CONSTANT = re.compile(r"'(?:[^']|'')*'|\b\d+(?:\.\d+)?\b")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A query with several questions, each of which it answers."""
+
+    query: Query
+    sql: str
+    shape: str
+    questions: tuple[str, ...]
+
+
+class Synthesis:
+    """Pairs about a database, in these shares of shapes, by a seed.
+
+    sampled: the schema with sample values. dropped: counts the queries that were drawn and left out, by reason. parts:
+    counts the columns and keys that the pairs use. Raises UserError if no table has a row.
+
+        with open_database("shop.sqlite", SECONDS) as live:
+            pairs = itertools.islice(Synthesis(live, SPIDER, seed=0), 100)
+    """
+
+    def __init__(self, live: LiveDatabase, shares: Mapping[str, float], seed: int) -> None:
+        self._live, self._shares = live, shares
+        rows: dict[str, list[tuple[Value, ...]]] = {}
+
+        def read(table: Table) -> list[tuple[Value, ...]]:
+            rows[table.name] = live.first_rows(table)
+            return rows[table.name]
+
+        self.sampled: Sampled = sample(live.schema, read)
+        self.graph = KeyGraph(live.schema)
+        self._facts = facts_of(live.schema, rows)
+        if not self._facts:
+            raise UserError(
+                "DATABASE (--database): no table has a row that can be read, and questions are made from rows; "
+                "name a database that is filled"
+            )
+        self.empty = tuple(table.name for table in live.schema.tables if rows.get(table.name) == [])
+        self._names = Names(live.schema)
+        self._generator = random.Random(seed)
+        self._grammar = Grammar(live.schema, self.graph, self._facts, self._generator)
+        self.dropped: Counter[str] = Counter()
+        self.parts: Counter[Place | Link] = Counter()
+
+    def __iter__(self) -> Iterator[Pair]:
+        """The pairs, until no shape has a new one. Raises UserError if the connection fails."""
+        alike: Counter[str] = Counter()
+        for query, sql, shape in self._drawn():
+            form = CONSTANT.sub("?", normalise_sql(sql))
+            if alike[form] == MOST_ALIKE:
+                self.dropped["differ from others only in values"] += 1
+                continue
+            if fault := self._fault(query, sql):
+                self.dropped[fault] += 1
+                continue
+            alike[form] += 1
+            self.parts.update(query.parts())
+            texts = english.questions(query, self._names, self.graph, self._facts, self._generator)
+            yield Pair(query, sql, shape, tuple(texts))
+
+    def _drawn(self) -> Iterator[tuple[Query, str, str]]:
+        """Different queries in the shares of their shapes; one that the grammar does not draw any more is given up."""
+        seen: set[Query] = set()
+        waiting: dict[str, list[tuple[Query, str]]] = {shape: [] for shape in self._shares}
+        while waiting:
+            (shape,) = self._generator.choices(list(waiting), [self._shares[one] for one in waiting])
+            for _ in range(MOST_DRAWN):
+                if waiting[shape]:
+                    break
+                if (query := self._grammar.draw()) is None:
+                    continue
+                other = shape_of(query.tree())
+                if len(waiting.get(other, ())) == MOST_WAITING or other not in waiting or query in seen:
+                    continue
+                seen.add(query)
+                waiting[other].append((query, query.sql()))
+            if waiting[shape]:
+                yield *waiting[shape].pop(), shape
+            else:
+                del waiting[shape]
+
+    def _fault(self, query: Query, sql: str) -> str | None:
+        """Why a query is no good example, or None."""
+        try:
+            rows, has_more = self._run(sql)
+            if has_more:
+                return "huge result"
+            if not any(value not in (0, None) for row in rows for value in row):
+                return "empty result"
+            if query.group and len(rows) == 1 and not (query.having or query.order):
+                return "one group only"
+            found = Counter(rows)
+            if any(Counter(self._run(weaker.sql())[0]) == found for weaker in query.weaker()):
+                return "a condition that changes nothing"
+            if self._ties(query):
+                return "a tie at the limit"
+        except SqlError as error:
+            return {"timeout": "too slow", "too large": "huge result"}.get(error.kind, "does not run")
+        return None
+
+    def _ties(self, query: Query) -> bool:
+        """Whether the rows within its limit are not the only ones that may be."""
+        if not query.order or query.order.limit is None:
+            return False
+        rows, _ = self._run(query.with_key().sql())
+        return len(rows) > query.order.limit and rows[-1] == rows[-2]
+
+    def _run(self, sql: str) -> tuple[list[tuple[Value, ...]], bool]:
+        reflected = self._live.reflected
+        if reflected.dialect != "sqlite":
+            query = parse_query(sql, reflected.schema)
+            sql = translate(query, reflected.schema, reflected.dialect, reflected.quoted)
+        result, has_more = self._live.run(sql, MOST_ROWS)
+        return result.rows, has_more

@@ -1,0 +1,66 @@
+"""What the questions about rows and about groups have in common: lists of words, figures, order."""
+
+from __future__ import annotations
+
+from sqlora.synthesis.phrases import Phrases
+from sqlora.synthesis.query_tree import COUNT, Link, Order, Output, Query, Rows
+
+ASK = ("What are the", "Show the", "List the", "Find the", "Give the", "Return the")
+ASK_ONE = ("What is the", "Show the", "Find the", "Give the", "Return the")
+NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+
+class Wording:
+    """Words for the parts of a query."""
+
+    def __init__(self, phrases: Phrases, query: Query) -> None:
+        self.phrases, self.query, self.pick = phrases, query, phrases.pick
+
+    def ask(self, many: bool) -> str:
+        """The first words of a question for columns."""
+        return self.pick(*(ASK if many else ASK_ONE))
+
+    def columns(self, many: bool, table: str = "") -> str:
+        """The columns that are shown, or those of one table."""
+        places = [output.place for output in self.query.outputs if output.place and not output.aggregate]
+        return listed([self.phrases.column(place, many) for place in places if table in ("", place.table)])
+
+    def number(self, number: int) -> str:
+        """A small number in a word or in digits."""
+        return self.pick(str(number), NUMBERS[number]) if number < len(NUMBERS) else str(number)
+
+    def sorted_by(self, order: Order) -> str:
+        """By what the rows are sorted, and which way."""
+        by, verb = order.by, self.pick("sorted by", "ordered by")
+        key = self.measured(by)
+        facts = self.phrases.facts.get(by.place) if by.place else None
+        if facts and facts.is_name and not by.aggregate and not order.descending:
+            return self.pick(f"in alphabetical order of {key}", f"{verb} {key} alphabetically")
+        way = "descending" if order.descending else "ascending"
+        return self.pick(f"in {way} order of {key}", f"{verb} {key} in {way} order")
+
+    def measured(self, output: Output) -> str:
+        """A column, its average, or the number of rows."""
+        if output == COUNT:
+            return f"the number of {self.counted()}"
+        assert output.place
+        column = self.phrases.column(output.place)
+        return f"{self.phrases.aggregate(output.aggregate, column)} {column}" if output.aggregate else column
+
+    def counted(self) -> str:
+        """The rows that are counted, in the plural: those of the query, or the children of its subject."""
+        query, phrases = self.query, self.phrases
+        if query.subject == query.rows.table:
+            return phrases.rows(query.rows, query.subject)
+        link = self.link()
+        rest = Rows(query.rows.table, tuple(one for one in query.rows.links if one != link), query.rows.filters)
+        return " ".join(filter(None, (phrases.others(link), phrases.which(rest, query.rows.table))))
+
+    def link(self) -> Link:
+        """The key from the rows to the subject."""
+        return next(link for link in self.query.rows.links if link.parent.table == self.query.subject)
+
+
+def listed(words: list[str]) -> str:
+    """Words as a list: "name, age and id"."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
