@@ -15,6 +15,8 @@ NUMBERS = ("integer", "real")
 DATES = ("date", "timestamp")
 LONGEST = 40  # characters of a value in a question
 ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d)?(\.\d+)?)?")
+ID = re.compile(r"(^|_|[a-z])(id|Id|ID)$")
+CODE = re.compile(r"(?i)(code|zip|phone|fax|number|ssn|no)$|date|time")
 FLAG = re.compile(r"(?i:is|has|if|was|can)([_ ]|(?=[A-Z][a-z]))")
 YEARS = range(1000, 2101)
 MOST_GROUPS = 0.5  # distinct values, as a share of the rows, of a column that is grouped by
@@ -27,8 +29,9 @@ UNUSABLE = re.compile(
 @dataclass(frozen=True)
 class Facts:
     """values: usable ones, the most frequent first. rows: that were read. filled: of them without NULL. distinct:
-    different values. is_number, is_date: whether all are, and their order is that of their texts where they are texts.
-    is_flag: whether its name asks, as is_open does.
+    different values. is_code: whether its name says that it neither counts
+    nor calls anything. is_number, is_date: whether all
+    values are. keeps_order: whether the database sorts them as numbers. is_flag: whether its name asks, as is_open.
     """
 
     place: Place
@@ -38,7 +41,9 @@ class Facts:
     filled: int
     distinct: int
     is_key: bool
+    is_code: bool
     is_number: bool
+    keeps_order: bool
     is_date: bool
     is_year: bool
     is_flag: bool
@@ -60,53 +65,47 @@ class Facts:
     @property
     def is_measure(self) -> bool:
         """Whether sums and averages of it mean something."""
-        return self.is_number and not self.is_year and not self.is_key and self.distinct > 2
+        return self.is_number and not (self.is_year or self.is_key or self.is_code) and self.distinct > 2
 
     @property
     def is_ordered(self) -> bool:
         """Whether its values can be more or less, earlier or later."""
-        return self.is_measure or self.is_date or (self.is_year and self.distinct > 1)
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether every row has a value."""
-        return self.filled == self.rows
+        return (self.is_measure and self.keeps_order) or self.is_date or (self.is_year and self.distinct > 1)
 
 
 def facts_of(schema: Schema, rows: Mapping[str, Sequence[Sequence[object]]]) -> dict[Place, Facts]:
-    """The facts on each column with values in the `rows` of the tables, which are in the order of their columns."""
+    """The facts on each column that is not empty in the `rows` of the tables, in the order of their columns."""
     found = {}
     for table in schema.tables:
         if not (read := rows.get(table.name)):
             continue
         for column, cells in zip(table.columns, zip(*read, strict=True), strict=True):
             facts = _facts(table, column, cells)
-            if facts.values:
+            if facts.filled:
                 found[facts.place] = facts
     return found
 
 
 def _facts(table: Table, column: Column, cells: Sequence[object]) -> Facts:
     counted = Counter(cell for cell in cells if isinstance(cell, str | int | float) and cell != "")
-    values = tuple(value for value, _ in counted.most_common() if is_usable(value))
-    name = column.name.lower()
+    every, name = list(counted), column.name.lower()
     foreign = {name for reference in table.references for name in reference.columns}
-    is_code = bool(re.search(r"(^|_|[a-z])(id|Id|ID)$", column.name)) or name in foreign
-    is_number = bool(values) and all(_is_number(value) for value in counted) and _keeps_order(values)
-    is_year = is_number and "year" in name and all(float(value) in YEARS for value in values)
-    is_date = bool(values) and all(isinstance(value, str) and ISO_DATE.fullmatch(value) for value in values)
+    is_number = bool(every) and column.type not in DATES and all(map(_is_number, every))
+    keeps_order = is_number and _keeps_order(every)
     return Facts(
         Place(table.name, column.name),
         column,
-        values,
-        len(cells),
-        sum(counted.values()),
-        len(counted),
-        is_code or (name,) in table.keys,
-        is_number and column.type not in DATES,
-        is_date,
-        is_year,
-        bool(FLAG.match(column.name)),
+        tuple(value for value, _ in counted.most_common() if is_usable(value)),
+        rows=len(cells),
+        filled=counted.total(),
+        distinct=len(counted),
+        is_key=name in foreign or (name,) in table.keys or bool(ID.search(column.name)),
+        is_code=bool(CODE.search(column.name)),
+        is_number=is_number,
+        keeps_order=keeps_order,
+        is_date=bool(every) and all(isinstance(value, str) and ISO_DATE.fullmatch(value) for value in every),
+        is_year=keeps_order and "year" in name and all(float(value) in YEARS for value in every),
+        is_flag=bool(FLAG.match(column.name)),
     )
 
 

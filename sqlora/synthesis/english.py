@@ -138,10 +138,11 @@ class RowQuestion(Wording):
 
     def _how_many(self, rows: str) -> str:
         noun, which = self.phrases.noun(self.query.subject), self.phrases.which(self.query.rows, self.query.subject)
+        is_short = which.startswith(SHORT) and not which.startswith("of ")
         if which.startswith(("that are ", "that have ", "that do ")):
             asked = f"{noun} {which.removeprefix('that ')}"
         else:
-            asked = f"{noun} are{' ' if which.startswith(SHORT) else ' there '}{which}".rstrip()
+            asked = f"{noun} are{' ' if is_short else ' there '}{which}".rstrip()
         first = f"How many {asked}"
         return self.pick(first, first, *(f"{ask} the number of {rows}" for ask in ("What is", "Count", "Find")))
 

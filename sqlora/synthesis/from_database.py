@@ -16,6 +16,7 @@ from sqlora.sql.sandbox import Value
 from sqlora.sql.schema import Table
 from sqlora.synthesis import english
 from sqlora.synthesis.column_facts import facts_of
+from sqlora.synthesis.found_keys import with_found_keys
 from sqlora.synthesis.key_graph import KeyGraph
 from sqlora.synthesis.names import Names
 from sqlora.synthesis.query_grammar import Grammar
@@ -60,23 +61,25 @@ class Synthesis:
             return rows[table.name]
 
         self.sampled: Sampled = sample(live.schema, read)
-        self.graph = KeyGraph(live.schema)
-        self._facts = facts_of(live.schema, rows)
+        schema = with_found_keys(live.schema, rows)
+        self.graph = KeyGraph(schema)
+        self._facts = facts_of(schema, rows)
         if not self._facts:
             raise UserError(
                 "DATABASE (--database): no table has a row that can be read, and questions are made from rows; "
                 "name a database that is filled"
             )
         self.empty = tuple(table.name for table in live.schema.tables if rows.get(table.name) == [])
-        self._names = Names(live.schema)
+        self._names = Names(schema)
         self._generator = random.Random(seed)
-        self._grammar = Grammar(live.schema, self.graph, self._facts, self._generator)
+        self._grammar = Grammar(schema, self.graph, self._facts, self._generator)
         self.dropped: Counter[str] = Counter()
         self.parts: Counter[Place | Link] = Counter()
 
     def __iter__(self) -> Iterator[Pair]:
         """The pairs, until no shape has a new one. Raises UserError if the connection fails."""
         alike: Counter[str] = Counter()
+        asked: set[str] = set()
         for query, sql, shape in self._drawn():
             form = CONSTANT.sub("?", normalise_sql(sql))
             if alike[form] == MOST_ALIKE:
@@ -86,9 +89,13 @@ class Synthesis:
                 self.dropped[fault] += 1
                 continue
             alike[form] += 1
-            self.parts.update(query.parts())
             texts = english.questions(query, self._names, self.graph, self._facts, self._generator)
-            yield Pair(query, sql, shape, tuple(texts))
+            if not (new := tuple(text for text in texts if text not in asked)):
+                self.dropped["asked like another"] += 1
+                continue
+            asked.update(new)
+            self.parts.update(query.parts())
+            yield Pair(query, sql, shape, new)
 
     def _drawn(self) -> Iterator[tuple[Query, str, str]]:
         """Different queries in the shares of their shapes; one that the grammar does not draw any more is given up."""
@@ -119,23 +126,27 @@ class Synthesis:
                 return "huge result"
             if not any(value not in (0, None) for row in rows for value in row):
                 return "empty result"
+            if query.group and any(None in row for row in rows):
+                return "a missing value in a group"
             if query.group and len(rows) == 1 and not (query.having or query.order):
                 return "one group only"
             found = Counter(rows)
             if any(Counter(self._run(weaker.sql())[0]) == found for weaker in query.weaker()):
                 return "a condition that changes nothing"
-            if self._ties(query):
-                return "a tie at the limit"
+            if query.order and query.order.limit is not None:
+                return self._fault_of_limit(query, query.order.limit)
         except SqlError as error:
             return {"timeout": "too slow", "too large": "huge result"}.get(error.kind, "does not run")
         return None
 
-    def _ties(self, query: Query) -> bool:
-        """Whether the rows within its limit are not the only ones that may be."""
-        if not query.order or query.order.limit is None:
-            return False
-        rows, _ = self._run(query.with_key().sql())
-        return len(rows) > query.order.limit and rows[-1] == rows[-2]
+    def _fault_of_limit(self, query: Query, limit: int) -> str | None:
+        """Why the rows within a limit say little, or None."""
+        keys = [row[-1] for row in self._run(query.with_key().sql())[0]]
+        if len(keys) <= limit:
+            return "a condition that changes nothing"
+        if None in keys:
+            return "a missing value that comes first"
+        return "a tie at the limit" if keys[-1] == keys[-2] else None
 
     def _run(self, sql: str) -> tuple[list[tuple[Value, ...]], bool]:
         reflected = self._live.reflected

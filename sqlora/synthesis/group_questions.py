@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sqlora.synthesis.names import singular
 from sqlora.synthesis.query_tree import COUNT, Having, Order, Output
 from sqlora.synthesis.wording import Wording, listed
 
@@ -13,7 +14,8 @@ class GroupQuestion(Wording):
 
     def text(self) -> str:
         """A question without its last sign."""
-        self.rows = self.counted()  # in one wording throughout
+        self.noun, self.which = self.counted()
+        self.rows = f"{self.noun} {self.which}".rstrip()  # in one wording throughout
         self.measures = [output for output in self.query.outputs if output.aggregate]
         return self._of_values() if self.query.subject == self.query.rows.table else self._of_parents()
 
@@ -79,7 +81,9 @@ class GroupQuestion(Wording):
 
     def _having(self, having: Having) -> str:
         if having.output == COUNT:
-            return f"{self.pick(*COUNTS[having.operator])} {self.number(int(str(having.value)))} {self.rows}"
+            number = int(str(having.value))
+            rows = self.rows if number != 1 else f"{singular(self.noun)} {self.which}".rstrip()
+            return f"{self.pick(*COUNTS[having.operator])} {self.number(number)} {rows}"
         assert having.output.place
         than = f"{self.phrases.compared(having.output.place, having.operator)} {self.phrases.value(having.value)}"
         return f"the {self.measured(having.output)} of {self.rows} {than}"
@@ -103,7 +107,8 @@ class GroupQuestion(Wording):
             noun = f"{self.number(query.order.limit)} {several}" if many else one
             top = self._top_parent(query.order, many, role)
             return f"{self.ask(many)} {self.columns(many)} of the {noun} {top}" + (f", and {figure}" if figure else "")
-        of_which = f" of which it is the {role}" if role else ""
+        it = "them" if phrases.names.is_person(query.subject) else "it"
+        of_which = f" with {it} as {role}" if role else ""
         columns = self.columns(False)
         text = self.pick(
             f"For each {one}, show the {columns} and {figure}{of_which}",

@@ -53,7 +53,18 @@ PREFIXES = frozenset("ref tbl dim fact".split())  # of tables' names that say no
 SUFFIXES = frozenset("data list table tbl record records".split())
 PARTICLES = frozenset("by from to up off".split())
 QUESTIONS = ("is", "has", "if", "was", "can")  # first words of columns that say yes or no
+LONGEST_ACRONYM = 4
 LEAST_PART = 3  # letters of a word within another
+AGENTS = {
+    "created by": "creator",
+    "directed by": "director",
+    "managed by": "manager",
+    "owned by": "owner",
+    "produced by": "producer",
+    "published by": "publisher",
+    "sold by": "seller",
+    "written by": "writer",
+}
 OF_PEOPLE = frozenset(
     "actor artist author child client coach conductor contestant customer doctor driver employee guest head host "
     "instructor lecturer man manager member musician nurse owner participant patient people person physician pilot "
@@ -83,7 +94,7 @@ def _plural(word: str) -> str:
     word = _singular(word)
     if word in IRREGULAR:
         return IRREGULAR[word]
-    if word in UNCHANGED or not word[-1:].isalpha():
+    if word.lower() in UNCHANGED or not word[-1:].isalpha():
         return word
     if re.search(r"[^aeiou]y$", word):
         return word[:-1] + "ies"
@@ -93,7 +104,13 @@ def _plural(word: str) -> str:
 def _singular(word: str) -> str:
     if word in SINGULAR:
         return SINGULAR[word]
-    if word in UNCHANGED or word in IRREGULAR or re.search(r"(ss|us|is)$", word) or len(word) < 3:
+    if (
+        word.lower() in UNCHANGED
+        or word in IRREGULAR
+        or word.isupper()
+        or re.search(r"(ss|us|is)$", word)
+        or len(word) < 3
+    ):
         return word
     if re.search(r"[^aeiou]ies$", word) and len(word) > 4:
         return word[:-3] + "y"
@@ -124,13 +141,16 @@ class Names:
             if (label := _label(column.comment))
         }
 
+        spelled = [name for table in schema.tables for name in (table.name, *(one.name for one in table.columns))]
+        self._acronyms = {word.lower(): word for name in spelled for word in _acronyms(name)}
+
     def table(self, name: str) -> str:
         """What a row of the table is, in the singular."""
-        return self._tables[name]
+        return self._spelled(self._tables[name])
 
     def column(self, table: str, column: str) -> str:
         """What the column is called, in words; those of its table are left out where the others say enough."""
-        return self._columns[table][column]
+        return self._spelled(self._columns[table][column])
 
     def label(self, table: str, column: str) -> str:
         """Another name of the column, which its comment gives, or ""."""
@@ -140,8 +160,11 @@ class Names:
         """Whether the rows of a table are people, as far as its name says."""
         return self.table(table).split(" ")[-1] in OF_PEOPLE
 
+    def _spelled(self, phrase: str) -> str:
+        return " ".join(self._acronyms.get(word, word) for word in phrase.split(" "))
+
     def _of_table(self, table: Table) -> dict[str, str]:
-        noun = {*self.table(table.name).split(" "), *_words(table.name)}
+        noun = {*self._tables[table.name].split(" "), *_words(table.name)}
         noun |= {plural(word) for word in noun} | {singular(word) for word in noun}
         full = {column.name: self._split(column.name) for column in table.columns}
         foreign = {name for reference in table.references for name in reference.columns}
@@ -150,6 +173,10 @@ class Names:
             for name, words in short.items():
                 if name.lower() == key[0] and words[-1] == "id":
                     short[name] = ["id"]
+        own = self._tables[table.name].split(" ")
+        for name, words in short.items():
+            if words in (own, own[-1:]) and ["name"] not in short.values():  # Continent of continents
+                short[name] = ["name"]
         said = Counter(map(tuple, short.values()))
         return {name: " ".join(words if said[tuple(words)] == 1 else full[name]) for name, words in short.items()}
 
@@ -170,6 +197,13 @@ class Names:
 
 def _words(name: str) -> list[str]:
     return [word.lower() for word in WORD.findall(re.sub(r"\(.*?\)", "", name) or name)]
+
+
+def _acronyms(name: str) -> list[str]:
+    """The words of a name that are in capitals, unless the whole name is."""
+    words = [word for word in WORD.findall(name) if not word.isdigit()]
+    short = [word for word in words if word.isupper() and 2 <= len(word) <= LONGEST_ACRONYM and word != "ID"]
+    return short if len(short) < len(words) or len(words) == 1 else []
 
 
 def _without(words: list[str], noun: set[str]) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from sqlora.sql.sandbox import Value
 from sqlora.synthesis.column_facts import Facts
 from sqlora.synthesis.key_graph import KeyGraph
-from sqlora.synthesis.names import Names, plural
+from sqlora.synthesis.names import AGENTS, Names, plural
 from sqlora.synthesis.query_tree import Compared, ComparedWithRows, Filter, Link, Linked, Place, Rows
 
 PLACES = frozenset("country city state region district continent county town province location".split())
@@ -63,15 +63,15 @@ class Phrases:
         """A column's name, or what its comment calls it."""
         label = self.names.label(place.table, place.column)
         name = self.names.column(place.table, place.column)
-        name = label if label and self.generator.random() < 0.5 else name
+        name = label if label and self.generator.random() < 0.5 else AGENTS.get(name, name)
         return plural(name) if many else name
 
     def value(self, value: Value, quoted: bool = False) -> str:
         """A value as people write it, texts mostly in quotes."""
         if not isinstance(value, str):
             return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-        if re.fullmatch(r"[\d.-]+", value) and not quoted:
-            return value
+        if re.fullmatch(r"[\d.-]+( 00:00:00(\.0+)?)?", value) and not quoted:
+            return value.partition(" ")[0]
         is_plain = re.fullmatch(r"[A-Z][A-Za-z]*( [A-Z][A-Za-z]*)*", value)
         if is_plain and not quoted and not self._quotes_all:
             return value
@@ -120,6 +120,8 @@ class Phrases:
 
     def role(self, link: Link) -> str:
         """What the parent is to the child, as a key named source_airport says; "" if it is just what it is."""
+        if link.child.column.lower() == link.parent.column.lower():
+            return ""
         words = self.names.column(link.child.table, link.child.column).split(" ")
         while words and words[-1] in IDS:
             words.pop()
@@ -182,7 +184,7 @@ class Phrases:
             return f"is {special}"
         column, values = self.column(condition.place), self._values(condition)
         if condition.operator in ("contains", "starts with"):
-            return f"has a {column} that {condition.operator} {values}"
+            return f"has {'an' if column[0] in 'aeiou' else 'a'} {column} that {condition.operator} {values}"
         return f"has {column} {'other than ' if condition.operator == '<>' else ''}{values}"
 
     def _special(self, condition: Compared) -> str:

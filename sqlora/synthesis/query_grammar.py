@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from sqlora.sql.sandbox import Value
 from sqlora.sql.schema import Schema
 from sqlora.synthesis.column_facts import Facts
+from sqlora.synthesis.filter_grammar import FilterGrammar, rounded
 from sqlora.synthesis.key_graph import KeyGraph
 from sqlora.synthesis.query_tree import (
     COUNT,
-    Compared,
     ComparedWithRows,
     Having,
     Link,
@@ -25,28 +23,16 @@ from sqlora.synthesis.query_tree import (
     Rows,
 )
 
-FREQUENT = 50  # values of a column, the most frequent ones, from which filters draw
-LEAST_WORD = 4  # letters of a word that LIKE looks for
-KEYS = 0.08  # share of the conditions that pick a row which do so by its key
 MOST_GROUPED = 3  # rows of a group that HAVING asks for
 Drawn = Query | None
 
 
-class Grammar:
-    """Draws queries; what was drawn less often, a table or a column, is more likely to come next.
-
-    `facts` are those of the columns of the tables that have rows.
-    """
+class Grammar(FilterGrammar):
+    """Draws queries of all kinds; what was drawn less often, a table or a column, is more likely to come next."""
 
     def __init__(self, schema: Schema, graph: KeyGraph, facts: Mapping[Place, Facts], generator: random.Random) -> None:
-        self.graph, self.facts, self.generator = graph, facts, generator
-        self.columns = {
-            table.name: found
-            for table in schema.tables
-            if (found := [place for column in table.columns if (place := Place(table.name, column.name)) in facts])
-        }
+        super().__init__(schema, graph, facts, generator)
         self.links = [link for link in graph.links if {link.child.table, link.parent.table} <= self.columns.keys()]
-        self._drawn: Counter[Place | Link | str] = Counter()
         kinds: tuple[tuple[Callable[[], Drawn], int], ...] = (
             (self._list, 14),
             (self._sorted, 6),
@@ -67,100 +53,6 @@ class Grammar:
         """A query, or None where what was begun cannot be ended with these columns and keys."""
         (kind,) = self.generator.choices(self._kinds, self._weights)
         return kind()
-
-    # Choices.
-
-    def _chance(self, share: float) -> bool:
-        return self.generator.random() < share
-
-    def _pick(self, found: Sequence):
-        """One of these, of which what was drawn less often is more likely."""
-        weights = [1 / (1 + self._drawn[one]) for one in found]
-        (one,) = self.generator.choices(found, weights)
-        self._drawn[one] += 1
-        return one
-
-    def _table(self, fits: Callable[[Facts], bool] = lambda facts: True) -> str | None:
-        """A table with a column that fits; those that only link others say little of their own."""
-        tables = [
-            table
-            for table, places in self.columns.items()
-            if not self.graph.is_linking(table) and any(fits(self.facts[place]) for place in places)
-        ]
-        return self._pick(tables) if tables else None
-
-    def _places(self, table: str, fits: Callable[[Facts], bool]) -> list[Place]:
-        return [place for place in self.columns[table] if fits(self.facts[place])]
-
-    def _shown(self, table: str, most: int = 3) -> tuple[Output, ...]:
-        """Columns of a table to show, its names before its numbers."""
-        names = self._places(table, lambda facts: facts.is_name)
-        rest = self._places(table, lambda facts: not facts.is_name and not facts.is_flag)
-        others = [place for place in rest if not self._is_foreign(place)]
-        count = self.generator.choices(range(1, most + 1), (6, 3, 1)[:most])[0]
-        chosen: list[Place] = [self._pick(names)] if names and self._chance(0.7) else []
-        while len(chosen) < count and (left := [place for place in names + others if place not in chosen]):
-            chosen.append(self._pick(left))
-        return tuple(map(Output, chosen))
-
-    def _is_foreign(self, place: Place) -> bool:
-        return any(place == link.child for link in self.graph.links)
-
-    # Filters.
-
-    def _filters(
-        self, table: str, most: int = 1, besides: Sequence[Output] = (), picks_one: bool = False
-    ) -> tuple[Compared, ...]:
-        """Up to `most` conditions on different columns of a table, none of them on a column that is shown; by names
-        and keys only if a condition may pick one row.
-        """
-        shown = {output.place for output in besides}
-        fits = self._places(table, lambda facts: not facts.is_key and (picks_one or not facts.is_name))
-        if picks_one and self._chance(KEYS):
-            fits = self._places(table, lambda facts: facts.is_key) or fits
-        left = [place for place in fits if place not in shown and not self._is_foreign(place)]
-        filters: list[Compared] = []
-        for _ in range(most):
-            if not left:
-                break
-            place = self._pick(left)
-            left.remove(place)
-            if condition := self._compared(self.facts[place]):
-                filters.append(condition)
-        return tuple(filters)
-
-    def _compared(self, facts: Facts) -> Compared | None:
-        values, place, chance = facts.values[:FREQUENT], facts.place, self.generator.random()
-        if facts.is_ordered and len(values) > 2 and (facts.is_measure or chance < 0.6):
-            ranked = sorted(facts.values)  # type: ignore[type-var] # numbers, or texts of one form
-            low, high = sorted(self.generator.sample(range(len(ranked)), 2))
-            if chance < 0.12:
-                return Compared(place, "between", (ranked[low], ranked[high]))
-            middle = self.generator.randrange(len(ranked) // 5, max(len(ranked) * 4 // 5, len(ranked) // 5 + 1))
-            return Compared(place, self.generator.choices(("> < >= <=".split()), (5, 4, 2, 2))[0], (ranked[middle],))
-        if (
-            isinstance(values[0], str)
-            and not (facts.is_number or facts.is_date)
-            and chance < 0.12
-            and facts.distinct > 5
-        ):
-            return self._like(place, values)
-        value = self.generator.choice(values)
-        if facts.is_category and facts.distinct > 2 and chance > 0.88:
-            return Compared(place, "<>", (value,))
-        if facts.distinct > 3 and len(values) > 1 and chance > 0.8:
-            return Compared(place, "=", tuple(self.generator.sample(values, 2)))
-        return Compared(place, "=", (value,))
-
-    def _like(self, place: Place, values: Sequence[Value]) -> Compared | None:
-        words = [word for value in values for word in str(value).split() if word.isalpha()]
-        if not words:
-            return None
-        word = self.generator.choice(words)
-        if len(word) >= LEAST_WORD and self._chance(0.6):
-            return Compared(place, "contains", (word,))
-        starts = [str(value) for value in values if str(value)[0].isalpha()]
-        return Compared(place, "starts with", (self.generator.choice(starts)[0],)) if starts else None
 
     # Queries over one table.
 
@@ -185,7 +77,8 @@ class Grammar:
             return None
         shown = self._shown(table)
         keys = self._places(table, lambda facts: facts.is_ordered)
-        names = [output for output in shown if output.place and self.facts[output.place].is_name]
+        read = [self.facts[output.place] for output in shown if output.place]
+        names = [Output(facts.place) for facts in read if facts.is_name and not facts.is_code]
         if keys and self._chance(0.7):
             by = Output(self._pick(keys))
         elif names:
@@ -224,6 +117,8 @@ class Grammar:
 
     def _measures(self, table: str, several: float = 0.3) -> tuple[Output, ...]:
         place = self._pick(self._places(table, lambda facts: facts.is_measure))
+        if not self.facts[place].keeps_order:
+            return (Output(place, "AVG"),)
         kinds = self.generator.choices(("AVG", "MAX", "MIN", "SUM"), (5, 3, 3, 2))
         if self._chance(several):
             kinds = self.generator.sample(("AVG", "MAX", "MIN"), self.generator.choice((2, 2, 3)))
@@ -255,19 +150,20 @@ class Grammar:
                 having = replace(having, value=2)
             return replace(query, having=having)
         assert measured.place
+        if measured.aggregate == "SUM":
+            return self._with_figure(query, measured)
         values = sorted(float(str(value)) for value in self.facts[measured.place].values)
-        value = values[len(values) // 2]
-        having = Having(
-            replace(measured, aggregate="AVG"), self.generator.choice("><"), int(value) if value.is_integer() else value
-        )
-        return replace(query, having=having)
+        value = rounded(values[len(values) // 2], self.generator.choice((1, 2, 3)))
+        return replace(query, having=Having(_averaged(measured), self.generator.choice("><"), value))
 
     def _with_top(self, query: Query, measured: Output) -> Query:
+        measured = _averaged(measured)
         order = Order(measured, self._chance(0.75), self._limit())
         shown = (*query.outputs, measured) if self._chance(0.2) else query.outputs
         return replace(query, outputs=shown, order=order)
 
     def _with_order(self, query: Query, measured: Output) -> Query:
+        measured = _averaged(measured)
         return replace(query, outputs=(*query.outputs, measured), order=Order(measured, self._chance(0.6)))
 
     # Queries along keys.
@@ -344,9 +240,9 @@ class Grammar:
         return Query(parent, rows, (COUNT,) if self._chance(0.25) else self._shown(parent, 2))
 
     def _compared_with_rows(self) -> Drawn:
-        if not (table := self._table(lambda facts: facts.is_measure)):
+        if not (table := self._table(lambda facts: facts.is_measure and facts.keeps_order)):
             return None
-        place = self._pick(self._places(table, lambda facts: facts.is_measure))
+        place = self._pick(self._places(table, lambda facts: facts.is_measure and facts.keeps_order))
         filters = self._filters(table, int(self._chance(0.35)), (Output(place),))
         kinds = (
             (("AVG", ">"), ("AVG", "<"))
@@ -383,18 +279,7 @@ class Grammar:
         one, other = (replace(rows, filters=(condition,)) for condition in pair)
         return Query(subject, one, shown, second=(operation, other))
 
-    def _two_filters(self, table: str, shown: Sequence[Output]) -> tuple[Compared, Compared] | None:
-        """Conditions on one column that no row meets both of."""
-        besides = {output.place for output in shown}
-        places = [
-            place for place in self._places(table, lambda f: f.is_category or f.is_measure) if place not in besides
-        ]
-        if not (places := [place for place in places if len(self.facts[place].values) > 2]):
-            return None
-        facts = self.facts[place := self._pick(places)]
-        if facts.is_measure:
-            ranked = sorted(facts.values)  # type: ignore[type-var] # numbers, or texts of one form
-            low, high = sorted(self.generator.sample(range(len(ranked)), 2))
-            return Compared(place, ">", (ranked[high],)), Compared(place, "<", (ranked[low],))
-        one, other = self.generator.sample(facts.values[:FREQUENT], 2)
-        return Compared(place, "=", (one,)), Compared(place, "=", (other,))
+
+def _averaged(measured: Output) -> Output:
+    """The highest maximum is said more simply: an average takes its place."""
+    return replace(measured, aggregate="AVG") if measured.aggregate in ("MAX", "MIN") else measured

@@ -218,7 +218,7 @@ def _filter(condition: Filter, names: dict[str, str]) -> exp.Expr:
         start = "%" if condition.operator == "contains" else ""
         return exp.Like(this=column, expression=exp.Literal.string(f"{start}{condition.values[0]!s}%"))
     compared = [COMPARISONS[condition.operator](this=column.copy(), expression=value) for value in values]
-    return compared[0] if len(compared) == 1 else exp.paren(exp.or_(*compared))
+    return compared[0] if len(compared) == 1 else exp.or_(*compared)
 
 
 def _where(query: exp.Select, filters: tuple[Compared, ...]) -> exp.Select:
@@ -246,4 +246,4 @@ def _identifier(name: str) -> exp.Identifier:
 
 
 def _value(value: Value) -> exp.Expr:
-    return exp.convert(value)
+    return exp.convert(int(value) if isinstance(value, float) and value.is_integer() else value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sqlora.synthesis.phrases import Phrases
-from sqlora.synthesis.query_tree import COUNT, Link, Order, Output, Query, Rows
+from sqlora.synthesis.query_tree import Link, Order, Output, Query, Rows
 
 ASK = ("What are the", "Show the", "List the", "Find the", "Give the", "Return the")
 ASK_ONE = ("What is the", "Show the", "Find the", "Give the", "Return the")
@@ -34,27 +34,28 @@ class Wording:
         by, verb = order.by, self.pick("sorted by", "ordered by")
         key = self.measured(by)
         facts = self.phrases.facts.get(by.place) if by.place else None
-        if facts and facts.is_name and not by.aggregate and not order.descending:
-            return self.pick(f"in alphabetical order of {key}", f"{verb} {key} alphabetically")
+        if facts and facts.is_name and not by.aggregate:
+            reverse = "reverse " if order.descending else ""
+            return self.pick(f"in {reverse}alphabetical order of {key}", f"{verb} {key} in {reverse}alphabetical order")
         way = "descending" if order.descending else "ascending"
         return self.pick(f"in {way} order of {key}", f"{verb} {key} in {way} order")
 
     def measured(self, output: Output) -> str:
-        """A column, its average, or the number of rows."""
-        if output == COUNT:
-            return f"the number of {self.counted()}"
+        """A column, or its average."""
         assert output.place
         column = self.phrases.column(output.place)
         return f"{self.phrases.aggregate(output.aggregate, column)} {column}" if output.aggregate else column
 
-    def counted(self) -> str:
-        """The rows that are counted, in the plural: those of the query, or the children of its subject."""
+    def counted(self) -> tuple[str, str]:
+        """What the rows that are counted are called, in the plural, and which: those of the query, or the children of
+        its subject.
+        """
         query, phrases = self.query, self.phrases
         if query.subject == query.rows.table:
-            return phrases.rows(query.rows, query.subject)
+            return phrases.noun(query.subject), phrases.which(query.rows, query.subject)
         link = self.link()
         rest = Rows(query.rows.table, tuple(one for one in query.rows.links if one != link), query.rows.filters)
-        return " ".join(filter(None, (phrases.others(link), phrases.which(rest, query.rows.table))))
+        return phrases.others(link), phrases.which(rest, query.rows.table)
 
     def link(self) -> Link:
         """The key from the rows to the subject."""
