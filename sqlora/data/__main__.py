@@ -67,7 +67,8 @@ def command(
     """Runs every expected query of a dataset on the schema of its context, and reports what is wrong with which
     rows.
 
-    python -m sqlora.data convert writes any data set as rows of question, context and answer.
+    python -m sqlora.data convert writes any data set as rows of question, context and answer; from-database makes rows
+    about your own database.
     """
     rows = expand(rows, "FILE_OR_HUB_ID")
     if fix:
@@ -134,6 +135,11 @@ def _rest(fix: Path) -> Path:
 def main(arguments: list[str] | None = None) -> None:
     """The command; exits with 2 for errors that the user can fix."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["from-database"]:
+        from sqlora.synthesis.command import from_database
+
+        run_command(from_database, arguments[1:])
+        return
     converts = arguments[:1] == ["convert"]
     run_command(convert if converts else command, arguments[converts:])
 

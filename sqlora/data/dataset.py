@@ -21,10 +21,10 @@ from sqlora.storage.atomic import replace_file
 from sqlora.storage.row_files import SUFFIXES, check_record, is_file, read_records, read_text
 from sqlora.system.errors import UserError
 
-# question, context and answer, each a text, and evidence where a data set has hints and db_id where it has databases;
-# rows of EXTRA_DATA also have weight, a whole number
+# question, context and answer, each a text, evidence where a data set has hints, values that the question names where the
+# context shows some, and db_id where it has databases; rows of EXTRA_DATA also have weight, a whole number
 Example = dict[str, Any]
-OPTIONAL = ("answer", "evidence")
+OPTIONAL = ("answer", "evidence", "values")
 
 
 @dataclass(frozen=True)

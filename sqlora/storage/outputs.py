@@ -81,9 +81,11 @@ DATABASE_ANSWERS = _rows(
     {"question", "context", "sql"},
     {"decoding", "fault", "columns", "rows", "more"},
 )
-TRAINING_ROWS = _rows("rows of question, context and answer", {"question", "context", "answer"}, {"evidence", "db_id"})
+TRAINING_ROWS = _rows(
+    "rows of question, context and answer", {"question", "context", "answer"}, {"evidence", "values", "db_id"}
+)
 DROPPED_ROWS = _rows(
-    "rows that --fix dropped", {"question", "context", "answer", "reason", "why"}, {"evidence", "db_id"}
+    "rows that --fix dropped", {"question", "context", "answer", "reason", "why"}, {"evidence", "values", "db_id"}
 )
 LOGGED_STEPS = _rows(
     "the logged steps of a run",

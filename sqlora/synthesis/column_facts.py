@@ -29,9 +29,9 @@ UNUSABLE = re.compile(
 @dataclass(frozen=True)
 class Facts:
     """values: usable ones, the most frequent first. rows: that were read. filled: of them without NULL. distinct:
-    different values. is_code: whether its name says that it neither counts
-    nor calls anything. is_number, is_date: whether all
-    values are. keeps_order: whether the database sorts them as numbers. is_flag: whether its name asks, as is_open.
+    different values. is_code: whether its name says that it neither counts nor calls anything. is_number, is_date:
+    whether all values are. keeps_order: whether the database sorts them as numbers. is_flag: whether its name asks, as
+    is_open does.
     """
 
     place: Place

@@ -175,7 +175,7 @@ class Names:
                     short[name] = ["id"]
         own = self._tables[table.name].split(" ")
         for name, words in short.items():
-            if words in (own, own[-1:]) and ["name"] not in short.values():  # Continent of continents
+            if words == own and ["name"] not in short.values():  # Continent of continents
                 short[name] = ["name"]
         said = Counter(map(tuple, short.values()))
         return {name: " ".join(words if said[tuple(words)] == 1 else full[name]) for name, words in short.items()}

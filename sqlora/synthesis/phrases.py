@@ -159,7 +159,8 @@ class Phrases:
         if isinstance(condition, Linked):
             return self.linked(condition)
         if isinstance(condition, ComparedWithRows):
-            return f"whose {self.column(condition.place)} is {self._than_rows(condition)}"
+            column = self.column(condition.place)
+            return f"whose {column} {_is(column)} {self._than_rows(condition)}"
         place, operator = condition.place, condition.operator
         if special := self._special(condition):
             return special
