@@ -27,7 +27,7 @@ from sqlora.system.errors import UserError
 SECONDS = 2.0  # for a query
 MOST_ROWS = 5_000  # of a result
 MOST_ALIKE = 5  # queries that differ only in their values
-MOST_DRAWN = 1_000  # queries that are drawn in vain before a shape is given up
+MOST_DRAWN = 2_000  # queries that are drawn without a new one of a shape before it is given up
 MOST_WAITING = 100  # of each other shape that came up meanwhile
 CONSTANT = re.compile(r"'(?:[^']|'')*'|\b\d+(?:\.\d+)?\b")
 
@@ -101,17 +101,18 @@ class Synthesis:
         """Different queries in the shares of their shapes; one that the grammar does not draw any more is given up."""
         seen: set[Query] = set()
         waiting: dict[str, list[tuple[Query, str]]] = {shape: [] for shape in self._shares}
+        drawn, last = 0, dict.fromkeys(self._shares, 0)  # queries in all, and until the last new one of a shape
         while waiting:
             (shape,) = self._generator.choices(list(waiting), [self._shares[one] for one in waiting])
-            for _ in range(MOST_DRAWN):
-                if waiting[shape]:
-                    break
-                if (query := self._grammar.draw()) is None:
+            while not waiting[shape] and drawn - last[shape] < MOST_DRAWN:
+                drawn += 1
+                if (query := self._grammar.draw()) is None or query in seen:
                     continue
                 other = shape_of(query.tree())
-                if len(waiting.get(other, ())) == MOST_WAITING or other not in waiting or query in seen:
+                if other not in waiting or len(waiting[other]) == MOST_WAITING:
                     continue
                 seen.add(query)
+                last[other] = drawn
                 waiting[other].append((query, query.sql()))
             if waiting[shape]:
                 yield *waiting[shape].pop(), shape
