@@ -21,8 +21,8 @@ from sqlora.storage.atomic import replace_file
 from sqlora.storage.row_files import SUFFIXES, check_record, is_file, read_records, read_text
 from sqlora.system.errors import UserError
 
-# question, context and answer, each a text, evidence where a data set has hints, values where the context has some of the
-# database, and db_id where there are databases; rows of EXTRA_DATA also have weight, a whole number
+# question, context and answer, each a text; evidence where a data set has hints, values that the question names, and
+# db_id where there are databases; rows of EXTRA_DATA also have weight, a whole number
 Example = dict[str, Any]
 OPTIONAL = ("answer", "evidence", "values")
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 
 from sqlora.prompt.schema_linking import WORD
 from sqlora.sql.schema import Schema, Table
@@ -77,17 +78,19 @@ def plural(phrase: str) -> str:
     """The plural of a noun phrase: of its last word, or of that before "of" or "in". One in the plural stays, as do
     phrases such as "directed by" or "is male".
     """
-    head, link, rest = re.fullmatch(r"(.+?)(?:( of | in | for | on | at )(.+))?", phrase).groups("")  # type: ignore[union-attr] # any text
-    *before, word = head.split(" ")
-    if word in PARTICLES or head.split(" ")[0] in QUESTIONS:
-        return phrase
-    return " ".join([*before, _plural(word)]) + link + rest
+    words = phrase.split(" ")
+    return phrase if words[-1] in PARTICLES or words[0] in QUESTIONS else _inflected(phrase, _plural)
 
 
 def singular(phrase: str) -> str:
     """The singular of a noun phrase."""
-    *before, word = phrase.split(" ")
-    return " ".join([*before, _singular(word)])
+    return _inflected(phrase, _singular)
+
+
+def _inflected(phrase: str, inflect: Callable[[str], str]) -> str:
+    head, link, rest = re.fullmatch(r"(.+?)(?:( of | in | for | on | at )(.+))?", phrase).groups("")  # type: ignore[union-attr] # any text
+    *before, word = head.split(" ")
+    return " ".join([*before, inflect(word)]) + link + rest
 
 
 def _plural(word: str) -> str:
