@@ -28,10 +28,10 @@ def rows():
     films = [
         (
             i,
-            MARKUP if i == 3 else f"{draw.choice(('Red', 'Blue', 'Old'))} {draw.choice(FIRST)} {i}",
+            f"{draw.choice(('Red', 'Blue', 'Old'))} {draw.choice(FIRST)} {i}",
             draw.randint(1990, 2020),
             round(draw.uniform(1, 90), 1),
-            draw.choice(("Drama", "Comedy", "Horror")),
+            draw.choice(("Drama", "Comedy", MARKUP)),
             draw.choice("YN"),
             f"20{draw.randint(10, 20)}-0{draw.randint(1, 9)}-1{draw.randint(0, 9)}",
             draw.randint(1, 6),

@@ -100,7 +100,8 @@ def from_database(
         if held_out:
             apart = [maker.row(pair, pair.questions[0]) for pair in drawn.held]
             dataset.write_rows(held_out, apart)
-            facts["held out"] = f"{len(apart):,} rows of {len(held):,} other shapes: {held_out}"
+            shapes = len({pair.shape for pair in drawn.held})
+            facts["held out"] = f"{len(apart):,} rows of {shapes:,} other shapes: {held_out}"
         if len(written) < rows:
             note(f"no more than {len(written):,} different rows can be made of these tables")
         facts["values"] = "of the database are in questions and SQL" + (", and in schemas" if style == "full" else "")

@@ -192,16 +192,12 @@ class Phrases:
         """The short wordings that some columns have, such as "older than 30" and "from France", or ""."""
         place, operator = condition.place, condition.operator
         name, is_person = self.names.column(place.table, place.column), self.names.is_person(place.table)
+        if flag := _flag(condition, name):
+            return flag
         if self.generator.random() < 0.3:
             return ""
         values = self._values(condition)
-        first, _, rest = name.partition(" ")
         if operator == "=" and len(condition.values) == 1:
-            truth = str(condition.values[0]).lower()
-            if first in ("is", "has") and rest and truth in TRUE | FALSE:
-                verb = {"is": "are", "has": "have"}[first]
-                negated = {"is": "are not", "has": "do not have"}[first]
-                return f"that {verb if truth in TRUE else negated} {rest}"
             if name in NAMES:
                 return self.pick(f"named {values}", f"called {values}")
             if name.endswith(" by"):
@@ -259,6 +255,16 @@ class Phrases:
             and facts is not None
             and facts.distinct == facts.rows
         )
+
+
+def _flag(condition: Compared, name: str) -> str:
+    """What a column such as "is open" says of rows, if the value is yes or no."""
+    first, _, rest = name.partition(" ")
+    truth = str(condition.values[0]).lower()
+    if condition.operator != "=" or first not in ("is", "has") or not rest or truth not in TRUE | FALSE:
+        return ""
+    said = {"is": ("are", "are not"), "has": ("have", "do not have")}[first]
+    return f"that {said[truth in FALSE]} {rest}"
 
 
 def _table(condition: Filter) -> str:

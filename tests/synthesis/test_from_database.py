@@ -1,0 +1,117 @@
+"""Pairs of a query and its questions, on real databases of each kind."""
+
+import itertools
+import sqlite3
+from collections import Counter
+
+import cinema
+import pytest
+
+from sqlora.databases.live import open_database
+from sqlora.sql.parsing import normalise_sql
+from sqlora.synthesis.from_database import CONSTANT, MOST_ALIKE, SECONDS, Synthesis
+from sqlora.synthesis.shapes import SPIDER
+from sqlora.system.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    return cinema.make_file(tmp_path_factory.mktemp("cinema"))
+
+
+def pairs(file, count, seed=0, shares=SPIDER, **options):
+    with open_database(str(file), SECONDS, **options) as live:
+        synthesis = Synthesis(live, shares, seed)
+        return list(itertools.islice(synthesis, count)), synthesis
+
+
+@pytest.fixture(scope="module")
+def drawn(file):
+    return pairs(file, 300)
+
+
+def test_every_query_gives_something_that_a_weaker_one_does_not(file, drawn):
+    connection = sqlite3.connect(file)
+    for pair in drawn[0]:
+        rows = connection.execute(pair.sql).fetchall()
+        assert any(value not in (0, None) for row in rows for value in row), pair.sql
+        for weaker in pair.query.weaker():
+            assert Counter(connection.execute(weaker.sql()).fetchall()) != Counter(rows), pair.sql
+
+
+def test_no_query_and_no_question_comes_twice(drawn):
+    asked = [question for pair in drawn[0] for question in pair.questions]
+    assert len(set(asked)) == len(asked) > 2 * len(drawn[0])
+    forms = Counter(CONSTANT.sub("?", normalise_sql(pair.sql)) for pair in drawn[0])
+    assert len({normalise_sql(pair.sql) for pair in drawn[0]}) == len(drawn[0])
+    assert max(forms.values()) <= MOST_ALIKE
+
+
+def test_the_shares_are_those_that_were_asked_for(file):
+    found, _ = pairs(file, 120, shares={"1 where": 75.0, "2 aggregate group": 25.0, "no such shape": 50.0})
+    counted = Counter(pair.shape for pair in found)
+    assert set(counted) == {"1 where", "2 aggregate group"}
+    assert 0.6 < counted["1 where"] / counted.total() < 0.9
+
+
+def test_the_seed_decides(file):
+    shares = {"1 where": 2.0, "2 group having": 1.0}
+    texts = [[pair.questions for pair in pairs(file, 20, seed, shares)[0]] for seed in (1, 1, 2)]
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_what_was_left_out_is_counted_by_reason(drawn):
+    assert {"empty result", "a condition that changes nothing", "a tie at the limit"} <= drawn[1].dropped.keys()
+    assert {part.table for part in drawn[1].parts if hasattr(part, "table")} == set(cinema.rows())
+
+
+def test_values_that_look_like_code_are_values(file):
+    found, _ = pairs(file, 100, shares={"1 where": 100.0})
+    naming = [pair for pair in found if cinema.MARKUP in pair.sql]
+    assert naming
+    assert all(cinema.MARKUP in question for pair in naming for question in pair.questions)
+
+
+def test_hidden_columns_are_not_asked_about(file):
+    found, _ = pairs(file, 80, hidden=["Film.Title", "actor"])
+    assert found
+    assert not any("Title" in pair.sql or "actor" in pair.sql for pair in found)
+
+
+def test_a_database_without_rows_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no table has a row"):
+        pairs(cinema.make_file(tmp_path, filled=False), 1)
+
+
+def test_few_rows_end_with_few_queries(tmp_path):
+    connection = sqlite3.connect(tmp_path / "t.sqlite")
+    connection.executescript("CREATE TABLE t (a TEXT); INSERT INTO t VALUES ('x'), ('y'), ('y')")
+    connection.close()
+    found, _ = pairs(tmp_path / "t.sqlite", 1000)
+    assert 5 < len(found) < 100
+
+
+def test_a_table_that_goes_meanwhile_costs_its_queries_alone(tmp_path):
+    file = cinema.make_file(tmp_path)
+    with open_database(str(file), SECONDS) as live:
+        synthesis = Synthesis(live, SPIDER, 0)
+        stream = iter(synthesis)
+        next(stream)
+        with sqlite3.connect(file) as connection:
+            connection.execute("DROP TABLE actor")
+        found = list(itertools.islice(stream, 200))
+    assert synthesis.dropped["does not run"]
+    assert not any("actor" in pair.sql.lower().replace("actorid", "") for pair in found)
+
+
+def test_every_kind_of_database(server):
+    """Names with capitals and blanks, and queries in the database's own dialect."""
+    found, synthesis = pairs(server.reader, 60)
+    assert len(found) == 60
+    assert not synthesis.dropped["does not run"]
+    assert any('"Song"' in pair.sql or "Song" in pair.sql for pair in found)
+
+
+def test_a_table_that_may_not_be_read_is_passed_over(postgresql_server):
+    _, synthesis = pairs(postgresql_server.reader, 5)
+    assert "private" not in {table.name for table in synthesis.sampled.schema.tables}
