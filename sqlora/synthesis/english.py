@@ -87,11 +87,11 @@ class RowQuestion(Wording):
         if which:
             rows = f"{phrases.noun(query.subject)} {which}"
             return f"For {rows}, {self.pick('show', 'what are')} the {own} and the {others} of their {plural(role)}"
-        noun = phrases.noun(query.subject, many=False)
+        noun, its = phrases.noun(query.subject, many=False), phrases.pronoun(query.subject)
         return self.pick(
-            f"Show the {own} of each {noun} and the {others} of its {role}",
-            f"For each {noun}, show the {own} and the {others} of its {role}",
-            f"What are the {own} of each {noun} and the {others} of its {role}",
+            f"Show the {own} of each {noun} and the {others} of {its} {role}",
+            f"For each {noun}, show the {own} and the {others} of {its} {role}",
+            f"What are the {own} of each {noun} and the {others} of {its} {role}",
         )
 
     def _superlative(self, order: Order, place: Place, limit: int) -> str:
@@ -107,7 +107,8 @@ class RowQuestion(Wording):
             word = superlative[0 if order.descending else 1]
             return f"{self.ask(many)} {columns} of the {number}{word} {noun} {which}".rstrip()
         if not which and not many and self.pick(*"abc") == "a":
-            return f"Which {noun} has {top.removeprefix('with ')}? {self.pick('Show', 'Give', 'Return')} its {columns}"
+            its = phrases.pronoun(query.subject)
+            return f"Which {noun} has {top.removeprefix('with ')}? {self.pick('Show', 'Give')} {its} {columns}"
         among = f" among {phrases.noun(query.subject)} {which}" if which else ""
         return f"{self.ask(many)} {columns} of the {number}{noun} {top}{among}"
 
@@ -143,6 +144,8 @@ class RowQuestion(Wording):
             asked = f"{noun} {which.removeprefix('that ')}"
         else:
             asked = f"{noun} are{' ' if is_short else ' there '}{which}".rstrip()
+        if not which and self.pick(*"ab") == "a":
+            return f"How many {noun} {self.pick('do we have', 'are there in total')}"
         first = f"How many {asked}"
         return self.pick(first, first, *(f"{ask} the number of {rows}" for ask in ("What is", "Count", "Find")))
 

@@ -124,7 +124,7 @@ class FilterGrammar:
 
     def _like(self, place: Place, values: Sequence[Value]) -> Compared | None:
         words = [word for value in values for word in str(value).split() if word.isalpha()]
-        if not words:
+        if len(words) < len(values):  # they are hardly texts
             return None
         word = self.generator.choice(words)
         if len(word) >= LEAST_WORD and self._chance(0.6):

@@ -20,7 +20,7 @@ from sqlora.synthesis.found_keys import with_found_keys
 from sqlora.synthesis.key_graph import KeyGraph
 from sqlora.synthesis.names import Names
 from sqlora.synthesis.query_grammar import Grammar
-from sqlora.synthesis.query_tree import Link, Place, Query
+from sqlora.synthesis.query_tree import COUNT, Link, Linked, Place, Query, Rows
 from sqlora.synthesis.shapes import shape_of
 from sqlora.system.errors import UserError
 
@@ -73,6 +73,7 @@ class Synthesis:
         self._names = Names(schema)
         self._generator = random.Random(seed)
         self._grammar = Grammar(schema, self.graph, self._facts, self._generator)
+        self._childless: dict[Link, bool] = {}
         self.dropped: Counter[str] = Counter()
         self.parts: Counter[Place | Link] = Counter()
 
@@ -127,6 +128,10 @@ class Synthesis:
                 return "huge result"
             if not any(value not in (0, None) for row in rows for value in row):
                 return "empty result"
+            if query.repeats_parents and len(set(rows)) < len(rows):
+                return "rows that come twice"
+            if query.counts_few and self._has_childless(query.rows.links[0]):
+                return "rows that no other refers to"
             if query.group and any(None in row for row in rows):
                 return "a missing value in a group"
             if query.group and len(rows) == 1 and not (query.having or query.order):
@@ -139,6 +144,13 @@ class Synthesis:
         except SqlError as error:
             return {"timeout": "too slow", "too large": "huge result"}.get(error.kind, "does not run")
         return None
+
+    def _has_childless(self, link: Link) -> bool:
+        """Whether there are parents without children, which have the fewest but are not among joined rows."""
+        if link not in self._childless:
+            childless = Rows(link.parent.table, filters=(Linked(link, negated=True),))
+            self._childless[link] = bool(self._run(Query(link.parent.table, childless, (COUNT,)).sql())[0][0][0])
+        return self._childless[link]
 
     def _fault_of_limit(self, query: Query, limit: int) -> str | None:
         """Why the rows within a limit say little, or None."""

@@ -80,7 +80,10 @@ class Phrases:
 
     def rows(self, rows: Rows, table: str, many: bool = True) -> str:
         """The rows of `table` among `rows`, such as "songs of the singer named 'Ann'"."""
-        return " ".join(filter(None, (self.noun(table, many), self.which(rows, table))))
+        which = self.which(rows, table)
+        if self.names.is_person(table) and which.startswith("that ") and self.generator.random() < 0.5:
+            which = "who " + which.removeprefix("that ")
+        return f"{self.noun(table, many)} {which}".rstrip()
 
     def which(self, rows: Rows, table: str) -> str:
         """What tells these rows of the table from its others, or ""."""
@@ -130,6 +133,10 @@ class Phrases:
         known |= set(self.names.column(link.parent.table, link.parent.column).split(" "))
         return "" if known.issuperset(words) else " ".join(words)
 
+    def pronoun(self, table: str) -> str:
+        """What belongs to a row of the table is its, or a person's."""
+        return "their" if self.names.is_person(table) else "its"
+
     def others(self, link: Link) -> str:
         """What the children of a link are called, or what is beyond them if they only link, in the plural."""
         across = self.graph.across(link)
@@ -140,7 +147,7 @@ class Phrases:
         link = condition.link
         rows = rows or Rows(link.child.table, filters=condition.filters)
         which = self.which(rows, link.child.table)
-        children = " ".join(filter(None, (self.others(link), which)))
+        children = f"{self.others(link)} {which}".rstrip()
         if role := self.role(link):
             return (
                 f"that are not the {role} of any {children}"

@@ -161,6 +161,19 @@ class Query:
         assert self.order.limit is not None
         return replace(self, outputs=(self.order.by,), order=replace(self.order, limit=self.order.limit + 1))
 
+    @property
+    def repeats_parents(self) -> bool:
+        """Whether it may give a row of a parent once for each of its children."""
+        return self.subject != self.rows.table and not (self.distinct or self.group or self.order or self.second)
+
+    @property
+    def counts_few(self) -> bool:
+        """Whether it looks for the parents with the fewest children, of which those with none would be the first."""
+        of_parents = self.group is not None and self.subject != self.rows.table
+        has_few = self.having is not None and self.having.output == COUNT and self.having.operator == "<"
+        is_least = self.order is not None and self.order.by == COUNT and self.order.limit and not self.order.descending
+        return of_parents and bool(has_few or is_least)
+
     def parts(self) -> set[Place | Link]:
         """The columns that it names and the keys that it follows."""
         return set(_parts(self))

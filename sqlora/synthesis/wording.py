@@ -37,6 +37,8 @@ class Wording:
         if facts and facts.is_name and not by.aggregate:
             reverse = "reverse " if order.descending else ""
             return self.pick(f"in {reverse}alphabetical order of {key}", f"{verb} {key} in {reverse}alphabetical order")
+        if facts and facts.is_measure and self.pick(*"abc") == "a":
+            return f"{verb} {key} from {'highest to lowest' if order.descending else 'lowest to highest'}"
         way = "descending" if order.descending else "ascending"
         return self.pick(f"in {way} order of {key}", f"{verb} {key} in {way} order")
 

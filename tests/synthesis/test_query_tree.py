@@ -1,5 +1,7 @@
 """Drawn queries as SQL."""
 
+from dataclasses import replace
+
 import pytest
 
 from sqlora.synthesis.query_tree import (
@@ -94,3 +96,13 @@ def test_the_key_of_an_order_is_shown_for_one_row_more():
 def test_parts_are_the_columns_and_the_keys():
     query = Query("singer", Rows("song", (LINK,)), SHOWN)
     assert query.parts() == {NAME, LINK, LINK.child, LINK.parent}
+
+
+def test_parents_with_few_children_and_parents_that_come_twice():
+    joined, own = Rows("song", (LINK,)), Rows("singer")
+    assert Query("singer", joined, SHOWN).repeats_parents
+    assert not Query("singer", joined, SHOWN, distinct=True).repeats_parents
+    assert not Query("singer", own, SHOWN).repeats_parents
+    grouped = Query("singer", joined, SHOWN, group=LINK.parent)
+    assert [replace(grouped, order=Order(COUNT, down, 1)).counts_few for down in (False, True)] == [True, False]
+    assert [replace(grouped, having=Having(COUNT, sign, 2)).counts_few for sign in "<>"] == [True, False]
