@@ -110,11 +110,10 @@ class Synthesis:
                 if (query := self._grammar.draw()) is None or query in seen:
                     continue
                 other = shape_of(query.tree())
-                if other not in waiting or len(waiting[other]) == MOST_WAITING:
-                    continue
-                seen.add(query)
                 last[other] = drawn
-                waiting[other].append((query, query.sql()))
+                if other in waiting and len(waiting[other]) < MOST_WAITING:
+                    seen.add(query)
+                    waiting[other].append((query, query.sql()))
             if waiting[shape]:
                 yield *waiting[shape].pop(), shape
             else:
