@@ -26,7 +26,7 @@ from sqlora.synthesis.from_database import SECONDS, Pair, Synthesis
 from sqlora.synthesis.query_tree import Link, Place
 from sqlora.synthesis.rows import RowMaker
 from sqlora.synthesis.shapes import SPIDER, held_out_shapes, learned_shares
-from sqlora.system.console import console, note, plain, print_facts, progress_bar
+from sqlora.system.console import console, note, plain, print_facts, progress_bar, quiet_libraries
 from sqlora.system.errors import UserError, few
 
 HELD_OUT = 0.1  # of the shares of shapes that go to --held-out
@@ -48,6 +48,13 @@ def _words(context: object, parameter: object, value: str) -> list[str]:
 @click.option(
     "--shapes-of", metavar="FILE", callback=option, help="rows whose SQL shows how often which shape is asked for"
 )
+@click.option(
+    "--check-with-model",
+    "adapter",
+    metavar="FOLDER",
+    callback=option,
+    help="keep what this adapter of finetune.py answers with the same rows",
+)
 @click.option("--name", default="", help="the database's name in the rows, their db_id  [its own]")
 @click.option(
     "--schema-style",
@@ -66,6 +73,7 @@ def from_database(
     held_out: Path | None,
     preview: int,
     shapes_of: Path | None,
+    adapter: Path | None,
     name: str,
     schema_style: str,
     schemas: list[str],
@@ -88,6 +96,8 @@ def from_database(
         if unread:
             note(f"{few(unread)} could not be read, or not in time, and no query reads them")
         drawn = _draw(synthesis, rows if output else preview, held)
+        if adapter:
+            _keep_answered(drawn, synthesis, live, adapter)
     for pair in drawn.train[:preview]:
         console.print(plain(pair.questions[0], "bold"))
         console.print(plain(f"  {pair.sql}", "cyan"), soft_wrap=True)
@@ -136,6 +146,24 @@ def _draw(synthesis: Synthesis, rows: int, held: set[str]) -> _Drawn:
             "more rows"
         )
     return drawn
+
+
+def _keep_answered(drawn: _Drawn, synthesis: Synthesis, live: LiveDatabase, folder: Path) -> None:
+    """Leaves the pairs that an adapter answers as their SQL does, and counts the others. Raises UserError if none is
+    left.
+    """
+    quiet_libraries()
+    from sqlora.synthesis import round_trip  # imports torch
+
+    asker = round_trip.open_asker(live, folder)
+    kept = round_trip.answered(drawn.train, synthesis, asker)
+    if not kept:
+        raise UserError(
+            f"--check-with-model ({folder}): the model answered none of {len(drawn.train):,} questions as their SQL "
+            f"does; train it longer, on more rows, or leave the check out"
+        )
+    synthesis.dropped["answered otherwise by the model"] = len(drawn.train) - len(kept)
+    drawn.train = kept
 
 
 def _asked(pairs: list[Pair], rows: int) -> list[tuple[Pair, str]]:

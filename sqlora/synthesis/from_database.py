@@ -122,7 +122,7 @@ class Synthesis:
     def _fault(self, query: Query, sql: str) -> str | None:
         """Why a query is no good example, or None."""
         try:
-            rows, has_more = self._run(sql)
+            rows, has_more = self.run(sql)
             if has_more:
                 return "huge result"
             if not any(value not in (0, None) for row in rows for value in row):
@@ -136,7 +136,7 @@ class Synthesis:
             if query.group and len(rows) == 1 and not (query.having or query.order):
                 return "one group only"
             found = Counter(rows)
-            if any(Counter(self._run(weaker.sql())[0]) == found for weaker in query.weaker()):
+            if any(Counter(self.run(weaker.sql())[0]) == found for weaker in query.weaker()):
                 return "a condition that changes nothing"
             if query.order and query.order.limit is not None:
                 return self._fault_of_limit(query, query.order.limit)
@@ -148,19 +148,20 @@ class Synthesis:
         """Whether there are parents without children, which have the fewest but are not among joined rows."""
         if link not in self._childless:
             childless = Rows(link.parent.table, filters=(Linked(link, negated=True),))
-            self._childless[link] = bool(self._run(Query(link.parent.table, childless, (COUNT,)).sql())[0][0][0])
+            self._childless[link] = bool(self.run(Query(link.parent.table, childless, (COUNT,)).sql())[0][0][0])
         return self._childless[link]
 
     def _fault_of_limit(self, query: Query, limit: int) -> str | None:
         """Why the rows within a limit say little, or None."""
-        keys = [row[-1] for row in self._run(query.with_key().sql())[0]]
+        keys = [row[-1] for row in self.run(query.with_key().sql())[0]]
         if len(keys) <= limit:
             return "a condition that changes nothing"
         if None in keys:
             return "a missing value that comes first"
         return "a tie at the limit" if keys[-1] == keys[-2] else None
 
-    def _run(self, sql: str) -> tuple[list[tuple[Value, ...]], bool]:
+    def run(self, sql: str) -> tuple[list[tuple[Value, ...]], bool]:
+        """The first MOST_ROWS rows of a query in SQLite's SQL, and whether there are more. Raises SqlError."""
         reflected = self._live.reflected
         if reflected.dialect != "sqlite":
             query = parse_query(sql, reflected.schema)

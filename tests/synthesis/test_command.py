@@ -101,6 +101,14 @@ def test_few_queries_are_asked_about_in_other_words(tmp_path):
     assert f"no more than {len(rows)} different rows" in said
 
 
+def test_a_model_that_answers_nothing_right_is_told(tmp_path, file, shaped, demo_run):
+    adapter = demo_run[demo_run.index("--model-path") + 1]
+    out = tmp_path / "mine.jsonl"
+    status, _, error = run(file, "--rows", 3, "--output", out, "--shapes-of", shaped, "--check-with-model", adapter)
+    assert (status, "answered none of 3 questions" in error) == (2, True), error
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
