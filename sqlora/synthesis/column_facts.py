@@ -120,7 +120,7 @@ def _is_number(value: Value) -> bool:
 
 def _keeps_order(values: Sequence[Value]) -> bool:
     """Whether a database that compares texts finds the order of the numbers."""
-    if all(not isinstance(value, str) for value in values):
+    texts = [value for value in values if isinstance(value, str)]
+    if not texts:
         return True
-    texts = sorted(map(str, values))
-    return texts == sorted(texts, key=float)
+    return len(texts) == len(values) and sorted(texts) == sorted(texts, key=float)

@@ -67,7 +67,7 @@ class RowQuestion(Wording):
         columns = self.columns(many)
         if query.distinct:
             columns = f"{self.pick('different', 'distinct')} {columns}"
-        elif many and not order and self.pick(*"aab") == "b":
+        elif many and not order and self.pick(*"aaaaab") == "b":
             ask = self.pick("what are the", "show the", "list the")
             return f"For {'all ' if all_of else ''}{rows}, {ask} {columns}"
         return f"{self.ask(many)} {columns} of {all_of if many else 'the '}{rows}{ordered}"
@@ -134,8 +134,7 @@ class RowQuestion(Wording):
                 f"What is the number of {different} {column} of {all_of}{rows}",
                 f"Count the {different} {column} of {all_of}{rows}",
             )
-        ask = self.pick("What are the" if others else "What is the", "Find the", "Show the", "Give the")
-        return f"{ask} {self._measures(query.outputs)} of {all_of}{rows}"
+        return f"{self.ask(bool(others))} {self._measures(query.outputs)} of {all_of}{rows}"
 
     def _how_many(self, rows: str) -> str:
         noun, which = self.phrases.noun(self.query.subject), self.phrases.which(self.query.rows, self.query.subject)

@@ -79,7 +79,7 @@ class FilterGrammar:
         shown = {output.place for output in besides}
         fits = self._places(table, lambda facts: not facts.is_key and (picks_one or not facts.is_name) and facts.values)
         if picks_one and self._chance(KEYS):
-            fits = self._places(table, lambda facts: facts.is_key) or fits
+            fits = self._places(table, lambda facts: facts.is_key and facts.values) or fits
         left = [place for place in fits if place not in shown and not self._is_foreign(place)]
         filters: list[Compared] = []
         for _ in range(most):
@@ -116,10 +116,10 @@ class FilterGrammar:
 
     def _ranked(self, facts: Facts) -> list:
         """Values in their order, of which many numbers are rounded, as people do."""
-        digits = self.generator.choice((None, 1, 2)) if facts.is_measure else None
-        values = facts.values
-        if digits is not None:
-            values = tuple(rounded(value, digits) if isinstance(value, int | float) else value for value in values)
+        values, digits = facts.values, self.generator.choice((None, 1, 2))
+        if facts.is_measure and digits and all(isinstance(value, int | float) for value in values):
+            few = {rounded(value, digits) for value in values}  # type: ignore[arg-type] # numbers all
+            values = tuple(few) if len(few) > 1 else values
         return sorted(set(values))  # numbers, or texts of one form
 
     def _like(self, place: Place, values: Sequence[Value]) -> Compared | None:
@@ -145,8 +145,6 @@ class FilterGrammar:
         facts = self.facts[place := self._pick(places)]
         if facts.is_ordered:
             ranked = self._ranked(facts)
-            if len(ranked) < 2:
-                return None
             low, high = sorted(self.generator.sample(range(len(ranked)), 2))
             return Compared(place, ">", (ranked[high],)), Compared(place, "<", (ranked[low],))
         one, other = self.generator.sample(facts.values[:FREQUENT], 2)

@@ -31,7 +31,7 @@ LATER = {
 }
 BETTER = {"age": ("older than", "younger than"), "weight": ("heavier than", "lighter than")}
 AGGREGATES = {
-    "AVG": ("average", "mean"),
+    "AVG": ("average", "average", "average", "mean"),
     "SUM": ("total",),
     "MAX": ("maximum", "highest", "largest"),
     "MIN": ("minimum", "lowest", "smallest"),
@@ -205,7 +205,7 @@ class Phrases:
             return ""
         values = self._values(condition)
         if operator == "=" and len(condition.values) == 1:
-            if name in NAMES:
+            if name in NAMES and not (is_person and name == "title"):
                 return self.pick(f"named {values}", f"called {values}")
             if name.endswith(" by"):
                 return f"{name} {values}"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from sqlora.synthesis.phrases import Phrases
 from sqlora.synthesis.query_tree import Link, Order, Output, Query, Rows
 
-ASK = ("What are the", "Show the", "List the", "Find the", "Give the", "Return the")
-ASK_ONE = ("What is the", "Show the", "Find the", "Give the", "Return the")
+# As often as in Spider, about.
+ASK_ONE = ("What is the",) * 5 + ("Find the",) * 3 + ("Show the",) * 2 + ("Give the", "Return the")
+ASK = ("What are the",) * 4 + ("Find the",) * 4 + ("Show the",) * 4 + ("List the",) * 3 + ("Give the", "Return the")
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 

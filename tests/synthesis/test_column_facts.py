@@ -37,6 +37,7 @@ def test_kinds(definition, values, kind):
 def test_numbers_in_texts_are_sorted_only_where_the_texts_are():
     assert not facts("mpg TEXT", ["9", "18", "25"]).is_ordered
     assert facts("mpg TEXT", ["09", "18", "25"]).is_ordered
+    assert not facts("mpg", [18, "25", 30]).is_ordered  # SQLite has numbers before texts
 
 
 def test_the_numbers_of_codes_are_not_added_up():

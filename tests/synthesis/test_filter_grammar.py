@@ -75,3 +75,11 @@ def test_two_conditions_of_which_no_row_meets_both(grammar):
 def test_rounded(value, digits, expected):
     assert rounded(value, digits) == expected
     assert type(rounded(value, digits)) is type(value)
+
+
+def test_values_that_are_all_rounded_to_one_stay_as_they_are():
+    schema = parse_schema("CREATE TABLE t (a INT)")
+    found = facts_of(schema, {"t": [(value,) for value in (101, 102, 103, 104)]})
+    grammar = FilterGrammar(schema, KeyGraph(schema), found, random.Random(0))
+    limits = {value for _ in range(200) for one in grammar._filters("t") for value in one.values}
+    assert limits == {101, 102, 103, 104}
