@@ -63,6 +63,11 @@ class Facts:
         )
 
     @property
+    def is_unique(self) -> bool:
+        """Whether each row has a value of its own."""
+        return self.distinct == self.rows
+
+    @property
     def is_measure(self) -> bool:
         """Whether sums and averages of it mean something."""
         return self.is_number and not (self.is_year or self.is_key or self.is_code) and self.distinct > 2

@@ -134,15 +134,18 @@ class RowQuestion(Wording):
                 f"What is the number of {different} {column} of {all_of}{rows}",
                 f"Count the {different} {column} of {all_of}{rows}",
             )
-        return f"{self.ask(bool(others))} {self._measures(query.outputs)} of {all_of}{rows}"
+        ask = self.ask(False) if not others else self.ask(False).replace("What is", "What are")
+        return f"{ask} {self._measures(query.outputs)} of {all_of}{rows}"
 
     def _how_many(self, rows: str) -> str:
-        noun, which = self.phrases.noun(self.query.subject), self.phrases.which(self.query.rows, self.query.subject)
-        is_short = which.startswith(SHORT) and not which.startswith("of ")
-        if which.startswith(("that are ", "that have ", "that do ")):
+        of, subject = self.query.rows, self.query.subject
+        noun, which = self.phrases.head(of, subject), self.phrases.which(of, subject)
+        if which.startswith("of "):
+            asked = f"{noun} {'does' if which.startswith('of the ') else 'do'} {which.removeprefix('of ')} have"
+        elif which.startswith(("that are ", "that have ", "that do ")):
             asked = f"{noun} {which.removeprefix('that ')}"
         else:
-            asked = f"{noun} are{' ' if is_short else ' there '}{which}".rstrip()
+            asked = f"{noun} are{' ' if which.startswith(SHORT) else ' there '}{which}".rstrip()
         if not which and self.pick(*"ab") == "a":
             return f"How many {noun} {self.pick('do we have', 'are there in total')}"
         first = f"How many {asked}"
@@ -160,7 +163,7 @@ class RowQuestion(Wording):
         """What two sets of rows share, have together, or do not share."""
         query, phrases = self.query, self.phrases
         columns = self.columns(many=True)
-        one, other = (phrases.rows(rows, rows.table) for rows in (query.rows, second))
+        one, other = (self._member(rows) for rows in (query.rows, second))
         if query.rows.table != query.subject:
             of = f"{self.ask(True)} {columns} of {phrases.noun(query.subject)}"
             role = phrases.role(self.link())
@@ -171,6 +174,13 @@ class RowQuestion(Wording):
         return (
             self.pick(f"Which {columns} have", f"Show the {columns} that have") + " " + _combined(operation, one, other)
         )
+
+    def _member(self, rows: Rows) -> str:
+        """The rows of a part, or those beyond a table that only links them to the subject."""
+        if len(rows.links) < 2:
+            return self.phrases.rows(rows, rows.table)
+        (far,) = {link.parent.table for link in rows.links} - {self.query.subject}
+        return self.phrases.rows(Rows(far, filters=rows.filters), far)
 
 
 def _combined(operation: str, one: str, other: str) -> str:

@@ -91,6 +91,10 @@ class FilterGrammar:
                 filters.append(condition)
         return tuple(filters)
 
+    def _is_of_one(self, condition: Compared) -> bool:
+        """Whether it holds for one row."""
+        return condition.operator == "=" and len(condition.values) == 1 and self.facts[condition.place].is_unique
+
     def _compared(self, facts: Facts) -> Compared | None:
         values, place, chance = facts.values[:FREQUENT], facts.place, self.generator.random()
         if facts.is_ordered and len(values) > 2 and (facts.is_measure or chance < 0.6):

@@ -138,6 +138,8 @@ class Synthesis:
             found = Counter(rows)
             if any(Counter(self.run(weaker.sql())[0]) == found for weaker in query.weaker()):
                 return "a condition that changes nothing"
+            if query.order and query.order.limit is None and len(rows) == 1:
+                return "a condition that changes nothing"
             if query.order and query.order.limit is not None:
                 return self._fault_of_limit(query, query.order.limit)
         except SqlError as error:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from sqlora.prompt.schema_linking import WORD
-from sqlora.sql.schema import Schema, Table
+from sqlora.sql.schema import Column, Schema, Table
 
 LONGEST_LABEL = 5  # words of a comment that is a name
 ABBREVIATIONS = {
@@ -169,7 +169,9 @@ class Names:
     def _of_table(self, table: Table) -> dict[str, str]:
         noun = {*self._tables[table.name].split(" "), *_words(table.name)}
         noun |= {plural(word) for word in noun} | {singular(word) for word in noun}
-        full = {column.name: self._split(column.name) for column in table.columns}
+        full = {
+            column.name: self._split(column.name) + (["date"] if _is_moment(column) else []) for column in table.columns
+        }
         foreign = {name for reference in table.references for name in reference.columns}
         short = {name: words if name.lower() in foreign else _without(words, noun) for name, words in full.items()}
         if len(key := table.keys[0] if table.keys else ()) == 1:  # StuID is the id of a student
@@ -213,6 +215,11 @@ def _without(words: list[str], noun: set[str]) -> list[str]:
     """A column's words without those of its table at the start."""
     start = next((i for i, word in enumerate(words) if word not in noun), len(words))
     return words[start:] or words
+
+
+def _is_moment(column: Column) -> bool:
+    """Whether it is a date that is called by what was done, such as created."""
+    return column.type in ("date", "timestamp") and column.name.lower().endswith("ed")
 
 
 def _without_padding(phrase: str) -> str:

@@ -83,7 +83,13 @@ class Phrases:
         which = self.which(rows, table)
         if self.names.is_person(table) and which.startswith("that ") and self.generator.random() < 0.5:
             which = "who " + which.removeprefix("that ")
-        return f"{self.noun(table, many)} {which}".rstrip()
+        return f"{self.head(rows, table, many)} {which}".rstrip()
+
+    def head(self, rows: Rows, table: str, many: bool = True) -> str:
+        """What the rows of `table` are called; of one that only links, what is beyond it."""
+        if table == rows.table and len(rows.links) == 1 and self.graph.is_linking(table):
+            return self.others(rows.links[0])
+        return self.noun(table, many)
 
     def which(self, rows: Rows, table: str) -> str:
         """What tells these rows of the table from its others, or ""."""
@@ -114,7 +120,8 @@ class Phrases:
             return ""
         # With other conditions "songs of singers from France whose age is 3" would not say whose age.
         is_alone = len(filters) == len(rows.filters)
-        if (role := self.role(link)) or not is_alone or self.generator.random() < 0.3:
+        has_one = not self.graph.is_linking(rows.table)
+        if has_one and ((role := self.role(link)) or not is_alone or self.generator.random() < 0.3):
             parent = role or self.noun(link.parent.table, many=False)
             return f"whose {parent} " + " and ".join(self.predicate(one) for one in filters)
         is_one = any(isinstance(one, Compared) and self.is_unique(one) for one in filters)
@@ -253,15 +260,10 @@ class Phrases:
 
     def is_unique(self, condition: Filter) -> bool:
         """Whether the condition holds for one row at most."""
-        if not isinstance(condition, Compared):
+        if not isinstance(condition, Compared) or condition.operator != "=" or len(condition.values) > 1:
             return False
         facts = self.facts.get(condition.place)
-        return (
-            condition.operator == "="
-            and len(condition.values) == 1
-            and facts is not None
-            and facts.distinct == facts.rows
-        )
+        return facts is not None and facts.is_unique
 
 
 def _flag(condition: Compared, name: str) -> str:

@@ -201,16 +201,17 @@ class Grammar(FilterGrammar):
         return Query(subject, replace(rows, filters=filters), shown, distinct=is_repeated and self._chance(0.7))
 
     def _aggregate_of_joined(self) -> Drawn:
-        """Figures of the children of some parents; how many parents some children have would count them twice."""
-        if not (joined := self._joined()) or len(joined[0].links) > 1:
+        """Figures of the children of some parents; of those that a table links to several, some would count twice."""
+        if not (joined := self._joined()):
             return None
-        rows, link = joined
-        filters = self._filters(link.parent.table, 1, picks_one=True) + self._filters(
-            rows.table, int(self._chance(0.2))
-        )
-        if self.graph.is_linking(rows.table) or not any(one.place.table == link.parent.table for one in filters):
+        link = joined[1]
+        links = self.graph.is_linking(joined[0].table)
+        rows = replace(joined[0], links=(link,))
+        filters = self._filters(link.parent.table, 1, picks_one=True)
+        if not filters or (links and not self._is_of_one(filters[0])):
             return None
-        has_measures = self._places(rows.table, lambda facts: facts.is_measure)
+        filters += () if links else self._filters(rows.table, int(self._chance(0.2)))
+        has_measures = not links and self._places(rows.table, lambda facts: facts.is_measure)
         outputs = self._measures(rows.table) if has_measures and self._chance(0.5) else (COUNT,)
         return Query(rows.table, replace(rows, filters=filters), outputs)
 
@@ -255,9 +256,9 @@ class Grammar(FilterGrammar):
         return Query(table, rows, (COUNT,) if not shown or self._chance(0.2) else shown)
 
     def _set_operation(self) -> Drawn:
-        """What two sets of a table's rows share, do not share, or have together."""
+        """What two sets of rows share, do not share, or have together."""
         joined = self._joined() if self._chance(0.4) else None
-        if joined and len(joined[0].links) == 1 and not self.graph.is_linking(joined[0].table):
+        if joined and self.graph.is_linking(joined[0].table) == (len(joined[0].links) > 1):
             rows, link = joined
             names = self._places(link.parent.table, lambda facts: facts.is_name)
             if not names or self.graph.is_single(link):
@@ -273,7 +274,7 @@ class Grammar(FilterGrammar):
             if filters := self._filters(rows.table, 1, shown):
                 return Query(subject, rows, shown, second=(operation, replace(rows, filters=filters)))
             return None
-        pair = self._two_filters(rows.table, shown)
+        pair = self._two_filters(rows.links[1].parent.table if len(rows.links) > 1 else rows.table, shown)
         if pair is None:
             return None
         one, other = (replace(rows, filters=(condition,)) for condition in pair)

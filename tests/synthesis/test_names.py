@@ -67,6 +67,11 @@ def test_two_columns_never_have_the_same_words():
     assert (names.column("pet", "name"), names.column("pet", "pet_name")) == ("name", "pet name")
 
 
+def test_dates_that_are_called_by_what_was_done():
+    names = Names(parse_schema("CREATE TABLE pet (born DATE, created TIMESTAMP, named TEXT)"))
+    assert [names.column("pet", name) for name in ("born", "created", "named")] == ["born", "created date", "named"]
+
+
 def test_comments_that_are_names_are_other_names():
     names = Names(parse_schema("CREATE TABLE t (mpg INT /* miles per gallon */, x INT /* see page 7, or ask */)"))
     assert (names.label("t", "mpg"), names.label("t", "x")) == ("miles per gallon", "")

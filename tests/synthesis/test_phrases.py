@@ -47,7 +47,7 @@ def airport(column, operator, *values):
         (airport("city", "=", "Rome", "Oslo"), {"whose city is Rome or Oslo"}),
         (airport("year", "=", 1999), {"in 1999"}),
         (airport("year", ">", 1999), {"whose year is after 1999", "with year later than 1999"}),
-        (airport("opened", ">=", "2001-02-03"), {"whose opened is on or after 2001-02-03"}),
+        (airport("opened", ">=", "2001-02-03"), {"whose opened date is on or after 2001-02-03"}),
         (airport("name", "contains", "An"), {"whose name contains 'An'", 'with "An" in the name'}),
         (airport("name", "starts with", "A"), {"whose name starts with 'A'"}),
         (airport("year", "between", 1, 2), {"whose year is between 1 and 2"}),
