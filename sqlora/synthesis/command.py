@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import random
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -29,7 +31,7 @@ from sqlora.synthesis.shapes import SPIDER, held_out_shapes, learned_shares
 from sqlora.system.console import console, note, plain, print_facts, progress_bar, quiet_libraries
 from sqlora.system.errors import UserError, few
 
-HELD_OUT = 0.1  # of the shares of shapes that go to --held-out
+HELD_OUT = 0.1  # of the queries, by their shapes, go to --held-out
 JSONL = ".jsonl"
 
 
@@ -88,14 +90,13 @@ def from_database(
     """
     _check_files(database, output, held_out, shapes_of, preview)
     shares = _shares(shapes_of) if shapes_of else SPIDER
-    held = held_out_shapes(shares, HELD_OUT, random.Random(seed)) if held_out else set()
     with open_database(database, SECONDS, schemas, schema_hide) as live:
         _print_database(live)
         synthesis = Synthesis(live, shares, seed)
         unread = synthesis.sampled.unread
         if unread:
             note(f"{few(unread)} could not be read, or not in time, and no query reads them")
-        drawn = _draw(synthesis, rows if output else preview, held)
+        drawn = _draw(synthesis, rows if output else preview, seed if held_out else None)
         if adapter:
             _keep_answered(drawn, synthesis, live, adapter)
     for pair in drawn.train[:preview]:
@@ -124,27 +125,27 @@ def from_database(
 class _Drawn:
     """Pairs to train on, and pairs of the shapes that are held out."""
 
-    train: list[Pair] = field(default_factory=list)
-    held: list[Pair] = field(default_factory=list)
+    train: list[Pair]
+    held: list[Pair]
 
 
-def _draw(synthesis: Synthesis, rows: int, held: set[str]) -> _Drawn:
-    drawn = _Drawn()
+def _draw(synthesis: Synthesis, rows: int, held_out_seed: int | None) -> _Drawn:
+    """So many pairs to train on, and with a seed further ones of other shapes. Raises UserError if there is none."""
+    wanted = rows if held_out_seed is None else math.ceil(rows / (1 - HELD_OUT))
     with progress_bar("pairs") as bar:
-        task = bar.add_task("drawing queries", total=rows)
-        for pair in synthesis:
-            if pair.shape in held:
-                drawn.held.append(pair)
-                continue
-            drawn.train.append(pair)
-            bar.advance(task)
-            if len(drawn.train) == rows:
-                break
+        drawing = itertools.islice(synthesis, wanted)
+        pairs = list(bar.track(drawing, total=wanted, description="drawing queries"))
+    held: set[str] = set()
+    if held_out_seed is not None:
+        counted = Counter(pair.shape for pair in pairs)
+        held = held_out_shapes(counted, HELD_OUT, random.Random(held_out_seed))
+    drawn = _Drawn([pair for pair in pairs if pair.shape not in held], [pair for pair in pairs if pair.shape in held])
     if not drawn.train:
         raise UserError(
             "DATABASE (--database): of its rows no query could be made that says something; name a database with "
             "more rows"
         )
+    del drawn.train[rows:]
     return drawn
 
 

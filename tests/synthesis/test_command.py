@@ -62,7 +62,7 @@ def test_rows_are_written_and_what_they_cover_is_said(tmp_path, file):
     assert (status, error) == (0, "")
     assert len(read(out)) == 150
     assert {row["db_id"] for row in read(out)} == {"cinema"}
-    assert read(held)
+    assert 8 <= len(read(held)) <= 17
     assert not shapes(out) & shapes(held)
     for text in ("4 of 4", "19 of 19", "written", "held out", "empty result", "--schema-style described"):
         assert text in said, said
