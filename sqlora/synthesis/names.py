@@ -88,7 +88,7 @@ def singular(phrase: str) -> str:
 
 
 def _inflected(phrase: str, inflect: Callable[[str], str]) -> str:
-    head, link, rest = re.fullmatch(r"(?s)(.+?)(?:( of | in | for | on | at )(.+))?", phrase).groups("")  # type: ignore[union-attr] # any text
+    head, link, rest = re.fullmatch(r"(?s)(.*?)(?:( of | in | for | on | at )(.+))?", phrase).groups("")  # type: ignore[union-attr] # any text
     *before, word = head.split(" ")
     return " ".join([*before, inflect(word)]) + link + rest
 
