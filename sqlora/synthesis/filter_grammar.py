@@ -59,6 +59,8 @@ class FilterGrammar:
         names = self._places(table, lambda facts: facts.is_name)
         rest = self._places(table, lambda facts: not facts.is_name and not facts.is_flag)
         others = [place for place in rest if not self._is_foreign(place)]
+        if not names + others:
+            others = self.columns[table]
         count = self.generator.choices(range(1, most + 1), (6, 3, 1)[:most])[0]
         chosen: list[Place] = [self._pick(names)] if names and self._chance(0.7) else []
         while len(chosen) < count and (left := [place for place in names + others if place not in chosen]):

@@ -4,6 +4,7 @@ import random
 import sqlite3
 
 import cinema
+import pytest
 
 from sqlora.sql.parsing import parse_schema
 from sqlora.synthesis.column_facts import facts_of
@@ -50,6 +51,9 @@ def test_a_table_without_rows_is_not_asked_about():
     assert not any(" actor" in text for text in texts)
 
 
-def test_one_column_is_enough():
-    schema = parse_schema("CREATE TABLE t (a TEXT)")
-    assert draw(50, schema=schema, rows={"t": [("x",), ("y",)]})
+@pytest.mark.parametrize("definition", ["a TEXT", "is_open TEXT", "a_id INT"])
+def test_one_column_is_enough(definition):
+    schema = parse_schema(f"CREATE TABLE t ({definition})")
+    queries = draw(50, schema=schema, rows={"t": [("x",), ("y",)]})
+    assert queries
+    assert all(query.outputs for query in queries)
