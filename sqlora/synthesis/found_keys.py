@@ -12,14 +12,15 @@ from sqlora.sql.schema import Reference, Schema, Table
 from sqlora.synthesis.names import Names
 
 IDS = ("id", "code", "key", "number")  # last words of columns that refer to a table
+LEAST_VALUES = 20  # of a key that nothing but its values shows
 Rows = Mapping[str, Sequence[Sequence[object]]]
 
 
 def with_found_keys(schema: Schema, rows: Rows) -> Schema:
     """The schema with the references that join some of the `rows` of its tables.
 
-    An undeclared one is added where a column is called as another table is, or as its key is (StuID), and has only
-    values of that key.
+    An undeclared one is added where a column has only values of another table's key, and is called as that table is
+    or its key (StuID), or has too many different ones, too far apart, for that to be chance (capital).
     """
     names = Names(schema)
     values = {table.name: _values(table, rows.get(table.name, ())) for table in schema.tables}
@@ -39,8 +40,8 @@ def with_found_keys(schema: Schema, rows: Rows) -> Schema:
             for target in schema.tables
             if column.name.lower() not in known and (column.name.lower(),) not in table.keys and target != table
             for key in (_key(target),)
-            if key and _is_called(names, table, column.name, target, key)
-            if (own := values[table.name][column.name.lower()]) and own <= values[target.name][key]
+            if key and (own := values[table.name][column.name.lower()]) and own <= values[target.name][key]
+            if _is_called(names, table, column.name, target, key) or _is_no_chance(own, len(rows[table.name]))
         ]
 
     tables = (
@@ -57,6 +58,13 @@ def _values(table: Table, rows: Sequence[Sequence[object]]) -> dict[str, set[str
         column.name.lower(): {str(cell) for cell in cells if cell is not None}
         for column, cells in zip(table.columns, columns, strict=True)
     }
+
+
+def _is_no_chance(values: set[str], rows: int) -> bool:
+    """Whether these are many whole numbers, one for nearly every row, and no count from 1 on."""
+    if len(values) < max(LEAST_VALUES, rows / 2) or not all(value.isdecimal() for value in values):
+        return False
+    return max(map(int, values)) > 2 * len(values)
 
 
 def _key(table: Table) -> str:

@@ -28,3 +28,12 @@ def test_a_column_of_the_keys_own_name_refers_to_it_too():
     schema = parse_schema("CREATE TABLE student (StuID INT PRIMARY KEY); CREATE TABLE plays (StuID INT, sport TEXT)")
     (reference,) = with_found_keys(schema, {"student": [(7,)], "plays": [(7, "x")]}).table("plays").references
     assert (reference.columns, reference.table, reference.keys) == (("stuid",), "student", ("stuid",))
+
+
+def test_values_alone_show_a_key_where_they_are_many_and_far_apart():
+    schema = parse_schema(
+        "CREATE TABLE city (id INT PRIMARY KEY); CREATE TABLE country (capital INT, rank INT, age INT, population INT)"
+    )
+    countries = [(3 * i, i, 10 + i % 9, 1000 + 7 * i) for i in range(1, 41)]
+    found = with_found_keys(schema, {"city": [(i,) for i in range(1, 200)], "country": countries})
+    assert [reference.columns for reference in found.table("country").references] == [("capital",)]
