@@ -35,7 +35,6 @@ class Facts:
     """
 
     place: Place
-    column: Column
     values: tuple[Value, ...]
     rows: int
     filled: int
@@ -99,7 +98,6 @@ def _facts(table: Table, column: Column, cells: Sequence[object]) -> Facts:
     keeps_order = is_number and _keeps_order(every)
     return Facts(
         Place(table.name, column.name),
-        column,
         tuple(value for value, _ in counted.most_common() if is_usable(value)),
         rows=len(cells),
         filled=counted.total(),

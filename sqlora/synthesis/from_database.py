@@ -69,7 +69,6 @@ class Synthesis:
                 "DATABASE (--database): no table has a row that can be read, and questions are made from rows; "
                 "name a database that is filled"
             )
-        self.empty = tuple(table.name for table in live.schema.tables if rows.get(table.name) == [])
         self._names = Names(schema)
         self._generator = random.Random(seed)
         self._grammar = Grammar(schema, self.graph, self._facts, self._generator)

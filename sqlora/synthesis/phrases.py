@@ -48,7 +48,8 @@ class Phrases:
         self.new_question()
 
     def new_question(self) -> None:
-        """Chooses what stays the same within a question: how texts are quoted."""
+        """Chooses what stays the same within a question: how texts are quoted, and whether words are the usual ones."""
+        self._is_plain = self.generator.random() < 0.5
         self._quote = self.pick("'", '"')
         self._quotes_all = self.generator.random() < 0.5
 
@@ -237,8 +238,8 @@ class Phrases:
 
     def aggregate(self, kind: str, column: str) -> str:
         """A word for the aggregate, which the column does not have already."""
-        words = AGGREGATES[kind]
-        return self.pick(*([word for word in words if word not in column] or words))
+        words = [word for word in AGGREGATES[kind] if word not in column] or AGGREGATES[kind]
+        return words[0] if self._is_plain else self.pick(*words)
 
     def compared(self, place: Place, operator: str) -> str:
         """The words for an order, of times or of amounts."""
