@@ -30,8 +30,14 @@ def phrases():
     return Phrases(Names(SCHEMA), GRAPH, facts_of(SCHEMA, ROWS), random.Random(0))
 
 
-def every(say):
-    return {say() for _ in range(300)}
+def every(phrases, say):
+    """What is said in many questions."""
+
+    def once():
+        phrases.new_question()
+        return say()
+
+    return {once() for _ in range(300)}
 
 
 def airport(column, operator, *values):
@@ -56,38 +62,30 @@ def airport(column, operator, *values):
     ],
 )
 def test_conditions(phrases, condition, said):
-    def say():
-        phrases.new_question()
-        return phrases.condition(condition)
-
-    assert said <= every(say)
+    assert said <= every(phrases, lambda: phrases.condition(condition))
 
 
 def test_the_quotes_are_the_same_within_a_question(phrases):
     condition = airport("city", "=", "new york", "oslo")
-    assert "whose city is 'new york' or \"oslo\"" not in every(lambda: phrases.condition(condition))
+    assert "whose city is 'new york' or \"oslo\"" not in every(phrases, lambda: phrases.condition(condition))
 
 
 def test_a_value_with_quotes_is_in_the_other_ones(phrases):
-    def say():
-        phrases.new_question()
-        return phrases.value("O'x y")
-
-    assert every(say) == {'"O\'x y"'}
+    assert every(phrases, lambda: phrases.value("O'x y")) == {'"O\'x y"'}
 
 
 def test_a_key_that_says_what_the_parent_is_gives_its_role(phrases):
     assert (phrases.role(FROM_SOURCE), phrases.role(FROM_CREW)) == ("source airport", "")
     flights = Rows("flight", (FROM_SOURCE,), (airport("city", "=", "Rome"),))
-    assert "flights whose source airport is in Rome" in every(lambda: phrases.rows(flights, "flight"))
+    assert "flights whose source airport is in Rome" in every(phrases, lambda: phrases.rows(flights, "flight"))
     assert phrases.linked(Linked(FROM_SOURCE, True)) == "that are not the source airport of any flights"
 
 
 def test_one_parent_is_the_parent_and_several_are_some(phrases):
     of_one = Rows("crew", (FROM_CREW,), (airport("name", "=", "Ann"),))
     of_several = Rows("crew", (FROM_CREW,), (airport("city", "=", "Rome"),))
-    assert "crews of the airport named Ann" in every(lambda: phrases.rows(of_one, "crew"))
-    assert "crews of airports in Rome" in every(lambda: phrases.rows(of_several, "crew"))
+    assert "crews of the airport named Ann" in every(phrases, lambda: phrases.rows(of_one, "crew"))
+    assert "crews of airports in Rome" in every(phrases, lambda: phrases.rows(of_several, "crew"))
 
 
 def test_it_is_clear_whose_condition_it_is(phrases):
@@ -95,10 +93,10 @@ def test_it_is_clear_whose_condition_it_is(phrases):
     both = Rows(
         "crew", (FROM_CREW,), (Compared(Place("crew", "hometown"), "=", ("Oslo",)), airport("city", "=", "Rome"))
     )
-    assert all("whose airport " in text for text in every(lambda: phrases.rows(both, "crew")))
+    assert all("whose airport " in text for text in every(phrases, lambda: phrases.rows(both, "crew")))
 
 
 def test_children_are_had(phrases):
     link = Link(Place("crew", "airport"), Place("airport", "code"))
     rows = Rows("crew", (link,), (Compared(Place("crew", "hometown"), "=", ("Oslo",)),))
-    assert "airports that have crews from Oslo" in every(lambda: phrases.rows(rows, "airport"))
+    assert "airports that have crews from Oslo" in every(phrases, lambda: phrases.rows(rows, "airport"))
