@@ -16,6 +16,7 @@ ABBREVIATIONS = {
     "abbrev": "abbreviation",
     "addr": "address",
     "amt": "amount",
+    "born": "date of birth",
     "cust": "customer",
     "dept": "department",
     "desc": "description",

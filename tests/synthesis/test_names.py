@@ -69,7 +69,11 @@ def test_two_columns_never_have_the_same_words():
 
 def test_dates_that_are_called_by_what_was_done():
     names = Names(parse_schema("CREATE TABLE pet (born DATE, created TIMESTAMP, named TEXT)"))
-    assert [names.column("pet", name) for name in ("born", "created", "named")] == ["born", "created date", "named"]
+    assert [names.column("pet", name) for name in ("born", "created", "named")] == [
+        "date of birth",
+        "created date",
+        "named",
+    ]
 
 
 def test_comments_that_are_names_are_other_names():
