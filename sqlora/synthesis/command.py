@@ -105,16 +105,7 @@ def from_database(
     if output:
         style = "described" if schema_style == "auto" else schema_style
         maker = RowMaker(synthesis.sampled, style, name or _name(parse_url(database)))
-        written = [maker.row(pair, question) for pair, question in _asked(drawn.train, rows)]
-        dataset.write_rows(output, written)
-        facts = {"written": f"{len(written):,} rows, {len(drawn.train):,} different queries: {output}"}
-        if held_out:
-            apart = [maker.row(pair, pair.questions[0]) for pair in drawn.held]
-            dataset.write_rows(held_out, apart)
-            shapes = len({pair.shape for pair in drawn.held})
-            facts["held out"] = f"{len(apart):,} rows of {shapes:,} other shapes: {held_out}"
-        if len(written) < rows:
-            note(f"no more than {len(written):,} different rows can be made of these tables")
+        facts = _write(drawn, maker, rows, output, held_out)
         facts["values"] = "of the database are in questions and SQL" + (", and in schemas" if style == "full" else "")
         facts |= _coverage(synthesis, drawn, shares)
         facts["train"] = f"python finetune.py --data-path {output} --schema-style {style}"
@@ -165,6 +156,21 @@ def _keep_answered(drawn: _Drawn, synthesis: Synthesis, live: LiveDatabase, fold
         )
     synthesis.dropped["answered otherwise by the model"] = len(drawn.train) - len(kept)
     drawn.train = kept
+
+
+def _write(drawn: _Drawn, maker: RowMaker, rows: int, output: Path, held_out: Path | None) -> dict[str, str]:
+    """Writes the rows, and says how many."""
+    written = [maker.row(pair, question) for pair, question in _asked(drawn.train, rows)]
+    dataset.write_rows(output, written)
+    if len(written) < rows:
+        note(f"no more than {len(written):,} different rows can be made of these tables")
+    facts = {"written": f"{len(written):,} rows, {len(drawn.train):,} different queries: {output}"}
+    if held_out:
+        apart = [maker.row(pair, pair.questions[0]) for pair in drawn.held]
+        dataset.write_rows(held_out, apart)
+        shapes = len({pair.shape for pair in drawn.held})
+        facts["held out"] = f"{len(apart):,} rows of {shapes:,} other shapes: {held_out}"
+    return facts
 
 
 def _asked(pairs: list[Pair], rows: int) -> list[tuple[Pair, str]]:

@@ -45,8 +45,9 @@ class Pair:
 class Synthesis:
     """Pairs about a database, in these shares of shapes, by a seed.
 
-    sampled: the schema with sample values. dropped: counts the queries that were drawn and left out, by reason. parts:
-    counts the columns and keys that the pairs use. Raises UserError if no table has a row.
+    sampled: the schema with sample values. graph: the keys along which queries join. dropped: counts the queries that
+    were drawn and left out, by reason. parts: counts the columns and keys that the pairs use. Raises UserError if no
+    table has a row.
 
         with open_database("shop.sqlite", SECONDS) as live:
             pairs = itertools.islice(Synthesis(live, SPIDER, seed=0), 100)
