@@ -100,7 +100,7 @@ def from_database(
         if adapter:
             _keep_answered(drawn, synthesis, live, adapter)
     for pair in drawn.train[:preview]:
-        console.print(plain(pair.questions[0], "bold"))
+        console.print(plain(pair.questions[0], "bold"), soft_wrap=True)
         console.print(plain(f"  {pair.sql}", "cyan"), soft_wrap=True)
     if output:
         style = "described" if schema_style == "auto" else schema_style

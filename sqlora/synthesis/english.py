@@ -33,8 +33,12 @@ def questions(
 ) -> list[str]:
     """Up to `most` different questions that the query answers, by `generator`."""
     phrases = Phrases(names, graph, facts, generator)
-    found = dict.fromkeys(_question(query, phrases) for _ in range(TRIES * most))
-    return list(found)[:most]
+    found: dict[str, None] = {}
+    for _ in range(TRIES * most):
+        found[_question(query, phrases)] = None
+        if len(found) == most:
+            break
+    return list(found)
 
 
 def _question(query: Query, phrases: Phrases) -> str:

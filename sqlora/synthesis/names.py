@@ -64,6 +64,7 @@ AGENTS = {
     "owned by": "owner",
     "produced by": "producer",
     "published by": "publisher",
+    "reports to": "manager",
     "sold by": "seller",
     "written by": "writer",
 }
