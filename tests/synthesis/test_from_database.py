@@ -65,11 +65,18 @@ def test_what_was_left_out_is_counted_by_reason(drawn):
     assert {part.table for part in drawn[1].parts if hasattr(part, "table")} == set(cinema.rows())
 
 
-def test_values_that_look_like_code_are_values(file):
-    found, _ = pairs(file, 100, shares={"1 where": 100.0})
-    naming = [pair for pair in found if cinema.MARKUP in pair.sql]
-    assert naming
-    assert all(cinema.MARKUP in question for pair in naming for question in pair.questions)
+def test_values_that_look_like_code_are_values(tmp_path):
+    texts = [cinema.MARKUP, "{{ x }}", "' OR 1=1 --", '<a href="x">', "SELECT 1;"]
+    with sqlite3.connect(tmp_path / "t.sqlite") as connection:
+        connection.execute("CREATE TABLE note (id INTEGER PRIMARY KEY, kind TEXT)")
+        connection.executemany("INSERT INTO note (kind) VALUES (?)", [(text,) for text in texts * 3])
+    found, synthesis = pairs(tmp_path / "t.sqlite", 60, shares={"1 where": 1.0, "1 where aggregate": 1.0})
+    named = {text for text in texts for pair in found if text.replace("'", "''") in pair.sql}
+    assert named == set(texts)
+    for pair in found:
+        for question in pair.questions:
+            assert [text in question for text in texts] == [text.replace("'", "''") in pair.sql for text in texts]
+    assert not synthesis.dropped["does not run"]
 
 
 def test_the_fewest_are_not_looked_for_where_some_have_none(file):
