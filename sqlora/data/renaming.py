@@ -34,10 +34,10 @@ def renamed_copies(rows: list[Example], copies: int, seed: int, dialect: str = "
     """So many copies of each row, each with names of its own; the words come from the names of all `rows`, whose SQL is
     in a `dialect`.
 
-    There is none of a row with the schema of a database, which training varies by itself, of one with a hint, which may
-    name columns too, or of one that would no longer be read as it was.
+    There is none of a row with the schema of a database, which training varies by itself, of one with a hint or values,
+    which may name columns too, or of one that would no longer be read as it was.
     """
-    own = [row for row in rows if PLAIN_CONTEXT not in row and not row.get("evidence")]
+    own = [row for row in rows if not {PLAIN_CONTEXT, "evidence", "values"} & row.keys()]
     words = _vocabulary(own) if copies else []
     made = (
         _renamed(row, words, random.Random(f"{seed} {copy} {number}"), dialect)

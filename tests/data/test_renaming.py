@@ -45,6 +45,7 @@ def test_copies_depend_on_the_seed_alone():
 
 
 def test_no_copy_of_what_training_varies_or_hints_at():
-    rows = [ROW | {"plain_context": ROW["context"]}, ROW | {"evidence": "genre is the kind of music"}]
+    others = {"plain_context": ROW["context"]}, {"evidence": "genre is a kind"}, {"values": "singer.name: 'Ann'"}
+    rows = [ROW | other for other in others]
     rows.append(ROW | {"context": "no schema"})
     assert renamed_copies(rows, 3, 0) == []
