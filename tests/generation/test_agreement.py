@@ -15,8 +15,8 @@ CPU = device.choose_device("cpu", "float32")
 def test_slots_that_are_wrong_end_the_run(llama_folder, make_settings, monkeypatch):
     model = loading.load_base(base_models.find_base_model(str(llama_folder)), "none", CPU, training=False)
     check_answering(model, TEXT)
-    fill = decoder.Decoder._fill
-    monkeypatch.setattr(decoder.Decoder, "_fill", lambda self, groups, prompts: fill(self, groups, prompts) / 2)
+    fill = decoder.Decoder._fill_padded
+    monkeypatch.setattr(decoder.Decoder, "_fill_padded", lambda self, groups, prompts: fill(self, groups, prompts) / 2)
     with pytest.raises(UserError, match="cannot be answered from here.*scores of an answer's first"):
         check_answering(model, TEXT)
 
