@@ -96,7 +96,7 @@ class BatchWriter:
             while band or active:
                 free = [group for group in range(decoder.groups) if group not in active]
                 if band and (not active or len(free) * REFILL >= decoder.groups):
-                    self._take(decoder, active, ended)
+                    self._take(decoder, active, ended, steps=1)
                     taken = list(zip(free, band, strict=False))
                     rows = [(i, self.strategy.begin(prompts[i], self.constraints[i])) for _, i in taken]
                     logits = decoder.fill([group for group, _ in taken], [prompts[i] for i, _ in rows])
@@ -107,13 +107,13 @@ class BatchWriter:
                             row[1].constraint.prepare()
                     self._choose(decoder, active, [group for group, _ in taken], logits[:, None], ended)
                 elif not band and len(active) * 2 <= decoder.groups:
-                    self._take(decoder, active, ended)
+                    self._take(decoder, active, ended, steps=1)
                     if active:
                         decoder.keep_groups(list(active))
                         active = dict(enumerate(active.values()))
                 if active:
                     logits = decoder.step().unflatten(0, (-1, decoder.width))
-                    groups_now = sorted(active.keys() - self._take(decoder, active, ended))
+                    groups_now = sorted(active.keys() - self._take(decoder, active, ended, steps=2))
                     if groups_now:
                         now = logits if len(groups_now) == decoder.groups else logits[decoder.sent(groups_now)]
                         self._choose(decoder, active, groups_now, now, ended)
@@ -164,10 +164,12 @@ class BatchWriter:
                 if row.refused:
                     decoder.feed([groups[i]], torch.tensor([picked.rows[i][0]]))
         if at_once:
-            self._take(decoder, active, ended)
+            self._take(decoder, active, ended, steps=1)
 
-    def _take(self, decoder: Decoder, active: dict, ended: Ended) -> set[int]:
-        """The rows take what was picked for them. Returns the groups whose constraint forbids it: they step back."""
+    def _take(self, decoder: Decoder, active: dict, ended: Ended, steps: int) -> set[int]:
+        """The rows take what was picked for them. Returns the groups whose constraint forbids it: they go back so many
+        `steps`, 2 where the device works on what was picked already.
+        """
         picked, self.picked = self.picked, None
         if picked is None:
             return set()
@@ -175,7 +177,7 @@ class BatchWriter:
         for group, (tokens, scores) in zip(picked.groups, picked.rows, strict=True):
             row = active[group][1]
             if row.constraint is not None and group not in picked.asked and row.refuses(tokens):
-                decoder.step_back(group, row.tokens())
+                decoder.step_back(group, row.tokens(), steps)
                 back.add(group)
                 continue
             row.take(tokens, scores)

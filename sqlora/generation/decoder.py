@@ -240,11 +240,11 @@ class Decoder:
             targets, origins = (torch.tensor(list(part), device=self.device) for part in (moved.keys(), moved.values()))
             self.cache.move(targets, origins, *span)
 
-    def step_back(self, group: int, tokens: list[int]) -> None:
-        """Its slots are as before their last two tokens; they are fed `tokens`, the first of these, again."""
+    def step_back(self, group: int, tokens: list[int], steps: int) -> None:
+        """Its slots are as before their last `steps` tokens; they are fed `tokens`, the first of these, again."""
         self.feed([group], torch.tensor([tokens]))
         for slot in range(group * self.width, (group + 1) * self.width):
-            self.lengths[slot] -= 2
+            self.lengths[slot] -= steps
 
     def free(self, group: int) -> None:
         """Its row has ended."""

@@ -91,9 +91,9 @@ def test_the_likeliest_that_is_allowed(scholar):
     assert passed_over.probability == pytest.approx(scores.softmax(dim=-1)[token + 1 :].sum().item(), abs=1e-5)
 
 
-@pytest.mark.parametrize("flags", [(), ("--num-candidates", "4")])
+@pytest.mark.parametrize("flags", [(), ("--num-candidates", "4"), ("--generation-batch-size", "3")])
 def test_tokens_that_are_asked_about_later_are_the_same(scholar, make_settings, flags, monkeypatch):
-    rows = ROWS + OTHER
+    rows = (ROWS + OTHER) * 4  # so that slots are refilled
     at_once = written(scholar, rows, make_settings, "--constrain", "names", *flags)
     monkeypatch.setattr(continuous_batching, "AHEAD", ("cpu",))
     backs = []
